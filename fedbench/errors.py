@@ -1,0 +1,21 @@
+"""What can go wrong through no fault of the code. The command line shows each as one line and exits with code 2."""
+
+
+class FedbenchError(Exception):
+    """The base of every error that a user can mend. Its text is one line that says what to do."""
+
+
+class SuiteError(FedbenchError):
+    """A suite file, or an option that changes one, is wrong."""
+
+
+class DataError(FedbenchError):
+    """A dataset is missing, damaged, or cannot be fetched."""
+
+
+class StoreError(FedbenchError):
+    """The tracking store cannot be opened, read or written."""
+
+
+class RunFailedError(FedbenchError):
+    """One run ended without the result it promised. The others go on."""

@@ -1,0 +1,43 @@
+"""The models: one file each, and one line each in `MODELS`. Listing them imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model without importing it.
+
+    Attributes
+    ----------
+    target
+        ``module:class`` below `fedbench.models`. The class takes no arguments; its instances map
+        (B, C, H, W) float32 to (B, num_classes) logits or log-probabilities.
+    image_shape
+        Channels, height, width of its input.
+    num_classes
+        Size of its output.
+    """
+
+    target: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+
+MODELS: dict[str, ModelInfo] = {
+    "simple-cnn": ModelInfo("simple_cnn:SimpleCNN", (1, 28, 28), 10),
+    "simple-cnn-ham": ModelInfo("simple_cnn_ham:SimpleCNNHam", (3, 32, 32), 7),
+}
+
+
+def build_model(name: str) -> nn.Module:
+    """A new model with PyTorch's default initialisation, drawn from the global random state."""
+    module, _, attribute = MODELS[name].target.partition(":")
+    model: nn.Module = getattr(import_module(f"fedbench.models.{module}"), attribute)()
+    return model

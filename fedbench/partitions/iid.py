@@ -1,0 +1,14 @@
+"""The paper's IID partition (section 3): the data is shuffled, then dealt in equal parts."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def partition(
+    labels: NDArray[Any], num_clients: int, examples_per_client: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """See `fedbench.partitions`."""
+    shuffled = rng.permutation(len(labels))[: num_clients * examples_per_client]
+    return list(shuffled.reshape(num_clients, examples_per_client))
