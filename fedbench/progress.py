@@ -35,7 +35,8 @@ def _terminal(description: str, total: int, unit: str) -> Iterator[Callable[...,
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     count = DownloadColumn() if unit == "B" else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    description_column, note_column = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (description_column, BarColumn(), count, TimeRemainingColumn(), note_column)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total, note="")
 
@@ -57,6 +58,8 @@ def _log(description: str, total: int, unit: str) -> Iterator[Callable[..., None
         if now - start >= SHOW_AFTER_SECONDS and now - last >= LOG_EVERY_SECONDS:
             last = now
             left = (now - start) / done * (total - done) if done else float("nan")
-            print(f"{description}: {done}/{total} {unit} ({left:.0f} s left) {note}".rstrip(), file=sys.stderr, flush=True)  # noqa: T201 - progress belongs on standard error
+            line = f"{description}: {done}/{total} {unit} ({left:.0f} s left) {note}".rstrip()
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     yield advance

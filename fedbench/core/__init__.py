@@ -1,0 +1,24 @@
+"""Federated Averaging itself. Imports torch and numpy, nothing else, and can be used from a notebook."""
+
+from fedbench.core.averaging import average_model_parameters, normalise_weights, weighted_average
+from fedbench.core.evaluation import Evaluation, evaluate
+from fedbench.core.fedavg import ClientData, RoundResult, fedavg
+from fedbench.core.flat import FlatModel, ModelState
+from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
+
+__all__ = [
+    "ClientData",
+    "Evaluation",
+    "FlatModel",
+    "ModelState",
+    "Purpose",
+    "RoundResult",
+    "average_model_parameters",
+    "derive_seed",
+    "evaluate",
+    "fedavg",
+    "normalise_weights",
+    "numpy_stream",
+    "torch_stream",
+    "weighted_average",
+]

@@ -1,0 +1,99 @@
+"""A model whose state is one flat vector, so that a step, an average and a checkpoint are one operation each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """All that a model learns, detached from the model.
+
+    Attributes
+    ----------
+    vector
+        (D,) the parameters, then the buffers of the same floating type.
+    counters
+        The other buffers, such as BatchNorm's counter of batches.
+    """
+
+    vector: Tensor
+    counters: tuple[Tensor, ...] = ()
+
+
+class FlatModel:
+    """A module whose parameters, gradients and floating buffers are views of flat vectors.
+
+    Convolution weights are laid out as ``channels_last``, which is the fast layout for images on a CPU. The module
+    is changed in place: its values stay, their storage moves.
+
+    Attributes
+    ----------
+    module
+        The module.
+    vector
+        (D,) parameters, then floating buffers.
+    parameters, gradients
+        (P,) the head of `vector` that is trained, and its gradient.
+    counters
+        The buffers that are not floating, in the module's order.
+
+    Raises
+    ------
+    ValueError
+        If the module has no parameters, or its parameters and floating buffers are of several types.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        parameters = list(module.parameters())
+        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        if not parameters:
+            raise ValueError("the model has no parameters to average")
+        if len(types := {tensor.dtype for tensor in (*parameters, *buffers)}) > 1:
+            raise ValueError(f"the model's parameters and buffers must be of one type, not {sorted(map(str, types))}")
+        num_parameters = sum(parameter.numel() for parameter in parameters)
+        num_buffers = sum(buffer.numel() for buffer in buffers)
+
+        self.module = module
+        self.vector = parameters[0].detach().new_empty(num_parameters + num_buffers)
+        self.parameters = self.vector[:num_parameters]
+        self.gradients = torch.zeros_like(self.parameters)
+        self.counters = [buffer for buffer in module.buffers() if not buffer.is_floating_point()]
+        with torch.no_grad():
+            for tensor, view in zip((*parameters, *buffers), _views(self.vector, (*parameters, *buffers)), strict=True):
+                tensor.data = view.copy_(tensor)
+        for parameter, view in zip(parameters, _views(self.gradients, parameters), strict=True):
+            parameter.grad = view if parameter.requires_grad else None
+
+    @torch.no_grad()
+    def descend(self, learning_rate: float) -> None:
+        """One step of gradient descent: parameters ← parameters − learning_rate · gradients."""
+        self.parameters.add_(self.gradients, alpha=-learning_rate)
+
+    def state(self) -> ModelState:
+        """A copy of the model's state."""
+        return ModelState(self.vector.clone(), tuple(counter.clone() for counter in self.counters))
+
+    @torch.no_grad()
+    def load(self, state: ModelState) -> None:
+        """Set the model to `state`."""
+        self.vector.copy_(state.vector)
+        for counter, value in zip(self.counters, state.counters, strict=True):
+            counter.copy_(value)
+
+
+def _views(vector: Tensor, like: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Consecutive pieces of `vector`, each with the shape of a tensor of `like`."""
+    start = 0
+    for tensor in like:
+        piece = vector[start : start + tensor.numel()]
+        start += tensor.numel()
+        if tensor.dim() == 4:  # (O, I, H, W), stored as O, H, W, I
+            out_channels, in_channels, height, width = tensor.shape
+            yield piece.view(out_channels, height, width, in_channels).permute(0, 3, 1, 2)
+        else:
+            yield piece.view(tensor.shape)
