@@ -1,0 +1,205 @@
+"""What a suite is made of: cells, runs, scenarios. The one home of every scenario field's default.
+
+All are frozen and hashable, and importing them imports neither torch nor mlflow.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from fedbench.datasets import DATASETS
+from fedbench.models import MODELS
+from fedbench.partitions import PARTITIONS
+
+Init = Literal["shared", "independent"]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]  # beyond that is a slip of the hand
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+CHOICES: dict[str, Collection[str]] = {
+    "init": get_args(Init),
+    "dataset": DATASETS,
+    "model": MODELS,
+    "partition": PARTITIONS,
+}
+
+
+class Frozen(BaseModel):
+    """Immutable, hashable, and without coercion: "5" is no number and true is not 1."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class CellSpec(Frozen):
+    """Everything but the seed that moves a run's numbers: one point of a grid."""
+
+    # Whether every client starts from one model (w_0) or each from its own.
+    init: Init = "shared"
+    # A key of `DATASETS`.
+    dataset: str = "mnist-5k"
+    # Which split of the dataset; None becomes its default, so it is a name ever after.
+    split: str = Field(default=None, validate_default=True)
+    # A key of `MODELS`.
+    model: str = "simple-cnn"
+    # A key of `PARTITIONS`: how the training examples are dealt to the clients.
+    partition: str = "consecutive"
+    # Clients in all (the paper's K).
+    num_clients: Count = 2
+    # Training examples of each client (n_k); None: all there are, in equal parts.
+    examples_per_client: Count | None = None
+    # Clients selected each round, as a fraction of all (C); 0: one client.
+    client_fraction: Fraction = 1.0
+    # Passes of a client over its examples in each round (E).
+    local_epochs: Count = 5
+    # Examples in a step of SGD (B); None: all that the client has.
+    batch_size: Count | None = 50
+    # Step size of the clients' SGD (the paper's eta).
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    # Times that the server averages.
+    rounds: Count = 5
+    # A run whose final test accuracy (a fraction) is below this fails; None: no demand.
+    require_accuracy: Fraction | None = None
+    # Whether a run fails whose training loss in the last round is not below the first round's.
+    require_loss_fall: bool = False
+
+    @field_validator(*CHOICES, mode="before")
+    @classmethod
+    def _is_known(cls, value: object, info: ValidationInfo) -> object:
+        field = str(info.field_name)
+        if not isinstance(value, str) or value not in CHOICES[field]:
+            raise ValueError(unknown(field, value, CHOICES[field]))
+        return value
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _default_split(cls, value: object, info: ValidationInfo) -> object:
+        dataset = info.data.get("dataset")  # missing if it was not valid: then that is the error shown
+        return DATASETS[dataset].default_split if value is None and dataset else value
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        dataset = DATASETS[self.dataset]
+        if self.split not in dataset.sizes:
+            raise ValueError("split: " + unknown(f"split of {self.dataset}", self.split, dataset.sizes))
+        wanted = (dataset.image_shape, dataset.num_classes)
+        if (MODELS[self.model].image_shape, MODELS[self.model].num_classes) != wanted:
+            fitting = [name for name, model in MODELS.items() if (model.image_shape, model.num_classes) == wanted]
+            raise ValueError(
+                f"model: {self.model} takes {_shape(MODELS[self.model])}, but dataset {self.dataset} has "
+                f"{_shape(dataset)}; models that fit: {', '.join(fitting) or 'none yet'}"
+            )
+        return self
+
+    @property
+    def available(self) -> int:
+        """Number of training examples that the dataset has in this split."""
+        return DATASETS[self.dataset].sizes[self.split][0]
+
+    @property
+    def num_examples(self) -> int:
+        """Training examples of each client (n_k), with None resolved to floor(N / K)."""
+        if self.examples_per_client is None:
+            return self.available // self.num_clients
+        return self.examples_per_client
+
+    @property
+    def examples_needed(self) -> int:
+        """Training examples of all clients together; every client has at least one."""
+        return self.num_clients * max(self.num_examples, 1)
+
+    def shortfall(self) -> str | None:
+        """Say in one line why the data is too small for this cell; None if it is not."""
+        if self.examples_needed <= self.available:
+            return None
+        if self.examples_per_client is None:
+            return f"{self.num_clients} clients share {self.available} training examples of {self.dataset}: 0 for each"
+        return (
+            f"needs {self.num_clients} x {self.examples_per_client} = {self.examples_needed} training examples; "
+            f"{self.dataset} has {self.available}"
+        )
+
+
+class RunSpec(Frozen):
+    """A cell with one seed: the smallest thing that is executed."""
+
+    suite: str
+    scenario: str
+    cell: str  # the cell's label
+    spec: CellSpec
+    seed: int
+
+
+class Cell(Frozen):
+    """One point of a scenario's grid, to be run once a seed."""
+
+    suite: str
+    scenario: str
+    spec: CellSpec
+    axes: tuple[str, ...]  # the fields that the scenario gives a list for, in the order of `CellSpec`
+    seeds: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """Short text that all runs of this cell share, such as ``grid num_clients=5 init=shared``."""
+        return " ".join([self.scenario, *(f"{axis}={_plain(getattr(self.spec, axis))}" for axis in self.axes)])
+
+    def runs(self) -> tuple[RunSpec, ...]:
+        """One run for each seed."""
+        return tuple(
+            RunSpec(suite=self.suite, scenario=self.scenario, cell=self.label, spec=self.spec, seed=seed)
+            for seed in self.seeds
+        )
+
+
+class Scenario(Frozen):
+    """A named configuration and the cells of its grid; the last axis varies fastest."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+class Suite(Frozen):
+    """The contents of one suite file: scenarios that are run together."""
+
+    name: str
+    question: str
+    seeds: tuple[int, ...]
+    scenarios: tuple[Scenario, ...]
+    path: Path
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of all scenarios, in the order of the file."""
+        return tuple(cell for scenario in self.scenarios for cell in scenario.cells)
+
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """The runs of all cells, cell by cell."""
+        return tuple(run for cell in self.cells for run in cell.runs())
+
+
+def unknown(kind: str, value: object, valid: Collection[str]) -> str:
+    """Say that `value` is not one of `valid`: which is nearest, and which there are."""
+    nearest = get_close_matches(str(value)[:100], list(valid), n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"unknown {kind} {show(value)}; {hint}choose from {', '.join(valid)}"
+
+
+def show(value: object) -> str:
+    """Write a value short enough for one line of an error message."""
+    return reprlib.repr(value)
+
+
+def _plain(value: object) -> str:
+    """Write a value as YAML does."""
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+
+
+def _shape(part: Any) -> str:
+    """Write what a model takes or a dataset has."""
+    return f"{'x'.join(map(str, part.image_shape))} images of {part.num_classes} classes"
