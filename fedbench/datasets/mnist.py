@@ -1,0 +1,41 @@
+"""MNIST: 70,000 grey images of handwritten digits of 28x28, as torchvision reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedbench.datasets import Dataset, idx
+
+FILES = idx.IdxDataset(
+    name="mnist",
+    folder="MNIST",
+    md5={
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    mean=(0.1307,),
+    std=(0.3081,),
+    class_names=tuple(str(digit) for digit in range(10)),
+)
+
+
+def load(data_dir: Path, split: str) -> Dataset:
+    """Load MNIST: 60,000 training and 10,000 test images, in the published order."""
+    return idx.load(FILES, data_dir, split)
+
+
+def fetch(data_dir: Path, source: Path | None = None) -> None:
+    """Bring MNIST into `data_dir` (see the package's docstring)."""
+    idx.fetch(FILES, data_dir, source)
+
+
+def verify(data_dir: Path) -> None:
+    """Check the four files; raises `DataError` naming the first that is missing or damaged."""
+    idx.verify(FILES, data_dir)
+
+
+def is_present(data_dir: Path) -> bool:
+    """Whether the four files are there."""
+    return idx.is_present(FILES, data_dir)
