@@ -207,8 +207,11 @@ class DatasetStatus:
 
 def dataset_statuses(folder: Path | None = None) -> list[DatasetStatus]:
     """Say of every dataset whether it is in the data folder `folder` (see `data_dir`). Imports no torch."""
+    from fedbench.datasets.files import plain_errors
+
     chosen = data_dir(folder)
-    return [
-        DatasetStatus(name, info, dataset_module(name).is_present(chosen), f"fedbench data fetch {name}")
-        for name, info in DATASETS.items()
-    ]
+    with plain_errors(f"cannot look into {chosen}"):
+        return [
+            DatasetStatus(name, info, dataset_module(name).is_present(chosen), f"fedbench data fetch {name}")
+            for name, info in DATASETS.items()
+        ]

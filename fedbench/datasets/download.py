@@ -121,10 +121,11 @@ def _delivers(response: requests.Response) -> bool:
 
 
 def _store(response: requests.Response, part: Path, start: int, limit: int) -> None:
-    length = start + int(response.headers.get("Content-Length", 0))
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else 0
     size = start
     try:
-        with part.open("r+b" if start else "wb") as file, progress(f"fetching {part.stem}", length, "B") as advance:
+        with part.open("r+b" if start else "wb") as file, progress(f"fetching {part.stem}", total, "B") as advance:
             file.seek(start)
             advance(start)
             for chunk in response.raw.stream(CHUNK, decode_content=False):

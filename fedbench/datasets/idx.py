@@ -175,7 +175,10 @@ def _bring_from_servers(dataset: IdxDataset, name: str, folder: Path) -> None:
             if _download(dataset, name, folder, f"{place}/{dataset.folder}/raw"):
                 return
         except UnavailableError as error:
-            raise DataError(f"FEDBENCH_MIRROR: {error}") from error
+            raise DataError(
+                f"FEDBENCH_MIRROR: {error}: set it to a folder or URL that has the data, unset it, "
+                f"or run: fedbench data fetch {dataset.name} --from FOLDER"
+            ) from error
     for server in _torchvision_class(dataset).mirrors:
         try:
             if _download(dataset, name, folder, server.rstrip("/")):

@@ -1,0 +1,81 @@
+"""HAM10000: 10,015 colour pictures of skin lesions in seven classes, at 32x32. For non-commercial use.
+
+The files stand in ``skin/`` of the data folder as in the Kaggle copy: `HAM10000_metadata.csv`,
+``HAM10000_images_part_1/`` and ``HAM10000_images_part_2/``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fedbench.datasets import Dataset
+from fedbench.datasets.content import make_dataset
+from fedbench.datasets.files import plain_errors
+from fedbench.datasets.ham10000_files import (
+    CLASSES,
+    FETCH,
+    NAME,
+    TABLE,
+    expected_images,
+    find_images,
+    read_copy,
+    skin_folder,
+)
+from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
+from fedbench.errors import DataError
+
+MEAN, STD = (0.763, 0.546, 0.570), (0.141, 0.153, 0.170)  # as published for the set
+SPLITS = {"lesion": split_by_lesion, "image": split_by_image}
+
+
+def load(data_dir: Path, split: str) -> Dataset:
+    """Load HAM10000 at 32x32 pixels.
+
+    The first time, all images are decoded; later they come from a checked cache file in the data folder.
+
+    Parameters
+    ----------
+    data_dir
+        The data folder.
+    split
+        ``lesion``: no lesion is on both sides. ``image``: as in the study that this project grew from.
+    """
+    from fedbench.datasets.ham10000_images import load_images
+
+    rows, images = read_copy(data_dir)
+    with plain_errors(f"cannot read dataset {NAME}"):
+        pixels = load_images(skin_folder(data_dir), images)  # rows and images are both in the order of the ids
+    labels = np.array([row.label for row in rows], dtype=np.int64)
+    train, test = SPLITS[split](rows)
+    return make_dataset(NAME, split, (pixels[train], labels[train]), (pixels[test], labels[test]), MEAN, STD, CLASSES)
+
+
+def fetch(data_dir: Path, source: Path | None = None) -> None:
+    """Bring HAM10000 into `data_dir`, decode it once and list it (see the package's docstring)."""
+    from fedbench.datasets import ham10000_fetch
+
+    ham10000_fetch.fetch(data_dir, source)
+
+
+def verify(data_dir: Path) -> None:
+    """Check every file: against the list that a fetch left or, without one, by decoding every image."""
+    from fedbench.datasets.ham10000_images import decode_all
+    from fedbench.datasets.ham10000_manifest import damaged_files, has_manifest, is_reduced_copy
+
+    skin = skin_folder(data_dir)
+    _, images = read_copy(data_dir)
+    with plain_errors(f"cannot read dataset {NAME}"):
+        if has_manifest(skin):
+            damaged = damaged_files(skin)
+            if damaged:
+                raise DataError(f"{damaged[0]} is missing or damaged, one of {len(damaged)}: {FETCH}")
+        elif not is_reduced_copy(skin, images):
+            decode_all(images)
+
+
+def is_present(data_dir: Path) -> bool:
+    """Whether the table and as many images as it should have are there."""
+    skin = skin_folder(data_dir)
+    return (skin / TABLE).is_file() and len(find_images(skin)) >= expected_images()
