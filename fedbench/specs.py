@@ -187,17 +187,19 @@ def unknown(kind: str, value: object, valid: Collection[str]) -> str:
     """Say that `value` is not one of `valid`: which is nearest, and which there are."""
     nearest = get_close_matches(str(value)[:100], list(valid), n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    return f"unknown {kind} {show(value)}; {hint}choose from {', '.join(valid)}"
+    return f"unknown {kind} {show(value)}; {hint}choose from {', '.join(valid) or 'nothing yet'}"
 
 
 def show(value: object) -> str:
-    """Write a value short enough for one line of an error message."""
-    return reprlib.repr(value)
+    """Write a value as YAML does, short enough for one line of an error message."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
 
 
 def _plain(value: object) -> str:
-    """Write a value as YAML does."""
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+    """Write a value for a label: text as it is."""
+    return value if isinstance(value, str) else show(value)
 
 
 def _shape(part: Any) -> str:

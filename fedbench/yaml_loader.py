@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class PlainLoader(yaml.SafeLoader):
             raise _refusal("aliases (*name) are not read; write the value out, or use `defaults`", event.start_mark)
         tag = getattr(event, "tag", None)
         if tag:
-            raise _refusal(f"the tag {tag} is not read; remove it", event.start_mark)
+            short = tag.replace("tag:yaml.org,2002:", "!!")[:60]
+            raise _refusal(f"the tag {short} is not read; remove it", event.start_mark)
         if self.depth == MAX_DEPTH:
             raise _refusal("nested too deeply; a suite file has four levels", event.start_mark)
         self.depth += 1
@@ -41,7 +43,7 @@ class PlainLoader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal("a key must be one word", key.start_mark)
             if key.value in seen:
-                raise _refusal(f"the key {key.value!r} is there twice; keep one", key.start_mark)
+                raise _refusal(f"the key {reprlib.repr(key.value)} is there twice; keep one", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -65,8 +67,8 @@ for _tag, _pattern, _first in (
     PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
-def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+def _refusal(problem: str, mark: Any) -> SuiteError:
+    return SuiteError(f"line {mark.line + 1}: {problem}")
 
 
 def parse_yaml(text: str) -> object:
