@@ -142,8 +142,10 @@ def parse_seeds(text: str) -> list[int]:
         if not match:
             raise SuiteError(f"--seeds: {show(text)} is not a list of seeds; write 0,1,2 or 0-4")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first >= MAX_RUNS:
-            raise SuiteError(f"--seeds: {show(part)} is no range of at most {MAX_RUNS:,} rising seeds; write 0-4")
+        if last < first:
+            raise SuiteError(f"--seeds: the range {show(part)} falls; write the smaller seed first, as in 0-4")
+        if len(seeds) + last - first >= MAX_RUNS:
+            raise SuiteError(f"--seeds: {show(text)} is more than {MAX_RUNS:,} seeds; name fewer")
         seeds.extend(range(first, last + 1))
     return list(check_seeds(seeds, "--seeds"))
 
