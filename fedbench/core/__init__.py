@@ -2,7 +2,7 @@
 
 from fedbench.core.averaging import average_model_parameters, normalise_weights, weighted_average
 from fedbench.core.evaluation import Evaluation, evaluate
-from fedbench.core.fedavg import ClientData, RoundResult, fedavg
+from fedbench.core.fedavg import ClientData, RoundResult, fedavg, num_selected
 from fedbench.core.flat import FlatModel, ModelState
 from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
 
@@ -18,6 +18,7 @@ __all__ = [
     "evaluate",
     "fedavg",
     "normalise_weights",
+    "num_selected",
     "numpy_stream",
     "torch_stream",
     "weighted_average",

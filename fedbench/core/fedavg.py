@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -98,7 +99,7 @@ def fedavg(
     keep_client_models
         The rounds whose results hold the clients' own models (m copies of the model).
     """
-    num_selected = max(round(client_fraction * len(clients)), 1)
+    m = num_selected(client_fraction, len(clients))
     device = clients[0].inputs.device
 
     def draw(client: int) -> FlatModel:
@@ -113,13 +114,14 @@ def fedavg(
             own_start = init == "independent" and t == 1
             worker.load(draw(client=k).state() if own_start else global_state)
             order = torch_stream(seed, Purpose.BATCH_ORDER, t, k)
-            losses.append(client_update(worker, clients[k], local_epochs, batch_size, learning_rate, order))
+            with global_random_state(derive_seed(seed, Purpose.MODEL_NOISE, t, k)):
+                losses.append(client_update(worker, clients[k], local_epochs, batch_size, learning_rate, order))
             if t in keep_client_models:
                 kept.append(copy.deepcopy(worker.module))
             yield worker.state()
 
     for t in range(1, rounds + 1):
-        selected = select_clients(seed, t, len(clients), num_selected)
+        selected = select_clients(seed, t, len(clients), m)
         sizes = [len(clients[k]) for k in selected]
         losses: list[float] = []
         kept: list[nn.Module] = []
@@ -128,12 +130,17 @@ def fedavg(
         yield RoundResult(t, server.module, tuple(selected), train_loss, tuple(kept))
 
 
-def select_clients(seed: int, t: int, num_clients: int, num_selected: int) -> list[int]:
-    """S_t: `num_selected` of `num_clients`, drawn without replacement from round t's own stream, ascending."""
-    if num_selected == num_clients:
+def num_selected(client_fraction: float, num_clients: int) -> int:
+    """M = max(round(C·K), 1), the number of clients in a round."""
+    return max(round(client_fraction * num_clients), 1)
+
+
+def select_clients(seed: int, t: int, num_clients: int, m: int) -> list[int]:
+    """S_t: m of K clients, drawn without replacement from round t's own stream, ascending."""
+    if m == num_clients:
         return list(range(num_clients))
     stream = numpy_stream(seed, Purpose.CLIENT_SAMPLING, t)
-    return sorted(int(k) for k in stream.choice(num_clients, num_selected, replace=False))
+    return sorted(int(k) for k in stream.choice(num_clients, m, replace=False))
 
 
 @torch.enable_grad()  # whoever asks for the next update may do so without gradients
@@ -166,7 +173,14 @@ def client_update(
 
 
 def initial_model(build_model: Callable[[], nn.Module], seed: int, client: int) -> nn.Module:
-    """A new model drawn from `client`'s own stream; the global random state is as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, Purpose.INIT, client))
+    """A new model drawn from `client`'s own stream."""
+    with global_random_state(derive_seed(seed, Purpose.INIT, client)):
         return build_model()
+
+
+@contextmanager
+def global_random_state(seed: int) -> Iterator[None]:
+    """PyTorch's global random state set from `seed`, for what draws from nothing else; as before afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     PARTITION = 2  # indices: none
     CLIENT_SAMPLING = 3  # indices: round
     BATCH_ORDER = 4  # indices: round, client
+    MODEL_NOISE = 5  # indices: round, client; for layers such as dropout
 
 
 def _sequence(seed: int, purpose: Purpose, indices: tuple[int, ...]) -> np.random.SeedSequence:

@@ -19,6 +19,7 @@ class SimpleCNN(nn.Module):
         self.fc2 = nn.Linear(50, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         x = torch.relu(self.mp(self.conv1(x)))  # (B, 10, 12, 12)
         x = torch.relu(self.mp(self.conv2(x)))  # (B, 20, 4, 4)
         x = torch.relu(self.fc1(x.flatten(1)))  # (B, 50)

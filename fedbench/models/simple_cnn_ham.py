@@ -19,6 +19,7 @@ class SimpleCNNHam(nn.Module):
         self.fc2 = nn.Linear(120, 7)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         x = torch.relu(self.mp(self.conv1(x)))  # (B, 16, 14, 14)
         x = torch.relu(self.mp(self.conv2(x)))  # (B, 32, 5, 5)
         x = torch.relu(self.fc1(x.flatten(1)))  # (B, 120)

@@ -1,0 +1,321 @@
+"""The command line: parse, call, print. Nothing is decided here, and heavy modules are imported by the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from fedbench.errors import DataError, FedbenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedbench.runner import Outcome
+    from fedbench.specs import Suite
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fedbench",
+    help="A benchmark suite of Federated Averaging whose every run is tracked in MLflow.",
+    epilog="Start with: fedbench run quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Bring, list and check the datasets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to its YAML file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="The data folder [FEDBENCH_DATA_DIR, else data].", show_default=False)
+]
+TrackingUriOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri", help="The MLflow store [MLFLOW_TRACKING_URI, else mlruns/mlflow.db].", show_default=False
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line; every error ends in one line on standard error and an exit code."""
+    try:
+        code = app(standalone_mode=False, prog_name="fedbench")
+    except FedbenchError as error:
+        code = _complain(str(error), EXIT_BAD_INPUT)
+    except TyperException as error:
+        code = _complain(f"{error.format_message()} (see: {_command_of(error)} --help)", EXIT_BAD_INPUT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; flushing must not fail
+        code = EXIT_FAILED
+    except Exception as error:
+        if os.environ.get("FEDBENCH_DEBUG"):
+            raise
+        text = " ".join(str(error).split())[:300]
+        code = _complain(
+            f"unexpected {type(error).__name__}: {text}: please report it (FEDBENCH_DEBUG=1 shows where it came from)",
+            EXIT_FAILED,
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"fedbench: error: {message}\n")
+    return code
+
+
+def _command_of(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else "fedbench"
+
+
+def _version(show: bool) -> None:
+    if show:
+        from fedbench import __version__
+
+        typer.echo(f"fedbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160)
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+@app.command("suites", epilog="Example: fedbench suites client-grid-mnist")
+def suites_command(
+    name: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="Show this suite's cells.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the suites, or one suite's cells."""
+    from fedbench.reports.listings import cells_table, suite_summary, suites_table
+    from fedbench.suites import list_suites, load_suite
+
+    if name is None:
+        suites = [load_suite(str(path)) for path in list_suites().values()]
+        if as_json:
+            _print_json({"suites": [suite_summary(suite) for suite in suites]})
+        else:
+            _console().print(suites_table(suites))
+        return
+    suite = load_suite(name)
+    if as_json:
+        _print_json(suite_summary(suite))
+    else:
+        _console().print(cells_table(suite))
+
+
+@app.command("run", epilog="Example: fedbench run client-grid-mnist --seeds 0-2 --set learning_rate=0.05")
+def run_command(
+    suite_name: SuiteArgument,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds instead of the file's: 0,1,2 or 0-4.", show_default=False)
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SCENARIO", help="Only this scenario; may be repeated.", show_default=False),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Set a field in every scenario; a list is an axis.", show_default=False
+        ),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run also what is finished already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long it may take.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that compute runs [what cores and memory carry].", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = None,
+    tracking_uri: TrackingUriOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Run a suite: every seed of every cell, tracked in MLflow. Finished runs are skipped."""
+    from fedbench.suites import load_suite, parse_overrides, parse_seeds
+
+    suite = load_suite(
+        suite_name,
+        overrides=parse_overrides(overrides or []),
+        seeds=None if seeds is None else parse_seeds(seeds),
+        only=only or (),
+    )
+    if dry_run:
+        _dry_run(suite, as_json)
+        return
+
+    from fedbench.executors import choose_executor
+    from fedbench.progress import progress
+    from fedbench.reports.results import cell_results, suite_json
+    from fedbench.runner import DataSource, choose_device, run_suite
+    from fedbench.tracking.mlflow import MlflowTracker
+
+    data = DataSource(data_dir, choose_device(device))
+    tracker = MlflowTracker(suite, tracking_uri)
+    outcomes: list[Outcome] = []
+    with _interruptible(suite, outcomes), progress(suite.name, len(suite.runs), "runs") as advance:
+        for outcome in run_suite(suite.runs, data, tracker, choose_executor(workers), fresh):
+            outcomes.append(outcome)
+            advance(1, outcome.run.cell)
+    if as_json:
+        _print_json(suite_json(suite, outcomes))
+    else:
+        from fedbench.reports.table import results_table
+
+        console = _console()
+        console.print(results_table(suite, cell_results(suite, outcomes)))
+        console.print(_summary(suite, suite_json(suite, outcomes), tracking_uri), soft_wrap=True)
+    if any(outcome.executed and outcome.result.verdict == "failed" for outcome in outcomes):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@contextmanager
+def _interruptible(suite: Suite, outcomes: list[Outcome]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = f"{len(outcomes)} of {len(suite.runs)} runs are finished"
+        sys.stderr.write(f"\nfedbench: interrupted: {done}; the same command goes on from here\n")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _summary(suite: Suite, counts: dict[str, Any], tracking_uri: str | None) -> str:
+    option = f" --tracking-uri {tracking_uri}" if tracking_uri else ""
+    return (
+        f"{counts['executed']} runs executed, {counts['skipped']} skipped, {counts['failed']} failed. "
+        f"Compare them in the MLflow UI: fedbench ui {suite.name}{option}"
+    )
+
+
+def _dry_run(suite: Suite, as_json: bool) -> None:
+    from fedbench.estimate import estimate_suite
+    from fedbench.reports.listings import estimate_json, estimate_table
+
+    estimates = estimate_suite(suite)
+    if as_json:
+        _print_json(estimate_json(suite, estimates))
+    else:
+        _console().print(estimate_table(suite, estimates))
+
+
+@data_app.command("list", epilog="Example: fedbench data list")
+def data_list(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """List the datasets and whether they are here."""
+    from fedbench.datasets import dataset_statuses
+    from fedbench.reports.listings import datasets_json, datasets_table
+
+    statuses = dataset_statuses(data_dir)
+    if as_json:
+        _print_json(datasets_json(statuses))
+    else:
+        _console().print(datasets_table(statuses))
+
+
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of `fedbench data list`, or all.")]
+
+
+@data_app.command("fetch", epilog="Example: fedbench data fetch ham10000 --from ~/Downloads/archive.zip")
+def data_fetch(
+    name: DatasetArgument,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A folder or an archive that you have already.", show_default=False)
+    ] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Bring a dataset: from --from, else from FEDBENCH_MIRROR, else from its public source; checksummed, resumable."""
+    from fedbench.datasets import data_dir as resolve
+    from fedbench.datasets import dataset_module
+
+    for each in _named_datasets(name):
+        dataset_module(each).fetch(resolve(data_dir), source)
+        typer.echo(f"{each}: ready")
+
+
+@data_app.command("verify", epilog="Example: fedbench data verify all")
+def data_verify(name: DatasetArgument = "all", data_dir: DataDirOption = None) -> None:
+    """Check every file of a dataset."""
+    from fedbench.datasets import data_dir as resolve
+    from fedbench.datasets import dataset_module
+
+    problems = 0
+    for each in _named_datasets(name):
+        try:
+            dataset_module(each).verify(resolve(data_dir))
+            typer.echo(f"{each}: all files are there and whole")
+        except DataError as error:
+            problems += 1
+            typer.echo(f"{each}: {error}")
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _named_datasets(name: str) -> list[str]:
+    from fedbench.datasets import DATASETS
+
+    return list(DATASETS) if name == "all" else [name]
+
+
+@app.command("ui", epilog="Example: fedbench ui quickstart --port 5001")
+def ui_command(
+    suite_name: Annotated[
+        str | None, typer.Argument(metavar="[SUITE]", help="Print the address of this suite's experiment.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5000,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; the default is this machine alone.")
+    ] = "127.0.0.1",
+    tracking_uri: TrackingUriOption = None,
+) -> None:
+    """Open the MLflow UI on the store; Ctrl-C ends it."""
+    from fedbench.ui import serve
+
+    serve(suite_name, host, port, tracking_uri)
+
+
+@app.command("doctor", epilog="Example: fedbench doctor")
+def doctor_command(
+    data_dir: DataDirOption = None, tracking_uri: TrackingUriOption = None, as_json: JsonOption = False
+) -> None:
+    """Check that everything that a run needs is here and works."""
+    from fedbench.doctor import examine
+    from fedbench.reports.listings import findings_table
+
+    findings = examine(data_dir, tracking_uri)
+    if as_json:
+        _print_json({"findings": [vars(finding) for finding in findings]})
+    else:
+        _console().print(findings_table(findings))
+    if any(finding.status == "failed" for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

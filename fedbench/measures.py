@@ -1,0 +1,105 @@
+"""What a run's numbers mean: the verdict on one run and on the seeds of a cell. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedbench.core import Evaluation
+
+CHANCE_LEVEL = 0.05  # a model must beat the majority rate more clearly than luck does in 1 of 20 tries
+
+
+class Verdict(StrEnum):
+    """How a run ended, from best to worst."""
+
+    OK = "ok"
+    COLLAPSED = "collapsed"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+MEANINGS = {
+    Verdict.COLLAPSED: "the model names one class for every image, or does no better than that by more than chance: "
+    "its accuracy is the class balance of the test set, not skill (see balanced accuracy)",
+    Verdict.DIVERGED: "the loss is no longer a finite number: the learning rate is too high",
+    Verdict.FAILED: "a run ended with an error or missed what its scenario requires",
+    Verdict.SKIPPED: "the cell asks for more training examples than the dataset has",
+}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes
+    ----------
+    verdict, reason
+        `reason` is None for `ok`.
+    metrics
+        The final values of the per-round metrics, by name; empty for a run that failed before its first round.
+    client_accuracy
+        The accuracy of each client's own model before the last average, in the order of the clients.
+    """
+
+    verdict: Verdict
+    reason: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    client_accuracy: tuple[float, ...] = ()
+
+
+def judge(evaluation: Evaluation) -> tuple[Verdict, str | None]:
+    """The verdict on a model by its evaluation on the test set, and the reason where it is not `ok`.
+
+    A model has collapsed if it names one class only, or if it is not better than always naming the largest class: of
+    the examples that exactly one of the two gets right, the model must have the larger share by a one-sided exact sign
+    test at `CHANCE_LEVEL` (McNemar's test; both are scored on the same examples).
+    """
+    from scipy.stats import binomtest
+
+    if not math.isfinite(evaluation.loss):
+        return Verdict.DIVERGED, "the loss is not finite"
+    if len(classes := evaluation.predicted_classes) == 1:
+        return Verdict.COLLAPSED, f"predicts class {classes[0]} for every image"
+    majority = int(evaluation.confusion.sum(axis=1).argmax())
+    gained = evaluation.num_correct - int(evaluation.confusion[majority, majority])
+    lost = int(evaluation.confusion[majority].sum() - evaluation.confusion[majority, majority])
+    if gained + lost == 0 or binomtest(gained, gained + lost, alternative="greater").pvalue > CHANCE_LEVEL:
+        return Verdict.COLLAPSED, (
+            f"accuracy {evaluation.accuracy:.1%} does not beat the majority rate {evaluation.majority_rate:.1%} "
+            "by more than chance"
+        )
+    return Verdict.OK, None
+
+
+def judge_cell(verdicts: Sequence[Verdict], reasons: Sequence[str | None]) -> tuple[Verdict, str | None]:
+    """The worst verdict among a cell's seeds; the reason says how many seeds share it and gives the first one's."""
+    order = list(Verdict)
+    worst = max(verdicts, key=order.index)
+    if worst is Verdict.OK:
+        return worst, None
+    reason = next(reason for verdict, reason in zip(verdicts, reasons, strict=True) if verdict is worst)
+    return worst, f"{verdicts.count(worst)} of {len(verdicts)} seeds: {reason}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over the seeds of a cell. `std` is the sample standard deviation; None for a single seed."""
+
+    mean: float
+    std: float | None
+    values: tuple[float, ...]
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation (n − 1 in the denominator) of at least one value."""
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return Spread(mean, None, tuple(values))
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return Spread(mean, math.sqrt(variance), tuple(values))

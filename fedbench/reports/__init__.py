@@ -1,0 +1,1 @@
+"""What people and machines read of a suite's results: tables and JSON."""

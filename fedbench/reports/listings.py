@@ -1,0 +1,148 @@
+"""Tables for people of what there is: suites, cells, datasets, what would run, what the doctor found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from fedbench.datasets import DatasetStatus
+    from fedbench.doctor import Finding
+    from fedbench.estimate import CellEstimate
+    from fedbench.specs import Suite
+
+
+def suite_summary(suite: Suite) -> dict[str, Any]:
+    """A suite's contents for machines."""
+    cells = [
+        {"scenario": cell.scenario, "label": cell.label, "params": cell.spec.model_dump(mode="json")}
+        for cell in suite.cells
+    ]
+    return {
+        "suite": suite.name,
+        "question": suite.question,
+        "path": str(suite.path),
+        "seeds": list(suite.seeds),
+        "runs": len(suite.runs),
+        "cells": cells,
+    }
+
+
+def suites_table(suites: Sequence[Suite]) -> RenderableType:
+    """Names, questions and sizes."""
+    table = Table("suite", "question", "datasets", title="Suites")
+    table.add_column("cells", justify="right")
+    table.add_column("runs", justify="right")
+    for suite in suites:
+        datasets = sorted({cell.spec.dataset for cell in suite.cells})
+        table.add_row(suite.name, suite.question, ", ".join(datasets), str(len(suite.cells)), str(len(suite.runs)))
+    return Group(table, "Run one with: fedbench run SUITE. See its cells with: fedbench suites SUITE.")
+
+
+def cells_table(suite: Suite) -> RenderableType:
+    """One suite's cells."""
+    table = Table("cell", "dataset", "model", title=suite.name, caption=f"{suite.question}\n{suite.path}")
+    for name in ("K", "n", "E", "B", "rounds", "learning rate", "seeds"):
+        table.add_column(name, justify="right")
+    for cell in suite.cells:
+        spec = cell.spec
+        numbers = (spec.num_clients, spec.num_examples, spec.local_epochs, spec.batch_size or "all", spec.rounds)
+        table.add_row(
+            cell.label, spec.dataset, spec.model, *map(str, numbers), f"{spec.learning_rate:g}", str(len(cell.seeds))
+        )
+    return table
+
+
+def estimate_table(suite: Suite, estimates: Sequence[CellEstimate]) -> RenderableType:
+    """What would run, and how long it may take."""
+    table = Table("cell", title=f"{suite.name}: what would run")
+    for name in ("runs", "local steps", "about"):
+        table.add_column(name, justify="right")
+    for each in estimates:
+        if each.shortfall:
+            table.add_row(each.cell.label, "0", "", f"skipped: {each.shortfall}")
+        else:
+            table.add_row(each.cell.label, str(len(each.cell.seeds)), f"{each.local_steps:,}", duration(each.seconds))
+    seconds = sum(each.seconds for each in estimates)
+    return Group(table, f"{_num_runs(estimates)} runs, about {duration(seconds)} if none is finished yet.")
+
+
+def estimate_json(suite: Suite, estimates: Sequence[CellEstimate]) -> dict[str, Any]:
+    """The same for machines; times in seconds."""
+    cells = [
+        {
+            "scenario": each.cell.scenario,
+            "label": each.cell.label,
+            "runs": 0 if each.shortfall else len(each.cell.seeds),
+            "local_steps": each.local_steps,
+            "seconds": each.seconds,
+            "shortfall": each.shortfall,
+        }
+        for each in estimates
+    ]
+    seconds = sum(each.seconds for each in estimates)
+    return {"suite": suite.name, "runs": _num_runs(estimates), "seconds": seconds, "cells": cells}
+
+
+def _num_runs(estimates: Sequence[CellEstimate]) -> int:
+    return sum(len(each.cell.seeds) for each in estimates if not each.shortfall)
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def datasets_table(statuses: Sequence[DatasetStatus]) -> RenderableType:
+    """The datasets and whether they are here."""
+    table = Table("dataset", "split", title="Datasets")
+    for name in ("train", "test", "classes"):
+        table.add_column(name, justify="right")
+    table.add_column("licence")
+    table.add_column("here")
+    for status in statuses:
+        sizes = status.info.sizes
+        table.add_row(
+            status.name,
+            "\n".join(sizes),
+            "\n".join(str(train) for train, _ in sizes.values()),
+            "\n".join(str(test) for _, test in sizes.values()),
+            str(status.info.num_classes),
+            status.info.licence,
+            Text("yes", "green") if status.present else Text(f"no: {status.command}", "yellow"),
+        )
+    return table
+
+
+def datasets_json(statuses: Sequence[DatasetStatus]) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "datasets": [
+            {
+                "name": status.name,
+                "splits": {split: {"train": n, "test": m} for split, (n, m) in status.info.sizes.items()},
+                "classes": status.info.num_classes,
+                "licence": status.info.licence,
+                "present": status.present,
+                "command": status.command,
+            }
+            for status in statuses
+        ]
+    }
+
+
+def findings_table(findings: Sequence[Finding]) -> RenderableType:
+    """What the doctor found."""
+    styles = {"ok": "green", "note": "yellow", "failed": "red"}
+    table = Table("check", "status", "what was found", title="fedbench doctor")
+    for finding in findings:
+        table.add_row(finding.check, Text(finding.status, styles[finding.status]), finding.text)
+    return table

@@ -1,0 +1,96 @@
+"""The results of a suite, cell by cell, with the spread over seeds; and as JSON (see docs/results-json.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedbench.measures import Spread, Verdict, judge_cell, spread
+
+if TYPE_CHECKING:
+    from fedbench.runner import Outcome
+    from fedbench.specs import Cell, Suite
+
+REPORTED = ("accuracy", "balanced_accuracy", "loss", "majority_rate")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell's outcome over its seeds.
+
+    Attributes
+    ----------
+    seeds
+        Those whose numbers are in `measures`, in order; failed and skipped runs have no numbers.
+    measures
+        For each name in `REPORTED`, its final value over `seeds`; empty if no run of the cell has numbers.
+    client_accuracy
+        For each seed, the accuracy of each client's own model before the last average.
+    """
+
+    cell: Cell
+    seeds: tuple[int, ...]
+    verdict: Verdict
+    reason: str | None
+    measures: dict[str, Spread]
+    client_accuracy: tuple[tuple[float, ...], ...]
+
+
+def cell_results(suite: Suite, outcomes: Iterable[Outcome]) -> list[CellResult]:
+    """Gather outcomes into cells, in the order of the suite. Cells without an outcome are left out."""
+    by_cell: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_cell.setdefault(outcome.run.cell, []).append(outcome)
+    return [_cell_result(cell, by_cell[cell.label]) for cell in suite.cells if cell.label in by_cell]
+
+
+def _cell_result(cell: Cell, outcomes: list[Outcome]) -> CellResult:
+    outcomes = sorted(outcomes, key=lambda outcome: cell.seeds.index(outcome.run.seed))
+    verdict, reason = judge_cell([each.result.verdict for each in outcomes], [each.result.reason for each in outcomes])
+    measured = [each for each in outcomes if each.result.metrics]
+    measures = {name: spread([each.result.metrics[name] for each in measured]) for name in REPORTED} if measured else {}
+    return CellResult(
+        cell,
+        tuple(each.run.seed for each in measured),
+        verdict,
+        reason,
+        measures,
+        tuple(each.result.client_accuracy for each in measured),
+    )
+
+
+def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """One JSON object for machines. Rates are fractions in [0, 1]; what is not finite is null."""
+    counts = {
+        "executed": sum(outcome.executed for outcome in outcomes),
+        "skipped": sum(not outcome.executed for outcome in outcomes),
+        "failed": sum(outcome.executed and outcome.result.verdict is Verdict.FAILED for outcome in outcomes),
+    }
+    return {"suite": suite.name, **counts, "cells": [_cell_json(result) for result in cell_results(suite, outcomes)]}
+
+
+def _cell_json(result: CellResult) -> dict[str, Any]:
+    return {
+        "scenario": result.cell.scenario,
+        "params": result.cell.spec.model_dump(mode="json"),
+        "seeds": list(result.seeds),
+        "verdict": str(result.verdict),
+        "reason": result.reason,
+        **{name: _spread_json(result.measures.get(name)) for name in REPORTED},
+        "client_accuracy": {
+            "mean": [_number(math.fsum(column) / len(column)) for column in zip(*result.client_accuracy, strict=False)],
+            "values": [list(values) for values in result.client_accuracy],
+        },
+    }
+
+
+def _spread_json(spread: Spread | None) -> dict[str, Any]:
+    if spread is None:
+        return {"mean": None, "std": None, "values": []}
+    return {"mean": _number(spread.mean), "std": _number(spread.std), "values": [_number(v) for v in spread.values]}
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

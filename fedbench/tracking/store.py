@@ -1,0 +1,124 @@
+"""Opening an MLflow store: SQLite files are made and checked, servers are asked once, and every error is one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedbench.errors import StoreError
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a benchmark reports to nobody
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
+
+import mlflow
+import requests
+from alembic.util.exc import CommandError
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+for name in ("mlflow", "alembic"):
+    logging.getLogger(name).setLevel(logging.WARNING)  # their greetings are not results
+
+DEFAULT_FOLDER = Path("mlruns")
+
+
+def default_tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else a SQLite database inside ``mlruns/`` of the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_FOLDER / 'mlflow.db'}"
+
+
+def open_store(uri: str) -> MlflowClient:
+    """A client of the store at `uri`, which is made if it is a SQLite file that is not there yet.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be opened or written, or was made by another version of MLflow.
+    """
+    with store_errors(uri):
+        if uri.startswith("sqlite:"):
+            _require_writable_sqlite(uri)
+        elif uri.startswith(("http://", "https://")):
+            _require_answering_server(uri)
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        return client
+
+
+def check_store(uri: str | None) -> str:
+    """Open the store, or say what would keep it from being made; in words for `fedbench doctor`."""
+    uri = uri or default_tracking_uri()
+    count = len(open_store(uri).search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'"))
+    return f"{uri} can be written; {count} suites in it"
+
+
+def experiment_id(client: MlflowClient, uri: str, suite_name: str) -> str:
+    """The id of a suite's experiment.
+
+    Raises
+    ------
+    StoreError
+        If the suite never ran in this store.
+    """
+    with store_errors(uri):
+        experiment: Experiment | None = client.get_experiment_by_name(suite_name)
+    if experiment is None:
+        raise StoreError(f"suite {suite_name} has no runs in {uri}: fedbench run {suite_name}")
+    return str(experiment.experiment_id)
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder of a SQLite store; None for a store of another kind."""
+    database = make_url(uri).database if uri.startswith("sqlite:") else None
+    return Path(database).absolute().parent if database else None
+
+
+def _require_writable_sqlite(uri: str) -> None:
+    """Make the folder of a SQLite store and find out at once, and cheaply, whether it can be used."""
+    database = make_url(uri).database
+    if not database:
+        raise StoreError(f"tracking store {uri} names no file: use sqlite:///FOLDER/mlflow.db")
+    path = Path(database).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass  # raises OSError where nothing can be written
+    if path.exists():
+        with path.open("rb+") as file:
+            if file.read(16) not in (b"", b"SQLite format 3\0"):
+                raise StoreError(f"tracking store {uri} is not a SQLite database: choose another with --tracking-uri")
+
+
+def _require_answering_server(uri: str) -> None:
+    """Ask a tracking server once, briefly, before MLflow asks it patiently for minutes."""
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10)
+    except requests.RequestException as error:
+        raise StoreError(f"tracking server {uri} does not answer: start it, or correct --tracking-uri") from error
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn what can go wrong with a store into a `StoreError` of one line."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+        raise StoreError(_explain(uri, error)) from error
+
+
+def _explain(uri: str, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        return (
+            f"tracking store {uri} was made by another version of MLflow than this one ({mlflow.__version__}): upgrade "
+            f"mlflow if it is newer, run `mlflow db upgrade {uri}` if it is older, or choose another --tracking-uri"
+        )
+    return f"tracking store {uri} failed ({text[:300]}): check that it can be written, or choose another --tracking-uri"

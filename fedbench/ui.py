@@ -1,0 +1,89 @@
+"""The MLflow UI on fedbench's store: start the server, wait until it answers, end it cleanly."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import requests
+import typer
+
+from fedbench.errors import StoreError
+from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store
+
+START_SECONDS = 60.0
+
+
+def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None) -> None:
+    """Serve the MLflow UI until Ctrl-C.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be opened, the suite has no experiment in it, the port is in use, or the server ends.
+    """
+    uri = tracking_uri or default_tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        raise StoreError(f"{uri} is a server that has its own UI: open it in a browser")
+    client = open_store(uri)
+    experiment = experiment_id(client, uri, suite_name) if suite_name else None
+    _require_free_port(host, port)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own interpreter
+    try:
+        address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
+        _wait_until_it_answers(server, address)
+        page = f"{address}/#/experiments/{experiment}" if experiment else address
+        typer.echo(f"MLflow UI: {page}\nCtrl-C ends it.")
+        server.wait()
+        raise StoreError(f"the MLflow server ended by itself (exit code {server.returncode})")
+    except KeyboardInterrupt:
+        typer.echo("ended")
+    finally:
+        _end(server)
+
+
+def _require_free_port(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
+        ) from error
+
+
+def _wait_until_it_answers(server: subprocess.Popen[str], address: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            last = (server.stderr.read().strip().splitlines() or ["no message"])[-1] if server.stderr else ""
+            raise StoreError(f"the MLflow server did not start: {last}")
+        with suppress(requests.RequestException):
+            if requests.get(f"{address}/health", timeout=2).ok:
+                return
+        time.sleep(0.2)
+    raise StoreError(f"the MLflow server did not answer within {START_SECONDS:.0f} s: try another --port")
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    server.terminate()
+    try:
+        server.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
