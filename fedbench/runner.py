@@ -1,4 +1,4 @@
-"""A suite's runs recorded: what is finished is skipped, the rest is given to an executor, what comes back is tracked."""
+"""A suite's runs recorded: the finished are skipped, the rest go to an executor, and what comes back is tracked."""
 
 from __future__ import annotations
 
