@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from fedbench.datasets.files import CHUNK
 from fedbench.errors import DataError
 from fedbench.progress import progress
 
 TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two pieces of an answer
 TRIES = 3
 WAIT_SECONDS = 0.5  # before the second try; twice as long before the third
+PIECE = 1 << 16  # bytes: what a broken connection can lose
 ABSENT = (403, 404, 410)  # S3 answers 403 for a file that is not there
 RANGE_REFUSED = 416
 FIRST_ERROR = 400
@@ -92,7 +92,7 @@ def get_bytes(session: requests.Session, url: str, limit: int) -> bytes | None:
         with session.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
             if not _delivers(response):
                 return None
-            content = b"".join(response.raw.stream(CHUNK, decode_content=False))
+            content = b"".join(response.raw.stream(PIECE, decode_content=False))
         if len(content) > limit:
             raise DataError(f"{url} is larger than {limit} bytes, which no file of the dataset is")
         return content
@@ -128,7 +128,7 @@ def _store(response: requests.Response, part: Path, start: int, limit: int) -> N
         with part.open("r+b" if start else "wb") as file, progress(f"fetching {part.stem}", total, "B") as advance:
             file.seek(start)
             advance(start)
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
+            for chunk in response.raw.stream(PIECE, decode_content=False):
                 size += len(chunk)
                 if size > limit:
                     raise DataError(f"{response.url} is larger than {limit} bytes, which no file of the dataset is")

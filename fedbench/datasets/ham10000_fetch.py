@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import io
-import lzma
-import os
-import stat
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 import requests
 
@@ -22,7 +13,6 @@ from fedbench.datasets.download import UnavailableError, get_bytes, mirror, new_
 from fedbench.datasets.files import exclusive, plain_errors, replacing
 from fedbench.datasets.ham10000_files import (
     IMAGE_FOLDERS,
-    IMAGE_ID,
     NAME,
     TABLE,
     Row,
@@ -34,49 +24,19 @@ from fedbench.datasets.ham10000_files import (
 )
 from fedbench.datasets.ham10000_images import build_cache
 from fedbench.datasets.ham10000_manifest import damaged_files, has_manifest, write_manifest
+from fedbench.datasets.ham10000_sources import Offer, open_offers
 from fedbench.errors import DataError
 from fedbench.progress import progress
 
-# What reading a damaged, encrypted or exotic archive raises.
-ARCHIVE_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    RuntimeError,  # encrypted, or packed in a way that this Python cannot unpack
-    ValueError,
-)
 LARGEST_TABLE = 16_000_000  # bytes; the published one has 0.6 million
 LARGEST_IMAGE = 8_000_000  # bytes; the originals have about 0.3 million
 CONNECTIONS = 8
-TABLE_NAMES = {"ham10000_metadata", "ham10000_metadata.csv", "ham10000_metadata.tab"}  # Kaggle's and Dataverse's
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 BY_HAND = (
     "HAM10000 cannot be downloaded without an account: download it by hand from Kaggle "
     "(kmader/skin-cancer-mnist-ham10000) or Harvard Dataverse (doi:10.7910/DVN/DBW86T), "
     f"then run: fedbench data fetch {NAME} --from FILE.zip|FOLDER"
 )
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A file that a source has: where, how large, and how to open it."""
-
-    origin: str
-    size: int
-    open: Callable[[], IO[bytes]]
-
-    def read(self, limit: int) -> bytes:
-        """The content, if it is no larger than `limit`."""
-        try:
-            with self.open() as file:
-                content = file.read(limit + 1)
-        except ARCHIVE_ERRORS as error:
-            raise DataError(f"{self.origin} cannot be unpacked ({error})") from error
-        if len(content) > limit:
-            raise DataError(f"{self.origin} is larger than {limit} bytes, which no such file of HAM10000 is")
-        return content
 
 
 def fetch(data_dir: Path, source: Path | None) -> None:
@@ -88,9 +48,9 @@ def fetch(data_dir: Path, source: Path | None) -> None:
             _bring_from_path(source, skin, damaged)
         elif damaged or not _is_complete(data_dir):
             _bring_from_mirror(skin, damaged)
-        elif has_manifest(skin):
-            return
         _, images = read_copy(data_dir)
+        if has_manifest(skin) and not damaged_files(skin):
+            return
         build_cache(skin, images)  # anew, so that every image has been decoded before the list vouches for it
         write_manifest(skin, images)
 
@@ -124,42 +84,19 @@ def _bring_from_path(source: Path, skin: Path, damaged: Collection[Path]) -> Non
     Images that are here in the same size, and not known to be damaged, are not copied again. A source that has only
     some of the images will do: the next one goes on from there.
     """
-    with _offers(source) as offers:
+    with open_offers(source) as offers:
         rows = _table_from(offers, source, skin)
         here = {image_id: path for image_id, path in find_images(skin).items() if path not in damaged}
         with progress("copying HAM10000", len(rows), "images") as advance:
             for row in rows:
                 offer = offers.get(row.image_id)
                 target = here.get(row.image_id, image_path(skin, row.image_id))
-                if offer and not (target.is_file() and target.stat().st_size == offer.size):
+                if offer and not (row.image_id in here and target.stat().st_size == offer.size):
                     _install_image(offer.read(LARGEST_IMAGE), offer.origin, target)
                 advance()
         missing = [row.image_id for row in rows if row.image_id not in offers and row.image_id not in here]
     if missing:
         raise DataError(f"{source} lacks {len(missing)} of {len(rows)} images (first: {missing[0]}.jpg)")
-
-
-@contextmanager
-def _offers(source: Path) -> Iterator[dict[str, Offer]]:
-    """What `source` has of HAM10000: the table under its name, images under their ids."""
-    if not source.exists():
-        raise DataError(f"{source} does not exist: give the folder or the .zip that holds HAM10000")
-    with ExitStack() as stack:
-        archives = sorted(source.rglob("*.zip")) if source.is_dir() else [source]
-        candidates = list(_in_folder(source)) if source.is_dir() else []
-        unreadable = []
-        for path in archives:
-            try:
-                candidates += _in_archive(stack.enter_context(zipfile.ZipFile(path)), path)
-            except ARCHIVE_ERRORS:
-                unreadable.append(str(path))
-        offers: dict[str, Offer] = {}
-        for key, offer in candidates:  # some archives hold everything twice: the first is taken
-            offers.setdefault(key, offer)
-        if not offers:
-            hint = f" ({', '.join(unreadable)} is not a whole .zip file)" if unreadable else ""
-            raise DataError(f"{source} has nothing of HAM10000{hint}: give the folder or the .zip that holds it")
-        yield offers
 
 
 def _table_from(offers: Mapping[str, Offer], source: Path, skin: Path) -> list[Row]:
@@ -168,40 +105,6 @@ def _table_from(offers: Mapping[str, Offer], source: Path, skin: Path) -> list[R
     if (skin / TABLE).is_file():
         return parse_table((skin / TABLE).read_bytes(), str(skin / TABLE))
     raise DataError(f"{source} has no {TABLE}: bring the table first, or give a folder that holds it too")
-
-
-def _in_folder(source: Path) -> Iterator[tuple[str, Offer]]:
-    for folder, subfolders, names in os.walk(source):
-        subfolders.sort()
-        for name in sorted(names):
-            key, path = _key(name), Path(folder) / name
-            if key and path.is_file():
-                yield key, Offer(str(path), path.stat().st_size, _opener(path))
-
-
-def _opener(path: Path) -> Callable[[], IO[bytes]]:
-    return lambda: path.open("rb")
-
-
-def _in_archive(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Offer]]:
-    """The members that have a name of the set. Their paths are not used, so none can lead out of the data folder."""
-    for member in archive.infolist():
-        inside = PurePosixPath(member.filename.replace("\\", "/"))
-        is_link = stat.S_ISLNK(member.external_attr >> 16)
-        key = _key(inside.name)
-        if key and not member.is_dir() and not is_link and ".." not in inside.parts:
-            yield key, Offer(f"{member.filename} in {path}", member.file_size, _member_opener(archive, member))
-
-
-def _member_opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-    return lambda: archive.open(member)
-
-
-def _key(name: str) -> str | None:
-    if name.lower() in TABLE_NAMES:
-        return TABLE
-    stem, _, ending = name.partition(".")
-    return stem if ending == "jpg" and IMAGE_ID.fullmatch(stem) else None
 
 
 def _bring_from_url(address: str, skin: Path, damaged: Collection[Path]) -> None:

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import Resize
+
+from fedbench.datasets import ham10000, ham10000_images, load_dataset
+from fedbench.datasets.ham10000_files import Row, read_copy
+from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
+from fedbench.errors import DataError
+
+FIRST = "ISIC_0029271"
+
+
+@pytest.fixture
+def data(small_ham: Path) -> Path:
+    """A data folder with the small copy, as if unpacked by hand."""
+    return small_ham.parent
+
+
+def edit_table(data: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path = data / "skin" / "HAM10000_metadata.csv"
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+
+
+# --- what is loaded -----------------------------------------------------------------------------------------------
+
+
+def test_the_classes_are_the_studys_in_its_order(data: Path) -> None:
+    dataset = load_dataset("ham10000", folder=data)
+    expected = ("nv", "mel", "bkl", "bcc", "akiec", "vasc", "df")
+    assert expected == dataset.class_names
+    assert [8] * len(expected) == torch.bincount(dataset.train_labels).tolist()
+    assert [2] * len(expected) == torch.bincount(dataset.test_labels).tolist()
+
+
+def test_an_image_is_resized_as_torchvision_resizes_it(data: Path) -> None:
+    rows, images = read_copy(data)
+    train, _ = split_by_lesion(rows)
+    with Image.open(images[rows[train[0]].image_id]) as image:
+        expected = np.asarray(Resize((32, 32))(image.convert("RGB"))).transpose(2, 0, 1)
+    assert np.array_equal(expected, load_dataset("ham10000", folder=data).train_images[0].numpy())
+
+
+def test_images_and_labels_stay_together(data: Path) -> None:
+    rows, images = read_copy(data)
+    dataset = load_dataset("ham10000", "image", data)
+    pixels = ham10000_images.decode_all(images)
+    label_of = {image.tobytes(): row.label for image, row in zip(pixels, rows, strict=True)}
+    assert [label_of[image.numpy().tobytes()] for image in dataset.test_images] == dataset.test_labels.tolist()
+
+
+def test_the_order_of_the_tables_rows_does_not_matter(data: Path) -> None:
+    before = load_dataset("ham10000", folder=data).digest
+    edit_table(data, lambda lines: lines[:1] + lines[:0:-1])
+    assert before == load_dataset("ham10000", folder=data).digest
+
+
+def test_images_in_folders_named_in_lower_case_are_found(data: Path) -> None:
+    before = load_dataset("ham10000", folder=data).digest
+    for part in ("1", "2"):
+        (data / "skin" / f"HAM10000_images_part_{part}").rename(data / "skin" / f"ham10000_images_part_{part}")
+    assert before == load_dataset("ham10000", folder=data).digest
+
+
+# --- splits -------------------------------------------------------------------------------------------------------
+
+
+def rows_of(*lesions: tuple[str, int, int]) -> list[Row]:
+    """Rows of (lesion, label, number of images)."""
+    pairs = [(lesion, label) for lesion, label, count in lesions for _ in range(count)]
+    return [Row(f"ISIC_{number:07d}", lesion, label) for number, (lesion, label) in enumerate(pairs)]
+
+
+def test_no_lesion_is_on_both_sides_of_the_lesion_split() -> None:
+    rows = rows_of(*((f"L{number}", number % 7, 1 + number % 3) for number in range(300)))
+    train, test = split_by_lesion(rows)
+    assert not {rows[i].lesion_id for i in train} & {rows[i].lesion_id for i in test}
+    assert list(range(len(rows))) == sorted(train + test)
+    in_all, in_test = Counter(row.label for row in rows), Counter(rows[i].label for i in test)
+    assert {label: round(0.2 * count) for label, count in in_all.items()} == in_test
+
+
+def test_a_lesion_larger_than_a_fifth_of_its_class_stays_in_training() -> None:
+    rows = rows_of(("large", 0, 6), ("a", 0, 1), ("b", 0, 1), ("c", 0, 1), ("d", 0, 1))
+    _, test = split_by_lesion(rows)
+    expected = round(0.2 * len(rows))
+    assert expected == len(test)
+    assert "large" not in {rows[i].lesion_id for i in test}
+
+
+@pytest.mark.parametrize("split", [split_by_lesion, split_by_image])
+def test_the_training_order_is_shuffled_and_fixed(split: Callable[..., Any]) -> None:
+    rows = rows_of(*((f"L{number}", number // 100, 1) for number in range(700)))
+    train, test = split(rows)
+    assert (train, test) == split(rows)
+    assert min(Counter(rows[i].label for i in train[:140]).values()) >= 5  # all seven classes in the first block
+    assert len(Counter(rows[i].label for i in train[:140])) == len({row.label for row in rows})
+
+
+def test_the_image_split_takes_a_fifth_of_all_images() -> None:
+    rows = rows_of(*((f"L{number}", 0, 1) for number in range(10_015)))
+    train, test = split_by_image(rows)
+    expected = (8_012, 2_003)
+    assert expected == (len(train), len(test))
+    assert list(range(len(rows))) == sorted(train + test)
+
+
+# --- the cache ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each time that all images are decoded."""
+    times: list[int] = []
+    original = ham10000_images.decode_all
+
+    def counted(images: Any) -> Any:
+        times.append(len(images))
+        return original(images)
+
+    monkeypatch.setattr(ham10000_images, "decode_all", counted)
+    return times
+
+
+def test_images_are_decoded_once(data: Path, decoded: list[int]) -> None:
+    digests = {load_dataset("ham10000", folder=data).digest for _ in range(3)}
+    assert [70] == decoded
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("position", [5, 30, 120, 200, -1])
+def test_a_cache_with_one_wrong_byte_is_rebuilt(data: Path, decoded: list[int], position: int) -> None:
+    before = load_dataset("ham10000", folder=data).digest
+    cache = data / "skin" / ham10000_images.CACHE
+    good = cache.read_bytes()
+    bad = bytearray(good)
+    bad[position] ^= 1
+    cache.write_bytes(bad)
+    assert before == load_dataset("ham10000", folder=data).digest
+    assert [70, 70] == decoded
+    assert good == cache.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000, -1])
+def test_a_cache_that_is_cut_short_is_rebuilt(data: Path, decoded: list[int], size: int) -> None:
+    before = load_dataset("ham10000", folder=data).digest
+    cache = data / "skin" / ham10000_images.CACHE
+    cache.write_bytes(cache.read_bytes()[:size])
+    assert before == load_dataset("ham10000", folder=data).digest
+    assert [70, 70] == decoded
+
+
+def test_a_cache_of_another_image_is_not_used(data: Path, decoded: list[int]) -> None:
+    before = load_dataset("ham10000", folder=data).digest
+    Image.new("RGB", (60, 45), "red").save(data / "skin" / "HAM10000_images_part_1" / f"{FIRST}.jpg")
+    assert before != load_dataset("ham10000", folder=data).digest
+    assert [70, 70] == decoded
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    data: Path, decoded: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "skin" / ham10000_images.CACHE).mkdir()
+    digests = {load_dataset("ham10000", folder=data).digest for _ in range(2)}
+    assert len(digests) == 1
+    assert [70, 70] == decoded
+    assert "cannot be written" in capsys.readouterr().err
+    assert not list((data / "skin").glob(".*"))
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def refused(data: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        load_dataset("ham10000", folder=data)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def first_image(data: Path) -> Path:
+    return data / "skin" / "HAM10000_images_part_1" / f"{FIRST}.jpg"
+
+
+@pytest.mark.parametrize("keep", [0, 2, 100, 700])
+@pytest.mark.parametrize("action", [refused, ham10000.verify, lambda data: ham10000.fetch(data, None)])
+def test_an_image_that_is_cut_short_is_named(data: Path, keep: int, action: Callable[[Path], Any]) -> None:
+    path = first_image(data)
+    path.write_bytes(path.read_bytes()[:keep])
+    if action is refused:
+        assert refused(data).startswith(f"{path} is damaged (")
+    else:
+        with pytest.raises(DataError, match=rf"{FIRST}.jpg is damaged \(.*: fedbench data fetch ham10000$"):
+            action(data)
+    assert not (data / "skin" / ham10000_images.CACHE).exists()
+
+
+def test_a_file_that_is_no_jpeg_is_named(data: Path) -> None:
+    Image.new("RGB", (60, 45)).save(first_image(data), format="PNG")
+    assert f"{FIRST}.jpg is damaged" in refused(data)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("limit", ["ours", "warning", "error"])
+def test_an_image_of_absurd_size_is_refused(data: Path, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if limit == "ours":
+        monkeypatch.setattr(ham10000_images, "MOST_PIXELS", 2000)
+    else:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000 if limit == "warning" else 1000)
+    assert "ISIC_" in refused(data)
+
+
+def test_a_row_without_image_is_named(data: Path) -> None:
+    first_image(data).unlink()
+    expected = f"{data / 'skin'} lacks 1 of 70 images (first: {FIRST}.jpg): run: fedbench data fetch ham10000"
+    assert expected == refused(data)
+
+
+def test_an_image_without_row_is_named(data: Path) -> None:
+    shutil.copy(first_image(data), data / "skin" / "HAM10000_images_part_2" / "ISIC_0000001.jpg")
+    assert "ISIC_0000001.jpg has no row in HAM10000_metadata.csv" in refused(data)
+
+
+def test_a_table_that_lacks_rows_says_how_many(data: Path) -> None:
+    edit_table(data, lambda lines: lines[:-3])
+    assert "has 67 rows instead of 70 (3 are missing)" in refused(data)
+
+
+def test_a_missing_table_is_named(data: Path) -> None:
+    (data / "skin" / "HAM10000_metadata.csv").unlink()
+    assert "HAM10000_metadata.csv is missing: run: fedbench data fetch ham10000" in refused(data)
+    assert not ham10000.is_present(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda lines: [*lines[:4], lines[4].replace(",nv,", ",wart,"), *lines[5:]], "line 5: unknown dx 'wart'"),
+        (lambda lines: [*lines[:4], lines[4].replace("ISIC_", "ISIC-"), *lines[5:]], "line 5: image_id is 'ISIC-"),
+        (
+            lambda lines: [*lines[:4], ",".join(["", *lines[4].split(",")[1:]]), *lines[5:]],
+            "line 5: lesion_id is empty",
+        ),
+        (lambda lines: [*lines, lines[-1]], "more than one row for image_id ISIC_0029340"),
+        (
+            lambda lines: [lines[0].replace("dx,", "diagnosis,"), *lines[1:]],
+            "has no column dx: it has lesion_id, image_id",
+        ),
+        (lambda lines: lines[:1], "has 0 rows instead of 70"),
+        (lambda lines: lines[:0], "is not a CSV table (No columns to parse from file)"),
+        (lambda lines: [*lines[:4], '"' + lines[4], *lines[5:]], "HAM10000_metadata.csv"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_line_or_column(data: Path, change: Callable[..., Any], expected: str) -> None:
+    edit_table(data, change)
+    assert expected in refused(data)
+
+
+def test_a_table_that_is_not_text_is_refused(data: Path) -> None:
+    (data / "skin" / "HAM10000_metadata.csv").write_bytes(bytes(range(256)) * 10)
+    assert "HAM10000_metadata.csv" in refused(data)
+
+
+def test_a_good_copy_without_manifest_is_verified_by_decoding(data: Path, decoded: list[int]) -> None:
+    ham10000.verify(data)
+    assert ham10000.is_present(data)
+    assert [70] == decoded
+
+
+def test_verify_without_manifest_sees_a_damaged_image_behind_a_good_cache(data: Path) -> None:
+    load_dataset("ham10000", folder=data)
+    path = first_image(data)
+    path.write_bytes(path.read_bytes()[:300] + bytes(path.stat().st_size - 300))
+    with pytest.raises(DataError, match=rf"{FIRST}.jpg is damaged"):
+        ham10000.verify(data)

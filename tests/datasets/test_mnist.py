@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from fedbench.datasets import load_dataset, mnist
+from fedbench.errors import DataError
+
+IMAGES = "train-images-idx3-ubyte"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def content(data: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (data / "MNIST" / "raw").iterdir()}
+
+
+def test_a_fetch_from_a_folder_leaves_the_unpacked_files_and_nothing_else(small_mnist: Any, data: Path) -> None:
+    mnist.fetch(data, small_mnist.source)
+    assert small_mnist.unpacked == content(data)
+
+
+@pytest.mark.parametrize("layout", ["MNIST", "MNIST/raw", "."])
+def test_a_fetch_finds_the_files_in_the_folders_a_user_may_name(small_mnist: Any, data: Path, layout: str) -> None:
+    mnist.fetch(data, small_mnist.source / layout)
+    assert small_mnist.unpacked == content(data)
+
+
+def test_a_fetch_takes_unpacked_files_too(small_mnist: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "unpacked").mkdir()
+    for name, unpacked in small_mnist.unpacked.items():
+        (tmp_path / "unpacked" / name).write_bytes(unpacked)
+    mnist.fetch(data, tmp_path / "unpacked")
+    assert small_mnist.unpacked == content(data)
+
+
+def test_what_is_loaded_is_what_was_written(small_mnist: Any, data: Path) -> None:
+    mnist.fetch(data, small_mnist.source)
+    dataset = load_dataset("mnist", folder=data)
+    pixels = np.frombuffer(small_mnist.unpacked[IMAGES][16:], dtype=np.uint8).reshape(200, 1, 28, 28)
+    assert np.array_equal(pixels, dataset.train_images.numpy())
+    assert [value % 10 for value in range(100)] == dataset.test_labels.tolist()
+    assert (torch.uint8, torch.int64) == (dataset.test_images.dtype, dataset.test_labels.dtype)
+
+
+def test_packed_files_that_were_copied_by_hand_are_unpacked_by_load(small_mnist: Any) -> None:
+    assert mnist.is_present(small_mnist.source)
+    mnist.verify(small_mnist.source)
+    load_dataset("mnist", folder=small_mnist.source)
+    assert small_mnist.unpacked[IMAGES] == (small_mnist.raw / IMAGES).read_bytes()
+
+
+def test_a_damaged_packed_file_is_named_by_load(small_mnist: Any) -> None:
+    packed = small_mnist.raw / f"{IMAGES}.gz"
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(DataError, match=rf"{IMAGES}.gz is damaged .*: delete it and run: fedbench data fetch mnist"):
+        load_dataset("mnist", folder=small_mnist.source)
+    assert not (small_mnist.raw / IMAGES).exists()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:0], lambda b: b[:500] + b"x" + b[501:]])
+def test_a_damaged_file_is_named_and_mended_by_a_fetch(
+    small_mnist: Any, data: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    mnist.fetch(data, small_mnist.source)
+    path = data / "MNIST" / "raw" / IMAGES
+    path.write_bytes(damage(path.read_bytes()))
+    expected = f"{path} is damaged: delete it and run: fedbench data fetch mnist"
+    for action in (lambda: load_dataset("mnist", folder=data), lambda: mnist.verify(data)):
+        with pytest.raises(DataError) as caught:
+            action()
+        assert expected == str(caught.value)
+    mnist.fetch(data, small_mnist.source)
+    assert small_mnist.unpacked == content(data)
+
+
+def test_one_missing_file_is_named(small_mnist: Any, data: Path) -> None:
+    mnist.fetch(data, small_mnist.source)
+    (data / "MNIST" / "raw" / IMAGES).unlink()
+    with pytest.raises(DataError, match=rf"{IMAGES} is missing: run: fedbench data fetch mnist"):
+        load_dataset("mnist", folder=data)
+    assert not mnist.is_present(data)
+
+
+def test_an_old_torchvision_copy_is_not_read_in_place_of_the_checked_files(small_mnist: Any, data: Path) -> None:
+    mnist.fetch(data, small_mnist.source)
+    (data / "MNIST" / "processed").mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(1, 28, 28), torch.zeros(1)), data / "MNIST" / "processed" / name)
+    with pytest.raises(DataError, match="processed holds an old torchvision's copy"):
+        load_dataset("mnist", folder=data)
+
+
+def test_a_fetch_of_what_is_there_touches_nothing(small_mnist: Any, data: Path, unchanged: Callable[..., Any]) -> None:
+    mnist.fetch(data, small_mnist.source)
+    before = unchanged(data)
+    mnist.fetch(data, None)  # and needs no source
+    assert before == unchanged(data)
+
+
+def test_a_file_with_the_wrong_content_is_not_installed(small_mnist: Any, data: Path) -> None:
+    (small_mnist.raw / f"{IMAGES}.gz").write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(DataError, match=rf"{IMAGES}.gz is damaged or not mnist's: give another copy"):
+        mnist.fetch(data, small_mnist.source)
+    assert not content(data)
+
+
+@pytest.mark.usefixtures("small_mnist")
+def test_a_source_without_the_file_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=rf"empty has neither MNIST/raw/{IMAGES}.gz nor {IMAGES}.gz"):
+        mnist.fetch(data, tmp_path / "empty")
+    with pytest.raises(DataError, match=r"nowhere is not a folder"):
+        mnist.fetch(data, tmp_path / "nowhere")
+
+
+def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(
+    small_mnist: Any, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"^cannot fetch mnist into \S+: No space left on device$"):
+        mnist.fetch(data, small_mnist.source)
+    assert not content(data)
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(small_mnist: Any, serve: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    server = serve(small_mnist.source)
+    monkeypatch.setenv("FEDBENCH_MIRROR", f"{server.url}/")
+    return server
+
+
+def ranges_asked_of(server: Any, name: str = IMAGES) -> list[str | None]:
+    return [wanted for path, wanted in server.requests if name in path]
+
+
+def test_a_fetch_from_a_mirror_url_asks_for_each_file_once(small_mnist: Any, server: Any, data: Path) -> None:
+    mnist.fetch(data, None)
+    assert small_mnist.unpacked == content(data)
+    assert [(f"/MNIST/raw/{name}.gz", None) for name in small_mnist.unpacked] == server.requests
+
+
+@pytest.mark.parametrize(("ranges", "asked"), [(True, "bytes=100000-"), (False, "bytes=100000-")])
+def test_a_download_goes_on_where_it_was_cut_off_or_starts_again(
+    small_mnist: Any, server: Any, data: Path, ranges: bool, asked: str
+) -> None:
+    server.ranges = ranges
+    (data / "MNIST" / "raw").mkdir(parents=True)
+    start = (small_mnist.raw / f"{IMAGES}.gz").read_bytes()[:100_000]
+    (data / "MNIST" / "raw" / f"{IMAGES}.gz.part").write_bytes(start)
+    mnist.fetch(data, None)
+    assert small_mnist.unpacked == content(data)
+    assert [asked] == ranges_asked_of(server)
+
+
+@pytest.mark.parametrize("size", [70_000, 10_000_000])
+def test_a_part_that_does_not_fit_is_thrown_away(small_mnist: Any, server: Any, data: Path, size: int) -> None:
+    (data / "MNIST" / "raw").mkdir(parents=True)
+    (data / "MNIST" / "raw" / f"{IMAGES}.gz.part").write_bytes(bytes(size))
+    mnist.fetch(data, None)
+    assert small_mnist.unpacked == content(data)
+    assert [f"bytes={size}-", None] == ranges_asked_of(server)
+
+
+def test_a_connection_that_breaks_off_is_taken_up_again(small_mnist: Any, server: Any, data: Path) -> None:
+    server.break_after = 100_000
+    mnist.fetch(data, None)
+    assert small_mnist.unpacked == content(data)
+    first, second = ranges_asked_of(server)
+    assert first is None
+    assert second in {"bytes=65536-", "bytes=100000-"}  # whole pieces, or all that came
+
+
+@pytest.mark.usefixtures("server")
+def test_a_mirror_with_a_wrong_file_is_named_and_nothing_is_left(small_mnist: Any, data: Path) -> None:
+    (small_mnist.raw / f"{IMAGES}.gz").write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(DataError, match=rf"^FEDBENCH_MIRROR: \S+/{IMAGES}.gz is not the published file"):
+        mnist.fetch(data, None)
+    assert not content(data)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_file_that_is_too_large_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedbench.datasets.idx.LARGEST_FILE", 1000)
+    with pytest.raises(DataError, match=rf"{IMAGES}.gz is larger than 1000 bytes"):
+        mnist.fetch(data, None)
+    assert not content(data)
+
+
+def test_a_server_in_trouble_is_named(server: Any, data: Path) -> None:
+    server.status = 503
+    with pytest.raises(DataError, match=r"^FEDBENCH_MIRROR: 127.0.0.1:\d+ does not deliver \(it answers 503 .*\)"):
+        mnist.fetch(data, None)
+    expected_tries = 3
+    assert expected_tries == len(server.requests)
+
+
+@pytest.mark.usefixtures("server")
+def test_what_the_mirror_lacks_comes_from_the_public_servers(
+    small_mnist: Any,
+    serve: Callable[[Path], Any],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "public").mkdir()
+    (small_mnist.raw / f"{IMAGES}.gz").rename(tmp_path / "public" / f"{IMAGES}.gz")
+    addresses = ["http://127.0.0.1:9/gone/", f"{serve(tmp_path / 'public').url}/"]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", addresses)
+    mnist.fetch(data, None)
+    assert small_mnist.unpacked == content(data)
+
+
+@pytest.mark.usefixtures("small_mnist")
+def test_without_a_network_the_hosts_and_the_ways_out_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/", "http://no-such-host.invalid/"])
+    with pytest.raises(DataError) as caught:
+        mnist.fetch(data, None)
+    assert str(caught.value).startswith(
+        f"cannot fetch {IMAGES}.gz: 127.0.0.1:9 does not deliver (it refuses the connection); "
+    )
+    assert str(caught.value).endswith("or run: fedbench data fetch mnist --from FOLDER")
+    assert "no-such-host.invalid" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_fetches_at_once_do_the_work_once(small_mnist: Any, server: Any, data: Path) -> None:
+    threads = [threading.Thread(target=mnist.fetch, args=(data, None)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert small_mnist.unpacked == content(data)
+    assert sorted(small_mnist.unpacked) == sorted(path[len("/MNIST/raw/") : -len(".gz")] for path, _ in server.requests)
+
+
+def test_a_fetch_that_is_killed_leaves_nothing_that_loads_and_goes_on_later(
+    small_mnist: Any, server: Any, data: Path, wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
+    server.stall_after = 100_000
+    code = f"{small_mnist.patches}\nfrom pathlib import Path\nmnist.fetch(Path({str(data)!r}), None)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    part = data / "MNIST" / "raw" / f"{IMAGES}.gz.part"
+    wait_for(lambda: part.exists() and part.stat().st_size > 0)
+    process.kill()
+    expected_end, expected_ranges = -signal.SIGKILL, [None, "bytes=65536-"]
+    assert expected_end == process.wait()
+    assert [part.name] == list(content(data))
+    with pytest.raises(DataError, match="is not in"):
+        load_dataset("mnist", folder=data)
+    server.stall_after = None
+    mnist.fetch(data, None)
+    assert small_mnist.unpacked == content(data)
+    assert expected_ranges == ranges_asked_of(server)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(small_mnist: Any, data: Path) -> None:
+    raw = data / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / f".{IMAGES}.123-abcd.tmp").write_bytes(b"half")
+    mnist.fetch(data, small_mnist.source)
+    assert small_mnist.unpacked == content(data)
