@@ -40,12 +40,15 @@ app.add_typer(data_app, name="data")
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to its YAML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 DataDirOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="The data folder [FEDBENCH_DATA_DIR, else data].", show_default=False)
+    Path | None,
+    typer.Option("--data-dir", help="The data folder (default: FEDBENCH_DATA_DIR, else data).", show_default=False),
 ]
 TrackingUriOption = Annotated[
     str | None,
     typer.Option(
-        "--tracking-uri", help="The MLflow store [MLFLOW_TRACKING_URI, else mlruns/mlflow.db].", show_default=False
+        "--tracking-uri",
+        help="The MLflow store (default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db).",
+        show_default=False,
     ),
 ]
 
@@ -152,7 +155,9 @@ def run_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long it may take.")] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that compute runs [what cores and memory carry].", show_default=False),
+        typer.Option(
+            min=1, help="Processes that compute runs (default: what cores and memory carry).", show_default=False
+        ),
     ] = None,
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
@@ -169,7 +174,7 @@ def run_command(
         only=only or (),
     )
     if dry_run:
-        _dry_run(suite, as_json)
+        _dry_run(suite, workers, as_json)
         return
 
     from fedbench.executors import choose_executor
@@ -215,15 +220,16 @@ def _summary(suite: Suite, counts: dict[str, Any], tracking_uri: str | None) -> 
     )
 
 
-def _dry_run(suite: Suite, as_json: bool) -> None:
+def _dry_run(suite: Suite, workers: int | None, as_json: bool) -> None:
     from fedbench.estimate import estimate_suite
+    from fedbench.executors.workers import default_workers
     from fedbench.reports.listings import estimate_json, estimate_table
 
     estimates = estimate_suite(suite)
     if as_json:
         _print_json(estimate_json(suite, estimates))
     else:
-        _console().print(estimate_table(suite, estimates))
+        _console().print(estimate_table(suite, estimates, workers or default_workers()))
 
 
 @data_app.command("list", epilog="Example: fedbench data list")

@@ -57,8 +57,8 @@ def cells_table(suite: Suite) -> RenderableType:
     return table
 
 
-def estimate_table(suite: Suite, estimates: Sequence[CellEstimate]) -> RenderableType:
-    """What would run, and how long it may take."""
+def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers: int) -> RenderableType:
+    """What would run, and how long it may take; a cell's time is that of one worker."""
     table = Table("cell", title=f"{suite.name}: what would run")
     for name in ("runs", "local steps", "about"):
         table.add_column(name, justify="right")
@@ -67,12 +67,14 @@ def estimate_table(suite: Suite, estimates: Sequence[CellEstimate]) -> Renderabl
             table.add_row(each.cell.label, "0", "", f"skipped: {each.shortfall}")
         else:
             table.add_row(each.cell.label, str(len(each.cell.seeds)), f"{each.local_steps:,}", duration(each.seconds))
-    seconds = sum(each.seconds for each in estimates)
-    return Group(table, f"{_num_runs(estimates)} runs, about {duration(seconds)} if none is finished yet.")
+    runs = _num_runs(estimates)
+    workers = max(min(num_workers, runs), 1)
+    seconds = sum(each.seconds for each in estimates) / workers
+    return Group(table, f"{runs} runs, about {duration(seconds)} with {workers} workers, if none is finished yet.")
 
 
 def estimate_json(suite: Suite, estimates: Sequence[CellEstimate]) -> dict[str, Any]:
-    """The same for machines; times in seconds."""
+    """The same for machines; times in seconds of one worker."""
     cells = [
         {
             "scenario": each.cell.scenario,

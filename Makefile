@@ -1,0 +1,52 @@
+# The two commands: `make demo` and `make test`. Both set up .venv first, need no activated environment, and can be repeated.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+INSTALL := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test test-slow check wheel clean
+
+help:
+	@echo "make demo      set up, run the suite quickstart and show its table"
+	@echo "make test      set up, run the fast tests"
+	@echo "make test-slow set up, run the slow tests"
+	@echo "make check     set up, run the linters and the type checker"
+	@echo "make wheel     build the wheel into dist/"
+	@echo "make clean     remove .venv and what was built"
+
+demo: $(VENV)/.installed
+	@$(RUN) fedbench run quickstart
+	@echo
+	@echo "Next:"
+	@echo "  $(VENV)/bin/fedbench ui quickstart           compare the runs in the MLflow UI"
+	@echo "  $(VENV)/bin/fedbench data fetch mnist        bring the full MNIST, then"
+	@echo "  $(VENV)/bin/fedbench run client-grid-mnist   the study's table: clients x images per client"
+	@echo "  $(VENV)/bin/fedbench suites                  see all suites"
+
+test: $(VENV)/.installed-dev
+	@$(RUN) pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	@$(RUN) pytest -m slow $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-dev
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+wheel: $(VENV)/.installed-dev
+	@$(RUN) build --wheel
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+
+# A stamp is written last, so an interrupted installation is done again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (PyTorch is large; this happens once)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(INSTALL) --editable ".[dev]"
+	@touch $@
