@@ -155,9 +155,7 @@ def run_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long it may take.")] = False,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Processes that compute runs (default: what cores and memory carry).", show_default=False
-        ),
+        typer.Option(min=1, help="Processes that compute (default: what the machine carries).", show_default=False),
     ] = None,
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
