@@ -1,0 +1,189 @@
+"""The server's half of Federated Averaging, with numbers that can be checked by hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from fedbench.core import ModelState, average_model_parameters, normalise_weights, weighted_average
+
+UNUSABLE_WEIGHTS = [
+    ([1.0, -1.0], "weight 1 is -1.0: weights must be finite and not negative"),
+    ([float("nan"), 1.0], "weight 0 is nan: weights must be finite and not negative"),
+    ([1.0, float("inf")], "weight 1 is inf: weights must be finite and not negative"),
+    ([0.0, 0.0], "all weights are zero: at least one must be positive"),
+    ([1e308, 1e308], "the sum of the weights is not finite"),
+]
+
+
+def linear(weight: list[float], bias: float) -> nn.Linear:
+    """A linear unit with these parameters."""
+    module = nn.Linear(len(weight), 1)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([weight]))
+        module.bias.fill_(bias)
+    return module
+
+
+def batch_norm(mean: float, variance: float, num_batches: int) -> nn.BatchNorm1d:
+    """A BatchNorm layer that has seen `num_batches` batches."""
+    module = nn.BatchNorm1d(1)
+    module.running_mean.fill_(mean)
+    module.running_var.fill_(variance)
+    module.num_batches_tracked.fill_(num_batches)
+    return module
+
+
+def test_equal_weights_give_the_mean_of_every_parameter() -> None:
+    average = average_model_parameters([linear([1.0, 2.0], 4.0), linear([3.0, 6.0], 0.0)], [0.5, 0.5])
+    assert [[2.0, 4.0]] == average.weight.tolist()
+    assert [2.0] == average.bias.tolist()
+
+
+def test_unequal_weights_count_by_their_share() -> None:
+    # 0.25 * 8 + 0.75 * 4 = 5 and 0.25 * 0 + 0.75 * 4 = 3
+    average = average_model_parameters([linear([8.0], 0.0), linear([4.0], 4.0)], [0.25, 0.75])
+    assert [[5.0]] == average.weight.tolist()
+    assert [3.0] == average.bias.tolist()
+
+
+def test_numbers_of_examples_are_weights_too() -> None:
+    average = average_model_parameters([linear([8.0], 0.0), linear([4.0], 4.0)], [100, 300])
+    assert [[5.0]] == average.weight.tolist()
+    assert [3.0] == average.bias.tolist()
+
+
+def test_a_model_of_weight_zero_does_not_count() -> None:
+    average = average_model_parameters([linear([7.0], 7.0), linear([1.0], 2.0)], [0, 5])
+    assert ([[1.0]], [2.0]) == (average.weight.tolist(), average.bias.tolist())
+
+
+def test_the_models_given_are_not_changed_and_share_nothing_with_the_average() -> None:
+    models = [linear([1.0], 1.0), linear([3.0], 3.0)]
+    average = average_model_parameters(models, [1, 1])
+    with torch.no_grad():
+        average.weight.fill_(99.0)
+    assert [1.0, 3.0] == [model.weight.item() for model in models]
+    assert [1.0, 3.0] == [model.bias.item() for model in models]
+
+
+def test_running_statistics_of_batch_norm_are_averaged() -> None:
+    average = average_model_parameters([batch_norm(0.0, 1.0, 5), batch_norm(4.0, 9.0, 5)], [3, 1])
+    assert [1.0] == average.running_mean.tolist()
+    assert [3.0] == average.running_var.tolist()
+
+
+def test_a_counter_is_that_of_the_largest_weight() -> None:
+    average = average_model_parameters([batch_norm(0.0, 1.0, 5), batch_norm(0.0, 1.0, 8)], [1, 3])
+    assert 8 == average.num_batches_tracked.item()
+
+
+def test_of_equally_large_weights_the_first_gives_the_counter() -> None:
+    average = average_model_parameters([batch_norm(0.0, 1.0, n) for n in (5, 8, 9)], [1, 2, 2])
+    assert 8 == average.num_batches_tracked.item()
+
+
+def test_tied_parameters_stay_tied_and_are_averaged_once() -> None:
+    class Tied(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.first = nn.Linear(1, 1, bias=False)
+            self.second = nn.Linear(1, 1, bias=False)
+            self.second.weight = self.first.weight
+            nn.init.constant_(self.first.weight, value)
+
+    average = average_model_parameters([Tied(2.0), Tied(6.0)], [1, 1])
+    assert 4.0 == average.first.weight.item()
+    assert average.second.weight is average.first.weight
+
+
+def test_models_may_come_from_a_generator() -> None:
+    average = average_model_parameters((linear([value], 0.0) for value in (1.0, 2.0, 6.0)), [1, 1, 1])
+    assert 3.0 == pytest.approx(average.weight.item())
+
+
+def test_no_models_are_refused() -> None:
+    with pytest.raises(ValueError, match="no models"):
+        average_model_parameters([], [])
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 1.0, 1.0]])
+def test_another_number_of_weights_than_of_models_is_refused(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match=f"there are 2 models but {len(weights)} weights"):
+        average_model_parameters([linear([1.0], 0.0), linear([2.0], 0.0)], weights)
+
+
+@pytest.mark.parametrize(("weights", "message"), UNUSABLE_WEIGHTS)
+def test_unusable_weights_are_refused(weights: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        average_model_parameters([linear([1.0], 0.0), linear([2.0], 0.0)], weights)
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        (nn.Linear(2, 1, bias=False), "only one of them has 'bias'"),
+        (nn.Linear(3, 1), r"'weight' is \(1, 3\)"),
+        (nn.Linear(2, 1).double(), "torch.float64"),
+        (nn.BatchNorm1d(2), "only one of them has"),
+    ],
+)
+def test_another_architecture_is_refused_by_name_shape_and_type(other: nn.Module, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"model 1 has another architecture than model 0: .*{name}"):
+        average_model_parameters([nn.Linear(2, 1), other], [1, 1])
+
+
+def test_weights_are_scaled_to_sum_to_one() -> None:
+    assert [0.25, 0.75] == normalise_weights([2, 6])
+    assert [1.0] == normalise_weights([17])
+    assert 1.0 == pytest.approx(sum(normalise_weights([0.1] * 7)), abs=1e-15)
+
+
+@pytest.mark.parametrize(("weights", "message"), [([], "there are no weights"), *UNUSABLE_WEIGHTS])
+def test_weights_that_make_no_average_are_refused(weights: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        normalise_weights(weights)
+
+
+def states(*values: float) -> Iterator[ModelState]:
+    """One state a value, each with a counter of ten times the value."""
+    return (ModelState(torch.tensor([value, -value]), (torch.tensor(int(10 * value)),)) for value in values)
+
+
+def test_states_are_averaged_by_the_share_of_their_weights() -> None:
+    average = weighted_average(states(1.0, 5.0), [300, 100])  # 0.75 * 1 + 0.25 * 5 = 2
+    assert [2.0, -2.0] == average.vector.tolist()
+    assert 10 == average.counters[0].item()  # of the first, whose weight is larger
+
+
+def test_states_are_asked_for_one_at_a_time() -> None:
+    alive: list[int] = []
+
+    def one_by_one() -> Iterator[ModelState]:
+        shared = torch.zeros(1)  # as a worker model that every client trains in
+        for value in (2.0, 4.0, 6.0):
+            shared.fill_(value)
+            alive.append(int(value))
+            yield ModelState(shared)
+
+    generator = one_by_one()
+    assert [] == alive
+    assert 4.0 == pytest.approx(weighted_average(generator, [1, 1, 1]).vector.item())
+    assert [2, 4, 6] == alive
+
+
+def test_the_states_given_are_not_changed() -> None:
+    given = list(states(1.0, 5.0))
+    before = copy.deepcopy(given)
+    weighted_average(given, [1, 1])
+    assert [state.vector.tolist() for state in before] == [state.vector.tolist() for state in given]
+
+
+@pytest.mark.parametrize("values", [(), (1.0,), (1.0, 2.0, 3.0)])
+def test_another_number_of_states_than_of_weights_is_refused(values: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=f"there are {len(values)} models but 2 weights"):
+        weighted_average(states(*values), [1, 1])

@@ -1,0 +1,427 @@
+"""Federated Averaging against plain loops, identities of the paper, and numbers by hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+from torch import nn
+
+from fedbench.core import (
+    ClientData,
+    FlatModel,
+    Purpose,
+    RoundResult,
+    average_model_parameters,
+    fedavg,
+    num_selected,
+    torch_stream,
+)
+from fedbench.core.fedavg import client_update, initial_model, select_clients
+from fedbench.models import build_model
+
+OPTIONS: dict[str, Any] = {"rounds": 1, "local_epochs": 1, "learning_rate": 0.1}
+
+
+def made_up(num_examples: int, number: int = 0) -> ClientData:
+    """Examples of 3 features and 3 classes."""
+    stream = torch.Generator().manual_seed(1000 + number)
+    labels = torch.randint(3, (num_examples,), generator=stream)
+    return ClientData(torch.randn(num_examples, 3, generator=stream) + labels[:, None], labels)
+
+
+def images(num_examples: int, number: int = 0) -> ClientData:
+    """Grey images of ten classes, for the study's network."""
+    stream = torch.Generator().manual_seed(2000 + number)
+    labels = torch.arange(num_examples) % 10
+    return ClientData(torch.randn(num_examples, 1, 28, 28, generator=stream), labels)
+
+
+def build_linear() -> nn.Module:
+    return nn.Linear(3, 3)
+
+
+def build_normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+
+
+def build_dropout() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+def vector(model: nn.Module) -> torch.Tensor:
+    """All parameters and floating buffers of a model, one after the other."""
+    tensors = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer.is_floating_point())]
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def last(results: Iterator[RoundResult]) -> RoundResult:
+    *_, result = results
+    return result
+
+
+def plain_sgd(
+    model: nn.Module,
+    data: ClientData,
+    epochs: int,
+    batch_size: int | None,
+    learning_rate: float,
+    order: torch.Generator,
+) -> nn.Module:
+    """The reference: torch's own optimiser over batches cut by slices."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    model.train()
+    for _ in range(epochs):
+        permutation = torch.randperm(len(data), generator=order)
+        size = batch_size or len(data)
+        for start in range(0, len(data), size):
+            chosen = permutation[start : start + size]
+            optimizer.zero_grad()
+            F.cross_entropy(model(data.inputs[chosen]), data.labels[chosen]).backward()
+            optimizer.step()
+    return model
+
+
+def order_of(seed: int, t: int, k: int) -> torch.Generator:
+    return torch_stream(seed, Purpose.BATCH_ORDER, t, k)
+
+
+# The client's half
+
+
+def test_a_clients_step_is_the_one_computed_by_hand() -> None:
+    # Zero weights give probabilities (1/2, 1/2); x = (1, 2), class 1: the gradient is ((1/2, 1), (-1/2, -1)).
+    flat = FlatModel(nn.Linear(2, 2, bias=False))
+    flat.vector.zero_()
+    data = ClientData(torch.tensor([[1.0, 2.0]]), torch.tensor([1]))
+    loss = client_update(flat, data, 1, 1, 0.1, order_of(0, 1, 0))
+    assert [[-0.05, -0.1], [0.05, 0.1]] == [pytest.approx(row) for row in flat.module.weight.tolist()]
+    assert pytest.approx(0.693147, abs=1e-6) == loss  # ln 2, before the step
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "steps"),
+    [(1, 10, 1), (1, 4, 3), (3, 4, 9), (2, None, 2), (2, 100, 2), (2, 1, 20)],
+)
+def test_ten_examples_make_this_many_steps(epochs: int, batch_size: int | None, steps: int) -> None:
+    # A "loss" of gradient -1 for the only parameter, whatever the batch: it counts the steps at learning rate 1.
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = nn.Parameter(torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.count.grad.sub_(1.0)
+            return torch.stack([x[:, 0], x[:, 1]], 1) + 0.0 * self.count
+
+    flat = FlatModel(Counter())
+    client_update(
+        flat,
+        ClientData(torch.zeros(10, 2), torch.zeros(10, dtype=torch.int64)),
+        epochs,
+        batch_size,
+        1.0,
+        order_of(0, 1, 0),
+    )
+    assert steps == flat.module.count.item()
+
+
+@pytest.mark.parametrize(("epochs", "batch_size"), [(1, None), (2, 10), (3, 7)])
+def test_the_studys_network_trains_as_with_torchs_own_sgd(epochs: int, batch_size: int | None) -> None:
+    """Float32 sums in another memory layout: equal to 1e-6, where one step moves parameters by 1e-3 and more."""
+    data = images(24)
+    start = initial_model(lambda: build_model("simple-cnn"), 0, 0)
+    expected = plain_sgd(copy.deepcopy(start), data, epochs, batch_size, 0.1, order_of(0, 1, 0))
+    flat = FlatModel(copy.deepcopy(start))
+    client_update(flat, data, epochs, batch_size, 0.1, order_of(0, 1, 0))
+    assert (vector(start) - vector(expected)).abs().max().item() > 1e-3
+    assert (vector(flat.module) - vector(expected)).abs().max().item() < 1e-6
+
+
+def test_the_last_smaller_batch_is_used() -> None:
+    data = made_up(5)
+    expected = plain_sgd(initial_model(build_linear, 0, 0), data, 1, 4, 0.1, order_of(0, 1, 0))
+    flat = FlatModel(initial_model(build_linear, 0, 0))
+    client_update(flat, data, 1, 4, 0.1, order_of(0, 1, 0))
+    assert torch.allclose(vector(expected), vector(flat.module), atol=1e-7)
+    kept = order_of(0, 1, 0)
+    first_four = torch.randperm(5, generator=kept)[:4]
+    without = FlatModel(initial_model(build_linear, 0, 0))
+    model = without.module
+    F.cross_entropy(model(data.inputs[first_four]), data.labels[first_four]).backward()
+    without.descend(0.1)
+    assert not torch.allclose(vector(without.module), vector(flat.module), atol=1e-4)
+
+
+def test_every_epoch_is_shuffled_anew() -> None:
+    seen: list[list[int]] = []
+
+    class Watching(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append([int(value) for value in x[:, 0]])
+            return super().forward(x)
+
+    data = ClientData(torch.arange(8.0)[:, None], torch.zeros(8, dtype=torch.int64))
+    client_update(FlatModel(Watching(1, 2)), data, 2, 4, 1e-3, order_of(0, 1, 0))
+    first, second = seen[0] + seen[1], seen[2] + seen[3]
+    assert list(range(8)) == sorted(first) == sorted(second)
+    assert list(range(8)) != first
+    assert first != second
+
+
+def test_the_training_loss_is_the_mean_over_examples_not_over_batches() -> None:
+    # Learning rate 0 keeps the weights at zero but for the bias of class 0 at ln 3: losses ln(4/3) and ln 4.
+    flat = FlatModel(nn.Linear(1, 2))
+    flat.vector.copy_(torch.tensor([0.0, 0.0, 1.0986123, 0.0]))
+    data = ClientData(torch.zeros(5, 1), torch.tensor([0, 0, 0, 0, 1]))
+    loss = client_update(flat, data, 2, 4, 0.0, order_of(0, 1, 0))
+    assert pytest.approx((4 * 0.2876821 + 1.3862944) / 5) == loss
+
+
+def test_a_client_trains_in_training_mode_even_if_asked_without_gradients() -> None:
+    flat = FlatModel(build_normed())
+    flat.module.eval()
+    with torch.no_grad():
+        client_update(flat, made_up(6), 1, 3, 0.1, order_of(0, 1, 0))
+    assert 2 == flat.module[1].num_batches_tracked.item()
+    assert flat.gradients.abs().sum().item() > 0
+
+
+# A round
+
+
+def test_fedsgd_is_one_step_of_gradient_descent_on_all_the_data() -> None:
+    """With C = 1, E = 1, B = null and weights n_k/n; the n_k are unequal (the paper's section 2)."""
+    clients = [made_up(2, 1), made_up(7, 2), made_up(11, 3)]
+    union = ClientData(torch.cat([each.inputs for each in clients]), torch.cat([each.labels for each in clients]))
+    expected = plain_sgd(initial_model(build_linear, 5, 0), union, 1, None, 0.3, order_of(5, 1, 0))
+    result = last(fedavg(build_linear, clients, rounds=1, local_epochs=1, learning_rate=0.3, seed=5))
+    assert torch.allclose(vector(expected), vector(result.model), atol=1e-6)
+    equal_weights = average_model_parameters(
+        [plain_sgd(initial_model(build_linear, 5, 0), each, 1, None, 0.3, order_of(5, 1, 0)) for each in clients],
+        [1, 1, 1],
+    )
+    assert not torch.allclose(vector(equal_weights), vector(result.model), atol=1e-3)
+
+
+def test_one_client_is_plain_sgd() -> None:
+    data = made_up(10)
+    expected = initial_model(build_linear, 3, 0)
+    for t in (1, 2, 3):
+        plain_sgd(expected, data, 2, 4, 0.1, order_of(3, t, 0))
+    options = {"rounds": 3, "local_epochs": 2, "learning_rate": 0.1, "batch_size": 4, "seed": 3}
+    result = last(fedavg(build_linear, [data], **options))
+    assert torch.allclose(vector(expected), vector(result.model), atol=1e-6)
+
+
+def test_two_rounds_are_what_plain_loops_compute() -> None:
+    clients = [made_up(5, 1), made_up(9, 2)]
+    expected = initial_model(build_linear, 2, 0)
+    for t in (1, 2):
+        trained = [plain_sgd(copy.deepcopy(expected), clients[k], 2, 4, 0.2, order_of(2, t, k)) for k in (0, 1)]
+        expected = average_model_parameters(trained, [5, 9])
+    options = {"rounds": 2, "local_epochs": 2, "learning_rate": 0.2, "batch_size": 4, "seed": 2}
+    result = last(fedavg(build_linear, clients, **options))
+    assert torch.allclose(vector(expected), vector(result.model), atol=1e-6)
+
+
+def test_the_server_averages_with_the_numbers_of_examples_in_client_order() -> None:
+    asked: list[list[float]] = []
+
+    def first_only(states: Any, weights: Sequence[float]) -> Any:
+        asked.append(list(weights))
+        first, *_ = states
+        return first
+
+    clients = [made_up(2, 1), made_up(7, 2), made_up(11, 3)]
+    result = last(fedavg(build_linear, clients, aggregate=first_only, keep_client_models={1}, **OPTIONS))
+    assert [[2, 7, 11]] == asked
+    assert torch.equal(vector(result.client_models[0]), vector(result.model))
+
+
+def test_the_averaged_model_is_the_weighted_mean_of_the_kept_client_models() -> None:
+    clients = [made_up(3, 1), made_up(9, 2)]
+    result = last(fedavg(build_normed, clients, keep_client_models={1}, **OPTIONS))
+    first, second = map(vector, result.client_models)
+    assert torch.allclose(0.25 * first + 0.75 * second, vector(result.model), atol=1e-6)
+
+
+def test_running_statistics_are_averaged_and_the_counter_is_the_largest_clients() -> None:
+    clients = [made_up(8, 1), made_up(4, 2)]  # batches of 2: four and two
+    result = last(fedavg(build_normed, clients, batch_size=2, keep_client_models={1}, **OPTIONS))
+    means = [model[1].running_mean for model in result.client_models]
+    assert not torch.equal(means[0], means[1])
+    assert torch.allclose((2 * means[0] + means[1]) / 3, result.model[1].running_mean, atol=1e-6)
+    assert 4 == result.model[1].num_batches_tracked.item()
+
+
+def test_the_training_loss_of_a_round_weighs_clients_by_their_examples() -> None:
+    clients = [made_up(2, 1), made_up(6, 2)]
+    alone = []
+    for k, data in enumerate(clients):
+        flat = FlatModel(initial_model(build_linear, 0, 0))
+        alone.append(client_update(flat, data, 1, None, 0.1, order_of(0, 1, k)))
+    result = last(fedavg(build_linear, clients, **OPTIONS))
+    assert pytest.approx((2 * alone[0] + 6 * alone[1]) / 8) == result.train_loss
+
+
+def test_rounds_are_counted_from_one_and_only_the_named_keep_client_models() -> None:
+    options = {"rounds": 3, "local_epochs": 1, "learning_rate": 0.1, "keep_client_models": {2}}
+    results = [
+        (result.round, len(result.client_models))
+        for result in fedavg(build_linear, [made_up(4), made_up(4)], **options)
+    ]
+    assert [(1, 0), (2, 2), (3, 0)] == results
+
+
+# The start
+
+
+def test_a_shared_start_is_one_model_and_an_independent_start_is_one_a_client() -> None:
+    """At a learning rate too small to move a float, the kept models are the clients' starts."""
+    clients = [made_up(4, k) for k in range(3)]
+    options = {"rounds": 1, "local_epochs": 1, "learning_rate": 1e-30, "keep_client_models": {1}, "seed": 4}
+    shared = [vector(model) for model in last(fedavg(build_linear, clients, init="shared", **options)).client_models]
+    apart = [
+        vector(model) for model in last(fedavg(build_linear, clients, init="independent", **options)).client_models
+    ]
+    assert all(torch.equal(shared[0], each) for each in shared)
+    assert torch.equal(shared[0], apart[0])
+    assert not torch.equal(apart[0], apart[1])
+    assert not torch.equal(apart[1], apart[2])
+    assert [True] * 3 == [torch.equal(apart[k], vector(initial_model(build_linear, 4, k))) for k in range(3)]
+
+
+def test_after_an_independent_start_round_two_goes_on_from_the_averaged_model() -> None:
+    clients = [made_up(4, k) for k in range(2)]
+    options = {"rounds": 2, "local_epochs": 1, "learning_rate": 1e-30, "keep_client_models": {2}}
+    results = fedavg(build_linear, clients, init="independent", **options)
+    averaged = vector(next(results).model).clone()
+    assert all(torch.equal(averaged, vector(model)) for model in next(results).client_models)
+
+
+# Which clients
+
+
+@pytest.mark.parametrize(
+    ("fraction", "num_clients", "m"),
+    [(1.0, 7, 7), (0.0, 10, 1), (0.1, 10, 1), (0.1, 100, 10), (0.26, 10, 3), (0.3, 1, 1)],
+)
+def test_m_is_c_times_k_rounded_and_at_least_one(fraction: float, num_clients: int, m: int) -> None:
+    assert m == num_selected(fraction, num_clients)
+    clients = [made_up(2, k) for k in range(num_clients)]
+    assert m == len(last(fedavg(build_linear, clients, client_fraction=fraction, **OPTIONS)).selected_clients)
+
+
+def test_clients_are_drawn_without_replacement_in_ascending_order() -> None:
+    for t in range(1, 50):
+        selected = select_clients(0, t, 10, 4)
+        assert sorted(set(selected)) == selected
+        assert len(selected) == 4
+        assert set(selected) <= set(range(10))
+
+
+def test_every_client_is_drawn_about_equally_often() -> None:
+    # 1,000 rounds of 3 of 10: 300 each, with a standard deviation of sqrt(1000 * 0.3 * 0.7) = 14.5; five of them
+    counts = torch.bincount(torch.tensor([select_clients(0, t, 10, 3) for t in range(1, 1001)]).flatten())
+    assert 10 == len(counts)
+    assert (counts - 300).abs().max().item() < 73
+
+
+def test_the_clients_of_a_round_depend_on_seed_and_round_and_nothing_else() -> None:
+    def selected(**changes: Any) -> list[tuple[int, ...]]:
+        options: dict[str, Any] = {
+            "rounds": 6,
+            "local_epochs": 1,
+            "learning_rate": 0.1,
+            "client_fraction": 0.3,
+        } | changes
+        build, size = options.pop("build", build_linear), options.pop("size", 4)
+        return [each.selected_clients for each in fedavg(build, [made_up(size, k) for k in range(10)], **options)]
+
+    plain = selected()
+    assert len(set(plain)) > 1
+    others = [
+        {"local_epochs": 2},
+        {"learning_rate": 0.5},
+        {"batch_size": 1},
+        {"size": 7},
+        {"build": build_dropout},
+        {"init": "independent"},
+    ]
+    for changes in others:
+        assert plain == selected(**changes), changes
+    assert plain != selected(seed=1)
+
+
+def test_only_the_selected_clients_are_trained_and_counted() -> None:
+    clients = [made_up(k + 2, k) for k in range(6)]
+    result = last(fedavg(build_linear, clients, client_fraction=0.34, keep_client_models={1}, **OPTIONS))
+    first, second = result.selected_clients
+    n = len(clients[first]) + len(clients[second])
+    models = [vector(model) for model in result.client_models]
+    expected = len(clients[first]) / n * models[0] + len(clients[second]) / n * models[1]
+    assert torch.allclose(expected, vector(result.model), atol=1e-6)
+    reference = plain_sgd(initial_model(build_linear, 0, 0), clients[second], 1, None, 0.1, order_of(0, 1, second))
+    assert torch.allclose(vector(reference), models[1], atol=1e-6)
+
+
+# Determinism
+
+
+@pytest.mark.parametrize("build", [build_linear, build_dropout, build_normed])
+@pytest.mark.parametrize("init", ["shared", "independent"])
+def test_the_same_seed_gives_the_same_bits(build: Callable[[], nn.Module], init: Any) -> None:
+    options = {"rounds": 2, "local_epochs": 2, "learning_rate": 0.1, "batch_size": 3, "init": init}
+    clients = [made_up(8, k) for k in range(3)]
+    first = last(fedavg(build, clients, seed=1, **options))
+    torch.manual_seed(12345)
+    second = last(fedavg(build, clients, seed=1, **options))
+    assert torch.equal(vector(first.model), vector(second.model))
+    assert first.train_loss == second.train_loss
+    assert not torch.equal(vector(first.model), vector(last(fedavg(build, clients, seed=2, **options)).model))
+
+
+@pytest.mark.parametrize("build", [build_linear, build_dropout])
+@pytest.mark.parametrize("other", [made_up(50, 2), made_up(4, 77)], ids=["more data", "other data"])
+def test_client_3_does_not_change_when_client_2_trains_longer(
+    build: Callable[[], nn.Module], other: ClientData
+) -> None:
+    options = OPTIONS | {"batch_size": 2, "keep_client_models": {1}}
+    clients = [made_up(4, k) for k in range(4)]
+    before = last(fedavg(build, clients, **options)).client_models
+    clients[2] = other
+    after = last(fedavg(build, clients, **options)).client_models
+    assert not torch.equal(vector(before[2]), vector(after[2]))
+    assert torch.equal(vector(before[3]), vector(after[3]))
+
+
+@pytest.mark.parametrize("build", [build_linear, build_dropout])
+def test_the_global_random_state_is_left_as_it_was(build: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(42)
+    before = torch.random.get_rng_state()
+    for _ in fedavg(build, [made_up(4), made_up(4)], **(OPTIONS | {"rounds": 2})):
+        assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_what_the_consumer_draws_between_rounds_moves_nothing() -> None:
+    options = OPTIONS | {"rounds": 3, "batch_size": 2}
+    clients = [made_up(5, k) for k in range(2)]
+    expected = vector(last(fedavg(build_dropout, clients, **options)).model)
+    disturbed = []
+    for result in fedavg(build_dropout, clients, **options):
+        torch.rand(17)
+        disturbed.append(vector(result.model))
+    assert torch.equal(expected, disturbed[-1])
+
+
+def test_dropout_differs_by_client_and_round() -> None:
+    """Two clients with the same data, one full batch each: their models differ by dropout alone."""
+    options = OPTIONS | {"rounds": 2, "keep_client_models": {1, 2}}
+    for result in fedavg(build_dropout, [made_up(6), made_up(6)], **options):
+        first, second = result.client_models
+        assert not torch.allclose(vector(first), vector(second), atol=1e-5)
