@@ -205,8 +205,10 @@ def _download(dataset: IdxDataset, name: str, folder: Path, address: str) -> boo
     if not _is_good(part, md5):
         part.unlink()
         raise UnavailableError(f"{address}/{name}.gz is not the published file: its md5 differs")
-    _install(dataset, part, folder / name, "run the same command again")
-    part.unlink()
+    try:
+        _install(dataset, part, folder / name, "run the same command again")
+    finally:
+        part.unlink()  # also when the disk is full: nobody should have to look for it
     return True
 
 

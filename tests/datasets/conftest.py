@@ -90,14 +90,18 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class PatientServer(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # the default of 5 makes the sixth connection wait a second
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[Path], Server]]:
-    running: list[tuple[ThreadingHTTPServer, Server, threading.Thread]] = []
+    running: list[tuple[PatientServer, Server, threading.Thread]] = []
 
     def start(root: Path) -> Server:
         server = Server("", root)
-        http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
-        http.daemon_threads = True
+        http = PatientServer(("127.0.0.1", 0), _handler(server))
         server.url = f"http://127.0.0.1:{http.server_address[1]}"
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

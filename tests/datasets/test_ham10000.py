@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_images_are_decoded_once(data: Path, decoded: list[int]) -> None:
     digests = {load_dataset("ham10000", folder=data).digest for _ in range(3)}
+    assert [70] == decoded
+    assert len(digests) == 1
+
+
+def test_of_several_loads_at_once_one_decodes(data: Path, decoded: list[int]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        digests = set(pool.map(lambda _: load_dataset("ham10000", folder=data).digest, range(4)))
     assert [70] == decoded
     assert len(digests) == 1
 

@@ -133,13 +133,14 @@ def test_a_source_without_the_file_is_named(data: Path, tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(
     small_mnist: Any, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", raise_full_disk)
     with pytest.raises(DataError, match=r"^cannot fetch mnist into \S+: No space left on device$"):
         mnist.fetch(data, small_mnist.source)
     assert not content(data)
+
+
+def raise_full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # --- over HTTP ----------------------------------------------------------------------------------------------------
@@ -205,6 +206,16 @@ def test_a_mirror_with_a_wrong_file_is_named_and_nothing_is_left(small_mnist: An
 def test_a_file_that_is_too_large_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedbench.datasets.idx.LARGEST_FILE", 1000)
     with pytest.raises(DataError, match=rf"{IMAGES}.gz is larger than 1000 bytes"):
+        mnist.fetch(data, None)
+    assert not content(data)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_disk_that_is_full_after_the_download_keeps_no_part_of_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", raise_full_disk)
+    with pytest.raises(DataError, match=r"^cannot fetch mnist into \S+: No space left on device$"):
         mnist.fetch(data, None)
     assert not content(data)
 
