@@ -49,12 +49,6 @@ class DataSource:
             self._loaded[key] = load_dataset(*key, self.folder)
         return self._loaded[key]
 
-    def __getstate__(self) -> tuple[Path | None, str]:
-        return self.folder, self.device  # another process loads for itself
-
-    def __setstate__(self, state: tuple[Path | None, str]) -> None:
-        self.__init__(*state)  # type: ignore[misc]
-
 
 def run_suite(
     runs: Iterable[RunSpec], data: DataSource, tracker: Tracker, execute: Executor, fresh: bool = False

@@ -47,7 +47,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     try:
         address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
         _wait_until_it_answers(server, address)
-        page = f"{address}/#/experiments/{experiment}" if experiment else address
+        page = f"{address}/#/experiments/{experiment}/runs" if experiment else address
         typer.echo(f"MLflow UI: {page}\nCtrl-C ends it.")
         server.wait()
         raise StoreError(f"the MLflow server ended by itself (exit code {server.returncode})")

@@ -12,6 +12,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import torch
+
 from fedbench.measures import RunResult, Verdict
 from fedbench.simulation import Event, RunDone
 
@@ -36,6 +38,7 @@ def default_workers() -> int:
 
 def execute(runs: Sequence[RunSpec], data: DataSource, num_workers: int) -> Iterator[Event]:
     """See `fedbench.executors`. A run whose worker dies is tried once more, then it has failed."""
+    torch.set_num_threads(1)  # this process only stores models, beside as many busy ones as there are cores
     waiting = list(reversed(runs))
     deaths = dict.fromkeys(runs, 0)
     workers = [_Worker(data) for _ in range(min(num_workers, len(runs)))]
@@ -69,7 +72,7 @@ class _Worker:
         self.run: RunSpec | None = None
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_work, args=(theirs, data), daemon=True)
+        self.process: SpawnProcess = context.Process(target=_work, args=(theirs, data.folder, data.device), daemon=True)
         self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
@@ -102,11 +105,13 @@ class _Worker:
         self.process.join()
 
 
-def _work(connection: Connection, data: DataSource) -> None:
+def _work(connection: Connection, data_folder: Path | None, device: str) -> None:
     """Compute the runs that come through `connection` until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
     from fedbench.executors.in_process import execute as execute_here
+    from fedbench.runner import DataSource
 
+    data = DataSource(data_folder, device)  # each process loads for itself
     with suppress(EOFError, OSError):  # the parent has gone
         while True:
             for event in execute_here([connection.recv()], data):
