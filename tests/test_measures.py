@@ -1,0 +1,101 @@
+"""The verdict on made confusion matrices, and spreads that can be computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fedbench.core import Evaluation
+from fedbench.measures import MEANINGS, Spread, Verdict, judge, judge_cell, spread
+
+
+def evaluation(*rows: list[int], loss: float = 0.5) -> Evaluation:
+    return Evaluation(loss, np.array(rows, dtype=np.int64))
+
+
+def test_a_model_that_names_one_class_has_collapsed_however_accurate_it_is() -> None:
+    assert (Verdict.COLLAPSED, "predicts class 1 for every image") == judge(evaluation([0, 5], [0, 95]))
+    assert (Verdict.COLLAPSED, "predicts class 0 for every image") == judge(evaluation([5, 0], [95, 0]))
+
+
+def test_exactly_the_majority_rate_is_collapsed() -> None:
+    # 60 of 100 are of class 0. The model finds 50 of those and 10 of the others: 60 % too.
+    verdict, reason = judge(evaluation([50, 10], [30, 10]))
+    assert Verdict.COLLAPSED is verdict
+    assert "accuracy 60.0% does not beat the majority rate 60.0% by more than chance" == reason
+
+
+def test_a_little_above_the_majority_rate_is_collapsed() -> None:
+    # Gained 12 of the others, lost 8 of class 0: P(12 or more of 20 fair tosses) = 0.25.
+    verdict, reason = judge(evaluation([52, 8], [28, 12]))
+    assert Verdict.COLLAPSED is verdict
+    assert "accuracy 64.0%" in (reason or "")
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "verdict"),
+    [
+        (5, 0, Verdict.OK),  # 1/32 = 0.031
+        (4, 0, Verdict.COLLAPSED),  # 1/16 = 0.0625
+        (7, 1, Verdict.OK),  # (1 + 8)/256 = 0.035
+        (8, 2, Verdict.COLLAPSED),  # (1 + 10 + 45)/1024 = 0.0547
+    ],
+)
+def test_the_level_is_one_in_twenty_of_a_sign_test(gained: int, lost: int, verdict: Verdict) -> None:
+    assert verdict is judge(evaluation([60 - lost, lost], [40 - gained, gained]))[0]
+
+
+def test_clearly_above_the_majority_rate_is_ok_and_has_no_reason() -> None:
+    assert (Verdict.OK, None) == judge(evaluation([55, 5], [5, 35]))
+
+
+def test_worse_than_the_majority_rate_is_collapsed() -> None:
+    assert Verdict.COLLAPSED is judge(evaluation([0, 60], [30, 10]))[0]
+
+
+def test_a_perfect_model_on_one_class_shows_no_skill() -> None:
+    assert Verdict.COLLAPSED is judge(evaluation([10, 0], [0, 0]))[0]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_diverged_whatever_the_predictions(loss: float) -> None:
+    assert (Verdict.DIVERGED, "the loss is not finite") == judge(evaluation([55, 5], [5, 35], loss=loss))
+    assert (Verdict.DIVERGED, "the loss is not finite") == judge(evaluation([60, 0], [40, 0], loss=loss))
+
+
+def test_a_cell_has_the_worst_verdict_of_its_seeds_and_says_how_many_share_it() -> None:
+    verdicts = [Verdict.OK, Verdict.COLLAPSED, Verdict.DIVERGED, Verdict.DIVERGED]
+    reasons = [None, "one class", "the first", "the second"]
+    assert (Verdict.DIVERGED, "2 of 4 seeds: the first") == judge_cell(verdicts, reasons)
+
+
+def test_a_cell_of_good_seeds_is_ok_without_a_reason() -> None:
+    assert (Verdict.OK, None) == judge_cell([Verdict.OK, Verdict.OK], [None, None])
+
+
+def test_verdicts_are_ordered_from_best_to_worst() -> None:
+    for better, worse in zip(list(Verdict), list(Verdict)[1:], strict=False):
+        assert worse is judge_cell([better, worse, better], ["b", "w", "b"])[0]
+
+
+def test_every_verdict_but_ok_is_explained() -> None:
+    assert set(Verdict) - {Verdict.OK} == set(MEANINGS)
+
+
+def test_the_spread_is_the_mean_and_the_sample_standard_deviation() -> None:
+    # mean 3; squares of the distances 4 + 1 + 0 + 1 + 4 = 10, over n - 1 = 4: 2.5
+    assert Spread(3.0, math.sqrt(2.5), (1.0, 2.0, 3.0, 4.0, 5.0)) == spread([1.0, 2.0, 3.0, 4.0, 5.0])
+
+
+def test_one_seed_has_no_standard_deviation() -> None:
+    assert Spread(0.8, None, (0.8,)) == spread([0.8])
+
+
+@pytest.mark.parametrize("odd", [[math.nan, 1.0], [math.inf, 1.0], [math.inf, -math.inf], [1.797e308, 1.797e308, 0.0]])
+def test_numbers_that_are_not_finite_or_huge_have_a_spread_that_is_not_finite(odd: list[float]) -> None:
+    found = spread(odd)
+    assert tuple(odd)[1:] == found.values[1:]
+    assert found.std is not None
+    assert not math.isfinite(found.std)
