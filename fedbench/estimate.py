@@ -9,7 +9,7 @@ import torch
 
 from fedbench.core import ClientData, FlatModel, evaluate, num_selected
 from fedbench.core.fedavg import client_update
-from fedbench.datasets import DATASETS
+from fedbench.datasets import dataset_info
 from fedbench.models import MODELS, build_model
 from fedbench.simulation import MAX_CLIENTS_MEASURED
 from fedbench.specs import Cell, CellSpec, Suite
@@ -69,7 +69,7 @@ def _estimate_cell(cell: Cell, train_seconds: float, test_seconds: float) -> Cel
 
 
 def _num_test(spec: CellSpec) -> int:
-    return DATASETS[spec.dataset].sizes[spec.split][1]
+    return dataset_info(spec.dataset).sizes[spec.split][1]
 
 
 def _seconds_per_example(model_name: str, batch_size: int) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from fedbench.datasets import DATASETS
+from fedbench.datasets import DATASETS, dataset_info
 from fedbench.models import MODELS
 from fedbench.partitions import PARTITIONS
 
@@ -79,11 +79,11 @@ class CellSpec(Frozen):
     @classmethod
     def _default_split(cls, value: object, info: ValidationInfo) -> object:
         dataset = info.data.get("dataset")  # missing if it was not valid: then that is the error shown
-        return DATASETS[dataset].default_split if value is None and dataset else value
+        return dataset_info(dataset).default_split if value is None and dataset else value
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        dataset = DATASETS[self.dataset]
+        dataset = dataset_info(self.dataset)
         if self.split not in dataset.sizes:
             raise ValueError("split: " + unknown(f"split of {self.dataset}", self.split, dataset.sizes))
         wanted = (dataset.image_shape, dataset.num_classes)
@@ -98,7 +98,7 @@ class CellSpec(Frozen):
     @property
     def available(self) -> int:
         """Number of training examples that the dataset has in this split."""
-        return DATASETS[self.dataset].sizes[self.split][0]
+        return dataset_info(self.dataset).sizes[self.split][0]
 
     @property
     def num_examples(self) -> int:

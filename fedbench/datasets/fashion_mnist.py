@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedbench.datasets import Dataset, idx
+from fedbench.datasets import Dataset, DatasetInfo, idx
+
+INFO = DatasetInfo(
+    image_shape=(1, 28, 28),
+    num_classes=10,
+    sizes={"standard": (60_000, 10_000)},
+    licence="MIT",
+    citation="Han Xiao, Kashif Rasul, Roland Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking "
+    "Machine Learning Algorithms, arXiv:1708.07747 (2017); (c) 2017 Zalando SE",
+    url="https://github.com/zalandoresearch/fashion-mnist",
+)
 
 FILES = idx.IdxDataset(
     name="fashion-mnist",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedbench.datasets import Dataset
+from fedbench.datasets import Dataset, DatasetInfo
 from fedbench.datasets.content import make_dataset
 from fedbench.datasets.files import plain_errors
 from fedbench.datasets.ham10000_files import (
@@ -25,6 +25,17 @@ from fedbench.datasets.ham10000_files import (
 )
 from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
 from fedbench.errors import DataError
+
+INFO = DatasetInfo(
+    image_shape=(3, 32, 32),
+    num_classes=7,
+    sizes={"lesion": (8_012, 2_003), "image": (8_012, 2_003)},
+    licence="CC BY-NC-SA 4.0",
+    citation="Philipp Tschandl, Cliff Rosendahl, Harald Kittler: The HAM10000 dataset, a large collection of "
+    "multi-source dermatoscopic images of common pigmented skin lesions, Scientific Data 5, 180161 (2018), "
+    "doi:10.1038/sdata.2018.161; (c) ViDIR Group, Department of Dermatology, Medical University of Vienna",
+    url="https://doi.org/10.7910/DVN/DBW86T",
+)
 
 MEAN, STD = (0.763, 0.546, 0.570), (0.141, 0.153, 0.170)  # as published for the set
 SPLITS = {"lesion": split_by_lesion, "image": split_by_image}

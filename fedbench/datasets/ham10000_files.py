@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedbench.datasets import DATASETS
+from fedbench.datasets import dataset_info
 from fedbench.datasets.files import plain_errors
 from fedbench.errors import DataError
 
@@ -43,7 +43,7 @@ def image_path(skin: Path, image_id: str) -> Path:
 
 def expected_images() -> int:
     """How many images the complete set has."""
-    return sum(DATASETS[NAME].sizes["image"])
+    return sum(dataset_info(NAME).sizes["image"])
 
 
 def read_copy(data_dir: Path) -> tuple[list[Row], dict[str, Path]]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedbench.datasets import Dataset, idx
+from fedbench.datasets import Dataset, DatasetInfo, idx
+
+INFO = DatasetInfo(
+    image_shape=(1, 28, 28),
+    num_classes=10,
+    sizes={"standard": (60_000, 10_000)},
+    licence="CC BY-SA 3.0",
+    citation="Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits",
+    url="http://yann.lecun.com/exdb/mnist/",
+)
 
 FILES = idx.IdxDataset(
     name="mnist",

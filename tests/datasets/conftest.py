@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedbench.datasets import DATASETS, dataset_module, download, mnist
+from fedbench.datasets import dataset_module, download, ham10000, mnist
 
 CLASSES = ("nv", "mel", "bkl", "bcc", "akiec", "vasc", "df")
 
@@ -165,7 +165,7 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallMnist:
     monkeypatch.setattr(mnist, "FILES", replace(mnist.FILES, md5=md5))
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [])
-    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], sizes={"standard": (200, 100)}))
+    monkeypatch.setattr(mnist, "INFO", replace(mnist.INFO, sizes={"standard": (200, 100)}))
     patches = (
         "import dataclasses, torchvision\n"
         "from fedbench.datasets import mnist\n"
@@ -182,9 +182,7 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallMnist:
 @pytest.fixture
 def small_ham(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder laid out like ``skin/``: 70 images, ten a class, six lesions a class (sizes 3, 2, 2, 1, 1, 1)."""
-    monkeypatch.setitem(
-        DATASETS, "ham10000", replace(DATASETS["ham10000"], sizes={"lesion": (56, 14), "image": (56, 14)})
-    )
+    monkeypatch.setattr(ham10000, "INFO", replace(ham10000.INFO, sizes={"lesion": (56, 14), "image": (56, 14)}))
     skin = tmp_path / "source" / "skin"
     parts = [skin / "HAM10000_images_part_1", skin / "HAM10000_images_part_2"]
     for part in parts:

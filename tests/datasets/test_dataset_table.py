@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedbench.datasets import DATASETS, dataset_module, dataset_statuses, load_dataset
+from fedbench.datasets import DATASETS, dataset_info, dataset_module, dataset_statuses, load_dataset, mnist
 from fedbench.datasets.content import content_digest
 from fedbench.errors import DataError
 
@@ -21,7 +21,7 @@ def test_every_dataset_has_the_four_functions(name: str) -> None:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_names_its_licence_and_whom_to_cite(name: str) -> None:
-    info = DATASETS[name]
+    info = dataset_info(name)
     assert info.licence
     assert info.citation
     assert info.url.startswith("http")
@@ -58,7 +58,7 @@ def test_the_status_imports_no_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "ham10000"])
 @pytest.mark.parametrize("action", ["load", "verify"])
 def test_a_missing_dataset_is_answered_with_the_command_that_brings_it(name: str, action: str, tmp_path: Path) -> None:
-    arguments = (tmp_path, DATASETS[name].default_split) if action == "load" else (tmp_path,)
+    arguments = (tmp_path, dataset_info(name).default_split) if action == "load" else (tmp_path,)
     with pytest.raises(DataError) as caught:
         getattr(dataset_module(name), action)(*arguments)
     assert str(caught.value) == f"dataset {name} is not in {tmp_path}: run: fedbench data fetch {name}"
@@ -120,6 +120,6 @@ def test_a_dataset_of_another_size_than_the_table_says_is_refused(
 ) -> None:
     monkeypatch.setenv("FEDBENCH_MIRROR", str(tmp_path / "mirror"))
     dataset_module("mnist").fetch(tmp_path, None)
-    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], sizes={"standard": (201, 100)}))
+    monkeypatch.setattr(mnist, "INFO", replace(mnist.INFO, sizes={"standard": (201, 100)}))
     with pytest.raises(DataError, match="200 training and 100 test examples instead of 201 and 100"):
         load_dataset("mnist", folder=tmp_path)

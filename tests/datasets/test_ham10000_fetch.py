@@ -279,9 +279,9 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_loads_and_goes_on_later(
 ) -> None:
     server.serve_only = 30  # then it stalls
     code = (
-        "import dataclasses; from pathlib import Path; from fedbench.datasets import DATASETS, ham10000\n"
+        "import dataclasses; from pathlib import Path; from fedbench.datasets import ham10000\n"
         "sizes = {'lesion': (56, 14), 'image': (56, 14)}\n"
-        "DATASETS['ham10000'] = dataclasses.replace(DATASETS['ham10000'], sizes=sizes)\n"
+        "ham10000.INFO = dataclasses.replace(ham10000.INFO, sizes=sizes)\n"
         f"ham10000.fetch(Path({str(data)!r}), None)"
     )
     process = subprocess.Popen([sys.executable, "-c", code])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedbench.datasets import DATASETS, dataset_module, dataset_statuses, ham10000_images, load_dataset
+from fedbench.datasets import dataset_info, dataset_module, dataset_statuses, ham10000_images, load_dataset
 from fedbench.datasets.ham10000_files import read_copy
 from fedbench.datasets.ham10000_manifest import is_reduced_copy
 from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
@@ -89,7 +89,7 @@ def test_no_lesion_is_on_both_sides_of_the_default_split_but_many_are_in_the_oth
     for split in (split_by_lesion, split_by_image):
         train, test = split(rows)
         shared.append(len({rows[i].lesion_id for i in train} & {rows[i].lesion_id for i in test}))
-    assert DATASETS["ham10000"].default_split == "lesion"
+    assert dataset_info("ham10000").default_split == "lesion"
     assert shared[0] == 0
     assert shared[1] > 500
 
