@@ -1,0 +1,207 @@
+"""What is in the MLflow store after a suite has run, seen by MLflow's own client."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from fedbench.datasets import load_dataset
+from fedbench.measures import RunResult, Verdict
+from fedbench.specs import CellSpec, RunSpec, Suite
+from fedbench.tracking.mlflow import MlflowTracker
+
+if TYPE_CHECKING:
+    from conftest import Store
+
+METRICS = {"accuracy", "balanced_accuracy", "loss", "majority_rate", "train_loss"}
+
+
+def test_a_suite_is_an_experiment_with_its_question_and_schema(store: Store) -> None:
+    experiment = store.client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    assert {"fedbench.schema": "1", "mlflow.note.content": "Does it track?"}.items() <= experiment.tags.items()
+    assert (store.folder / "artifacts" / "tiny").as_uri() == experiment.artifact_location
+
+
+def test_everything_is_written_in_the_stores_folder(store: Store) -> None:
+    assert {"mlflow.db", "artifacts"} == {path.name for path in store.folder.iterdir()}
+    assert {"mlruns", "tiny.yaml"} == {path.name for path in store.folder.parent.iterdir()}
+
+
+def test_every_run_is_a_run_with_its_cells_label_and_seed(store: Store) -> None:
+    expected = [(f"{run.cell} seed={run.seed}", run.cell, str(run.seed)) for run in store.suite.runs]
+    found = [(run.info.run_name, run.data.tags["fedbench.cell"], run.data.tags["fedbench.seed"]) for run in store.runs]
+    assert sorted(expected) == sorted(found)
+
+
+def test_all_seeds_of_a_cell_share_the_tag_that_groups_them(store: Store) -> None:
+    cells = [run.data.tags["fedbench.cell"] for run in store.runs]
+    assert {"pair init=shared", "pair init=independent", "dozen", "hopeless"} == set(cells)
+    assert all(2 == cells.count(cell) for cell in cells)
+
+
+def test_tags_say_what_was_run_by_what(store: Store) -> None:
+    tags = store.run("dozen").data.tags
+    assert {"fedbench.schema": "1", "fedbench.suite": "tiny", "fedbench.scenario": "dozen"}.items() <= tags.items()
+    for name in ("version", "python", "torch", "processor", "verdict"):
+        assert tags[f"fedbench.{name}"], name
+    assert 64 == len(tags["fedbench.fingerprint"])
+
+
+def test_parameters_are_the_seed_and_every_field_of_the_cell(store: Store) -> None:
+    params = store.run("dozen").data.params
+    assert {"seed", *CellSpec.model_fields} == set(params)
+    expected = {"seed": "0", "num_clients": "12", "learning_rate": "0.1", "init": "shared", "require_accuracy": "None"}
+    assert expected.items() <= params.items()
+
+
+def test_every_rounds_metrics_are_there_with_the_round_as_the_step(store: Store) -> None:
+    run_id = store.run("pair", cell="pair init=shared").info.run_id
+    for name in METRICS:
+        history = store.client.get_metric_history(run_id, name)
+        assert [1, 2, 3] == [metric.step for metric in sorted(history, key=lambda metric: metric.step)], name
+
+
+def test_the_clients_accuracies_belong_to_the_last_round(store: Store) -> None:
+    run_id = store.run("pair", cell="pair init=shared").info.run_id
+    for client in (0, 1):
+        (metric,) = store.client.get_metric_history(run_id, f"client_accuracy/{client}")
+        assert 3 == metric.step
+
+
+def test_the_dataset_is_an_input_with_its_digest(store: Store) -> None:
+    dataset = load_dataset("mnist-5k")
+    ((found),) = store.run("dozen").inputs.dataset_inputs
+    assert ("mnist-5k/stratified", dataset.digest[:36]) == (found.dataset.name, found.dataset.digest)
+    profile = json.loads(found.dataset.profile)
+    assert {"num_train": 4000, "num_test": 1000, "split": "stratified"} == profile
+
+
+def test_the_model_loads_and_scores_the_logged_accuracy_again(store: Store) -> None:
+    """In MLflow's own flavour, on all 1,000 test images: the same number of right answers."""
+    run = store.run("pair", cell="pair init=shared")
+    mlflow.set_tracking_uri(store.uri)
+    (output,) = run.outputs.model_outputs
+    model = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    dataset = load_dataset("mnist-5k")
+    predicted = model.predict(dataset.normalise(dataset.test_images).numpy()).argmax(axis=1)
+    labels = dataset.test_labels.numpy()
+    assert 1000 == len(labels)
+    assert run.data.metrics["accuracy"] == np.sum(predicted == labels) / 1000
+
+
+def test_no_artifact_is_a_pickle(store: Store) -> None:
+    files = [path for path in (store.folder / "artifacts").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".pt2" for path in files)
+    suspects = [path for path in files if path.suffix in (".pkl", ".pickle", ".pth", ".pt", ".joblib")]
+    assert [] == suspects
+    assert [] == [path for path in files if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05")]
+
+
+def test_the_model_asks_for_a_version_of_torch_that_an_index_has(store: Store) -> None:
+    (requirements,) = {path.read_text() for path in (store.folder / "artifacts").rglob("requirements.txt")}
+    assert ["mlflow", "torch"] == [line.partition("==")[0] for line in requirements.split()]
+    assert "+" not in requirements
+
+
+def test_a_run_that_ended_well_is_finished_and_has_its_verdict(store: Store) -> None:
+    for scenario in ("pair", "dozen"):
+        for run in (run for run in store.runs if run.data.tags["fedbench.scenario"] == scenario):
+            assert "FINISHED" == run.info.status
+            assert run.data.tags["fedbench.verdict"] in ("ok", "collapsed")
+
+
+def test_a_run_that_missed_its_requirement_is_failed_with_its_reason(store: Store) -> None:
+    run = store.run("hopeless")
+    reason = f"accuracy {run.data.metrics['accuracy']:.1%} is below the required 100.0%"
+    assert "FAILED" == run.info.status
+    assert ("failed", reason) == (run.data.tags["fedbench.verdict"], run.data.tags["fedbench.reason"])
+    assert f"failed: {reason}" == run.data.tags["mlflow.note.content"]
+
+
+def test_finished_runs_give_back_the_results_to_the_last_bit(store: Store) -> None:
+    """In the order of the clients too, of which there are twelve: 10 does not come after 1."""
+    finished = MlflowTracker(store.suite, store.uri).finished_runs()
+    by_fingerprint = {run.data.tags["fedbench.fingerprint"]: run.data.tags for run in store.runs}
+    expected = {
+        (each.run.cell, each.run.seed): each.result
+        for each in store.outcomes
+        if each.result.verdict is not Verdict.FAILED
+    }
+    found = {
+        (by_fingerprint[key]["fedbench.cell"], int(by_fingerprint[key]["fedbench.seed"])): result
+        for key, result in finished.items()
+    }
+    assert expected == found
+    assert 12 == len(found["dozen", 0].client_accuracy)
+    assert len(set(found["dozen", 0].client_accuracy)) > 3
+
+
+@pytest.fixture
+def tracker(store: Store) -> MlflowTracker:
+    """The tracker of another suite in the same store."""
+    return MlflowTracker(Suite(name="other", question="?", seeds=(0,), scenarios=(), path=store.folder), store.uri)
+
+
+RUN = RunSpec(suite="other", scenario="a", cell="a", spec=CellSpec(rounds=1), seed=0)
+
+
+def track(tracker: MlflowTracker, fingerprint: str, result: RunResult | None, kill: str = "") -> Any:
+    tracked = tracker.start_run(RUN, fingerprint, load_dataset("mnist-5k"))
+    if result is not None:
+        tracked.log_round(1, result.metrics)
+        tracked.finish(result)
+    elif kill:
+        tracked.log_round(1, {"accuracy": 0.25})
+        tracked.kill(kill)
+    return tracker.client.get_run(tracked.run_id)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_comes_back_so(tracker: MlflowTracker, loss: float) -> None:
+    result = RunResult(Verdict.DIVERGED, "the loss is not finite", {"accuracy": 0.1, "loss": loss})
+    track(tracker, f"diverged {loss}", result)
+    found = tracker.finished_runs()[f"diverged {loss}"]
+    assert (result.verdict, result.reason, 0.1) == (found.verdict, found.reason, found.metrics["accuracy"])
+    assert not math.isfinite(found.metrics["loss"])
+
+
+def test_a_killed_run_has_its_metrics_and_its_reason_and_is_not_finished(tracker: MlflowTracker) -> None:
+    run = track(tracker, "killed", None, kill="interrupted")
+    assert ("KILLED", "interrupted") == (run.info.status, run.data.tags["fedbench.reason"])
+    assert 0.25 == run.data.metrics["accuracy"]
+    assert "killed" not in tracker.finished_runs()
+
+
+def test_a_run_still_under_way_is_not_finished(tracker: MlflowTracker) -> None:
+    run = track(tracker, "under way", None)
+    assert "RUNNING" == run.info.status
+    assert "under way" not in tracker.finished_runs()
+
+
+def test_a_failed_run_is_not_finished(tracker: MlflowTracker) -> None:
+    run = track(tracker, "failed", RunResult(Verdict.FAILED, "RuntimeError: no memory"))
+    assert "FAILED" == run.info.status
+    assert "failed" not in tracker.finished_runs()
+
+
+def test_runs_of_other_origin_in_the_experiment_are_left_alone(tracker: MlflowTracker) -> None:
+    run = tracker.client.create_run(tracker.experiment_id, run_name="by hand")
+    tracker.client.set_terminated(run.info.run_id, "FINISHED")
+    assert all(isinstance(result, RunResult) for result in tracker.finished_runs().values())
+
+
+def test_a_suites_finished_runs_are_its_own(store: Store, tracker: MlflowTracker) -> None:
+    track(tracker, "mine", RunResult(Verdict.OK, None, {"accuracy": 0.5}))
+    assert "mine" in tracker.finished_runs()
+    assert "mine" not in MlflowTracker(store.suite, store.uri).finished_runs()
+
+
+def test_a_second_tracker_opens_the_same_experiment(store: Store) -> None:
+    first, second = (MlflowTracker(store.suite, store.uri) for _ in range(2))
+    assert first.experiment_id == second.experiment_id

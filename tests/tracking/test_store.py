@@ -1,0 +1,164 @@
+"""A store that cannot be used is one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import track
+from mlflow import MlflowClient
+
+from fedbench.errors import StoreError
+from fedbench.measures import Verdict
+from fedbench.specs import Suite
+from fedbench.tracking.mlflow import MlflowTracker
+from fedbench.tracking.store import check_store, default_tracking_uri, experiment_id, local_folder, open_store
+
+if TYPE_CHECKING:
+    from conftest import Store
+
+
+def refusal(suite: Suite, uri: str) -> str:
+    with pytest.raises(StoreError) as caught:
+        MlflowTracker(suite, uri)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+@pytest.fixture(scope="module")
+def database(store: Store) -> bytes:
+    """The bytes of a store with one suite in it."""
+    with closing(sqlite3.connect(store.folder / "mlflow.db")) as connection:
+        return connection.serialize()
+
+
+@pytest.fixture
+def copy(database: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(database)
+    return path
+
+
+def test_a_file_that_is_no_database_is_left_as_it_is(tiny_suite: Suite, tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_text("These are my notes, and no database.")
+    message = refusal(tiny_suite, f"sqlite:///{path}")
+    assert f"tracking store sqlite:///{path} is not a SQLite database: choose another with --tracking-uri" == message
+    assert "These are my notes, and no database." == path.read_text()
+
+
+def test_a_directory_in_the_databases_place(tiny_suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    message = refusal(tiny_suite, f"sqlite:///{tmp_path}/mlflow.db")
+    assert re.search(r"mlflow\.db failed \(.*\): check that it can be written, or choose another", message)
+
+
+def test_a_file_in_the_folders_place(tiny_suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("")
+    message = refusal(tiny_suite, f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    assert "or choose another --tracking-uri" in message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(tiny_suite: Suite, tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+    assert "check that it can be written" in refusal(tiny_suite, f"sqlite:///{folder}/mlflow.db")
+
+
+def test_a_sqlite_address_without_a_file(tiny_suite: Suite) -> None:
+    assert "names no file: use sqlite:///FOLDER/mlflow.db" in refusal(tiny_suite, "sqlite://")
+
+
+@pytest.mark.parametrize("uri", ["bogus://somewhere/db", "sqlite+nothing:///x.db", "not a uri at all"])
+def test_an_address_of_no_known_kind(
+    tiny_suite: Suite, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    assert "--tracking-uri" in refusal(tiny_suite, uri)
+    assert before == set(tmp_path.iterdir())
+
+
+def test_a_store_of_a_newer_mlflow_says_to_upgrade(tiny_suite: Suite, copy: Path) -> None:
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    message = refusal(tiny_suite, f"sqlite:///{copy}")
+    assert "was made by another version of MLflow" in message
+    assert "upgrade mlflow if it is newer" in message
+
+
+def test_a_database_of_something_else_is_not_written_into(tiny_suite: Suite, tmp_path: Path) -> None:
+    path = tmp_path / "bookmarks.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = path.read_bytes()
+    refusal(tiny_suite, f"sqlite:///{path}")
+    assert before == path.read_bytes()
+
+
+def test_a_damaged_database(tiny_suite: Suite, copy: Path, database: bytes) -> None:
+    copy.write_bytes(database[:4096] + b"\xff" * (len(database) - 4096))
+    assert "--tracking-uri" in refusal(tiny_suite, f"sqlite:///{copy}")
+
+
+def test_a_suite_recorded_by_a_newer_fedbench_says_to_upgrade(store: Store, copy: Path) -> None:
+    client = MlflowClient(f"sqlite:///{copy}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    client.set_experiment_tag(experiment.experiment_id, "fedbench.schema", "99")
+    message = refusal(store.suite, f"sqlite:///{copy}")
+    assert "has schema 99, and this fedbench reads up to 1: upgrade fedbench" in message
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(store: Store, copy: Path) -> None:
+    client = MlflowClient(f"sqlite:///{copy}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    message = refusal(store.suite, f"sqlite:///{copy}")
+    assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}" in message
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://", "http://[::1"])
+def test_a_server_that_does_not_answer_is_asked_once(tiny_suite: Suite, uri: str) -> None:
+    message = refusal(tiny_suite, uri)
+    assert f"tracking server {uri} does not answer: start it, or correct --tracking-uri" == message
+
+
+def test_a_new_folder_is_made_for_a_new_store(tiny_suite: Suite, tmp_path: Path) -> None:
+    (outcome,) = track(tiny_suite, f"sqlite:///{tmp_path}/a/b/mlflow.db")
+    assert outcome.executed
+    assert outcome.result.verdict in (Verdict.OK, Verdict.COLLAPSED)
+    assert (tmp_path / "a" / "b" / "artifacts" / "tiny").is_dir()
+    (again,) = track(tiny_suite, f"sqlite:///{tmp_path}/a/b/mlflow.db")
+    assert (False, outcome.result) == (again.executed, again.result)
+
+
+def test_the_store_is_that_of_the_environment_or_in_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "sqlite:///mlruns/mlflow.db" == default_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert "http://elsewhere" == default_tracking_uri()
+
+
+def test_a_sqlite_stores_folder_is_that_of_its_file(tmp_path: Path) -> None:
+    assert tmp_path == local_folder(f"sqlite:///{tmp_path}/mlflow.db")
+    assert local_folder("http://127.0.0.1:5000") is None
+
+
+def test_the_doctor_counts_the_suites_of_a_store(store: Store) -> None:
+    assert re.search(r"can be written; [0-9]+ suites in it", check_store(store.uri))
+
+
+def test_the_experiment_of_a_suite_that_never_ran_says_how_to_run_it(store: Store) -> None:
+    client = open_store(store.uri)
+    assert experiment_id(client, store.uri, "tiny").isdigit()
+    with pytest.raises(StoreError, match=r"suite nosuch has no runs in .*: fedbench run nosuch"):
+        experiment_id(client, store.uri, "nosuch")
