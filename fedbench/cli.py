@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ TrackingUriOption = Annotated[
 
 def main() -> None:
     """Run the command line; every error ends in one line on standard error and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being asked to end is being interrupted
     try:
         code = app(standalone_mode=False, prog_name="fedbench")
     except FedbenchError as error:

@@ -44,6 +44,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
         str(port),
     ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own interpreter
+    typer.echo("starting the MLflow server ...", err=True)
     try:
         address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
         _wait_until_it_answers(server, address)
