@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import signal
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedbench.datasets import Dataset
 from fedbench.executors import choose_executor, in_process, workers
 from fedbench.measures import Verdict
 from fedbench.runner import DataSource, run_suite
@@ -23,19 +23,23 @@ from fedbench.tracking.memory import MemoryTracker
 TINY: dict[str, Any] = {"num_clients": 2, "examples_per_client": 20, "rounds": 2, "local_epochs": 1}
 
 
-class DeadlyData(DataSource):
-    """Kills the worker that asks it for a dataset, as want of memory would, while `folder` has a file ``deaths``.
+def work_or_die(connection: Connection, folder: Path, device: str) -> None:
+    """As a worker, but killed, as by want of memory, at a run of so many examples while the file ``deaths`` says so.
 
-    The file says which number of examples a client is deadly, and how often.
+    The file holds the number of examples and how many deaths are left.
     """
+    examples, times = map(int, (folder / "deaths").read_text().split())
+    connection.poll(None)  # the run is there
+    run = connection.recv()
+    if times and run.spec.examples_per_client == examples:
+        (folder / "deaths").write_text(f"{examples} {times - 1}")
+        os.kill(os.getpid(), signal.SIGKILL)
+    for event in in_process.execute([run], DataSource(None, device)):
+        connection.send(event)
+    real_work(connection, folder, device)
 
-    def dataset(self, spec: CellSpec) -> Dataset:
-        if multiprocessing.parent_process() is not None and self.folder is not None:
-            examples, times = map(int, (self.folder / "deaths").read_text().split())
-            if times and spec.examples_per_client == examples:
-                (self.folder / "deaths").write_text(f"{examples} {times - 1}")
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().dataset(spec)
+
+real_work = workers._work
 
 
 def make_runs(count: int, **fields: Any) -> list[RunSpec]:
@@ -112,7 +116,7 @@ def test_a_run_whose_worker_is_killed_once_is_tried_again_and_finishes(tmp_path:
                 os.kill(worker.pid or 0, signal.SIGKILL)
 
     # Long enough that the worker cannot end the run before it is killed.
-    runs = make_runs(2, rounds=60)
+    runs = make_runs(2, rounds=20)
     expected = ends(list(in_process.execute(runs, DataSource())))
     outcomes = list(run_suite(runs, DataSource(tmp_path), tracker, kill_once))
     assert died
@@ -122,12 +126,16 @@ def test_a_run_whose_worker_is_killed_once_is_tried_again_and_finishes(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_run_whose_worker_dies_each_time_has_failed_and_the_others_finish(tmp_path: Path) -> None:
+def test_a_run_whose_worker_dies_each_time_has_failed_and_the_others_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies before the run has started, as for want of memory when the data is loaded."""
+    monkeypatch.setattr(workers, "_work", work_or_die)
     (tmp_path / "deaths").write_text("21 99")
     good, bad = make_runs(2), make_runs(1, examples_per_client=21)
     tracker = MemoryTracker()
     execute = partial(workers.execute, num_workers=2)
-    outcomes = list(run_suite([*bad, *good], DeadlyData(tmp_path), tracker, execute))
+    outcomes = list(run_suite([*bad, *good], DataSource(tmp_path), tracker, execute))
     results = {(each.run.spec.examples_per_client, each.run.seed): each.result for each in outcomes}
     assert {(21, 0), (20, 0), (20, 1)} == set(results)
     assert Verdict.FAILED is results[21, 0].verdict
@@ -138,10 +146,13 @@ def test_a_run_whose_worker_dies_each_time_has_failed_and_the_others_finish(tmp_
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_while_it_loads_its_data_is_replaced(tmp_path: Path) -> None:
+def test_a_worker_that_dies_before_a_run_has_started_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_work", work_or_die)
     (tmp_path / "deaths").write_text("20 1")
     (run,) = make_runs(1)
-    events = list(workers.execute([run], DeadlyData(tmp_path), num_workers=1))
+    events = list(workers.execute([run], DataSource(tmp_path), num_workers=1))
     assert [Started, RoundDone, RoundDone, RunDone] == [type(event) for event in events]
     assert (tmp_path / "deaths").read_text() == "20 0"
 

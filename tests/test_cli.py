@@ -1,0 +1,374 @@
+"""The command as a user meets it: exit codes, one line for every error, and what goes on which stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+PACKAGE = Path(__file__).parents[1]
+SUITE = """
+name: tiny
+question: Does the command work?
+seeds: [0, 1]
+defaults: {examples_per_client: 20, rounds: 2, local_epochs: 1}
+scenarios:
+  - {name: pair}
+  - {name: large, examples_per_client: 9000}
+"""
+LONG = """
+name: long
+question: Does it go on after an interruption?
+seeds: [0, 1, 2]
+scenarios: [{name: pair, examples_per_client: 20, rounds: 25, local_epochs: 1}]
+"""
+
+
+@dataclass
+class Done:
+    """A command that has ended. `cpu_seconds` is the user and system time of it."""
+
+    code: int
+    out: str
+    err: str
+    cpu_seconds: float
+
+
+def environment(**changes: str) -> dict[str, str]:
+    hidden = ("FEDBENCH_DATA_DIR", "FEDBENCH_MIRROR", "MLFLOW_TRACKING_URI", "FEDBENCH_DEBUG")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return kept | {"PYTHONPATH": str(PACKAGE), "COLUMNS": "100"} | changes
+
+
+def fedbench(*arguments: str, folder: Path, **changes: str) -> Done:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "fedbench", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=120, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert "Traceback" not in done.stderr + done.stdout
+    return Done(done.returncode, done.stdout, done.stderr, cpu_seconds)
+
+
+def complaint(done: Done) -> str:
+    """The one line of an error."""
+    assert (2, "") == (done.code, done.out)
+    assert re.fullmatch(r"fedbench: error: [^\n]+\n", done.err), done.err
+    return done.err.strip().removeprefix("fedbench: error: ")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(SUITE)
+    return tmp_path
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rum"], r"No such command 'rum'.*\(see: fedbench --help\)"),
+        (["run"], r"Missing argument 'SUITE'.*\(see: fedbench run --help\)"),
+        (["run", "quickstrat"], r"unknown suite 'quickstrat'; did you mean quickstart\?.*or give the path"),
+        (["run", "nowhere/suite.yaml"], r"nowhere/suite\.yaml: "),
+        (["run", "tiny.yaml", "--set", "round=3"], r"--set: unknown field 'round'; did you mean rounds\?"),
+        (["run", "tiny.yaml", "--set", "rounds=many"], r"--set: rounds is 'many'; it must be a whole number"),
+        (["run", "tiny.yaml", "--seeds", "a,b"], r"--seeds: 'a,b' is not a list of seeds; write 0,1,2 or 0-4"),
+        (["run", "tiny.yaml", "--only", "pear"], r"--only: unknown scenario 'pear'; did you mean pair\?"),
+        (
+            ["run", "tiny.yaml", "--workers", "two"],
+            r"Invalid value for '--workers': .*integer.*\(see: fedbench run --help\)",
+        ),
+        (["run", "tiny.yaml", "--workers", "0"], r"Invalid value for '--workers': .*1 \(see: fedbench run --help\)"),
+        (["run", "tiny.yaml", "--nosuch"], r"No such option: --nosuch"),
+        (["data", "fetch", "minst"], r"unknown dataset 'minst'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], message: str) -> None:
+    assert re.search(message, complaint(fedbench(*arguments, folder=folder)))
+    assert ["tiny.yaml"] == [path.name for path in folder.iterdir()]
+
+
+def test_an_error_in_a_suite_file_names_file_field_value_and_remedy(folder: Path) -> None:
+    (folder / "wrong.yaml").write_text(SUITE.replace("rounds: 2", "rounds: 0"))
+    line = complaint(fedbench("run", "wrong.yaml", folder=folder))
+    assert "wrong.yaml: defaults: rounds is 0; it must be at least 1" == line
+
+
+def test_a_store_that_cannot_be_opened_is_one_line(folder: Path) -> None:
+    done = fedbench("run", "tiny.yaml", "--tracking-uri", "sqlite:///tiny.yaml", folder=folder)
+    assert "tracking store sqlite:///tiny.yaml is not a SQLite database" in complaint(done)
+    assert SUITE == (folder / "tiny.yaml").read_text()
+
+
+def test_missing_data_is_one_line_that_says_how_to_bring_it(folder: Path) -> None:
+    done = fedbench("run", "tiny.yaml", "--only", "pair", "--set", "dataset=mnist", folder=folder)
+    assert "fedbench data fetch mnist" in complaint(done)
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_without_a_command_the_help_is_shown_and_nothing_else(folder: Path, arguments: list[str]) -> None:
+    done = fedbench(*arguments, folder=folder)
+    assert 2 == done.code
+    assert "Usage: fedbench" in done.out + done.err
+    assert "error:" not in done.out + done.err
+
+
+# Quick answers
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "wrong.yaml"], ["suites"]])
+def test_an_answer_that_needs_no_computing_takes_under_half_a_second_of_processor_time(
+    folder: Path, arguments: list[str]
+) -> None:
+    (folder / "wrong.yaml").write_text("name: 3")
+    times = [fedbench(*arguments, folder=folder).cpu_seconds for _ in range(2)]
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["run", "wrong.yaml"], ["suites"], ["suites", "tiny.yaml"], ["data", "list"]],
+)
+def test_an_answer_that_needs_no_computing_imports_neither_torch_nor_mlflow(folder: Path, arguments: list[str]) -> None:
+    (folder / "wrong.yaml").write_text("name: 3")
+    script = (
+        "import sys\n"
+        "from fedbench.cli import main\n"
+        f"sys.argv = ['fedbench', *{arguments!r}]\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "print('imported:', sorted({'torch', 'mlflow', 'pandas', 'scipy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert "imported: []" == done.stdout.splitlines()[-1]
+
+
+def test_every_command_has_help_with_an_example(folder: Path) -> None:
+    for command in (["run"], ["suites"], ["ui"], ["doctor"], ["data", "list"], ["data", "fetch"], ["data", "verify"]):
+        done = fedbench(*command, "--help", folder=folder)
+        assert 0 == done.code
+        assert f"Example: fedbench {' '.join(command)}" in done.out, command
+
+
+def test_the_version_is_printed(folder: Path) -> None:
+    assert re.fullmatch(r"fedbench \d+\.\d+\.\d+\n", fedbench("--version", folder=folder).out)
+
+
+# Listings
+
+
+def test_suites_are_listed_with_their_questions_and_sizes(folder: Path) -> None:
+    done = fedbench("suites", folder=folder)
+    assert 0 == done.code
+    assert "quickstart" in done.out
+    assert "client-grid-mnist" in done.out
+    listed = json.loads(fedbench("suites", "--json", folder=folder).out)["suites"]
+    assert {"quickstart", "sanity"} <= {suite["suite"] for suite in listed}
+
+
+def test_one_suites_cells_are_listed(folder: Path) -> None:
+    done = fedbench("suites", "tiny.yaml", folder=folder)
+    assert 0 == done.code
+    assert "Does the command work?" in done.out
+    assert "pair" in done.out
+    found = json.loads(fedbench("suites", "tiny.yaml", "--json", folder=folder).out)
+    assert ("tiny", 4, ["pair", "large"]) == (found["suite"], found["runs"], [cell["label"] for cell in found["cells"]])
+
+
+def test_datasets_are_listed_and_nothing_is_written(folder: Path) -> None:
+    done = fedbench("data", "list", "--json", folder=folder)
+    listed = {each["name"]: each for each in json.loads(done.out)["datasets"]}
+    assert (0, True, False) == (done.code, listed["mnist-5k"]["present"], listed["mnist"]["present"])
+    assert {"stratified": {"train": 4000, "test": 1000}} == listed["mnist-5k"]["splits"]
+    assert "fedbench data fetch mnist" == listed["mnist"]["command"]
+    assert ["tiny.yaml"] == [path.name for path in folder.iterdir()]
+
+
+def test_verifying_data_that_is_not_there_says_so_with_exit_code_1(folder: Path) -> None:
+    assert (0, "mnist-5k: all files are there and whole\n") == (
+        (done := fedbench("data", "verify", "mnist-5k", folder=folder)).code,
+        done.out,
+    )
+    done = fedbench("data", "verify", "mnist", folder=folder)
+    assert 1 == done.code
+    assert "fedbench data fetch mnist" in done.out
+
+
+# Running
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(folder: Path) -> None:
+    done = fedbench("run", "tiny.yaml", "--dry-run", "--json", folder=folder)
+    found = json.loads(done.out)
+    assert (0, "tiny", 2) == (done.code, found["suite"], found["runs"])
+    pair, large = found["cells"]
+    assert (2, 8, None) == (pair["runs"], pair["local_steps"], pair["shortfall"])
+    assert (0, "needs 2 x 9000 = 18000 training examples; mnist-5k has 4000") == (large["runs"], large["shortfall"])
+    assert ["tiny.yaml"] == [path.name for path in folder.iterdir()]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """A suite run for the first time, with --json."""
+    folder = tmp_path_factory.mktemp("ran")
+    (folder / "tiny.yaml").write_text(SUITE)
+    return folder, fedbench("run", "tiny.yaml", "--workers", "1", "--json", folder=folder)
+
+
+def test_a_run_prints_one_json_object_on_standard_output(ran: tuple[Path, Done]) -> None:
+    _, done = ran
+    found = json.loads(done.out)
+    assert (0, "tiny", 2, 2, 0) == (done.code, *(found[key] for key in ("suite", "executed", "skipped", "failed")))
+    assert [("pair", [0, 1]), ("large", [])] == [(cell["scenario"], cell["seeds"]) for cell in found["cells"]]
+    assert 0.1 == found["cells"][0]["majority_rate"]["mean"]
+
+
+def test_a_run_writes_in_mlruns_only(ran: tuple[Path, Done]) -> None:
+    folder, _ = ran
+    assert {"tiny.yaml", "mlruns"} == {path.name for path in folder.iterdir()}
+    assert {"mlflow.db", "artifacts"} == {path.name for path in (folder / "mlruns").iterdir()}
+
+
+def test_the_same_command_again_skips_what_is_finished_and_shows_the_same_table_of_results(
+    ran: tuple[Path, Done],
+) -> None:
+    folder, first = ran
+    again = fedbench("run", "tiny.yaml", "--json", folder=folder)
+    before, after = json.loads(first.out), json.loads(again.out)
+    assert (0, 0, 4) == (again.code, after["executed"], after["skipped"])
+    assert before["cells"] == after["cells"]
+
+
+def test_a_failed_run_is_exit_code_1_and_the_table_says_why(ran: tuple[Path, Done]) -> None:
+    folder, _ = ran
+    options = ("--only", "pair", "--seeds", "0", "--set", "require_accuracy=1", "--workers", "1")
+    done = fedbench("run", "tiny.yaml", *options, folder=folder)
+    assert 1 == done.code
+    assert "is below the required 100.0%" in done.out
+    assert "1 runs executed, 0 skipped, 1 failed" in done.out
+
+
+# Interruption
+
+
+def statuses(folder: Path) -> list[str]:
+    if not (folder / "mlruns" / "mlflow.db").exists():
+        return []
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return sorted(run.info.status for run in client.search_runs(experiments))
+
+
+def metrics_seen(folder: Path) -> bool:
+    """Whether a second run is under way: the first is finished."""
+    try:
+        found = statuses(folder)
+    except Exception:  # the store is being made
+        return False
+    return "FINISHED" in found and "RUNNING" in found
+
+
+def interrupted(
+    folder: Path, *arguments: str, when: Callable[[Path], bool], number: int = signal.SIGINT, group: bool = False
+) -> Done:
+    """Start a command, send it a signal once `when` says so, and wait for its end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedbench", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not when(folder):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (os.killpg if group else os.kill)(process.pid, number)
+    out, err = process.communicate(timeout=30)
+    assert "Traceback" not in out + err
+    with pytest.raises(ProcessLookupError):  # nothing of it is left
+        os.killpg(process.pid, 0)
+    return Done(process.returncode, out, err, 0.0)
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(LONG)
+    command = ("run", "long.yaml", "--workers", "1")
+    done = interrupted(tmp_path, *command, when=metrics_seen)
+    assert 130 == done.code
+    lines = [line for line in done.err.splitlines() if line]
+    assert 1 == len(lines), done.err
+    assert re.fullmatch(
+        r"fedbench: interrupted: [12] of 3 runs are finished; the same command goes on from here", lines[0]
+    )
+    finished = int(lines[0].split()[2])
+    assert ["FINISHED"] * finished + ["KILLED"] * (finished < 3) == statuses(tmp_path)
+
+    again = json.loads(fedbench(*command, "--json", folder=tmp_path).out)
+    assert (3 - finished, finished, 0) == (again["executed"], again["skipped"], again["failed"])
+    assert [0, 1, 2] == again["cells"][0]["seeds"]
+    assert 3 == statuses(tmp_path).count("FINISHED")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_end_with_the_command_that_is_interrupted(tmp_path: Path, number: int) -> None:
+    (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 25", "rounds: 100"))
+
+    def running(folder: Path) -> bool:
+        try:
+            return ["RUNNING"] * 2 == statuses(folder)
+        except Exception:  # the store is being made
+            return False
+
+    done = interrupted(tmp_path, "run", "long.yaml", "--workers", "2", when=running, number=number, group=True)
+    assert 130 == done.code
+    assert 1 == len([line for line in done.err.splitlines() if line]), done.err
+    assert ["KILLED", "KILLED"] == statuses(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.7, 1.5, 3.0, 5.0])
+def test_an_interruption_while_the_command_starts_is_one_line_too(tmp_path: Path, seconds: float) -> None:
+    (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 25", "rounds: 1000"))
+    start = time.monotonic()
+    late: Any = lambda folder: time.monotonic() - start > seconds  # noqa: ARG005, E731 - the folder does not matter here
+    done = interrupted(tmp_path, "run", "long.yaml", "--workers", "2", when=late, group=True)
+    assert 130 == done.code, done.err
+    assert 1 == len([line for line in done.err.splitlines() if line]), done.err
+    assert "RUNNING" not in statuses(tmp_path)
+
+
+def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
+    command = [sys.executable, "-m", "fedbench", "suites", "--json"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert "" == process.stderr.read()
+    process.stderr.close()
+    assert 1 == process.wait(timeout=30)
