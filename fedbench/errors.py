@@ -15,7 +15,3 @@ class DataError(FedbenchError):
 
 class StoreError(FedbenchError):
     """The tracking store cannot be opened, read or written."""
-
-
-class RunFailedError(FedbenchError):
-    """One run ended without the result it promised. The others go on."""

@@ -88,31 +88,29 @@ def _track(left: Mapping[RunSpec, str], data: DataSource, tracker: Tracker, exec
     try:
         for event in execute(list(left), data):
             run = event.run
-            match event:
-                case Started():
-                    if run in open_runs:  # its worker died, and another one begins anew
-                        open_runs[run].kill("the worker process died; the run was started again")
-                    open_runs[run] = tracker.start_run(run, left[run], data.dataset(run.spec))
-                case RoundDone(round=step, metrics=metrics):
-                    open_runs[run].log_round(step, metrics)
-                case RunDone():
-                    yield Outcome(run, _finish(event, open_runs[run], data), executed=True)
-                    del open_runs[run]
+            if isinstance(event, Started) and run in open_runs:  # its worker died, and another one begins anew
+                open_runs.pop(run).kill("the worker process died; the run was started again")
+            if run not in open_runs:  # a worker can die before it says that it started
+                open_runs[run] = tracker.start_run(run, left[run], data.dataset(run.spec))
+            if isinstance(event, RoundDone):
+                open_runs[run].log_round(event.round, event.metrics)
+            elif isinstance(event, RunDone):
+                _finish(event, open_runs[run], data)
+                del open_runs[run]
+                yield Outcome(run, event.result, executed=True)
     finally:  # empty unless something was raised or the consumer went away
         for tracked in open_runs.values():
             tracked.kill("interrupted")
 
 
-def _finish(done: RunDone, tracked: TrackedRun, data: DataSource) -> RunResult:
-    result = done.result
+def _finish(done: RunDone, tracked: TrackedRun, data: DataSource) -> None:
     if done.state is not None:
         model = build_model(done.run.spec.model)
         model.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in done.state.items()})
         dataset = data.dataset(done.run.spec)
         example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
         tracked.log_model(model, example, len(dataset.class_names))
-    tracked.finish(result)
-    return result
+    tracked.finish(done.result)
 
 
 def choose_device(name: str) -> str:

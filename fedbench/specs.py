@@ -83,6 +83,8 @@ class CellSpec(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
+        if self.require_loss_fall and self.rounds == 1:
+            raise ValueError("require_loss_fall: compares the last round with the first; set rounds to 2 or more")
         dataset = dataset_info(self.dataset)
         if self.split not in dataset.sizes:
             raise ValueError("split: " + unknown(f"split of {self.dataset}", self.split, dataset.sizes))

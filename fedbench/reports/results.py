@@ -74,6 +74,7 @@ def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def _cell_json(result: CellResult) -> dict[str, Any]:
     return {
         "scenario": result.cell.scenario,
+        "label": result.cell.label,
         "params": result.cell.spec.model_dump(mode="json"),
         "seeds": list(result.seeds),
         "verdict": str(result.verdict),

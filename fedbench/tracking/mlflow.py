@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -124,10 +126,12 @@ class MlflowRun:
         self.run_id = run_id
         self._waiting: list[Metric] = []
         self._last_flush = time.monotonic()
+        self._last_step = 0
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
         """See `fedbench.tracking.TrackedRun`."""
         now = int(time.time() * 1000)
+        self._last_step = step
         self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
         if time.monotonic() - self._last_flush > FLUSH_SECONDS:
             self._flush()
@@ -159,10 +163,9 @@ class MlflowRun:
 
     def finish(self, result: RunResult) -> None:
         """See `fedbench.tracking.TrackedRun`."""
-        step = max((metric.step for metric in self._waiting), default=0)
         now = int(time.time() * 1000)
         for client, accuracy in enumerate(result.client_accuracy):
-            self._waiting.append(Metric(f"{CLIENT_ACCURACY}{client}", accuracy, now, step))
+            self._waiting.append(Metric(f"{CLIENT_ACCURACY}{client}", accuracy, now, self._last_step))
         tags = {"fedbench.verdict": str(result.verdict)}
         if result.reason:
             tags |= {"fedbench.reason": result.reason, "mlflow.note.content": f"{result.verdict}: {result.reason}"}
@@ -191,9 +194,14 @@ def _result(run: Run) -> RunResult:
     return RunResult(
         Verdict(run.data.tags["fedbench.verdict"]),
         run.data.tags.get("fedbench.reason"),
-        {key: value for key, value in metrics.items() if not key.startswith(CLIENT_ACCURACY)},
+        {key: _infinite(value) for key, value in metrics.items() if not key.startswith(CLIENT_ACCURACY)},
         tuple(metrics[key] for _, key in clients),
     )
+
+
+def _infinite(value: float) -> float:
+    """Undo that MLflow's databases store infinity as the largest number."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
 def _dataset_input(dataset: Dataset) -> DatasetInput:
