@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fedbench.errors import DataError, FedbenchError
+from fedbench.errors import DataError, FedbenchError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,11 +69,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("FEDBENCH_DEBUG"):
             raise
-        text = " ".join(str(error).split())[:300]
-        code = _complain(
-            f"unexpected {type(error).__name__}: {text}: please report it (FEDBENCH_DEBUG=1 shows where it came from)",
-            EXIT_FAILED,
-        )
+        hint = "please report it (FEDBENCH_DEBUG=1 shows where it came from)"
+        code = _complain(f"unexpected {one_line(error)}: {hint}", EXIT_FAILED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -184,6 +181,7 @@ def run_command(
     from fedbench.tracking.mlflow import MlflowTracker
 
     data = DataSource(data_dir, choose_device(device))
+    data.load(suite.runs)
     tracker = MlflowTracker(suite, tracking_uri)
     outcomes: list[Outcome] = []
     with _interruptible(suite, outcomes), progress(suite.name, len(suite.runs), "runs") as advance:
@@ -213,7 +211,9 @@ def _interruptible(suite: Suite, outcomes: list[Outcome]) -> Iterator[None]:
 
 
 def _summary(suite: Suite, counts: dict[str, Any], tracking_uri: str | None) -> str:
-    option = f" --tracking-uri {tracking_uri}" if tracking_uri else ""
+    from fedbench.tracking.store import without_password
+
+    option = f" --tracking-uri {without_password(tracking_uri)}" if tracking_uri else ""
     return (
         f"{counts['executed']} runs executed, {counts['skipped']} skipped, {counts['failed']} failed. "
         f"Compare them in the MLflow UI: fedbench ui {suite.name}{option}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedbench import __version__
-from fedbench.errors import FedbenchError
+from fedbench.errors import FedbenchError, one_line
 
 PACKAGES = ("torch", "torchvision", "mlflow", "numpy", "pandas", "pillow", "pydantic", "mlxtend")
 
@@ -46,7 +46,7 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     except FedbenchError as error:
         return Finding(name, "failed", str(error))
     except Exception as error:  # whatever breaks is what the doctor was asked for
-        return Finding(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return Finding(name, "failed", one_line(error))
 
 
 def _packages() -> Finding:

@@ -15,3 +15,8 @@ class DataError(FedbenchError):
 
 class StoreError(FedbenchError):
     """The tracking store cannot be opened, read or written."""
+
+
+def one_line(error: Exception) -> str:
+    """An error from elsewhere as one line: its type and the beginning of its text."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -44,13 +44,13 @@ class RunResult:
     metrics
         The final values of the per-round metrics, by name; empty for a run that failed before its first round.
     client_accuracy
-        The accuracy of each client's own model before the last average, in the order of the clients.
+        By client, the accuracy of its own model before the last average; empty if that was not measured.
     """
 
     verdict: Verdict
     reason: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-    client_accuracy: tuple[float, ...] = ()
+    client_accuracy: Mapping[int, float] = field(default_factory=dict)
 
 
 def judge(evaluation: Evaluation) -> tuple[Verdict, str | None]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fedbench.datasets import Dataset, load_dataset
-from fedbench.errors import SuiteError
+from fedbench.errors import FedbenchError, SuiteError, one_line
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
-from fedbench.simulation import Event, RoundDone, RunDone, Started
+from fedbench.simulation import Event, RoundDone, RunDone, Started, State
 from fedbench.specs import CellSpec, RunSpec
 from fedbench.tracking import TrackedRun, Tracker
 
@@ -49,6 +49,12 @@ class DataSource:
             self._loaded[key] = load_dataset(*key, self.folder)
         return self._loaded[key]
 
+    def load(self, runs: Iterable[RunSpec]) -> None:
+        """Load all that `runs` need, so that missing or damaged data is found before anything is recorded."""
+        for spec in dict.fromkeys(run.spec for run in runs):
+            if spec.shortfall() is None:
+                self.dataset(spec)
+
 
 def run_suite(
     runs: Iterable[RunSpec], data: DataSource, tracker: Tracker, execute: Executor, fresh: bool = False
@@ -60,8 +66,7 @@ def run_suite(
     runs
         The runs of one suite.
     data
-        Where their datasets come from. All are loaded first, so that missing or damaged data stops everything before
-        anything is recorded.
+        Where their datasets come from.
     tracker
         Where they are recorded, and which runs it has already.
     execute
@@ -95,22 +100,32 @@ def _track(left: Mapping[RunSpec, str], data: DataSource, tracker: Tracker, exec
             if isinstance(event, RoundDone):
                 open_runs[run].log_round(event.round, event.metrics)
             elif isinstance(event, RunDone):
-                _finish(event, open_runs[run], data)
+                outcome = Outcome(run, _finish(event, open_runs[run], data), executed=True)
                 del open_runs[run]
-                yield Outcome(run, event.result, executed=True)
+                yield outcome
     finally:  # empty unless something was raised or the consumer went away
         for tracked in open_runs.values():
             tracked.kill("interrupted")
 
 
-def _finish(done: RunDone, tracked: TrackedRun, data: DataSource) -> None:
-    if done.state is not None:
-        model = build_model(done.run.spec.model)
-        model.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in done.state.items()})
-        dataset = data.dataset(done.run.spec)
-        example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
-        tracked.log_model(model, example, len(dataset.class_names))
-    tracked.finish(done.result)
+def _finish(done: RunDone, tracked: TrackedRun, data: DataSource) -> RunResult:
+    result = done.result
+    try:
+        if done.state is not None:
+            _log_model(done.run.spec, done.state, tracked, data.dataset(done.run.spec))
+    except FedbenchError:
+        raise
+    except Exception as error:  # a model that cannot be exported costs its run, not the suite
+        result = replace(result, verdict=Verdict.FAILED, reason=f"its model cannot be stored: {one_line(error)}")
+    tracked.finish(result)
+    return result
+
+
+def _log_model(spec: CellSpec, state: State, tracked: TrackedRun, dataset: Dataset) -> None:
+    model = build_model(spec.model)
+    model.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in state.items()})
+    example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
+    tracked.log_model(model, example, len(dataset.class_names))
 
 
 def choose_device(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedbench.core import ClientData, Evaluation, Purpose, RoundResult, evaluate, fedavg, num_selected, numpy_stream
+from fedbench.errors import one_line
 from fedbench.measures import RunResult, Verdict, judge
 from fedbench.models import build_model
 from fedbench.partitions import make_partition
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fedbench.datasets import Dataset
     from fedbench.specs import CellSpec, RunSpec
 
+State = Mapping[str, "NDArray[np.generic]"]  # a model's parameters and buffers, by name
 MAX_CLIENTS_MEASURED = 20  # above this many clients a round, their own models are not measured
 
 
@@ -47,7 +49,7 @@ class RunDone:
 
     run: RunSpec
     result: RunResult
-    state: Mapping[str, NDArray[np.generic]] | None = None
+    state: State | None = None
 
 
 Event = Started | RoundDone | RunDone
@@ -62,8 +64,7 @@ def simulate(run: RunSpec, dataset: Dataset, device: str = "cpu") -> Iterator[Ev
     try:
         yield from _rounds(run, dataset, torch.device(device))
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        yield RunDone(run, RunResult(Verdict.FAILED, reason))
+        yield RunDone(run, RunResult(Verdict.FAILED, one_line(error)))
 
 
 def _rounds(run: RunSpec, dataset: Dataset, device: torch.device) -> Iterator[Event]:
@@ -78,11 +79,16 @@ def _rounds(run: RunSpec, dataset: Dataset, device: torch.device) -> Iterator[Ev
         yield RoundDone(run, result.round, history[-1])
         if not math.isfinite(evaluation.loss):
             break  # it can only stay so
-    client_accuracy = tuple(evaluate(model, test_inputs, test_labels).accuracy for model in result.client_models)
+    client_accuracy = {
+        client: evaluate(model, test_inputs, test_labels).accuracy
+        for client, model in zip(
+            result.selected_clients, result.client_models, strict=False
+        )  # kept or not, all or none
+    }
     verdict, reason = judge(evaluation)
     if unmet := unmet_requirement(spec, history):
         verdict, reason = Verdict.FAILED, unmet
-    state = {name: tensor.cpu().numpy() for name, tensor in result.model.state_dict().items()}
+    state: State = {name: tensor.cpu().numpy() for name, tensor in result.model.state_dict().items()}
     yield RunDone(run, RunResult(verdict, reason, history[-1], client_accuracy), state)
 
 

@@ -131,7 +131,7 @@ def fedavg(
 
 
 def num_selected(client_fraction: float, num_clients: int) -> int:
-    """M = max(round(C·K), 1), the number of clients in a round."""
+    """The number of clients in a round, m = max(round(C·K), 1)."""
     return max(round(client_fraction * num_clients), 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ class CellResult:
     measures
         For each name in `REPORTED`, its final value over `seeds`; empty if no run of the cell has numbers.
     client_accuracy
-        For each seed, the accuracy of each client's own model before the last average.
+        For each seed, by client, the accuracy of its own model before the last average.
     """
 
     cell: Cell
@@ -35,7 +35,7 @@ class CellResult:
     verdict: Verdict
     reason: str | None
     measures: dict[str, Spread]
-    client_accuracy: tuple[tuple[float, ...], ...]
+    client_accuracy: tuple[Mapping[int, float], ...]
 
 
 def cell_results(suite: Suite, outcomes: Iterable[Outcome]) -> list[CellResult]:
@@ -81,10 +81,20 @@ def _cell_json(result: CellResult) -> dict[str, Any]:
         "reason": result.reason,
         **{name: _spread_json(result.measures.get(name)) for name in REPORTED},
         "client_accuracy": {
-            "mean": [_number(math.fsum(column) / len(column)) for column in zip(*result.client_accuracy, strict=False)],
-            "values": [list(values) for values in result.client_accuracy],
+            "mean": _client_means(result.client_accuracy),
+            "values": [list(by_client.values()) for by_client in result.client_accuracy],
         },
     }
+
+
+def _client_means(client_accuracy: Sequence[Mapping[int, float]]) -> list[float]:
+    """Each client's mean over seeds; empty where the seeds measured different clients."""
+    if len({tuple(by_client) for by_client in client_accuracy}) != 1:
+        return []
+    return [
+        math.fsum(by_client[client] for by_client in client_accuracy) / len(client_accuracy)
+        for client in client_accuracy[0]
+    ]
 
 
 def _spread_json(spread: Spread | None) -> dict[str, Any]:

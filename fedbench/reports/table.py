@@ -55,7 +55,7 @@ def _show(value: object) -> str:
 def _measures(result: CellResult) -> list[str]:
     if not result.measures:
         return ["", "", "", "", "0"]
-    own = [sum(values) / len(values) for values in result.client_accuracy if values]
+    own = [sum(each.values()) / len(each) for each in result.client_accuracy if each]
     return [
         percent(result.measures["accuracy"]),
         percent(result.measures["balanced_accuracy"]),

@@ -32,6 +32,7 @@ from fedbench.tracking.store import (  # first: it sets MLflow up
     local_folder,
     open_store,
     store_errors,
+    without_password,
 )
 
 if TYPE_CHECKING:
@@ -73,14 +74,14 @@ class MlflowTracker:
             return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
         if experiment.lifecycle_stage == "deleted":
             raise StoreError(
-                f"experiment {name} in {self.uri} was deleted: restore it with `mlflow experiments restore "
+                f"experiment {name} in {without_password(self.uri)} was deleted: restore it with `mlflow experiments restore "
                 f"--experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
             )
         schema = experiment.tags.get("fedbench.schema", "0")
         if not schema.isdigit() or int(schema) > SCHEMA_VERSION:
             raise StoreError(
-                f"experiment {name} in {self.uri} has schema {schema}, and this fedbench reads up to {SCHEMA_VERSION}: "
-                "upgrade fedbench, or choose another store with --tracking-uri"
+                f"experiment {name} in {without_password(self.uri)} has schema {schema}, and this fedbench reads up to "
+                f"{SCHEMA_VERSION}: upgrade fedbench, or choose another store with --tracking-uri"
             )
         return str(experiment.experiment_id)
 
@@ -91,7 +92,11 @@ class MlflowTracker:
         with store_errors(self.uri):
             while True:
                 page = self.client.search_runs(
-                    [self.experiment_id], "attributes.status = 'FINISHED'", max_results=1_000, page_token=token
+                    [self.experiment_id],
+                    "attributes.status = 'FINISHED'",
+                    order_by=["attributes.start_time ASC"],  # of equal runs, the latest counts
+                    max_results=1_000,
+                    page_token=token,
                 )
                 results |= {run.data.tags["fedbench.fingerprint"]: _result(run) for run in page if _is_ours(run)}
                 if not (token := page.token):
@@ -164,7 +169,7 @@ class MlflowRun:
     def finish(self, result: RunResult) -> None:
         """See `fedbench.tracking.TrackedRun`."""
         now = int(time.time() * 1000)
-        for client, accuracy in enumerate(result.client_accuracy):
+        for client, accuracy in result.client_accuracy.items():
             self._waiting.append(Metric(f"{CLIENT_ACCURACY}{client}", accuracy, now, self._last_step))
         tags = {"fedbench.verdict": str(result.verdict)}
         if result.reason:
@@ -195,7 +200,7 @@ def _result(run: Run) -> RunResult:
         Verdict(run.data.tags["fedbench.verdict"]),
         run.data.tags.get("fedbench.reason"),
         {key: _infinite(value) for key, value in metrics.items() if not key.startswith(CLIENT_ACCURACY)},
-        tuple(metrics[key] for _, key in clients),
+        {client: metrics[key] for client, key in clients},
     )
 
 

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.WARNING)  # their greetings are not results
@@ -32,6 +32,14 @@ DEFAULT_FOLDER = Path("mlruns")
 def default_tracking_uri() -> str:
     """``MLFLOW_TRACKING_URI``, else a SQLite database inside ``mlruns/`` of the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_FOLDER / 'mlflow.db'}"
+
+
+def without_password(uri: str) -> str:
+    """A store's address as it may be shown."""
+    try:
+        return make_url(uri).render_as_string(hide_password=True)
+    except ArgumentError:  # a folder
+        return uri
 
 
 def open_store(uri: str) -> MlflowClient:
@@ -56,7 +64,7 @@ def check_store(uri: str | None) -> str:
     """Open the store, or say what would keep it from being made; in words for `fedbench doctor`."""
     uri = uri or default_tracking_uri()
     count = len(open_store(uri).search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'"))
-    return f"{uri} can be written; {count} suites in it"
+    return f"{without_password(uri)} can be written; {count} suites in it"
 
 
 def experiment_id(client: MlflowClient, uri: str, suite_name: str) -> str:
@@ -70,7 +78,7 @@ def experiment_id(client: MlflowClient, uri: str, suite_name: str) -> str:
     with store_errors(uri):
         experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
-        raise StoreError(f"suite {suite_name} has no runs in {uri}: fedbench run {suite_name}")
+        raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: fedbench run {suite_name}")
     return str(experiment.experiment_id)
 
 
@@ -100,7 +108,9 @@ def _require_answering_server(uri: str) -> None:
     try:
         requests.get(f"{uri.rstrip('/')}/health", timeout=10)
     except requests.RequestException as error:
-        raise StoreError(f"tracking server {uri} does not answer: start it, or correct --tracking-uri") from error
+        raise StoreError(
+            f"tracking server {without_password(uri)} does not answer: start it, or correct --tracking-uri"
+        ) from error
 
 
 @contextmanager
@@ -111,7 +121,7 @@ def store_errors(uri: str) -> Iterator[None]:
     except StoreError:
         raise
     except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-        raise StoreError(_explain(uri, error)) from error
+        raise StoreError(_explain(without_password(uri), error)) from error
 
 
 def _explain(uri: str, error: Exception) -> str:
