@@ -184,6 +184,23 @@ def test_a_run_still_under_way_is_not_finished(tracker: MlflowTracker) -> None:
     assert "under way" not in tracker.finished_runs()
 
 
+@pytest.mark.parametrize("step", ["log_batch", "log_inputs"])
+def test_a_run_that_is_interrupted_while_it_is_begun_is_not_left_running(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker.client, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            track(tracker, f"interrupted at {step}", None)
+    (run,) = tracker.client.search_runs(
+        [tracker.experiment_id], f"tags.`fedbench.fingerprint` = 'interrupted at {step}'"
+    )
+    assert "KILLED" == run.info.status
+
+
 def test_a_failed_run_is_not_finished(tracker: MlflowTracker) -> None:
     run = track(tracker, "failed", RunResult(Verdict.FAILED, "RuntimeError: no memory"))
     assert "FAILED" == run.info.status
