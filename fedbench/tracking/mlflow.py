@@ -74,8 +74,8 @@ class MlflowTracker:
             return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
         if experiment.lifecycle_stage == "deleted":
             raise StoreError(
-                f"experiment {name} in {without_password(self.uri)} was deleted: restore it with `mlflow experiments restore "
-                f"--experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
+                f"experiment {name} in {without_password(self.uri)} was deleted: restore it with `mlflow experiments "
+                f"restore --experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
             )
         schema = experiment.tags.get("fedbench.schema", "0")
         if not schema.isdigit() or int(schema) > SCHEMA_VERSION:
