@@ -79,12 +79,8 @@ def _rounds(run: RunSpec, dataset: Dataset, device: torch.device) -> Iterator[Ev
         yield RoundDone(run, result.round, history[-1])
         if not math.isfinite(evaluation.loss):
             break  # it can only stay so
-    client_accuracy = {
-        client: evaluate(model, test_inputs, test_labels).accuracy
-        for client, model in zip(
-            result.selected_clients, result.client_models, strict=False
-        )  # kept or not, all or none
-    }
+    kept = zip(result.selected_clients, result.client_models, strict=False)  # the models are all there, or none is
+    client_accuracy = {client: evaluate(model, test_inputs, test_labels).accuracy for client, model in kept}
     verdict, reason = judge(evaluation)
     if unmet := unmet_requirement(spec, history):
         verdict, reason = Verdict.FAILED, unmet
