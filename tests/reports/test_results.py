@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def result(accuracy: float, verdict: Verdict = Verdict.OK, reason: str | None = 
         "majority_rate": 0.1,
         "train_loss": 1.0,
     }
-    return RunResult(verdict, reason, metrics, (accuracy - 0.1, accuracy - 0.3))
+    return RunResult(verdict, reason, metrics, {0: accuracy - 0.1, 1: accuracy - 0.3})
 
 
 def outcomes(suite: Suite, *results: RunResult, executed: bool = True) -> list[Outcome]:
@@ -70,6 +71,7 @@ def test_the_json_object_is_the_one_of_the_documentation(suite: Suite) -> None:
     (cell,) = found["cells"]
     expected = {
         "scenario": "grid",
+        "label": "grid num_clients=2",
         "seeds": [0, 1],
         "verdict": "ok",
         "reason": None,
@@ -92,6 +94,13 @@ def test_client_accuracies_are_averaged_client_by_client(suite: Suite) -> None:
     (cell,) = suite_json(suite, outcomes(suite, result(0.8), result(0.6)))["cells"]
     assert [pytest.approx([0.7, 0.5]), pytest.approx([0.5, 0.3])] == cell["client_accuracy"]["values"]
     assert pytest.approx([0.6, 0.4]) == cell["client_accuracy"]["mean"]
+
+
+def test_there_is_no_mean_over_seeds_that_measured_different_clients(suite: Suite) -> None:
+    first, second = result(0.8), replace(result(0.6), client_accuracy={0: 0.5, 2: 0.3})
+    (cell,) = suite_json(suite, outcomes(suite, first, second))["cells"]
+    assert [] == cell["client_accuracy"]["mean"]
+    assert [pytest.approx([0.7, 0.5]), [0.5, 0.3]] == cell["client_accuracy"]["values"]
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
+from tiny_store import Store
 
 from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.specs import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import MlflowTracker
-
-if TYPE_CHECKING:
-    from conftest import Store
 
 METRICS = {"accuracy", "balanced_accuracy", "loss", "majority_rate", "train_loss"}
 
@@ -138,8 +136,8 @@ def test_finished_runs_give_back_the_results_to_the_last_bit(store: Store) -> No
         for key, result in finished.items()
     }
     assert expected == found
-    assert 12 == len(found["dozen", 0].client_accuracy)
-    assert len(set(found["dozen", 0].client_accuracy)) > 3
+    assert list(range(12)) == list(found["dozen", 0].client_accuracy)
+    assert len(set(found["dozen", 0].client_accuracy.values())) > 3
 
 
 @pytest.fixture
@@ -205,6 +203,12 @@ def test_a_failed_run_is_not_finished(tracker: MlflowTracker) -> None:
     run = track(tracker, "failed", RunResult(Verdict.FAILED, "RuntimeError: no memory"))
     assert "FAILED" == run.info.status
     assert "failed" not in tracker.finished_runs()
+
+
+def test_clients_keep_their_numbers_and_order(tracker: MlflowTracker) -> None:
+    by_client = {2: 0.5, 9: 0.25, 10: 0.75, 100: 0.125}
+    track(tracker, "some clients", RunResult(Verdict.OK, None, {"accuracy": 0.5}, by_client))
+    assert list(by_client.items()) == list(tracker.finished_runs()["some clients"].client_accuracy.items())
 
 
 def test_runs_of_other_origin_in_the_experiment_are_left_alone(tracker: MlflowTracker) -> None:

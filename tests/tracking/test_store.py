@@ -7,20 +7,16 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from conftest import track
 from mlflow import MlflowClient
+from tiny_store import Store, track
 
 from fedbench.errors import StoreError
 from fedbench.measures import Verdict
 from fedbench.specs import Suite
 from fedbench.tracking.mlflow import MlflowTracker
 from fedbench.tracking.store import check_store, default_tracking_uri, experiment_id, local_folder, open_store
-
-if TYPE_CHECKING:
-    from conftest import Store
 
 
 def refusal(suite: Suite, uri: str) -> str:
