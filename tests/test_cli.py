@@ -111,6 +111,7 @@ def test_an_error_in_a_suite_file_names_file_field_value_and_remedy(folder: Path
     assert "wrong.yaml: defaults: rounds is 0; it must be at least 1" == line
 
 
+@pytest.mark.slow  # four seconds of imports; tests/tracking has the cases
 def test_a_store_that_cannot_be_opened_is_one_line(folder: Path) -> None:
     done = fedbench("run", "tiny.yaml", "--tracking-uri", "sqlite:///tiny.yaml", folder=folder)
     assert "tracking store sqlite:///tiny.yaml is not a SQLite database" in complaint(done)
