@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from fedbench.errors import DataError, FedbenchError, one_line
+from fedbench.errors import DataError, FedbenchError, InterruptedSuiteError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,10 +59,18 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # being asked to end is being interrupted
     try:
         code = app(standalone_mode=False, prog_name="fedbench")
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        code = _complain("interrupted", EXIT_INTERRUPTED)
+    except InterruptedSuiteError as error:
+        code = _complain(str(error), EXIT_INTERRUPTED)
     except FedbenchError as error:
         code = _complain(str(error), EXIT_BAD_INPUT)
     except TyperException as error:
-        code = _complain(f"{error.format_message()} (see: {_command_of(error)} --help)", EXIT_BAD_INPUT)
+        code = EXIT_BAD_INPUT
+        if message := error.format_message():  # without a command there is none: the help was shown
+            _complain(f"{message} (see: {_command_of(error)} --help)", code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; flushing must not fail
         code = EXIT_FAILED
@@ -206,8 +214,7 @@ def _interruptible(suite: Suite, outcomes: list[Outcome]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         done = f"{len(outcomes)} of {len(suite.runs)} runs are finished"
-        sys.stderr.write(f"\nfedbench: interrupted: {done}; the same command goes on from here\n")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise InterruptedSuiteError(f"interrupted: {done}; the same command goes on from here") from None
 
 
 def _summary(suite: Suite, counts: dict[str, Any], tracking_uri: str | None) -> str:

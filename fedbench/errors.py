@@ -17,6 +17,10 @@ class StoreError(FedbenchError):
     """The tracking store cannot be opened, read or written."""
 
 
+class InterruptedSuiteError(FedbenchError):
+    """A suite was interrupted; the text says how to go on."""
+
+
 def one_line(error: Exception) -> str:
     """An error from elsewhere as one line: its type and the beginning of its text."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

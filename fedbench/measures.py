@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from fedbench.core import Evaluation
 
@@ -98,8 +100,6 @@ class Spread:
 
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation (n − 1 in the denominator) of at least one value."""
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return Spread(mean, None, tuple(values))
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Spread(mean, math.sqrt(variance), tuple(values))
+    with np.errstate(all="ignore"):  # a diverged run's loss may be infinite; then so is, or is not a number, the rest
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return Spread(float(np.mean(values)), std, tuple(values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def _track(left: Mapping[RunSpec, str], data: DataSource, tracker: Tracker, exec
                 yield outcome
     finally:  # empty unless something was raised or the consumer went away
         for tracked in open_runs.values():
-            tracked.kill("interrupted")
+            with suppress(FedbenchError):  # of a store that is gone, the first error is the one to show
+                tracked.kill("interrupted")
 
 
 def _finish(done: RunDone, tracked: TrackedRun, data: DataSource) -> RunResult:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
+from typing import IO
 
 import requests
 import typer
@@ -14,7 +16,7 @@ import typer
 from fedbench.errors import StoreError
 from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None) -> None:
@@ -43,11 +45,12 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
         "--port",
         str(port),
     ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own interpreter
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)  # noqa: S603 - our own interpreter
     typer.echo("starting the MLflow server ...", err=True)
     try:
         address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
-        _wait_until_it_answers(server, address)
+        _wait_until_it_answers(server, log, address)
         page = f"{address}/#/experiments/{experiment}/runs" if experiment else address
         typer.echo(f"MLflow UI: {page}\nCtrl-C ends it.")
         server.wait()
@@ -68,11 +71,12 @@ def _require_free_port(host: str, port: int) -> None:
         ) from error
 
 
-def _wait_until_it_answers(server: subprocess.Popen[str], address: str) -> None:
+def _wait_until_it_answers(server: subprocess.Popen[bytes], log: IO[bytes], address: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            last = (server.stderr.read().strip().splitlines() or ["no message"])[-1] if server.stderr else ""
+            log.seek(0)
+            last = (log.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
             raise StoreError(f"the MLflow server did not start: {last}")
         with suppress(requests.RequestException):
             if requests.get(f"{address}/health", timeout=2).ok:
@@ -81,7 +85,7 @@ def _wait_until_it_answers(server: subprocess.Popen[str], address: str) -> None:
     raise StoreError(f"the MLflow server did not answer within {START_SECONDS:.0f} s: try another --port")
 
 
-def _end(server: subprocess.Popen[str]) -> None:
+def _end(server: subprocess.Popen[bytes]) -> None:
     server.terminate()
     try:
         server.wait(timeout=10)

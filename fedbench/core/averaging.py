@@ -26,7 +26,7 @@ def normalise_weights(weights: Sequence[float]) -> list[float]:
     for index, value in enumerate(values):
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"weight {index} is {value}: weights must be finite and not negative")
-    total = math.fsum(values)
+    total = sum(values)
     if total == 0:
         raise ValueError("all weights are zero: at least one must be positive")
     if not math.isfinite(total):

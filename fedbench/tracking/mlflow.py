@@ -114,11 +114,17 @@ class MlflowTracker:
             **environment_tags(),
         }
         params = {"seed": run.seed, **run.spec.model_dump()}
-        with store_errors(self.uri):
-            created = self.client.create_run(self.experiment_id, run_name=f"{run.cell} seed={run.seed}", tags=tags)
-            run_id = created.info.run_id
-            self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-            self.client.log_inputs(run_id, [_dataset_input(dataset)])
+        run_id = None
+        try:
+            with store_errors(self.uri):
+                created = self.client.create_run(self.experiment_id, run_name=f"{run.cell} seed={run.seed}", tags=tags)
+                run_id = created.info.run_id
+                self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+                self.client.log_inputs(run_id, [_dataset_input(dataset)])
+        except BaseException:  # an interruption included: nobody else knows of this run yet
+            if run_id:
+                self.client.set_terminated(run_id, "KILLED")
+            raise
         return MlflowRun(self.client, self.uri, run_id)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from fedbench.errors import StoreError
 
@@ -26,6 +30,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 for name in ("mlflow", "alembic"):
     logging.getLogger(name).setLevel(logging.WARNING)  # their greetings are not results
 
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 DEFAULT_FOLDER = Path("mlruns")
 
 
@@ -38,7 +43,7 @@ def without_password(uri: str) -> str:
     """A store's address as it may be shown."""
     try:
         return make_url(uri).render_as_string(hide_password=True)
-    except ArgumentError:  # a folder
+    except (ArgumentError, ValueError):  # a folder, or nonsense
         return uri
 
 
@@ -97,10 +102,24 @@ def _require_writable_sqlite(uri: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass  # raises OSError where nothing can be written
-    if path.exists():
-        with path.open("rb+") as file:
-            if file.read(16) not in (b"", b"SQLite format 3\0"):
-                raise StoreError(f"tracking store {uri} is not a SQLite database: choose another with --tracking-uri")
+    if not path.exists():
+        _make_sqlite(path)
+    with path.open("rb+") as file:
+        if file.read(16) not in (b"", b"SQLite format 3\0"):
+            raise StoreError(f"tracking store {uri} is not a SQLite database: choose another with --tracking-uri")
+    with closing(sqlite3.connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and "alembic_version" not in tables:
+        raise StoreError(f"tracking store {uri} is another program's database: choose another with --tracking-uri")
+
+
+def _make_sqlite(path: Path) -> None:
+    """Make a store under another name and put it in place whole, whoever else does so or ends us meanwhile."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as folder:
+        new = Path(folder) / "mlflow.db"
+        MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+        with suppress(FileExistsError):
+            os.link(new, path)
 
 
 def _require_answering_server(uri: str) -> None:
@@ -115,13 +134,31 @@ def _require_answering_server(uri: str) -> None:
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn what can go wrong with a store into a `StoreError` of one line."""
+    """Use a store: interruptions wait until the end, and what goes wrong becomes a `StoreError` of one line."""
     try:
-        yield
+        with _uninterrupted():
+            yield
     except StoreError:
         raise
-    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, OSError) as error:
         raise StoreError(_explain(without_password(uri), error)) from error
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back: a write that is broken off can leave a run half recorded, or a lock behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    handlers = {each: signal.signal(each, lambda *arguments: held.append(arguments)) for each in INTERRUPTIONS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held and callable(handler := handlers[signal.Signals(held[0][0])]):
+            handler(*held[0])
 
 
 def _explain(uri: str, error: Exception) -> str:
