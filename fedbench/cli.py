@@ -62,15 +62,15 @@ def main() -> None:
         if code == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        code = _complain("interrupted", EXIT_INTERRUPTED)
+        code = _say("interrupted", EXIT_INTERRUPTED)
     except InterruptedSuiteError as error:
-        code = _complain(str(error), EXIT_INTERRUPTED)
+        code = _say(f"interrupted: {error}", EXIT_INTERRUPTED)
     except FedbenchError as error:
-        code = _complain(str(error), EXIT_BAD_INPUT)
+        code = _say(f"error: {error}", EXIT_BAD_INPUT)
     except TyperException as error:
         code = EXIT_BAD_INPUT
         if message := error.format_message():  # without a command there is none: the help was shown
-            _complain(f"{message} (see: {_command_of(error)} --help)", code)
+            _say(f"error: {message} (see: {_command_of(error)} --help)", code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; flushing must not fail
         code = EXIT_FAILED
@@ -78,12 +78,12 @@ def main() -> None:
         if os.environ.get("FEDBENCH_DEBUG"):
             raise
         hint = "please report it (FEDBENCH_DEBUG=1 shows where it came from)"
-        code = _complain(f"unexpected {one_line(error)}: {hint}", EXIT_FAILED)
+        code = _say(f"error: unexpected {one_line(error)}: {hint}", EXIT_FAILED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"fedbench: error: {message}\n")
+def _say(message: str, code: int) -> int:
+    sys.stderr.write(f"fedbench: {message}\n")
     return code
 
 
@@ -214,7 +214,7 @@ def _interruptible(suite: Suite, outcomes: list[Outcome]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         done = f"{len(outcomes)} of {len(suite.runs)} runs are finished"
-        raise InterruptedSuiteError(f"interrupted: {done}; the same command goes on from here") from None
+        raise InterruptedSuiteError(f"{done}; the same command goes on from here") from None
 
 
 def _summary(suite: Suite, counts: dict[str, Any], tracking_uri: str | None) -> str:
