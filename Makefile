@@ -24,10 +24,10 @@ demo: $(VENV)/.installed
 	@echo "  $(VENV)/bin/fedbench suites                  see all suites"
 
 test: $(VENV)/.installed-dev
-	@$(RUN) pytest -m "not slow" $(PYTEST_ARGS)
+	@$(RUN) pytest -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
-	@$(RUN) pytest -m slow $(PYTEST_ARGS)
+	@$(RUN) pytest -n auto --dist loadfile -m slow $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	@$(RUN) ruff check .
