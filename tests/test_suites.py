@@ -1,7 +1,5 @@
 """Suite files: what a right one means, and that a wrong one is one line which names file, field and value."""
 
-# ruff: noqa: SIM300 (asserts read expected == actual)
-
 import pickle
 import subprocess
 import sys
