@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -46,7 +48,8 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
         str(port),
     ]
     log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)  # noqa: S603 - our own interpreter
+    # A session of its own, so that its own processes can be ended with it.
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)  # noqa: S603 - our own interpreter
     typer.echo("starting the MLflow server ...", err=True)
     try:
         address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
@@ -86,9 +89,10 @@ def _wait_until_it_answers(server: subprocess.Popen[bytes], log: IO[bytes], addr
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    try:
-        server.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    """End the server and the processes that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()

@@ -24,7 +24,7 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "fedbench", "ui", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PACKAGE), "NO_PROXY": "127.0.0.1"},
+        env=os.environ | {"PYTHONPATH": str(PACKAGE), "NO_PROXY": "127.0.0.1", "FEDBENCH_TEST": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -65,7 +65,7 @@ def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
         _, err = process.communicate(timeout=30)
         assert 0 == process.returncode
         assert "Traceback" not in err
-        wait_until_gone(process.pid)
+        wait_until_gone(str(tmp_path))
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
     finally:
@@ -73,15 +73,19 @@ def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until_gone(group: int) -> None:
-    """Wait for the end of every process of a group; five seconds at most."""
+def wait_until_gone(mark: str) -> None:
+    """Wait for the end of every process that was started with `mark` in its environment; five seconds at most."""
     for _ in range(100):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
+        if not any(mark in environment(process) for process in Path("/proc").glob("[0-9]*")):
             return
         time.sleep(0.05)
     pytest.fail("the command left a process behind")
+
+
+def environment(process: Path) -> str:
+    with suppress(OSError):  # it has ended, or is not ours to look at
+        return (process / "environ").read_text(errors="replace")
+    return ""
 
 
 def refusal(*arguments: str, folder: Path) -> str:
