@@ -1,0 +1,56 @@
+"""The built wheel, in an empty folder: it carries the suites and runs one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel installs, and nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist"), str(CHECKOUT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = (folder / "dist").glob("fedbench_mlflow-*.whl")
+    target = folder / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    return target
+
+
+def fedbench(installed: Path, folder: Path, *arguments: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "fedbench", *arguments],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_every_suite(installed: Path, tmp_path: Path) -> None:
+    expected = {path.stem for path in (CHECKOUT / "suites").glob("*.yaml")}
+    listed = json.loads(fedbench(installed, tmp_path, "suites", "--json"))["suites"]
+    assert expected == {suite["suite"] for suite in listed}
+    assert all(Path(suite["path"]).is_relative_to(installed) for suite in listed)
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_a_suite_in_an_empty_folder_and_writes_only_its_store(installed: Path, tmp_path: Path) -> None:
+    options = ("--only", "two-models", "--seeds", "0", "--set", "local_epochs=1", "--json")
+    results = json.loads(fedbench(installed, tmp_path, "run", "quickstart", *options))
+    assert (2, 0, 0) == (results["executed"], results["skipped"], results["failed"])
+    assert ["mlruns"] == [path.name for path in tmp_path.iterdir()]
