@@ -17,7 +17,8 @@ CHECKOUT = Path(__file__).parents[1]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the wheel installs, and nothing of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist"), str(CHECKOUT)]
+    out = str(folder / "dist")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, str(CHECKOUT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (folder / "dist").glob("fedbench_mlflow-*.whl")
     target = folder / "site"
