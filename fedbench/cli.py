@@ -203,7 +203,7 @@ def run_command(
 
         console = _console()
         console.print(results_table(suite, cell_results(suite, outcomes)))
-        console.print(_summary(suite, suite_json(suite, outcomes), tracking_uri), soft_wrap=True)
+        console.print(_summary(suite, outcomes, tracking_uri), soft_wrap=True)
     if any(outcome.executed and outcome.result.verdict == "failed" for outcome in outcomes):
         raise typer.Exit(EXIT_FAILED)
 
@@ -217,14 +217,12 @@ def _interruptible(suite: Suite, outcomes: list[Outcome]) -> Iterator[None]:
         raise InterruptedSuiteError(f"{done}; the same command goes on from here") from None
 
 
-def _summary(suite: Suite, counts: dict[str, Any], tracking_uri: str | None) -> str:
+def _summary(suite: Suite, outcomes: list[Outcome], tracking_uri: str | None) -> str:
+    from fedbench.reports.results import count_runs
     from fedbench.tracking.store import without_password
 
     option = f" --tracking-uri {without_password(tracking_uri)}" if tracking_uri else ""
-    return (
-        f"{counts['executed']} runs executed, {counts['skipped']} skipped, {counts['failed']} failed. "
-        f"Compare them in the MLflow UI: fedbench ui {suite.name}{option}"
-    )
+    return f"{count_runs(outcomes)} Compare them in the MLflow UI: fedbench ui {suite.name}{option}"
 
 
 def _dry_run(suite: Suite, workers: int | None, as_json: bool) -> None:

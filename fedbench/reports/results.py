@@ -61,6 +61,21 @@ def _cell_result(cell: Cell, outcomes: list[Outcome]) -> CellResult:
     )
 
 
+def count_runs(outcomes: Sequence[Outcome]) -> str:
+    """What became of the runs, in words."""
+    executed = sum(outcome.executed for outcome in outcomes)
+    failed = sum(outcome.executed and outcome.result.verdict is Verdict.FAILED for outcome in outcomes)
+    impossible = sum(outcome.result.verdict is Verdict.SKIPPED for outcome in outcomes)
+    parts = [f"{executed} runs executed"]
+    if finished := len(outcomes) - executed - impossible:
+        parts.append(f"{finished} were finished already")
+    if impossible:
+        parts.append(f"{impossible} skipped for want of data")
+    if failed:
+        parts.append(f"{failed} failed")
+    return ", ".join(parts) + "."
+
+
 def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """One JSON object for machines. Rates are fractions in [0, 1]; what is not finite is null."""
     counts = {

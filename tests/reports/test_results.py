@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from fedbench.measures import MEANINGS, RunResult, Verdict
-from fedbench.reports.results import cell_results, suite_json
+from fedbench.reports.results import cell_results, count_runs, suite_json
 from fedbench.reports.table import percent, results_table
 from fedbench.runner import Outcome
 from fedbench.specs import Suite
@@ -188,3 +188,10 @@ def test_percent() -> None:
 
     assert "82.4 ± 1.3" == percent(Spread(0.824, 0.0131, (0.8, 0.9)))
     assert "82.4" == percent(Spread(0.824, None, (0.824,)))
+
+
+def test_the_runs_are_counted_in_words(suite: Suite) -> None:
+    ok, failed, short = result(0.5), RunResult(Verdict.FAILED), RunResult(Verdict.SKIPPED)
+    made = [*outcomes(suite, ok, failed), *outcomes(suite, ok, ok, ok, short, executed=False)]
+    assert "1 runs executed." == count_runs(made[:1])
+    assert "2 runs executed, 3 were finished already, 1 skipped for want of data, 1 failed." == count_runs(made)
