@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ TrackingUriOption = Annotated[
 def main() -> None:
     """Run the command line; every error ends in one line on standard error and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # being asked to end is being interrupted
+    _prepare_streams()
     try:
         code = app(standalone_mode=False, prog_name="fedbench")
         if code == EXIT_INTERRUPTED:
@@ -74,12 +76,24 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; flushing must not fail
         code = EXIT_FAILED
+    except OSError as error:
+        code = _say(f"error: {one_line(error)}", EXIT_FAILED)
     except Exception as error:
         if os.environ.get("FEDBENCH_DEBUG"):
             raise
         hint = "please report it (FEDBENCH_DEBUG=1 shows where it came from)"
         code = _say(f"error: unexpected {one_line(error)}: {hint}", EXIT_FAILED)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # we are ending
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _prepare_streams() -> None:
+    """Print what a terminal's encoding lacks as "?", and nothing where a stream was closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - it lives as long as we do
+        getattr(sys, name).reconfigure(errors="replace")
 
 
 def _say(message: str, code: int) -> int:
@@ -112,7 +126,13 @@ def _options(
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160)
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=not sys.stdout.isatty(),
+        width=None if sys.stdout.isatty() else 160,
+    )
 
 
 def _print_json(content: Any) -> None:
@@ -126,14 +146,18 @@ def suites_command(
 ) -> None:
     """List the suites, or one suite's cells."""
     from fedbench.reports.listings import cells_table, suite_summary, suites_table
-    from fedbench.suites import list_suites, load_suite
+    from fedbench.suites import load_suite, load_suites
 
     if name is None:
-        suites = [load_suite(str(path)) for path in list_suites().values()]
+        suites, wrong = load_suites()
         if as_json:
             _print_json({"suites": [suite_summary(suite) for suite in suites]})
         else:
             _console().print(suites_table(suites))
+        for error in wrong:
+            _say(f"error: {error}", EXIT_BAD_INPUT)
+        if wrong:
+            raise typer.Exit(EXIT_BAD_INPUT)
         return
     suite = load_suite(name)
     if as_json:
@@ -221,7 +245,7 @@ def _summary(suite: Suite, outcomes: list[Outcome], tracking_uri: str | None) ->
     from fedbench.reports.results import count_runs
     from fedbench.tracking.store import without_password
 
-    option = f" --tracking-uri {without_password(tracking_uri)}" if tracking_uri else ""
+    option = f" --tracking-uri {shlex.quote(without_password(tracking_uri))}" if tracking_uri else ""
     return f"{count_runs(outcomes)} Compare them in the MLflow UI: fedbench ui {suite.name}{option}"
 
 
@@ -289,9 +313,12 @@ def data_verify(name: DatasetArgument = "all", data_dir: DataDirOption = None) -
 
 
 def _named_datasets(name: str) -> list[str]:
-    from fedbench.datasets import DATASETS
+    from fedbench.datasets import DATASETS, dataset_info
 
-    return list(DATASETS) if name == "all" else [name]
+    if name == "all":
+        return list(DATASETS)
+    dataset_info(name)  # raises for an unknown name
+    return [name]
 
 
 @app.command("ui", epilog="Example: fedbench ui quickstart --port 5001")

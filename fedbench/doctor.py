@@ -87,10 +87,12 @@ def _training() -> Finding:
 
 
 def _suites() -> Finding:
-    from fedbench.suites import list_suites, load_suite
+    from fedbench.suites import load_suites
 
-    names = [load_suite(str(path)).name for path in list_suites().values()]
-    return Finding("suites", "ok", ", ".join(names))
+    suites, wrong = load_suites()
+    if wrong:
+        return Finding("suites", "failed", str(wrong[0]))
+    return Finding("suites", "ok", ", ".join(suite.name for suite in suites))
 
 
 def _store(tracking_uri: str | None) -> Finding:

@@ -29,6 +29,7 @@ __all__ = [
     "find_suite",
     "list_suites",
     "load_suite",
+    "load_suites",
     "parse_overrides",
     "parse_seeds",
 ]
@@ -48,6 +49,17 @@ def list_suites() -> dict[str, Path]:
     folders = (shipped_suites(), Path("suites"))
     found = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
     return dict(sorted(found.items()))
+
+
+def load_suites() -> tuple[list[Suite], list[SuiteError]]:
+    """Every suite of `list_suites`, and what is wrong with those that cannot be read."""
+    suites, wrong = [], []
+    for path in list_suites().values():
+        try:
+            suites.append(load_suite(path))
+        except SuiteError as error:
+            wrong.append(error)
+    return suites, wrong
 
 
 def find_suite(name_or_path: str | Path) -> Path:

@@ -16,7 +16,7 @@ import requests
 import typer
 
 from fedbench.errors import StoreError
-from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store
+from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store, without_password
 
 START_SECONDS = 120.0
 
@@ -31,25 +31,15 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     """
     uri = tracking_uri or default_tracking_uri()
     if uri.startswith(("http://", "https://")):
-        raise StoreError(f"{uri} is a server that has its own UI: open it in a browser")
+        raise StoreError(f"{without_password(uri)} is a server that has its own UI: open it in a browser")
     client = open_store(uri)
     experiment = experiment_id(client, uri, suite_name) if suite_name else None
     _require_free_port(host, port)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}  # there, a password in it is not seen by everybody
     log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
     # A session of its own, so that its own processes can be ended with it.
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)  # noqa: S603 - our own interpreter
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=environment, start_new_session=True)  # noqa: S603 - our own interpreter
     typer.echo("starting the MLflow server ...", err=True)
     try:
         address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
@@ -70,7 +60,7 @@ def _require_free_port(host: str, port: int) -> None:
             pass
     except OSError as error:
         raise StoreError(
-            f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
+            f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port or --host"
         ) from error
 
 

@@ -20,7 +20,10 @@ def normalise_weights(weights: Sequence[float]) -> list[float]:
     ValueError
         If there are none, or one is negative or not finite, or all are zero.
     """
-    values = [float(weight) for weight in weights]
+    try:
+        values = [float(weight) for weight in weights]
+    except OverflowError:
+        raise ValueError("a weight is too large: give smaller weights") from None
     if not values:
         raise ValueError("there are no weights: give one for each model")
     for index, value in enumerate(values):
@@ -59,7 +62,10 @@ def weighted_average(states: Iterable[ModelState], weights: Sequence[float]) -> 
         count += 1
         if index >= len(shares):
             continue  # counted, so that the error below can say how many there were
-        total = state.vector * shares[index] if total is None else total.add_(state.vector, alpha=shares[index])
+        if total is None:
+            total = torch.zeros_like(state.vector)
+        if shares[index] > 0:  # a model without weight has no say, not even if it holds what is not finite
+            total.add_(state.vector, alpha=shares[index])
         if index == heaviest:
             counters = state.counters
     if total is None or count != len(shares):
@@ -108,10 +114,10 @@ def average_model_parameters(models: Iterable[nn.Module], weights: Sequence[floa
     heaviest = tensors[max(range(len(shares)), key=shares.__getitem__)]
     for name, target in _named_tensors(average).items():
         if target.is_floating_point() or target.is_complex():
-            total = tensors[0][name] * shares[0]
-            for share, other in zip(shares[1:], tensors[1:], strict=True):
-                total.add_(other[name].to(total.device), alpha=share)
-            target.copy_(total)
+            target.zero_()
+            for share, other in zip(shares, tensors, strict=True):
+                if share > 0:  # a model without weight has no say, not even if it holds what is not finite
+                    target.add_(other[name].to(target.device), alpha=share)
         else:
             target.copy_(heaviest[name])
     return average

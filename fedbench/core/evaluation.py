@@ -82,6 +82,13 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> Evaluation:
         raise ValueError("there are no examples to evaluate on")
     was_training = model.training
     model.eval()
+    try:
+        return _evaluate(model, inputs, labels)
+    finally:
+        model.train(was_training)
+
+
+def _evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> Evaluation:
     loss = 0.0
     pairs = []
     batches = zip(torch.split(inputs, EVALUATION_BATCH_SIZE), torch.split(labels, EVALUATION_BATCH_SIZE), strict=True)
@@ -90,7 +97,6 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> Evaluation:
         num_classes = output.shape[1]
         loss += F.cross_entropy(output, target, reduction="sum").item()
         pairs.append(target * num_classes + output.argmax(dim=1))
-    model.train(was_training)
     counts = torch.bincount(torch.cat(pairs), minlength=num_classes**2)
     confusion = counts.view(num_classes, num_classes).cpu().numpy()
     return Evaluation(loss / len(labels), confusion)

@@ -8,6 +8,7 @@ with weights n_k / Σ_{j∈S_t} n_j. C = 1, E = 1 and B = ∞ make it FedSGD.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ class ClientData:
 
     inputs: Tensor
     labels: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.labels) or len(self.labels) == 0:
+            raise ValueError(f"a client needs as many inputs as labels, not {len(self.inputs)} and {len(self.labels)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,7 +103,13 @@ def fedavg(
         The server's average.
     keep_client_models
         The rounds whose results hold the clients' own models (m copies of the model).
+
+    Raises
+    ------
+    ValueError
+        When the first round is asked for, if an argument makes no sense.
     """
+    _require_sense(clients, rounds, local_epochs, learning_rate, batch_size, client_fraction, init)
     m = num_selected(client_fraction, len(clients))
     device = clients[0].inputs.device
 
@@ -107,6 +118,8 @@ def fedavg(
 
     server = draw(client=0)
     worker = draw(client=0)  # the clients of a round train in it, one after the other
+    if worker.module is server.module:
+        raise ValueError("build_model must make a new model each time that it is called")
 
     def client_updates(t: int, selected: list[int], losses: list[float], kept: list[nn.Module]) -> Iterator[ModelState]:
         global_state = server.state()
@@ -128,6 +141,27 @@ def fedavg(
         server.load(aggregate(client_updates(t, selected, losses, kept), sizes))
         train_loss = sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes)
         yield RoundResult(t, server.module, tuple(selected), train_loss, tuple(kept))
+
+
+def _require_sense(
+    clients: Sequence[ClientData],
+    rounds: int,
+    local_epochs: int,
+    learning_rate: float,
+    batch_size: int | None,
+    client_fraction: float,
+    init: str,
+) -> None:
+    if len(clients) == 0:
+        raise ValueError("there are no clients")
+    if rounds < 1 or local_epochs < 1 or (batch_size is not None and batch_size < 1):
+        raise ValueError(f"rounds={rounds}, local_epochs={local_epochs} and batch_size={batch_size} must be at least 1")
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate={learning_rate} must be positive and finite")
+    if not 0 <= client_fraction <= 1:
+        raise ValueError(f"client_fraction={client_fraction} must be in [0, 1]")
+    if init not in ("shared", "independent"):
+        raise ValueError(f"init={init!r} must be 'shared' or 'independent'")
 
 
 def num_selected(client_fraction: float, num_clients: int) -> int:

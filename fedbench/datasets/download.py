@@ -40,6 +40,10 @@ def mirror() -> Path | str | None:
     if not value:
         return None
     if value.startswith(("http://", "https://")):
+        try:
+            urlsplit(value)
+        except ValueError as error:
+            raise DataError(f"FEDBENCH_MIRROR is no URL ({error}): correct it") from error
         return value.rstrip("/")
     if not Path(value).is_dir():
         raise DataError(f"FEDBENCH_MIRROR is {value}, which is neither a folder that exists nor an http(s) URL")
@@ -107,7 +111,8 @@ def _retried(url: str, attempt: Callable[[], Answer]) -> Answer:
         except (requests.RequestException, urllib3.exceptions.HTTPError, _UnfinishedError) as error:
             # A host that does not answer at all is not asked again: the user has waited long enough.
             if tries_left == 0 or isinstance(error, requests.ConnectTimeout | requests.exceptions.InvalidURL):
-                raise UnavailableError(f"{urlsplit(url).netloc} does not deliver ({_reason(error)})") from error
+                host = urlsplit(url).netloc.rpartition("@")[2]  # without a name and password
+                raise UnavailableError(f"{host} does not deliver ({_reason(error)})") from error
             time.sleep(WAIT_SECONDS * (TRIES - tries_left))
     raise AssertionError("the last try returns or raises")
 

@@ -169,7 +169,7 @@ def _bring_from_local_or_mirror(dataset: IdxDataset, name: str, folder: Path) ->
 
 def _bring_from_servers(dataset: IdxDataset, name: str, folder: Path) -> None:
     place = mirror()
-    problems = [] if place is None else [f"FEDBENCH_MIRROR ({place}) has no {dataset.folder}/raw/{name}.gz"]
+    problems = [] if place is None else [f"FEDBENCH_MIRROR has no {dataset.folder}/raw/{name}.gz"]
     if isinstance(place, str):
         try:
             if _download(dataset, name, folder, f"{place}/{dataset.folder}/raw"):

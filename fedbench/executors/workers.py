@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -73,7 +74,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_work, args=(theirs, data.folder, data.device), daemon=True)
-        self.process.start()
+        with _ignoring(signal.SIGINT):  # inherited: Ctrl-C reaches every process, and the parent decides what it means
+            self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def begin(self, run: RunSpec) -> None:
@@ -105,9 +107,26 @@ class _Worker:
         self.process.join()
 
 
+@contextmanager
+def _ignoring(number: signal.Signals) -> Iterator[None]:
+    handler = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, handler)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, even if that was killed in the middle of a long round."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _work(connection: Connection, data_folder: Path | None, device: str) -> None:
     """Compute the runs that come through `connection` until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent decides what it means
+    Thread(target=_end_with_parent, daemon=True).start()
     from fedbench.executors.in_process import execute as execute_here
     from fedbench.runner import DataSource
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -25,44 +26,62 @@ STYLES = {
 
 
 def results_table(suite: Suite, results: Sequence[CellResult]) -> RenderableType:
-    """The table, and below it a line for each verdict that needs explaining."""
+    """The table, narrow enough for a terminal of 80 columns, and below it what needs explaining."""
     axes = list(dict.fromkeys(axis for each in results for axis in each.cell.axes))
-    scenarios = {each.cell.scenario for each in results}
-    table = Table(title=suite.name, caption=f"{suite.question}\nPercent, mean ± standard deviation over seeds.")
-    if len(scenarios) > 1:
-        table.add_column("scenario")
-    for name in axes:
-        table.add_column(name, justify="right")
-    for name in ("accuracy", "balanced", "clients alone", "majority", "seeds"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    for each in results:
-        scenario = [each.cell.scenario] if len(scenarios) > 1 else []
-        values = [_show(getattr(each.cell.spec, name)) for name in axes]
-        table.add_row(*scenario, *values, *_measures(each), _verdict(each), end_section=_ends_scenario(each, results))
-    return Group(table, *_notes(results))
+    columns: dict[str, list[str | Text]] = {
+        "scenario": [each.cell.scenario for each in results],
+        **{axis: [_show(getattr(each.cell.spec, axis)) for each in results] for axis in axes},
+        "accuracy": [_measure(each, "accuracy") for each in results],
+        "balanced_accuracy": [_measure(each, "balanced_accuracy") for each in results],
+        "clients_alone": [_clients_alone(each) for each in results],
+        "majority_rate": [_majority_rate(each) for each in results],
+        "seeds": [str(len(each.seeds)) for each in results],
+        "verdict": [_verdict(each) for each in results],
+    }
+    same = {name: columns.pop(name)[0] for name in ("scenario", "majority_rate", "seeds") if _is_same(columns[name])}
+    table = Table(title=suite.name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for name in columns:
+        table.add_column(
+            name.replace("_", "\n"), no_wrap=True, justify="left" if name in ("scenario", "verdict") else "right"
+        )
+    for index, row in enumerate(zip(*columns.values(), strict=True)):
+        table.add_row(*row, end_section=_ends_scenario(results, index))
+    return Group(table, "", suite.question, _caption(same), *_notes(results))
 
 
-def _ends_scenario(result: CellResult, results: Sequence[CellResult]) -> bool:
-    following = results[results.index(result) + 1 :]
-    return bool(following) and following[0].cell.scenario != result.cell.scenario
+def _is_same(column: Sequence[str | Text]) -> bool:
+    return len({str(value) for value in column}) == 1
+
+
+def _caption(same: dict[str, str | Text]) -> str:
+    if same.get("seeds") == "1":
+        spread = "one seed, so no spread"
+    else:
+        spread = f"mean ± standard deviation over {same.get('seeds', '')} seeds".replace("  ", " ")
+    majority = f" Always naming the largest class: {same['majority_rate']}." if same.get("majority_rate") else ""
+    return f"Percent, {spread}.{majority}"
+
+
+def _ends_scenario(results: Sequence[CellResult], index: int) -> bool:
+    following = results[index + 1 : index + 2]
+    return any(each.cell.scenario != results[index].cell.scenario for each in following)
 
 
 def _show(value: object) -> str:
     return "all" if value is None else str(value)
 
 
-def _measures(result: CellResult) -> list[str]:
-    if not result.measures:
-        return ["", "", "", "", "0"]
-    own = [sum(each.values()) / len(each) for each in result.client_accuracy if each]
-    return [
-        percent(result.measures["accuracy"]),
-        percent(result.measures["balanced_accuracy"]),
-        f"{100 * sum(own) / len(own):.1f}" if own else "",
-        f"{100 * result.measures['majority_rate'].mean:.1f}",
-        str(len(result.seeds)),
-    ]
+def _measure(result: CellResult, name: str) -> str:
+    return percent(result.measures[name]) if result.measures else ""
+
+
+def _majority_rate(result: CellResult) -> str:
+    return f"{100 * result.measures['majority_rate'].mean:.1f}" if result.measures else ""
+
+
+def _clients_alone(result: CellResult) -> str:
+    means = [sum(each.values()) / len(each) for each in result.client_accuracy if each]
+    return f"{100 * sum(means) / len(means):.1f}" if means else ""
 
 
 def percent(spread: Spread) -> str:
@@ -74,7 +93,7 @@ def percent(spread: Spread) -> str:
 def _verdict(result: CellResult) -> Text:
     text = str(result.verdict)
     if result.reason and result.verdict not in (Verdict.OK, Verdict.SKIPPED):
-        text += f" ({result.reason.split(' seeds:')[0]})"
+        text += " " + result.reason.split(" seeds:")[0].replace(" of ", "/")  # "collapsed 1/5"
     return Text(text, style=STYLES[result.verdict])
 
 

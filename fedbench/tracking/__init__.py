@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from fedbench.datasets import Dataset
     from fedbench.measures import RunResult
     from fedbench.specs import RunSpec
+
+# Before anything imports MLflow, which reads them when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a benchmark reports to nobody
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
 
 SCHEMA_VERSION = 1  # of the tags, parameters and metrics in docs/tracking.md
 

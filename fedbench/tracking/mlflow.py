@@ -20,6 +20,7 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from fedbench.specs import RunSpec, Suite
 
 FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
+FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every finished run has
 CLIENT_ACCURACY = "client_accuracy/"  # and the client's number
 MAX_DIGEST = 36  # characters, MLflow's limit
 
@@ -64,6 +66,7 @@ class MlflowTracker:
         mlflow.set_tracking_uri(self.uri)  # for mlflow.pytorch.log_model, which takes no client
         with store_errors(self.uri):
             self.experiment_id = self._open_experiment()
+            mlflow.set_experiment(experiment_id=self.experiment_id)  # likewise
 
     def _open_experiment(self) -> str:
         name = self.suite.name
@@ -71,13 +74,22 @@ class MlflowTracker:
         if experiment is None:
             location = (folder / "artifacts" / name).as_uri() if (folder := local_folder(self.uri)) else None
             tags = {"fedbench.schema": str(SCHEMA_VERSION), "mlflow.note.content": self.suite.question}
-            return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
+            except MlflowException:  # another process was quicker
+                if (experiment := self.client.get_experiment_by_name(name)) is None:
+                    raise
         if experiment.lifecycle_stage == "deleted":
             raise StoreError(
                 f"experiment {name} in {without_password(self.uri)} was deleted: restore it with `mlflow experiments "
                 f"restore --experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
             )
-        schema = experiment.tags.get("fedbench.schema", "0")
+        schema = experiment.tags.get("fedbench.schema")
+        if schema is None:
+            raise StoreError(
+                f"experiment {name} in {without_password(self.uri)} was not made by fedbench: give the suite another "
+                "name, or choose another store with --tracking-uri"
+            )
         if not schema.isdigit() or int(schema) > SCHEMA_VERSION:
             raise StoreError(
                 f"experiment {name} in {without_password(self.uri)} has schema {schema}, and this fedbench reads up to "
@@ -162,14 +174,14 @@ class MlflowRun:
             Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
             Schema([TensorSpec(example.dtype, (-1, num_classes))]),
         )
-        with store_errors(self.uri), mlflow.start_run(run_id=self.run_id), redirect_stdout(StringIO()):
+        with store_errors(self.uri), redirect_stdout(StringIO()):
             mlflow.pytorch.log_model(
                 model.eval(),
                 name="model",
                 signature=signature,
                 input_example=example,
                 pip_requirements=[f"torch=={_public_version(torch.__version__)}"],
-                step=0,
+                run_id=self.run_id,  # not an active run, whose end would mark it finished before its result is written
             )
 
     def finish(self, result: RunResult) -> None:
@@ -194,7 +206,9 @@ class MlflowRun:
 
 
 def _is_ours(run: Run) -> bool:
-    return "fedbench.fingerprint" in run.data.tags and "fedbench.verdict" in run.data.tags
+    """Whether a run is complete as fedbench writes it; what somebody changed by hand does not count as finished."""
+    tags, metrics = run.data.tags, run.data.metrics
+    return "fedbench.fingerprint" in tags and tags.get("fedbench.verdict") in set(Verdict) and metrics.keys() >= FINAL
 
 
 def _result(run: Run) -> RunResult:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 import signal
+import socket
 import sqlite3
 import tempfile
 import threading
@@ -12,11 +15,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-
-from fedbench.errors import StoreError
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a benchmark reports to nobody
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
 
 import mlflow
 import requests
@@ -27,9 +25,13 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-for name in ("mlflow", "alembic"):
-    logging.getLogger(name).setLevel(logging.WARNING)  # their greetings are not results
+from fedbench.errors import StoreError
 
+for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
+    logging.getLogger(_name).setLevel(_level)  # greetings are not results, and what goes wrong is said in one line
+
+HTTP_SERVER_ERROR = 500
+DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 DEFAULT_FOLDER = Path("mlruns")
 
@@ -42,9 +44,10 @@ def default_tracking_uri() -> str:
 def without_password(uri: str) -> str:
     """A store's address as it may be shown."""
     try:
-        return make_url(uri).render_as_string(hide_password=True)
+        url = make_url(uri)
     except (ArgumentError, ValueError):  # a folder, or nonsense
-        return uri
+        return re.sub(r"://[^/@]*@", "://***@", uri)
+    return uri if url.password is None else url.render_as_string(hide_password=True)
 
 
 def open_store(uri: str) -> MlflowClient:
@@ -60,8 +63,13 @@ def open_store(uri: str) -> MlflowClient:
             _require_writable_sqlite(uri)
         elif uri.startswith(("http://", "https://")):
             _require_answering_server(uri)
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
+        else:
+            _require_reachable_database(uri)
+        try:
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+        except ImportError as error:
+            raise StoreError(f"tracking store {without_password(uri)} needs a driver ({error}): install it") from error
         return client
 
 
@@ -96,7 +104,7 @@ def local_folder(uri: str) -> Path | None:
 def _require_writable_sqlite(uri: str) -> None:
     """Make the folder of a SQLite store and find out at once, and cheaply, whether it can be used."""
     database = make_url(uri).database
-    if not database:
+    if not database or database == ":memory:" or database.startswith("file:"):
         raise StoreError(f"tracking store {uri} names no file: use sqlite:///FOLDER/mlflow.db")
     path = Path(database).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,11 +133,35 @@ def _make_sqlite(path: Path) -> None:
 def _require_answering_server(uri: str) -> None:
     """Ask a tracking server once, briefly, before MLflow asks it patiently for minutes."""
     try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=10)
-    except requests.RequestException as error:
+        address = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search"
+        requests.post(address, json={"max_results": 1}, timeout=10).raise_for_status()
+    except requests.HTTPError as error:
+        if error.response.status_code >= HTTP_SERVER_ERROR:
+            raise StoreError(f"tracking server {without_password(uri)} answers {error.response.status_code}") from error
+    except (requests.RequestException, ValueError) as error:
         raise StoreError(
             f"tracking server {without_password(uri)} does not answer: start it, or correct --tracking-uri"
         ) from error
+
+
+def _require_reachable_database(uri: str) -> None:
+    """Knock at a database's door, once, before MLflow asks it patiently for minutes."""
+    try:
+        url = make_url(uri)
+        host, port = url.host, url.port or DEFAULT_PORTS.get(url.get_backend_name())
+    except (ArgumentError, ValueError) as error:
+        raise StoreError(
+            f"tracking store {without_password(uri)} is no address of a store: use sqlite:///FOLDER/mlflow.db, a "
+            "database's or a server's address as --tracking-uri"
+        ) from error
+    if host and port:
+        try:
+            socket.create_connection((host, port), timeout=10).close()
+        except OSError as error:
+            raise StoreError(
+                f"tracking store {without_password(uri)} does not answer ({error.strerror or error}): start it, or "
+                "correct --tracking-uri"
+            ) from error
 
 
 @contextmanager
@@ -162,10 +194,14 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _explain(uri: str, error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" [SQL:")[0]
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return (
             f"tracking store {uri} was made by another version of MLflow than this one ({mlflow.__version__}): upgrade "
             f"mlflow if it is newer, run `mlflow db upgrade {uri}` if it is older, or choose another --tracking-uri"
         )
+    if "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC:
+        return f"tracking store {uri}: the disk is full: make room, then the same command goes on from here"
+    if "database is locked" in text:
+        return f"tracking store {uri} is locked by another program: end it, then the same command goes on from here"
     return f"tracking store {uri} failed ({text[:300]}): check that it can be written, or choose another --tracking-uri"

@@ -187,3 +187,13 @@ def test_the_states_given_are_not_changed() -> None:
 def test_another_number_of_states_than_of_weights_is_refused(values: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=f"there are {len(values)} models but 2 weights"):
         weighted_average(states(*values), [1, 1])
+
+
+def test_a_model_without_weight_has_no_say_even_if_it_is_not_finite() -> None:
+    sound, broken = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        sound.weight.fill_(2.0)
+        broken.weight.fill_(float("inf"))
+    assert 2.0 == average_model_parameters([sound, broken], [1, 0]).weight.item()
+    states = [ModelState(torch.tensor([float("nan")])), ModelState(torch.tensor([3.0]))]
+    assert 3.0 == weighted_average(states, [0, 5]).vector.item()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -425,3 +426,38 @@ def test_dropout_differs_by_client_and_round() -> None:
     for result in fedavg(build_dropout, [made_up(1), made_up(1)], **options):
         first, second = result.client_models
         assert not torch.allclose(vector(first), vector(second), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ({"rounds": 0}, "rounds=0"),
+        ({"local_epochs": -1}, "local_epochs=-1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"client_fraction": 2.0}, "client_fraction=2.0"),
+        ({"init": "Independent"}, "init='Independent'"),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_refused(option: dict[str, Any], named: str) -> None:
+    clients = [ClientData(torch.zeros(2, 3), torch.tensor([0, 1]))]
+    sound: dict[str, Any] = {"rounds": 1, "local_epochs": 1, "learning_rate": 0.1}
+    with pytest.raises(ValueError, match=re.escape(named)):
+        next(fedavg(lambda: torch.nn.Linear(3, 2), clients, **(sound | option)))
+
+
+def test_no_clients_and_clients_without_examples_are_refused() -> None:
+    with pytest.raises(ValueError, match="there are no clients"):
+        next(fedavg(lambda: torch.nn.Linear(3, 2), [], rounds=1, local_epochs=1, learning_rate=0.1))
+    with pytest.raises(ValueError, match="not 0 and 0"):
+        ClientData(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(ValueError, match="not 3 and 2"):
+        ClientData(torch.zeros(3, 3), torch.zeros(2, dtype=torch.int64))
+
+
+def test_a_model_that_is_not_made_anew_is_refused() -> None:
+    model = torch.nn.Linear(3, 2)
+    clients = [ClientData(torch.zeros(2, 3), torch.tensor([0, 1]))]
+    with pytest.raises(ValueError, match="a new model each time"):
+        next(fedavg(lambda: model, clients, rounds=1, local_epochs=1, learning_rate=0.1))

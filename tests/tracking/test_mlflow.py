@@ -146,6 +146,7 @@ def tracker(store: Store) -> MlflowTracker:
     return MlflowTracker(Suite(name="other", question="?", seeds=(0,), scenarios=(), path=store.folder), store.uri)
 
 
+FINAL = {"accuracy": 0.5, "balanced_accuracy": 0.4, "loss": 1.0, "majority_rate": 0.1}
 RUN = RunSpec(suite="other", scenario="a", cell="a", spec=CellSpec(rounds=1), seed=0)
 
 
@@ -162,7 +163,7 @@ def track(tracker: MlflowTracker, fingerprint: str, result: RunResult | None, ki
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_comes_back_so(tracker: MlflowTracker, loss: float) -> None:
-    result = RunResult(Verdict.DIVERGED, "the loss is not finite", {"accuracy": 0.1, "loss": loss})
+    result = RunResult(Verdict.DIVERGED, "the loss is not finite", FINAL | {"accuracy": 0.1, "loss": loss})
     track(tracker, f"diverged {loss}", result)
     found = tracker.finished_runs()[f"diverged {loss}"]
     assert (result.verdict, result.reason, 0.1) == (found.verdict, found.reason, found.metrics["accuracy"])
@@ -207,7 +208,7 @@ def test_a_failed_run_is_not_finished(tracker: MlflowTracker) -> None:
 
 def test_clients_keep_their_numbers_and_order(tracker: MlflowTracker) -> None:
     by_client = {2: 0.5, 9: 0.25, 10: 0.75, 100: 0.125}
-    track(tracker, "some clients", RunResult(Verdict.OK, None, {"accuracy": 0.5}, by_client))
+    track(tracker, "some clients", RunResult(Verdict.OK, None, FINAL, by_client))
     assert list(by_client.items()) == list(tracker.finished_runs()["some clients"].client_accuracy.items())
 
 
@@ -218,7 +219,7 @@ def test_runs_of_other_origin_in_the_experiment_are_left_alone(tracker: MlflowTr
 
 
 def test_a_suites_finished_runs_are_its_own(store: Store, tracker: MlflowTracker) -> None:
-    track(tracker, "mine", RunResult(Verdict.OK, None, {"accuracy": 0.5}))
+    track(tracker, "mine", RunResult(Verdict.OK, None, FINAL))
     assert "mine" in tracker.finished_runs()
     assert "mine" not in MlflowTracker(store.suite, store.uri).finished_runs()
 
@@ -226,3 +227,16 @@ def test_a_suites_finished_runs_are_its_own(store: Store, tracker: MlflowTracker
 def test_a_second_tracker_opens_the_same_experiment(store: Store) -> None:
     first, second = (MlflowTracker(store.suite, store.uri) for _ in range(2))
     assert first.experiment_id == second.experiment_id
+
+
+@pytest.mark.parametrize("lost", sorted(FINAL))
+def test_a_run_that_lacks_a_number_is_not_finished(tracker: MlflowTracker, lost: str) -> None:
+    metrics = {name: value for name, value in FINAL.items() if name != lost}
+    track(tracker, f"without {lost}", RunResult(Verdict.OK, None, metrics))
+    assert f"without {lost}" not in tracker.finished_runs()
+
+
+def test_a_run_whose_verdict_was_changed_to_nonsense_is_not_finished(tracker: MlflowTracker) -> None:
+    run = track(tracker, "nonsense", RunResult(Verdict.OK, None, FINAL))
+    tracker.client.set_tag(run.info.run_id, "fedbench.verdict", "great")
+    assert "nonsense" not in tracker.finished_runs()
