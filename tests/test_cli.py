@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -416,3 +416,78 @@ def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
     assert "" == process.stderr.read()
     process.stderr.close()
     assert 1 == process.wait(timeout=30)
+
+
+# What an adversary found
+
+
+def test_brackets_in_a_suites_question_and_path_are_shown_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a[b].yaml").write_text(re.sub("question: .*", 'question: "Is [/b] or [red] :smile:?"', SUITE))
+    done = fedbench("suites", "./a[b].yaml", folder=tmp_path)
+    assert (0, "") == (done.code, done.err)
+    assert "Is [/b] or [red] :smile:?" in done.out
+    assert "a[b].yaml" in done.out
+
+
+def test_a_broken_suite_file_does_not_hide_the_others(tmp_path: Path) -> None:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "broken.yaml").write_text("- 1")
+    done = fedbench("suites", folder=tmp_path)
+    assert 2 == done.code
+    assert "quickstart" in done.out
+    assert re.fullmatch(r"fedbench: error: [^\n]*broken\.yaml[^\n]+\n", done.err)
+
+
+def test_an_unknown_dataset_to_verify_is_bad_input(tmp_path: Path) -> None:
+    assert "unknown dataset 'foo'" in complaint(fedbench("data", "verify", "foo", folder=tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "uri",
+    ["postgresql://user:secret@127.0.0.1:1/x", "http://user:secret@127.0.0.1:1", "postgresql://user:secret@[::1:p/x"],
+)
+def test_a_store_that_does_not_answer_is_one_line_without_the_password(tmp_path: Path, uri: str) -> None:
+    message = complaint(fedbench("run", "quickstart", "--tracking-uri", uri, folder=tmp_path))
+    assert "secret" not in message
+    assert "--tracking-uri" in message
+
+
+@pytest.mark.slow
+def test_a_run_prints_on_any_terminal_and_leaves_nothing_in_the_home_folder(folder: Path) -> None:
+    home = folder / "home"
+    home.mkdir()
+    done = fedbench("run", "tiny.yaml", folder=folder, PYTHONIOENCODING="ascii", HOME=str(home))
+    assert 0 == done.code, done.err
+    assert "accuracy" in done.out
+    assert [] == list(home.iterdir())
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed_in_the_middle_of_a_round(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(LONG.replace("local_epochs: 1}", "local_epochs: 1000000}"))
+    mark = str(tmp_path / "mark")
+    command = [sys.executable, "-m", "fedbench", "run", "long.yaml", "--workers", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(FEDBENCH_TEST=mark), stderr=subprocess.DEVNULL
+    ) as parent:
+        wait_for(lambda: two_runs_are_under_way(tmp_path))
+        parent.kill()
+    wait_for(lambda: not processes_with(mark))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def processes_with(mark: str) -> list[Path]:
+    """The processes that have `mark` in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is not ours to look at
+            if mark in (process / "environ").read_text(errors="replace"):
+                found.append(process)
+    return found

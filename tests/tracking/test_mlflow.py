@@ -13,6 +13,7 @@ from tiny_store import Store
 
 from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
+from fedbench.models import build_model
 from fedbench.specs import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import MlflowTracker
 
@@ -240,3 +241,14 @@ def test_a_run_whose_verdict_was_changed_to_nonsense_is_not_finished(tracker: Ml
     run = track(tracker, "nonsense", RunResult(Verdict.OK, None, FINAL))
     tracker.client.set_tag(run.info.run_id, "fedbench.verdict", "great")
     assert "nonsense" not in tracker.finished_runs()
+
+
+def test_storing_the_model_does_not_finish_the_run(tracker: MlflowTracker) -> None:
+    """If the process dies before the result is written, the run must not count as finished."""
+    dataset = load_dataset("mnist-5k")
+    tracked = tracker.start_run(RUN, "stored", dataset)
+    tracked.log_model(build_model("simple-cnn"), dataset.normalise(dataset.test_images[:2]).numpy(), 10)
+    run = tracker.client.get_run(tracked.run_id)
+    assert "RUNNING" == run.info.status
+    (model,) = run.outputs.model_outputs
+    assert tracker.experiment_id == mlflow.get_logged_model(model.model_id).experiment_id
