@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedbench.reports.results import CellResult
     from fedbench.specs import Suite
 
+CLIENTS_ALONE = "Clients alone: how good their own models are, on average, just before the last averaging."
 STYLES = {
     Verdict.OK: "green",
     Verdict.COLLAPSED: "yellow",
@@ -46,7 +47,7 @@ def results_table(suite: Suite, results: Sequence[CellResult]) -> RenderableType
         )
     for index, row in enumerate(zip(*columns.values(), strict=True)):
         table.add_row(*row, end_section=_ends_scenario(results, index))
-    return Group(table, "", suite.question, _caption(same), *_notes(results))
+    return Group(table, "", suite.question, _caption(same), CLIENTS_ALONE, *_notes(results))
 
 
 def _is_same(column: Sequence[str | Text]) -> bool:
