@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,19 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
 
-from fedbench.errors import DataError, FedbenchError, InterruptedSuiteError, one_line
+from fedbench.errors import DataError, InterruptedSuiteError
+from fedbench.exits import EXIT_BAD_INPUT, EXIT_FAILED, run_to_exit, say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from fedbench.runner import Outcome
     from fedbench.specs import Suite
-
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="fedbench",
@@ -57,53 +51,7 @@ TrackingUriOption = Annotated[
 
 def main() -> None:
     """Run the command line; every error ends in one line on standard error and an exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being asked to end is being interrupted
-    _prepare_streams()
-    try:
-        code = app(standalone_mode=False, prog_name="fedbench")
-        if code == EXIT_INTERRUPTED:
-            raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        code = _say("interrupted", EXIT_INTERRUPTED)
-    except InterruptedSuiteError as error:
-        code = _say(f"interrupted: {error}", EXIT_INTERRUPTED)
-    except FedbenchError as error:
-        code = _say(f"error: {error}", EXIT_BAD_INPUT)
-    except TyperException as error:
-        code = EXIT_BAD_INPUT
-        if message := error.format_message():  # without a command there is none: the help was shown
-            _say(f"error: {message} (see: {_command_of(error)} --help)", code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; flushing must not fail
-        code = EXIT_FAILED
-    except OSError as error:
-        code = _say(f"error: {one_line(error)}", EXIT_FAILED)
-    except Exception as error:
-        if os.environ.get("FEDBENCH_DEBUG"):
-            raise
-        hint = "please report it (FEDBENCH_DEBUG=1 shows where it came from)"
-        code = _say(f"error: unexpected {one_line(error)}: {hint}", EXIT_FAILED)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # we are ending
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _prepare_streams() -> None:
-    """Print what a terminal's encoding lacks as "?", and nothing where a stream was closed."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - it lives as long as we do
-        getattr(sys, name).reconfigure(errors="replace")
-
-
-def _say(message: str, code: int) -> int:
-    sys.stderr.write(f"fedbench: {message}\n")
-    return code
-
-
-def _command_of(error: TyperException) -> str:
-    context = getattr(error, "ctx", None)
-    return context.command_path if context else "fedbench"
+    run_to_exit(lambda: app(standalone_mode=False, prog_name="fedbench"))
 
 
 def _version(show: bool) -> None:
@@ -155,7 +103,7 @@ def suites_command(
         else:
             _console().print(suites_table(suites))
         for error in wrong:
-            _say(f"error: {error}", EXIT_BAD_INPUT)
+            say(f"error: {error}")
         if wrong:
             raise typer.Exit(EXIT_BAD_INPUT)
         return

@@ -102,7 +102,7 @@ def test_a_port_in_use_is_one_line(store: tuple[str, str], tmp_path: Path) -> No
         port = server.getsockname()[1]
         line = refusal("--port", str(port), "--tracking-uri", store[0], folder=tmp_path)
     assert f"fedbench: error: port {port} on 127.0.0.1 cannot be used" in line
-    assert line.endswith("choose another with --port")
+    assert line.endswith("choose another with --port or --host")
 
 
 @pytest.mark.slow
