@@ -25,7 +25,8 @@ from fedbench.suites import list_suites, load_suite
 PACKAGE = Path(fedbench.__file__).parent
 # Each part with those that it may import; the arrows point one way. What is not named may be imported by all.
 ARROWS = {
-    "cli": {"suites", "executors", "reports", "doctor", "ui", "estimate", "runner", "tracking", "datasets"},
+    "cli": {"exits", "suites", "executors", "reports", "doctor", "ui", "estimate", "runner", "tracking", "datasets"},
+    "exits": set(),
     "doctor": {"suites", "tracking", "core", "datasets", "models"},
     "ui": {"tracking"},
     "estimate": {"simulation", "core", "datasets", "models"},
