@@ -74,7 +74,7 @@ def weighted_average(states: Iterable[ModelState], weights: Sequence[float]) -> 
 
 
 @torch.no_grad()
-def average_model_parameters(models: Iterable[nn.Module], weights: Sequence[float]) -> nn.Module:
+def average_model_parameters(models: Iterable[nn.Module], weights: Iterable[float]) -> nn.Module:
     """A new model whose parameters and buffers are the weighted average of those of `models`.
 
     Parameters
@@ -100,7 +100,7 @@ def average_model_parameters(models: Iterable[nn.Module], weights: Sequence[floa
     -----
     McMahan et al. (2017), Algorithm 1: w_{t+1} ← Σ_k n_k/n · w^k_{t+1}.
     """
-    models = list(models)
+    models, weights = list(models), list(weights)
     if not models:
         raise ValueError("there are no models to average")
     if len(models) != len(weights):

@@ -197,3 +197,13 @@ def test_a_model_without_weight_has_no_say_even_if_it_is_not_finite() -> None:
     assert 2.0 == average_model_parameters([sound, broken], [1, 0]).weight.item()
     states = [ModelState(torch.tensor([float("nan")])), ModelState(torch.tensor([3.0]))]
     assert 3.0 == weighted_average(states, [0, 5]).vector.item()
+
+
+def test_models_and_weights_may_be_generators() -> None:
+    def constant(value: float) -> nn.Linear:
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(model.weight, value)
+        return model
+
+    average = average_model_parameters((constant(value) for value in (1.0, 3.0)), (weight for weight in (1, 3)))
+    assert 2.5 == average.weight.item()
