@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,8 +164,12 @@ def run_command(
     data.load(suite.runs)
     tracker = MlflowTracker(suite, tracking_uri)
     outcomes: list[Outcome] = []
-    with _interruptible(suite, outcomes), progress(suite.name, len(suite.runs), "runs") as advance:
-        for outcome in run_suite(suite.runs, data, tracker, choose_executor(workers), fresh):
+    with (
+        _interruptible(suite, outcomes),
+        progress(suite.name, len(suite.runs), "runs") as advance,
+        closing(run_suite(suite.runs, data, tracker, choose_executor(workers), fresh)) as running,
+    ):
+        for outcome in running:
             outcomes.append(outcome)
             advance(1, outcome.run.cell)
     if as_json:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,7 +55,18 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
         say(f"error: unexpected {one_line(error)}: {hint}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # we are ending
+    if code == EXIT_INTERRUPTED:
+        gc.collect()  # whatever the interruption left open is closed now
+        _exit_at_once(EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """Exit with `code` for certain; Python ends by the signal itself if that broke off an import in C code."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # the reader has gone
+            stream.flush()
+    os._exit(code)
 
 
 def _prepare_streams() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,7 +59,7 @@ class DataSource:
 
 def run_suite(
     runs: Iterable[RunSpec], data: DataSource, tracker: Tracker, execute: Executor, fresh: bool = False
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Yield each run's outcome as it is known: first those that are skipped, then the others as they end.
 
     Parameters
