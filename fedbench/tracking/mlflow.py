@@ -132,12 +132,18 @@ class MlflowTracker:
                 created = self.client.create_run(self.experiment_id, run_name=f"{run.cell} seed={run.seed}", tags=tags)
                 run_id = created.info.run_id
                 self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-                self.client.log_inputs(run_id, [_dataset_input(dataset)])
+                self._log_input(run_id, _dataset_input(dataset))
         except BaseException:  # an interruption included: nobody else knows of this run yet
             if run_id:
                 self.client.set_terminated(run_id, "KILLED")
             raise
         return MlflowRun(self.client, self.uri, run_id)
+
+    def _log_input(self, run_id: str, dataset: DatasetInput) -> None:
+        try:
+            self.client.log_inputs(run_id, [dataset])
+        except MlflowException:  # another process put the same dataset in between MLflow's look and its write
+            self.client.log_inputs(run_id, [dataset])
 
 
 class MlflowRun:
