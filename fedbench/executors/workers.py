@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fedbench.runner import DataSource
     from fedbench.specs import RunSpec
 
-MEMORY_PER_WORKER = 1 << 30  # bytes; PyTorch, a dataset and a model take a half to three quarters of it
+MEMORY_PER_WORKER = 1 << 30  # bytes; with PyTorch, MNIST and a small model a process was seen to take about half
 TRIES = 2  # a run whose worker dies is tried once more
 
 
