@@ -44,7 +44,7 @@ ARROWS = {
     "partitions": set(),
     "models": set(),
 }
-SHARED = {"errors", "progress", "specs", "measures", "__init__"}
+SHARED = {"errors", "files", "progress", "specs", "measures", "__init__"}
 
 
 def sources(part: str | None = None) -> list[Path]:

@@ -176,7 +176,7 @@ class DatasetStatus:
 
 def dataset_statuses(folder: Path | None = None) -> list[DatasetStatus]:
     """Say of every dataset whether it is in the data folder `folder` (see `data_dir`). Imports no torch."""
-    from fedbench.datasets.files import plain_errors
+    from fedbench.files import plain_errors
 
     chosen = data_dir(folder)
     with plain_errors(f"cannot look into {chosen}"):

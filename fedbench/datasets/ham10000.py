@@ -12,7 +12,6 @@ import numpy as np
 
 from fedbench.datasets import Dataset, DatasetInfo
 from fedbench.datasets.content import make_dataset
-from fedbench.datasets.files import plain_errors
 from fedbench.datasets.ham10000_files import (
     CLASSES,
     FETCH,
@@ -25,6 +24,7 @@ from fedbench.datasets.ham10000_files import (
 )
 from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
 from fedbench.errors import DataError
+from fedbench.files import plain_errors
 
 INFO = DatasetInfo(
     image_shape=(3, 32, 32),

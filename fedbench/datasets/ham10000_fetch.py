@@ -10,7 +10,6 @@ from pathlib import Path
 import requests
 
 from fedbench.datasets.download import UnavailableError, get_bytes, mirror, new_session
-from fedbench.datasets.files import exclusive, plain_errors, replacing
 from fedbench.datasets.ham10000_files import (
     IMAGE_FOLDERS,
     NAME,
@@ -26,6 +25,7 @@ from fedbench.datasets.ham10000_images import build_cache
 from fedbench.datasets.ham10000_manifest import damaged_files, has_manifest, write_manifest
 from fedbench.datasets.ham10000_sources import Offer, open_offers
 from fedbench.errors import DataError
+from fedbench.files import exclusive, plain_errors, replacing
 from fedbench.progress import progress
 
 LARGEST_TABLE = 16_000_000  # bytes; the published one has 0.6 million

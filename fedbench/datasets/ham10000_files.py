@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedbench.datasets import dataset_info
-from fedbench.datasets.files import plain_errors
 from fedbench.errors import DataError
+from fedbench.files import plain_errors
 
 NAME = "ham10000"
 TABLE = "HAM10000_metadata.csv"

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedbench.datasets.files import exclusive, file_digest, replacing
 from fedbench.datasets.ham10000_files import FETCH, TABLE
 from fedbench.errors import DataError
+from fedbench.files import exclusive, file_digest, replacing
 from fedbench.progress import progress
 
 SIDE = 32

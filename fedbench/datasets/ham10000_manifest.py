@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedbench.datasets.files import file_digest, replacing
 from fedbench.datasets.ham10000_files import TABLE
 from fedbench.errors import DataError
+from fedbench.files import file_digest, replacing
 from fedbench.progress import progress
 
 MANIFEST = "manifest.json"
