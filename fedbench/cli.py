@@ -156,16 +156,16 @@ def run_command(
 
     from fedbench.executors import choose_executor
     from fedbench.progress import progress
-    from fedbench.reports.results import cell_results, suite_json
+    from fedbench.reports.results import cell_results, num_failed, suite_json
     from fedbench.runner import DataSource, choose_device, run_suite
     from fedbench.tracking.mlflow import MlflowTracker
 
     data = DataSource(data_dir, choose_device(device))
-    data.load(suite.runs)
+    data.require(cell.spec for cell in suite.cells)
     tracker = MlflowTracker(suite, tracking_uri)
     outcomes: list[Outcome] = []
     with (
-        _interruptible(suite, outcomes),
+        _interruptible(suite, outcomes, fresh),
         progress(suite.name, len(suite.runs), "runs") as advance,
         closing(run_suite(suite.runs, data, tracker, choose_executor(workers), fresh)) as running,
     ):
@@ -180,17 +180,18 @@ def run_command(
         console = _console()
         console.print(results_table(suite, cell_results(suite, outcomes)))
         console.print(_summary(suite, outcomes, tracking_uri), soft_wrap=True)
-    if any(outcome.executed and outcome.result.verdict == "failed" for outcome in outcomes):
+    if num_failed(outcomes):
         raise typer.Exit(EXIT_FAILED)
 
 
 @contextmanager
-def _interruptible(suite: Suite, outcomes: list[Outcome]) -> Iterator[None]:
+def _interruptible(suite: Suite, outcomes: list[Outcome], fresh: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         done = f"{len(outcomes)} of {len(suite.runs)} runs are finished"
-        raise InterruptedSuiteError(f"{done}; the same command goes on from here") from None
+        same = "the same command without --fresh" if fresh else "the same command"
+        raise InterruptedSuiteError(f"{done}; {same} goes on from here") from None
 
 
 def _summary(suite: Suite, outcomes: list[Outcome], tracking_uri: str | None) -> str:

@@ -17,6 +17,10 @@ class StoreError(FedbenchError):
     """The tracking store cannot be opened, read or written."""
 
 
+class CheckpointError(FedbenchError):
+    """A checkpoint cannot be used; the run starts anew."""
+
+
 class InterruptedSuiteError(FedbenchError):
     """A suite was interrupted; the text says how to go on."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from fedbench.core import Evaluation
 
 CHANCE_LEVEL = 0.05  # a model must beat the majority rate more clearly than luck does in 1 of 20 tries
+CONFIDENCE = 0.95  # of the intervals of a mean over seeds
+CLIENT_ACCURACY = "client_accuracy/"  # a metric's name; the client's number follows
+TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
 
 
 class Verdict(StrEnum):
@@ -44,7 +48,8 @@ class RunResult:
     verdict, reason
         `reason` is None for `ok`.
     metrics
-        The final values of the per-round metrics, by name; empty for a run that failed before its first round.
+        The final values of the per-round metrics, by name, without those of time; empty for a run that failed before
+        its first round.
     client_accuracy
         By client, the accuracy of its own model before the last average; empty if that was not measured.
     """
@@ -53,6 +58,13 @@ class RunResult:
     reason: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     client_accuracy: Mapping[int, float] = field(default_factory=dict)
+
+
+def run_result(verdict: Verdict, reason: str | None, metrics: Mapping[str, float]) -> RunResult:
+    """A run's result from all that was measured of its last round, by the metrics' names."""
+    clients = sorted(int(key.removeprefix(CLIENT_ACCURACY)) for key in metrics if key.startswith(CLIENT_ACCURACY))
+    kept = {key: value for key, value in metrics.items() if key not in TIMES and not key.startswith(CLIENT_ACCURACY)}
+    return RunResult(verdict, reason, kept, {client: metrics[f"{CLIENT_ACCURACY}{client}"] for client in clients})
 
 
 def judge(evaluation: Evaluation) -> tuple[Verdict, str | None]:
@@ -97,9 +109,25 @@ class Spread:
     std: float | None
     values: tuple[float, ...]
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval of the mean, by Student's t distribution; None for a single seed."""
+        if self.std is None:
+            return None
+        margin = t_quantile(len(self.values) - 1) * self.std / math.sqrt(len(self.values))
+        return self.mean - margin, self.mean + margin
+
 
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation (n − 1 in the denominator) of at least one value."""
     with np.errstate(all="ignore"):  # a diverged run's loss may be infinite; then so is, or is not a number, the rest
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return Spread(float(np.mean(values)), std, tuple(values))
+
+
+@cache
+def t_quantile(degrees_of_freedom: float) -> float:
+    """How many standard errors from its middle an interval of 95 % ends, by Student's t distribution."""
+    from scipy.special import stdtrit  # scipy.stats has it too, but takes half a second to import
+
+    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))

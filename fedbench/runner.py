@@ -1,37 +1,50 @@
-"""A suite's runs recorded: the finished are skipped, the rest go to an executor, and what comes back is tracked."""
+"""A suite's runs: the finished are skipped, the cut off go on, and what an executor computes is recorded."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from fedbench.datasets import Dataset, load_dataset
-from fedbench.errors import FedbenchError, SuiteError, one_line
+from fedbench.datasets import data_dir, dataset_info, dataset_module, load_dataset
+from fedbench.errors import CheckpointError, FedbenchError, SuiteError, one_line
+from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.measures import RunResult, Verdict
-from fedbench.models import build_model
-from fedbench.simulation import Event, RoundDone, RunDone, Started, State
 from fedbench.specs import CellSpec, RunSpec
 from fedbench.tracking import TrackedRun, Tracker
 
+if TYPE_CHECKING:
+    from fedbench.checkpoints import Checkpoint
+    from fedbench.datasets import Dataset
+
 ALGORITHM_REVISION = 1  # raise it with every change that moves a number of an unchanged spec on unchanged data
+FIELDS_SINCE = {"interpolation"}  # fields newer than that; at its default one leaves a fingerprint as it was
 EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
 
-Executor = Callable[[Sequence[RunSpec], "DataSource"], Iterator[Event]]
+logger = logging.getLogger("fedbench")
+Executor = Callable[[Iterable[Job], "DataSource"], Iterator[Event]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run and what came of it. `executed` is false for a run that was skipped."""
+    """A run and what came of it.
+
+    Attributes
+    ----------
+    result
+        None if another process works on the run.
+    executed
+        Whether it was computed now.
+    """
 
     run: RunSpec
-    result: RunResult
+    result: RunResult | None
     executed: bool
 
 
@@ -50,17 +63,29 @@ class DataSource:
             self._loaded[key] = load_dataset(*key, self.folder)
         return self._loaded[key]
 
-    def load(self, runs: Iterable[RunSpec]) -> None:
-        """Load all that `runs` need, so that missing or damaged data is found before anything is recorded."""
-        for spec in dict.fromkeys(run.spec for run in runs):
-            if spec.shortfall() is None:
+    def digest(self, spec: CellSpec) -> str:
+        """The digest of the dataset that `spec` names: as published, if it need not have been loaded."""
+        known = dataset_info(spec.dataset).digests.get(spec.split)
+        return known if known and (spec.dataset, spec.split) not in self._loaded else self.dataset(spec).digest
+
+    def require(self, specs: Iterable[CellSpec]) -> None:
+        """Look for the files of all datasets that `specs` need; a missing one is a `DataError` that says what to do."""
+        for spec in dict.fromkeys(specs):
+            if spec.shortfall() is None and not dataset_module(spec.dataset).is_present(data_dir(self.folder)):
                 self.dataset(spec)
+
+    def load(self, specs: Iterable[CellSpec]) -> None:
+        """Load all that `specs` need, so that damaged data is found before anything is recorded."""
+        for spec in specs:
+            self.dataset(spec)
 
 
 def run_suite(
     runs: Iterable[RunSpec], data: DataSource, tracker: Tracker, execute: Executor, fresh: bool = False
 ) -> Generator[Outcome, None, None]:
     """Yield each run's outcome as it is known: first those that are skipped, then the others as they end.
+
+    A run that was cut off goes on from its checkpoint. One that another live process works on is left to it.
 
     Parameters
     ----------
@@ -69,63 +94,140 @@ def run_suite(
     data
         Where their datasets come from.
     tracker
-        Where they are recorded, and which runs it has already.
+        Where they are recorded, and which runs it has already. It is closed at the end.
     execute
         Computes the runs that are left (see `fedbench.executors`).
     fresh
-        Compute also what the tracker has already.
+        Compute also what the tracker has already, from the start.
     """
-    left: dict[RunSpec, str] = {}
-    finished = {} if fresh else tracker.finished_runs()
-    for run in runs:
-        if shortfall := run.spec.shortfall():
-            yield Outcome(run, RunResult(Verdict.SKIPPED, shortfall), executed=False)
-            continue
-        identity = fingerprint(run, data.dataset(run.spec).digest, data.device)
-        if identity in finished:
-            yield Outcome(run, finished[identity], executed=False)
-        else:
-            left[run] = identity
-    yield from _track(left, data, tracker, execute)
-
-
-def _track(left: Mapping[RunSpec, str], data: DataSource, tracker: Tracker, execute: Executor) -> Iterator[Outcome]:
-    open_runs: dict[RunSpec, TrackedRun] = {}
     try:
-        for event in execute(list(left), data):
-            run = event.run
-            if isinstance(event, Started) and run in open_runs:  # its worker died, and another one begins anew
-                open_runs.pop(run).kill("the worker process died; the run was started again")
-            if run not in open_runs:  # a worker can die before it says that it started
-                open_runs[run] = tracker.start_run(run, left[run], data.dataset(run.spec))
-            if isinstance(event, RoundDone):
-                open_runs[run].log_round(event.round, event.metrics)
-            elif isinstance(event, RunDone):
-                outcome = Outcome(run, _finish(event, open_runs[run], data), executed=True)
-                del open_runs[run]
-                yield outcome
-    finally:  # empty unless something was raised or the consumer went away
-        for tracked in open_runs.values():
-            with suppress(FedbenchError):  # of a store that is gone, the first error is the one to show
-                tracked.kill("interrupted")
+        yield from _SuiteRun(data, tracker, fresh).outcomes(runs, execute)
+    finally:
+        tracker.close()
 
 
-def _finish(done: RunDone, tracked: TrackedRun, data: DataSource) -> RunResult:
-    result = done.result
-    try:
-        if done.state is not None:
-            _log_model(done.run.spec, done.state, tracked, data.dataset(done.run.spec))
-    except FedbenchError:
-        raise
-    except Exception as error:  # a model that cannot be exported costs its run, not the suite
-        result = replace(result, verdict=Verdict.FAILED, reason=f"its model cannot be stored: {one_line(error)}")
-    tracked.finish(result)
-    return result
+class _SuiteRun:
+    """The runs of a suite while they are executed and recorded."""
+
+    def __init__(self, data: DataSource, tracker: Tracker, fresh: bool) -> None:
+        self.data = data
+        self.tracker = tracker
+        self.fresh = fresh
+        self.open: dict[RunSpec, TrackedRun] = {}
+        self.jobs: dict[RunSpec, Job] = {}
+        self.known: list[Outcome] = []  # what came of runs that were not computed here
+
+    def outcomes(self, runs: Iterable[RunSpec], execute: Executor) -> Iterator[Outcome]:
+        possible = []
+        for run in runs:
+            if shortfall := run.spec.shortfall():
+                yield Outcome(run, RunResult(Verdict.SKIPPED, shortfall), executed=False)
+            else:
+                possible.append(run)
+        finished = {} if self.fresh else self.tracker.finished_runs()
+        left = self._left(possible, finished)
+        self.data.load(job.run.spec for job in left)
+        left = self._left(possible, finished)  # now by what was loaded, should it differ from what was published
+        self.known = [
+            Outcome(run, finished[job.fingerprint], executed=False) for run, job in self.jobs.items() if job not in left
+        ]
+        awaited = Counter(job.cell_fingerprint for job in self.jobs.values())
+        for outcome in self._executed(left, execute):
+            cell = self.jobs[outcome.run].cell_fingerprint
+            awaited[cell] -= 1
+            if awaited[cell] == 0:
+                self.tracker.finish_cell(cell)
+            yield outcome
+
+    def _left(self, runs: Iterable[RunSpec], finished: Container[str]) -> list[Job]:
+        """The jobs that are not finished; all of them are laid out anew."""
+        self.jobs = {run: self._job(run) for run in runs}
+        return [job for job in self.jobs.values() if job.fingerprint not in finished]
+
+    def _job(self, run: RunSpec) -> Job:
+        digest, folder = self.data.digest(run.spec), self.tracker.checkpoints
+        identity = fingerprint(run, digest, self.data.device)
+        path = folder / f"{identity}.ckpt" if folder else None
+        return Job(run, identity, fingerprint(run, digest, self.data.device, of_cell=True), path)
+
+    def _executed(self, left: Sequence[Job], execute: Executor) -> Iterator[Outcome]:
+        yield from self._take_known()
+        if not left:
+            return
+        try:
+            for event in execute(self._begun(left), self.data):
+                yield from self._take_known()
+                tracked = self.open[event.run]
+                if isinstance(event, RoundDone):
+                    tracked.log_round(event.round, event.metrics)
+                else:
+                    outcome = self._finish(event, tracked)
+                    del self.open[event.run]
+                    yield outcome
+            yield from self._take_known()
+        finally:  # empty unless something was raised or the consumer went away
+            for tracked in self.open.values():
+                with suppress(FedbenchError):  # of a store that is gone, the first error is the one to show
+                    tracked.kill("interrupted")
+
+    def _take_known(self) -> Iterator[Outcome]:
+        while self.known:
+            yield self.known.pop(0)
+
+    def _begun(self, left: Sequence[Job]) -> Iterator[Job]:
+        """The jobs that are ours to compute, each begun in the tracker when it is asked for."""
+        for job in left:
+            rounds = self._rounds_kept(job)
+            dataset = self.data.dataset(job.run.spec)
+            started = self.tracker.start_run(
+                job.run, job.fingerprint, job.cell_fingerprint, dataset, rounds, self.fresh
+            )
+            if started is None or isinstance(started, RunResult):
+                self.known.append(Outcome(job.run, started, executed=False))
+            else:
+                if rounds == 0 and job.checkpoint:
+                    job.checkpoint.unlink(missing_ok=True)
+                self.open[job.run] = started
+                yield job
+
+    def _rounds_kept(self, job: Job) -> int:
+        """After how many rounds a run can go on; 0 if it has to start anew."""
+        from fedbench.checkpoints import load_checkpoint
+
+        if job.checkpoint is None or self.fresh:
+            return 0
+        try:
+            checkpoint = load_checkpoint(job.checkpoint, job.fingerprint)
+        except CheckpointError as error:
+            logger.warning("fedbench: %s: %s seed=%d starts anew", error, job.run.cell, job.run.seed)
+            return 0
+        return checkpoint.round if checkpoint else 0
+
+    def _finish(self, done: RunDone, tracked: TrackedRun) -> Outcome:
+        result = done.result
+        if not tracked.is_ours():  # this process was asleep, and another one took the run up
+            return Outcome(done.run, None, executed=False)
+        try:
+            if done.final is not None:
+                _log_final(done.run.spec, done.final, tracked, self.data.dataset(done.run.spec))
+        except FedbenchError:
+            raise
+        except Exception as error:  # a model that cannot be exported costs its run, not the suite
+            result = replace(result, verdict=Verdict.FAILED, reason=f"its model cannot be stored: {one_line(error)}")
+        tracked.finish(result)
+        if (path := self.jobs[done.run].checkpoint) is not None:
+            path.unlink(missing_ok=True)
+        return Outcome(done.run, result, executed=True)
 
 
-def _log_model(spec: CellSpec, state: State, tracked: TrackedRun, dataset: Dataset) -> None:
+def _log_final(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:
+    from fedbench.models import build_model
+
+    if final.interpolation:
+        tracked.log_interpolation(final.interpolation)
+    tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
     model = build_model(spec.model)
-    model.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in state.items()})
+    model.load_state_dict(final.state)
     example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
     tracked.log_model(model, example, len(dataset.class_names))
 
@@ -138,6 +240,10 @@ def choose_device(name: str) -> str:
     SuiteError
         If the name is unknown or this machine has no such device.
     """
+    if name == "cpu":
+        return name
+    import torch
+
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if available[device])
@@ -147,18 +253,22 @@ def choose_device(name: str) -> str:
     return name
 
 
-def fingerprint(run: RunSpec, dataset_digest: str, device: str) -> str:
+def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool = False) -> str:
     """The identity of a run's numbers: SHA-256 over all that can move one.
 
     That is the scenario's name and the cell's spec, the seed, the data's content, the kind of device and
-    `ALGORITHM_REVISION`.
+    `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed.
     """
+    spec = run.spec.model_dump(mode="json")
+    fields = CellSpec.model_fields
     content = {
         "scenario": run.scenario,
-        "spec": run.spec.model_dump(mode="json"),
+        "spec": {key: spec[key] for key in spec if key not in FIELDS_SINCE or spec[key] != fields[key].default},
         "seed": run.seed,
         "data": dataset_digest,
         "device": device,
         "revision": ALGORITHM_REVISION,
     }
+    if of_cell:
+        del content["seed"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

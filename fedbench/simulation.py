@@ -1,91 +1,102 @@
-"""One run computed: a spec, a seed and a dataset in, its rounds and its result out. Nothing is recorded here."""
+"""One run computed: a spec, a seed and a dataset in, its rounds and its result out. Only its checkpoint is written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from fedbench.core import ClientData, Evaluation, Purpose, RoundResult, evaluate, fedavg, num_selected, numpy_stream
+from fedbench.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fedbench.core import (
+    ClientData,
+    Evaluation,
+    Purpose,
+    RoundResult,
+    distance,
+    evaluate,
+    fedavg,
+    interpolate,
+    num_selected,
+    numpy_stream,
+)
 from fedbench.errors import one_line
-from fedbench.measures import RunResult, Verdict, judge
+from fedbench.events import Event, Job, RoundDone, RunDone
+from fedbench.measures import CLIENT_ACCURACY, RunResult, Verdict, judge, run_result
 from fedbench.models import build_model
 from fedbench.partitions import make_partition
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fedbench.datasets import Dataset
     from fedbench.specs import CellSpec, RunSpec
 
-State = Mapping[str, "NDArray[np.generic]"]  # a model's parameters and buffers, by name
 MAX_CLIENTS_MEASURED = 20  # above this many clients a round, their own models are not measured
+THETAS = tuple(round(-0.2 + 0.05 * step, 2) for step in range(29))  # the paper's figure 1: [-0.2, 1.2]
 
 
-@dataclass(frozen=True)
-class Started:
-    """A run began to be computed."""
+def simulate(job: Job, dataset: Dataset, device: str = "cpu") -> Iterator[Event]:
+    """Run Federated Averaging for one spec and one seed, from its checkpoint on if there is one.
 
-    run: RunSpec
-
-
-@dataclass(frozen=True)
-class RoundDone:
-    """A run ended a round, counted from 1. The metrics are those of `round_metrics`."""
-
-    run: RunSpec
-    round: int
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class RunDone:
-    """A run ended. `state` is the final model's state, by name; None if there is none."""
-
-    run: RunSpec
-    result: RunResult
-    state: State | None = None
-
-
-Event = Started | RoundDone | RunDone
-
-
-def simulate(run: RunSpec, dataset: Dataset, device: str = "cpu") -> Iterator[Event]:
-    """Run Federated Averaging for one spec and one seed.
-
-    Whatever error the run dies of ends in a `RunDone` with the verdict `failed` and the error as its reason.
+    Rounds that the checkpoint holds are told again. Whatever error the run dies of ends in a `RunDone` with the
+    verdict `failed` and the error as its reason.
     """
-    yield Started(run)
     try:
-        yield from _rounds(run, dataset, torch.device(device))
+        yield from _rounds(job, dataset, torch.device(device))
     except Exception as error:
-        yield RunDone(run, RunResult(Verdict.FAILED, one_line(error)))
+        yield RunDone(job.run, RunResult(Verdict.FAILED, one_line(error)))
 
 
-def _rounds(run: RunSpec, dataset: Dataset, device: torch.device) -> Iterator[Event]:
-    spec = run.spec
+def _rounds(job: Job, dataset: Dataset, device: torch.device) -> Iterator[Event]:
+    run, spec = job.run, job.run.spec
+    latest = load_checkpoint(job.checkpoint, job.fingerprint) if job.checkpoint else None
+    history = list(latest.history) if latest else []
+    for t, metrics in enumerate(history, start=1):
+        yield RoundDone(run, t, metrics)
     clients = client_data(run, dataset, device)
-    test_inputs = dataset.normalise(dataset.test_images).to(device)
-    test_labels = dataset.test_labels.to(device)
-    history: list[dict[str, float]] = []
-    for result in fedavg_rounds(spec, run.seed, clients):
-        evaluation = evaluate(result.model, test_inputs, test_labels)
-        history.append(round_metrics(result, evaluation))
-        yield RoundDone(run, result.round, history[-1])
-        if not math.isfinite(evaluation.loss):
-            break  # it can only stay so
-    kept = zip(result.selected_clients, result.client_models, strict=False)  # the models are all there, or none is
-    client_accuracy = {client: evaluate(model, test_inputs, test_labels).accuracy for client, model in kept}
-    verdict, reason = judge(evaluation)
-    if unmet := unmet_requirement(spec, history):
+    test_set = ClientData(dataset.normalise(dataset.test_images).to(device), dataset.test_labels.to(device))
+    started = time.perf_counter()
+    if not (latest and _is_over(history[-1])):
+        for result in fedavg_rounds(spec, run.seed, clients, latest):
+            trained = time.perf_counter()
+            evaluation = evaluate(result.model, test_set.inputs, test_set.labels)
+            metrics = round_metrics(result, evaluation, dataset.class_names)
+            line: tuple[tuple[float, float, float], ...] = ()
+            if result.round == spec.rounds or _is_over(metrics):
+                metrics |= client_metrics(result, test_set, metrics["accuracy"])
+                line = interpolation(result, test_set) if spec.interpolation else ()
+            times = {"training_seconds": trained - started, "evaluation_seconds": time.perf_counter() - trained}
+            history.append(metrics | times)
+            latest = Checkpoint(_copy(result.model), tuple(history), torch.from_numpy(evaluation.confusion), line)
+            if job.checkpoint:
+                save_checkpoint(job.checkpoint, job.fingerprint, latest)
+            yield RoundDone(run, result.round, history[-1])
+            if _is_over(metrics):
+                break
+            started = time.perf_counter()
+    assert latest is not None  # noqa: S101 - there is at least one round
+    yield run_done(run, latest)
+
+
+def _is_over(metrics: Mapping[str, float]) -> bool:
+    """Whether a model has diverged: its loss can only stay not finite."""
+    return not math.isfinite(metrics["loss"])
+
+
+def _copy(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def run_done(run: RunSpec, final: Checkpoint) -> RunDone:
+    """The end of a run, judged by its last round."""
+    last = final.history[-1]
+    verdict, reason = judge(Evaluation(last["loss"], final.confusion.numpy()))
+    if unmet := unmet_requirement(run.spec, final.history):
         verdict, reason = Verdict.FAILED, unmet
-    state: State = {name: tensor.cpu().numpy() for name, tensor in result.model.state_dict().items()}
-    yield RunDone(run, RunResult(verdict, reason, history[-1], client_accuracy), state)
+    return RunDone(run, run_result(verdict, reason, last), final)
 
 
 def client_data(run: RunSpec, dataset: Dataset, device: torch.device) -> list[ClientData]:
@@ -100,8 +111,10 @@ def client_data(run: RunSpec, dataset: Dataset, device: torch.device) -> list[Cl
     ]
 
 
-def fedavg_rounds(spec: CellSpec, seed: int, clients: list[ClientData]) -> Iterator[RoundResult]:
-    """Call `fedavg` as `spec` says; the last round keeps the clients' own models if they are few enough to measure."""
+def fedavg_rounds(
+    spec: CellSpec, seed: int, clients: list[ClientData], checkpoint: Checkpoint | None = None
+) -> Iterator[RoundResult]:
+    """Call `fedavg` as `spec` says; the clients' own models are kept if they are few enough to measure."""
     few = num_selected(spec.client_fraction, spec.num_clients) <= MAX_CLIENTS_MEASURED
     return fedavg(
         partial(build_model, spec.model),
@@ -113,22 +126,52 @@ def fedavg_rounds(spec: CellSpec, seed: int, clients: list[ClientData]) -> Itera
         client_fraction=spec.client_fraction,
         init=spec.init,
         seed=seed,
-        keep_client_models={spec.rounds} if few else (),
+        keep_client_models=range(1, spec.rounds + 1) if few else (),
+        resume_from=(checkpoint.round, checkpoint.state) if checkpoint else None,
     )
 
 
-def round_metrics(result: RoundResult, evaluation: Evaluation) -> dict[str, float]:
-    """What is recorded of a round, by the metric's name. Rates are fractions in [0, 1], losses in nats."""
+def round_metrics(result: RoundResult, evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, float]:
+    """What is measured of every round, by the metric's name. Rates are fractions in [0, 1], losses in nats."""
+    drift = {
+        client: distance(model, result.model)
+        for client, model in zip(result.selected_clients, result.client_models, strict=False)  # all are there, or none
+    }
     return {
         "accuracy": evaluation.accuracy,
         "balanced_accuracy": evaluation.balanced_accuracy,
         "loss": evaluation.loss,
         "majority_rate": evaluation.majority_rate,
         "train_loss": result.train_loss,
+        **({"client_drift": math.fsum(drift.values()) / len(drift)} if drift else {}),
+        **{f"client_drift/{client}": value for client, value in drift.items()},
+        **{
+            f"recall/{name.replace('/', ' or ')}": float(recall)
+            for name, recall in zip(class_names, evaluation.per_class_recall, strict=True)
+            if math.isfinite(recall)  # a class without test images has none
+        },
     }
 
 
-def unmet_requirement(spec: CellSpec, history: list[dict[str, float]]) -> str | None:
+def client_metrics(result: RoundResult, test_set: ClientData, accuracy: float) -> dict[str, float]:
+    """The accuracy of each selected client's own model, and what the average gained on their mean."""
+    accuracies = [evaluate(model, test_set.inputs, test_set.labels).accuracy for model in result.client_models]
+    if not accuracies:
+        return {}
+    return {
+        "averaging_gain": accuracy - math.fsum(accuracies) / len(accuracies),
+        **{f"{CLIENT_ACCURACY}{k}": each for k, each in zip(result.selected_clients, accuracies, strict=True)},
+    }
+
+
+def interpolation(result: RoundResult, test_set: ClientData) -> tuple[tuple[float, float, float], ...]:
+    """(θ, loss, accuracy) on the test set of θ·w + (1 − θ)·w′ for `THETAS`, w and w′ being two clients' own models."""
+    w, other = result.client_models
+    between = ((theta, evaluate(interpolate(w, other, theta), test_set.inputs, test_set.labels)) for theta in THETAS)
+    return tuple((theta, evaluation.loss, evaluation.accuracy) for theta, evaluation in between)
+
+
+def unmet_requirement(spec: CellSpec, history: Sequence[Mapping[str, float]]) -> str | None:
     """What the scenario requires and the run did not reach, in words; None if all is well."""
     first, last = history[0], history[-1]
     if spec.require_accuracy is not None and not last["accuracy"] >= spec.require_accuracy:

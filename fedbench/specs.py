@@ -66,6 +66,8 @@ class CellSpec(Frozen):
     require_accuracy: Fraction | None = None
     # Whether a run fails whose training loss in the last round is not below the first round's.
     require_loss_fall: bool = False
+    # Whether the models between and beyond the two clients' own are measured too, as in the paper's figure 1.
+    interpolation: bool = False
 
     @field_validator(*CHOICES, mode="before")
     @classmethod
@@ -85,6 +87,8 @@ class CellSpec(Frozen):
     def _parts_fit(self) -> Self:
         if self.require_loss_fall and self.rounds == 1:
             raise ValueError("require_loss_fall: compares the last round with the first; set rounds to 2 or more")
+        if self.interpolation and (self.num_clients != 2 or self.client_fraction != 1):
+            raise ValueError("interpolation: it is between two models; set num_clients to 2 and client_fraction to 1")
         dataset = dataset_info(self.dataset)
         if self.split not in dataset.sizes:
             raise ValueError("split: " + unknown(f"split of {self.dataset}", self.split, dataset.sizes))

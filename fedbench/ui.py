@@ -14,9 +14,11 @@ from typing import IO
 
 import requests
 import typer
+from mlflow import MlflowClient
 
 from fedbench.errors import StoreError
-from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store, without_password
+from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store, store_errors, without_password
+from fedbench.tracking.views import CELLS, SEEDS, view_address, view_tags
 
 START_SECONDS = 120.0
 
@@ -34,6 +36,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
         raise StoreError(f"{without_password(uri)} is a server that has its own UI: open it in a browser")
     client = open_store(uri)
     experiment = experiment_id(client, uri, suite_name) if suite_name else None
+    has_views = experiment is not None and _give_views(client, uri, experiment)
     _require_free_port(host, port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}  # there, a password in it is not seen by everybody
@@ -44,14 +47,38 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     try:
         address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
         _wait_until_it_answers(server, log, address)
-        page = f"{address}/#/experiments/{experiment}/runs" if experiment else address
-        typer.echo(f"MLflow UI: {page}\nCtrl-C ends it.")
+        typer.echo(_where_to_look(address, experiment, has_views))
         server.wait()
         raise StoreError(f"the MLflow server ended by itself (exit code {server.returncode})")
     except KeyboardInterrupt:
         typer.echo("ended")
     finally:
         _end(server)
+
+
+def _give_views(client: MlflowClient, uri: str, experiment: str) -> bool:
+    """Give an experiment the views that it lacks. Those of schema 1 cannot have any: their runs have no kind."""
+    with store_errors(uri):
+        tags = client.get_experiment(experiment).tags
+        if tags.get("fedbench.schema", "1") == "1":
+            return False
+        for key, value in view_tags().items():
+            if key not in tags:
+                client.set_experiment_tag(experiment, key, value)
+    return True
+
+
+def _where_to_look(address: str, experiment: str | None, has_views: bool) -> str:
+    if experiment is None:
+        lines = [f"MLflow UI: {address}"]
+    elif has_views:
+        lines = [
+            f"MLflow UI: {view_address(address, experiment, SEEDS)}",
+            f"Cells, with mean and spread: {view_address(address, experiment, CELLS)}",
+        ]
+    else:
+        lines = [f"MLflow UI: {address}/#/experiments/{experiment}/runs", "fedbench run SUITE gives it its views."]
+    return "\n".join([*lines, "Ctrl-C ends it."])
 
 
 def _require_free_port(host: str, port: int) -> None:

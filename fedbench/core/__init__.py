@@ -1,6 +1,12 @@
 """Federated Averaging itself. Imports torch and numpy, nothing else, and can be used from a notebook."""
 
-from fedbench.core.averaging import average_model_parameters, normalise_weights, weighted_average
+from fedbench.core.averaging import (
+    average_model_parameters,
+    distance,
+    interpolate,
+    normalise_weights,
+    weighted_average,
+)
 from fedbench.core.evaluation import Evaluation, evaluate
 from fedbench.core.fedavg import ClientData, RoundResult, fedavg, num_selected
 from fedbench.core.flat import FlatModel, ModelState
@@ -15,8 +21,10 @@ __all__ = [
     "RoundResult",
     "average_model_parameters",
     "derive_seed",
+    "distance",
     "evaluate",
     "fedavg",
+    "interpolate",
     "normalise_weights",
     "num_selected",
     "numpy_stream",

@@ -123,6 +123,33 @@ def average_model_parameters(models: Iterable[nn.Module], weights: Iterable[floa
     return average
 
 
+@torch.no_grad()
+def interpolate(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
+    """A new model on the line through two models: θ·w + (1 − θ)·w′, outside [0, 1] too.
+
+    Buffers that are not floating are the first model's. The models are of one architecture.
+
+    Notes
+    -----
+    McMahan et al. (2017), figure 1: θ = 1/2 is the average of two clients with equally many examples.
+    """
+    between = copy.deepcopy(second)
+    others = _named_tensors(first)
+    for name, target in _named_tensors(between).items():
+        if target.is_floating_point() or target.is_complex():
+            target.lerp_(others[name], theta)  # w′ + θ·(w − w′)
+        else:
+            target.copy_(others[name])
+    return between
+
+
+@torch.no_grad()
+def distance(first: nn.Module, second: nn.Module) -> float:
+    """The Euclidean distance ‖w − w′‖₂ between the parameters of two models of one architecture."""
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    return float(torch.linalg.vector_norm(torch.cat([(one - other).flatten() for one, other in pairs])))
+
+
 def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 

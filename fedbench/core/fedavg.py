@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -79,6 +79,7 @@ def fedavg(
     seed: int = 0,
     aggregate: Aggregate = weighted_average,
     keep_client_models: Container[int] = (),
+    resume_from: tuple[int, Mapping[str, Tensor]] | None = None,
 ) -> Iterator[RoundResult]:
     """Run Federated Averaging and yield each round's result.
 
@@ -103,6 +104,9 @@ def fedavg(
         The server's average.
     keep_client_models
         The rounds whose results hold the clients' own models (m copies of the model).
+    resume_from
+        A finished round and the ``state_dict()`` of its averaged model: go on after it. The rounds that follow have
+        the bits that they would have had without the interruption, since every random stream is a round's own.
 
     Raises
     ------
@@ -120,6 +124,10 @@ def fedavg(
     worker = draw(client=0)  # the clients of a round train in it, one after the other
     if worker.module is server.module:
         raise ValueError("build_model must make a new model each time that it is called")
+    finished = 0
+    if resume_from is not None:
+        finished, state = resume_from
+        server.module.load_state_dict(state)
 
     def client_updates(t: int, selected: list[int], losses: list[float], kept: list[nn.Module]) -> Iterator[ModelState]:
         global_state = server.state()
@@ -133,7 +141,7 @@ def fedavg(
                 kept.append(copy.deepcopy(worker.module))
             yield worker.state()
 
-    for t in range(1, rounds + 1):
+    for t in range(finished + 1, rounds + 1):
         selected = select_clients(seed, t, len(clients), m)
         sizes = [len(clients[k]) for k in selected]
         losses: list[float] = []

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +49,9 @@ class DatasetInfo:
         Whom to name when the data, or results on it, are shown.
     url
         Where the data is published.
+    digests
+        For splits whose bytes are the same wherever they come from: the `Dataset.digest`, so that finished runs are
+        recognised without loading the data.
     """
 
     image_shape: tuple[int, int, int]
@@ -57,6 +60,7 @@ class DatasetInfo:
     licence: str
     citation: str
     url: str
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def default_split(self) -> str:

@@ -14,6 +14,7 @@ INFO = DatasetInfo(
     citation="Han Xiao, Kashif Rasul, Roland Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking "
     "Machine Learning Algorithms, arXiv:1708.07747 (2017); (c) 2017 Zalando SE",
     url="https://github.com/zalandoresearch/fashion-mnist",
+    digests={"standard": "0ecb519e4a2295a5c320c8ea9869946c5fd51a5228b8b434617ab978215edd05"},
 )
 
 FILES = idx.IdxDataset(

@@ -13,6 +13,7 @@ INFO = DatasetInfo(
     licence="CC BY-SA 3.0",
     citation="Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits",
     url="http://yann.lecun.com/exdb/mnist/",
+    digests={"standard": "57dba8bb90156b10d9ee0d89a926e88cf9797b69ae33a024b065e1ada5dfc408"},
 )
 
 FILES = idx.IdxDataset(

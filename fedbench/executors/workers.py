@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from fedbench.events import Event, Job, RunDone
 from fedbench.measures import RunResult, Verdict
-from fedbench.simulation import Event, RunDone
 
 if TYPE_CHECKING:
     from fedbench.runner import DataSource
@@ -37,40 +38,49 @@ def default_workers() -> int:
     return max(1, min(cores, available // MEMORY_PER_WORKER))
 
 
-def execute(runs: Sequence[RunSpec], data: DataSource, num_workers: int) -> Iterator[Event]:
+def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator[Event]:
     """See `fedbench.executors`. A run whose worker dies is tried once more, then it has failed."""
     torch.set_num_threads(1)  # this process only stores models, beside as many busy ones as there are cores
-    waiting = list(reversed(runs))
-    deaths = dict.fromkeys(runs, 0)
-    workers = [_Worker(data) for _ in range(min(num_workers, len(runs)))]
+    jobs = iter(jobs)
+    again: list[Job] = []
+    deaths: Counter[RunSpec] = Counter()
+    workers: list[_Worker] = []
     with ExitStack() as stack:
-        for worker in workers:
-            stack.callback(worker.stop)
-        while waiting or any(worker.run for worker in workers):
-            for worker in workers:
-                if waiting and worker.run is None:
-                    worker.begin(waiting.pop())
-            busy = {worker.connection: worker for worker in workers if worker.run}
+        while True:
+            idle = [worker for worker in workers if worker.job is None]
+            while idle or len(workers) < num_workers:
+                job = again.pop() if again else next(jobs, None)
+                if job is None:
+                    break
+                if not idle:
+                    workers.append(worker := _Worker(data))
+                    stack.callback(worker.stop)
+                    idle.append(worker)
+                idle.pop().begin(job)
+            busy = {worker.connection: worker for worker in workers if worker.job}
+            if not busy:
+                return
             for connection in wait(list(busy)):
                 worker = busy[cast(Connection, connection)]
-                run = cast("RunSpec", worker.run)
+                job = cast(Job, worker.job)
                 event = worker.receive()
                 if event is not None:
                     yield event
                     continue
                 death = worker.restart(data)
-                deaths[run] += 1
-                if deaths[run] < TRIES:
-                    waiting.append(run)
+                deaths[job.run] += 1
+                if deaths[job.run] < TRIES:
+                    again.append(job)
                 else:
-                    yield RunDone(run, RunResult(Verdict.FAILED, f"its worker process died {TRIES} times ({death})"))
+                    reason = f"its worker process died {TRIES} times ({death})"
+                    yield RunDone(job.run, RunResult(Verdict.FAILED, reason))
 
 
 class _Worker:
     """A process that computes one run at a time."""
 
     def __init__(self, data: DataSource) -> None:
-        self.run: RunSpec | None = None
+        self.job: Job | None = None
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_work, args=(theirs, data.folder, data.device), daemon=True)
@@ -78,10 +88,10 @@ class _Worker:
             self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
-    def begin(self, run: RunSpec) -> None:
-        self.run = run
+    def begin(self, job: Job) -> None:
+        self.job = job
         with suppress(OSError):  # a dead process is found by `receive`
-            self.connection.send(run)
+            self.connection.send(job)
 
     def receive(self) -> Event | None:
         """The next event, or None if the process died."""
@@ -90,7 +100,7 @@ class _Worker:
         except (EOFError, OSError):
             return None
         if isinstance(event, RunDone):
-            self.run = None
+            self.job = None
         return event
 
     def restart(self, data: DataSource) -> str:

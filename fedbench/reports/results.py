@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedbench.measures import Spread, Verdict, judge_cell, spread
+from fedbench.measures import RunResult, Spread, Verdict, judge_cell, spread
 
 if TYPE_CHECKING:
     from fedbench.runner import Outcome
@@ -40,48 +40,61 @@ class CellResult:
 
 def cell_results(suite: Suite, outcomes: Iterable[Outcome]) -> list[CellResult]:
     """Gather outcomes into cells, in the order of the suite. Cells without an outcome are left out."""
-    by_cell: dict[str, list[Outcome]] = {}
+    by_cell: dict[str, dict[int, RunResult]] = {}
     for outcome in outcomes:
-        by_cell.setdefault(outcome.run.cell, []).append(outcome)
-    return [_cell_result(cell, by_cell[cell.label]) for cell in suite.cells if cell.label in by_cell]
+        if outcome.result is not None:
+            by_cell.setdefault(outcome.run.cell, {})[outcome.run.seed] = outcome.result
+    return [cell_result(cell, by_cell[cell.label]) for cell in suite.cells if cell.label in by_cell]
 
 
-def _cell_result(cell: Cell, outcomes: list[Outcome]) -> CellResult:
-    outcomes = sorted(outcomes, key=lambda outcome: cell.seeds.index(outcome.run.seed))
-    verdict, reason = judge_cell([each.result.verdict for each in outcomes], [each.result.reason for each in outcomes])
-    measured = [each for each in outcomes if each.result.metrics]
-    measures = {name: spread([each.result.metrics[name] for each in measured]) for name in REPORTED} if measured else {}
+def cell_result(cell: Cell, by_seed: Mapping[int, RunResult]) -> CellResult:
+    """One cell's results over its seeds."""
+    results = {seed: by_seed[seed] for seed in cell.seeds if seed in by_seed}
+    verdict, reason = judge_cell(
+        [each.verdict for each in results.values()], [each.reason for each in results.values()]
+    )
+    measured = {seed: each for seed, each in results.items() if each.metrics}
+    measures = (
+        {name: spread([each.metrics[name] for each in measured.values()]) for name in REPORTED} if measured else {}
+    )
     return CellResult(
-        cell,
-        tuple(each.run.seed for each in measured),
-        verdict,
-        reason,
-        measures,
-        tuple(each.result.client_accuracy for each in measured),
+        cell, tuple(measured), verdict, reason, measures, tuple(each.client_accuracy for each in measured.values())
     )
 
 
 def count_runs(outcomes: Sequence[Outcome]) -> str:
     """What became of the runs, in words."""
     executed = sum(outcome.executed for outcome in outcomes)
-    failed = sum(outcome.executed and outcome.result.verdict is Verdict.FAILED for outcome in outcomes)
-    impossible = sum(outcome.result.verdict is Verdict.SKIPPED for outcome in outcomes)
+    impossible = sum(_has(outcome, Verdict.SKIPPED) for outcome in outcomes)
+    others = sum(outcome.result is None for outcome in outcomes)
     parts = [f"{executed} runs executed"]
-    if finished := len(outcomes) - executed - impossible:
+    if finished := len(outcomes) - executed - impossible - others:
         parts.append(f"{finished} were finished already")
     if impossible:
         parts.append(f"{impossible} skipped for want of data")
-    if failed:
+    if failed := num_failed(outcomes):
         parts.append(f"{failed} failed")
+    if others:
+        parts.append(f"{others} left to another process that works on them")
     return ", ".join(parts) + "."
+
+
+def num_failed(outcomes: Iterable[Outcome]) -> int:
+    """How many of the runs that were executed failed."""
+    return sum(outcome.executed and _has(outcome, Verdict.FAILED) for outcome in outcomes)
+
+
+def _has(outcome: Outcome, verdict: Verdict) -> bool:
+    return outcome.result is not None and outcome.result.verdict is verdict
 
 
 def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """One JSON object for machines. Rates are fractions in [0, 1]; what is not finite is null."""
     counts = {
         "executed": sum(outcome.executed for outcome in outcomes),
-        "skipped": sum(not outcome.executed for outcome in outcomes),
-        "failed": sum(outcome.executed and outcome.result.verdict is Verdict.FAILED for outcome in outcomes),
+        "skipped": sum(not outcome.executed and outcome.result is not None for outcome in outcomes),
+        "failed": num_failed(outcomes),
+        "left": sum(outcome.result is None for outcome in outcomes),
     }
     return {"suite": suite.name, **counts, "cells": [_cell_json(result) for result in cell_results(suite, outcomes)]}
 
@@ -114,8 +127,13 @@ def _client_means(client_accuracy: Sequence[Mapping[int, float]]) -> list[float]
 
 def _spread_json(spread: Spread | None) -> dict[str, Any]:
     if spread is None:
-        return {"mean": None, "std": None, "values": []}
-    return {"mean": _number(spread.mean), "std": _number(spread.std), "values": [_number(v) for v in spread.values]}
+        return {"mean": None, "std": None, "ci95": [], "values": []}
+    return {
+        "mean": _number(spread.mean),
+        "std": _number(spread.std),
+        "ci95": [_number(bound) for bound in spread.interval or ()],
+        "values": [_number(value) for value in spread.values],
+    }
 
 
 def _number(value: float | None) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,17 +20,26 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a benchmark reports to nobody
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
 
-SCHEMA_VERSION = 1  # of the tags, parameters and metrics in docs/tracking.md
+SCHEMA_VERSION = 2  # of the tags, parameters, metrics and artifacts in docs/tracking.md
 
 
 class TrackedRun(Protocol):
-    """One run while it is under way."""
+    """One run while this process works on it."""
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record a round's metrics; `step` is the round, from 1."""
+        """Record a round's metrics; `step` is the round, from 1. A round that was recorded before is left as it is."""
+
+    def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
+        """Record (θ, loss, accuracy) of the models on the line through two clients' models."""
+
+    def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
+        """Record the final model's confusion matrix, (C, C): rows are the true classes."""
 
     def log_model(self, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """Record the final model. `example` is an input of it, (B, C, H, W)."""
+
+    def is_ours(self) -> bool:
+        """Whether this process still owns the run; one that was asleep for minutes may have lost it to another."""
 
     def finish(self, result: RunResult) -> None:
         """End the run: as failed if its verdict says so."""
@@ -41,8 +51,23 @@ class TrackedRun(Protocol):
 class Tracker(Protocol):
     """A suite's place in a store."""
 
+    @property
+    def checkpoints(self) -> Path | None:
+        """The folder in which runs under way are kept; None to keep none."""
+
     def finished_runs(self) -> Mapping[str, RunResult]:
         """The results of the suite's finished runs, by fingerprint."""
 
-    def start_run(self, run: RunSpec, fingerprint: str, dataset: Dataset) -> TrackedRun:
-        """Begin to record `run`."""
+    def start_run(
+        self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset, rounds: int, fresh: bool
+    ) -> TrackedRun | RunResult | None:
+        """Begin to record `run`, or go on where a dead process left it after at most `rounds` rounds.
+
+        Unless `fresh`, a result means that another process finished it meanwhile. None: one is working on it.
+        """
+
+    def finish_cell(self, cell_fingerprint: str) -> None:
+        """Bring what is recorded of a cell over its seeds up to date."""
+
+    def close(self) -> None:
+        """End what runs in the background."""

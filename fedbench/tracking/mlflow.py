@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import json
-import math
-import platform
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
-from contextlib import redirect_stdout
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
 import mlflow
-import mlflow.pytorch
-import torch
-from mlflow import MlflowClient
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
 
-from fedbench import __version__
-from fedbench.errors import StoreError
+from fedbench.errors import FedbenchError, StoreError
 from fedbench.measures import RunResult, Verdict
 from fedbench.tracking import SCHEMA_VERSION
+from fedbench.tracking.cells import Cells, confusion_csv
+from fedbench.tracking.claims import HEARTBEAT_SECONDS, Claim, ClaimState, Decision, claims_of, decide
+from fedbench.tracking.environment import environment_tags, public_version
 from fedbench.tracking.store import (  # first: it sets MLflow up
+    MAX_BATCH,
+    checkpoint_folder,
     default_tracking_uri,
     local_folder,
     open_store,
+    require_space,
     store_errors,
     without_password,
 )
+from fedbench.tracking.stored import INTERPOLATION, is_finished, require_schema, search_runs, stored_result
+from fedbench.tracking.views import view_tags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,9 +43,17 @@ if TYPE_CHECKING:
     from fedbench.specs import RunSpec, Suite
 
 FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
-FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every finished run has
-CLIENT_ACCURACY = "client_accuracy/"  # and the client's number
+UNFINISHED = ("RUNNING", "SCHEDULED", "KILLED")
+STEPS_PER_THETA = 100  # MLflow's steps are whole numbers
+WAIT_SECONDS = 0.05  # until another process that wants the same run has made up its mind
 MAX_DIGEST = 36  # characters, MLflow's limit
+HOW_TO_READ = """
+
+**How to read it.** Runs with the tag `fedbench.kind` = `run` are one seed of a cell each; group them by the tag
+`fedbench.cell` to see a cell's mean and range. Runs with `fedbench.kind` = `cell` hold each cell's mean, standard
+deviation and 95 % interval over its seeds. `fedbench.verdict` = `collapsed` means: no better than naming the largest
+class (`majority_rate`). `fedbench report` puts it all on one page.
+"""
 
 
 class MlflowTracker:
@@ -63,17 +69,28 @@ class MlflowTracker:
         self.suite = suite
         self.uri = tracking_uri or default_tracking_uri()
         self.client = open_store(self.uri)
+        self.checkpoints = checkpoint_folder(self.uri)
         mlflow.set_tracking_uri(self.uri)  # for mlflow.pytorch.log_model, which takes no client
         with store_errors(self.uri):
             self.experiment_id = self._open_experiment()
             mlflow.set_experiment(experiment_id=self.experiment_id)  # likewise
+        self.cells = Cells(self.client, self.uri, self.experiment_id)
+        self._claim = Claim.of_this_process()
+        self._own: set[str] = set()  # the runs that this process works on
+        self._owning = Lock()
+        self._closed = Event()
+        self._heart: Thread | None = None
 
     def _open_experiment(self) -> str:
-        name = self.suite.name
+        name, place = self.suite.name, without_password(self.uri)
+        tags = {
+            "fedbench.schema": str(SCHEMA_VERSION),
+            "mlflow.note.content": self.suite.question + HOW_TO_READ,
+            **view_tags(),
+        }
         experiment: Experiment | None = self.client.get_experiment_by_name(name)
         if experiment is None:
             location = (folder / "artifacts" / name).as_uri() if (folder := local_folder(self.uri)) else None
-            tags = {"fedbench.schema": str(SCHEMA_VERSION), "mlflow.note.content": self.suite.question}
             try:
                 return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
             except MlflowException:  # another process was quicker
@@ -81,63 +98,88 @@ class MlflowTracker:
                     raise
         if experiment.lifecycle_stage == "deleted":
             raise StoreError(
-                f"experiment {name} in {without_password(self.uri)} was deleted: restore it with `mlflow experiments "
+                f"experiment {name} in {place} was deleted: restore it with `mlflow experiments "
                 f"restore --experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
             )
-        schema = experiment.tags.get("fedbench.schema")
-        if schema is None:
-            raise StoreError(
-                f"experiment {name} in {without_password(self.uri)} was not made by fedbench: give the suite another "
-                "name, or choose another store with --tracking-uri"
-            )
-        if not schema.isdigit() or int(schema) > SCHEMA_VERSION:
-            raise StoreError(
-                f"experiment {name} in {without_password(self.uri)} has schema {schema}, and this fedbench reads up to "
-                f"{SCHEMA_VERSION}: upgrade fedbench, or choose another store with --tracking-uri"
-            )
+        require_schema(experiment, place)
+        if experiment.tags["fedbench.schema"] != str(SCHEMA_VERSION):
+            self._upgrade(experiment.experiment_id)
+        for key, value in tags.items():  # last of all the schema's version: until then it is an older store
+            if experiment.tags.get(key) != value and key != "fedbench.schema":
+                self.client.set_experiment_tag(experiment.experiment_id, key, value)
+        self.client.set_experiment_tag(experiment.experiment_id, "fedbench.schema", str(SCHEMA_VERSION))
         return str(experiment.experiment_id)
+
+    def _upgrade(self, experiment_id: str) -> None:
+        """Give the runs of schema 1 the tag that schema 2 tells runs, cells and reports apart by."""
+        for run in search_runs(self.client, experiment_id, "tags.`fedbench.fingerprint` IS NOT NULL"):
+            if "fedbench.kind" not in run.data.tags:
+                self.client.set_tag(run.info.run_id, "fedbench.kind", "run")
 
     def finished_runs(self) -> Mapping[str, RunResult]:
         """See `fedbench.tracking.Tracker`."""
-        results: dict[str, RunResult] = {}
-        token = None
         with store_errors(self.uri):
-            while True:
-                page = self.client.search_runs(
-                    [self.experiment_id],
-                    "attributes.status = 'FINISHED'",
-                    order_by=["attributes.start_time ASC"],  # of equal runs, the latest counts
-                    max_results=1_000,
-                    page_token=token,
-                )
-                results |= {run.data.tags["fedbench.fingerprint"]: _result(run) for run in page if _is_ours(run)}
-                if not (token := page.token):
-                    return results
+            seen = search_runs(self.client, self.experiment_id, "tags.`fedbench.kind` != 'superseded'")
+        self.cells.seen = seen
+        runs = [run for run in seen if run.data.tags["fedbench.kind"] == "run" and is_finished(run)]
+        return {run.data.tags["fedbench.fingerprint"]: stored_result(run) for run in runs}  # of equals, the latest
 
-    def start_run(self, run: RunSpec, fingerprint: str, dataset: Dataset) -> MlflowRun:
+    def start_run(
+        self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset, rounds: int, fresh: bool
+    ) -> MlflowRun | RunResult | None:
         """See `fedbench.tracking.Tracker`."""
+        began = time.perf_counter()
+        require_space(self.uri)
+        self._start_background()
+        with store_errors(self.uri):
+            runs = self._runs_of(fingerprint)
+            if not fresh and (result := _result_among(runs)):
+                return result
+            if self._rivals(runs):
+                return None
+            found = next((each for each in runs if _is_cut_off(each) and self._recorded(each) <= rounds), None)
+            run_id = found.info.run_id if found else self._create(run, fingerprint, cell_fingerprint, dataset)
+            if found:
+                self._set_claim(run_id, "wanted")
+            answer = self._contend(run_id, fingerprint, fresh)
+            if answer is None or isinstance(answer, RunResult):
+                self._withdraw(run_id, was_created=found is None)
+                return answer
+            recorded = self._take_up(found) if found else 0
+            for other in answer:
+                if other.info.run_id != run_id and _is_cut_off(other):  # and nothing can be made of it
+                    self._supersede(other)
+        tracked = MlflowRun(self, run_id, recorded, found.data.metrics if found else {})
+        tracked.seconds += time.perf_counter() - began
+        self._own.add(run_id)
+        self.cells.touched.add(cell_fingerprint)
+        return tracked
+
+    def _create(self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset) -> str:
+        claim = self._claim.refreshed("wanted")
         tags = {
             "fedbench.schema": str(SCHEMA_VERSION),
+            "fedbench.kind": "run",
             "fedbench.suite": run.suite,
             "fedbench.scenario": run.scenario,
             "fedbench.cell": run.cell,
+            "fedbench.cell_fingerprint": cell_fingerprint,
             "fedbench.seed": str(run.seed),
             "fedbench.fingerprint": fingerprint,
+            claim.tag: claim.text(),
             **environment_tags(),
         }
         params = {"seed": run.seed, **run.spec.model_dump()}
-        run_id = None
+        created = self.client.create_run(self.experiment_id, run_name=f"{run.cell} seed={run.seed}", tags=tags)
+        run_id = str(created.info.run_id)
         try:
-            with store_errors(self.uri):
-                created = self.client.create_run(self.experiment_id, run_name=f"{run.cell} seed={run.seed}", tags=tags)
-                run_id = created.info.run_id
-                self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-                self._log_input(run_id, _dataset_input(dataset))
-        except BaseException:  # an interruption included: nobody else knows of this run yet
-            if run_id:
-                self.client.set_terminated(run_id, "KILLED")
+            self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+            self._log_input(run_id, _dataset_input(dataset))
+        except BaseException:  # nobody else knows of this run yet
+            with suppress(MlflowException):
+                self.client.delete_run(run_id)
             raise
-        return MlflowRun(self.client, self.uri, run_id)
+        return run_id
 
     def _log_input(self, run_id: str, dataset: DatasetInput) -> None:
         try:
@@ -145,94 +187,235 @@ class MlflowTracker:
         except MlflowException:  # another process put the same dataset in between MLflow's look and its write
             self.client.log_inputs(run_id, [dataset])
 
+    def _recorded(self, run: Run) -> int:
+        """The last round that is in the store."""
+        if "accuracy" not in run.data.metrics:
+            return 0
+        return max(metric.step for metric in self.client.get_metric_history(run.info.run_id, "accuracy"))
+
+    def _set_claim(self, run_id: str, state: ClaimState) -> None:
+        claim = self._claim.refreshed(state)
+        self.client.set_tag(run_id, claim.tag, claim.text())
+
+    def _runs_of(self, fingerprint: str) -> list[Run]:
+        wanted = f"tags.`fedbench.fingerprint` = '{fingerprint}' and tags.`fedbench.kind` = 'run'"
+        return search_runs(self.client, self.experiment_id, wanted)
+
+    def _rivals(self, runs: Iterable[Run]) -> list[Claim]:
+        """Claims of other live processes on runs that are not finished."""
+        claims = [claim for run in runs if _is_cut_off(run) for claim in claims_of(run.data.tags)]
+        return [claim for claim in claims if claim.name != self._claim.name and claim.is_alive()]
+
+    def _contend(self, run_id: str, fingerprint: str, fresh: bool) -> list[Run] | RunResult | None:
+        """All runs of the fingerprint once this one is ours; else the result of another process, or None."""
+        while True:
+            runs = self._runs_of(fingerprint)
+            if result := _result_among(run for run in runs if not fresh or run.info.run_id == run_id):
+                return result
+            match decide(self._claim, self._rivals(runs)):
+                case Decision.OWN:
+                    self._set_claim(run_id, "owned")
+                    return runs
+                case Decision.LEAVE:
+                    return None
+            time.sleep(WAIT_SECONDS)
+
+    def _withdraw(self, run_id: str, was_created: bool) -> None:
+        with suppress(MlflowException):
+            if was_created:
+                self.client.delete_run(run_id)
+            else:
+                self.client.delete_tag(run_id, self._claim.tag)
+
+    def _take_up(self, run: Run) -> int:
+        """Make an unfinished run of another process ours; the last round that it recorded."""
+        run_id = run.info.run_id
+        for claim in claims_of(run.data.tags):
+            if claim.name != self._claim.name:
+                self.client.delete_tag(run_id, claim.tag)
+        if "fedbench.reason" in run.data.tags:
+            self.client.delete_tag(run_id, "fedbench.reason")
+        if run.info.status != "RUNNING":
+            self.client.update_run(run_id, status="RUNNING")
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in environment_tags().items()])
+        for output in run.outputs.model_outputs if run.outputs else ():  # a model that may be half written
+            with suppress(MlflowException):
+                self.client.delete_logged_model(output.model_id)
+        return self._recorded(run)
+
+    def _supersede(self, run: Run) -> None:
+        if run.info.status == "RUNNING":
+            self.client.set_terminated(run.info.run_id, "KILLED")
+        self.client.set_tag(run.info.run_id, "fedbench.kind", "superseded")
+
+    def finish_cell(self, cell_fingerprint: str) -> None:
+        """See `fedbench.tracking.Tracker`."""
+        self.cells.finish(cell_fingerprint)
+
+    def owns(self, run_id: str) -> bool:
+        """Whether a run is still this process's."""
+        with store_errors(self.uri):
+            run = self.client.get_run(run_id)
+        return run.info.lifecycle_stage == "active" and self._claim.tag in run.data.tags
+
+    def release(self, run_id: str) -> None:
+        """Give up the claim on a run."""
+        with self._owning, store_errors(self.uri), suppress(MlflowException):  # it may be gone
+            self._own.discard(run_id)
+            self.client.delete_tag(run_id, self._claim.tag)
+
+    def close(self) -> None:
+        """See `fedbench.tracking.Tracker`."""
+        self._closed.set()
+        if self._heart:
+            self._heart.join()
+
+    def _start_background(self) -> None:
+        if self._heart is None:
+            self._heart = Thread(target=self._beat, daemon=True)
+            self._heart.start()
+            Thread(target=_import_what_storing_models_takes, daemon=True).start()
+
+    def _beat(self) -> None:
+        """Say of each run under way, now and then, that this process still works on it."""
+        while not self._closed.wait(HEARTBEAT_SECONDS):
+            with self._owning, suppress(FedbenchError), store_errors(self.uri):  # the main thread sees what is wrong
+                for run_id in self._own:
+                    self._set_claim(run_id, "owned")
+
 
 class MlflowRun:
-    """A run under way in an MLflow store. Metrics are written in batches."""
+    """A run under way in an MLflow store. Metrics are written in batches.
 
-    def __init__(self, client: MlflowClient, uri: str, run_id: str) -> None:
-        self.client = client
-        self.uri = uri
+    Attributes
+    ----------
+    seconds
+        What recording the run has taken so far.
+    """
+
+    def __init__(self, tracker: MlflowTracker, run_id: str, recorded: int, metrics: Mapping[str, float]) -> None:
+        self.tracker = tracker
+        self.client = tracker.client
+        self.uri = tracker.uri
         self.run_id = run_id
+        self.seconds = 0.0
+        self._recorded = recorded
+        self._known = set(metrics)
         self._waiting: list[Metric] = []
         self._last_flush = time.monotonic()
-        self._last_step = 0
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
         """See `fedbench.tracking.TrackedRun`."""
+        with self._timed():
+            self.tracker.cells.remember(self.run_id, step, metrics)
+            if step <= self._recorded:
+                return
+            self._recorded = step
+            if len(self._waiting) + len(metrics) > MAX_BATCH:
+                self._flush()
+            now = int(time.time() * 1000)
+            self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
+            if time.monotonic() - self._last_flush > FLUSH_SECONDS:
+                self._flush()
+
+    def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
+        """See `fedbench.tracking.TrackedRun`. The step is 100 θ."""
         now = int(time.time() * 1000)
-        self._last_step = step
-        self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
-        if time.monotonic() - self._last_flush > FLUSH_SECONDS:
-            self._flush()
+        metrics = []
+        for theta, loss, accuracy in points:
+            step = round(STEPS_PER_THETA * theta)
+            values = {f"{INTERPOLATION}loss": loss, f"{INTERPOLATION}accuracy": accuracy}
+            self.tracker.cells.remember(self.run_id, step, values)
+            metrics += [Metric(key, value, now, step) for key, value in values.items()]
+        if f"{INTERPOLATION}loss" not in self._known:
+            self._waiting += metrics
 
     def _flush(self, tags: Mapping[str, str] | None = None) -> None:
+        run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
         with store_errors(self.uri):
-            for start in range(0, len(self._waiting), 1_000):  # MLflow's limit for a batch
-                self.client.log_batch(self.run_id, metrics=self._waiting[start : start + 1_000])
-            if tags:
-                self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            for start in range(0, len(self._waiting), MAX_BATCH):
+                self.client.log_batch(self.run_id, metrics=self._waiting[start : start + MAX_BATCH])
+            if run_tags:
+                self.client.log_batch(self.run_id, tags=run_tags)
         self._waiting = []
         self._last_flush = time.monotonic()
 
+    def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
+        """See `fedbench.tracking.TrackedRun`. It is the artifact ``confusion.csv``."""
+        text = confusion_csv(confusion, class_names)
+        with self._timed(), store_errors(self.uri):
+            self.tracker.cells.remember_confusion(self.run_id, text)
+            self.client.log_text(self.run_id, text, "confusion.csv")
+
     def log_model(self, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """See `fedbench.tracking.TrackedRun`. The model is stored as an exported program, without pickle."""
+        import mlflow.pytorch
+        import torch
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
         signature = ModelSignature(
             Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
             Schema([TensorSpec(example.dtype, (-1, num_classes))]),
         )
-        with store_errors(self.uri), redirect_stdout(StringIO()):
+        with self._timed(), store_errors(self.uri), redirect_stdout(StringIO()):
             mlflow.pytorch.log_model(
                 model.eval(),
                 name="model",
                 signature=signature,
                 input_example=example,
-                pip_requirements=[f"torch=={_public_version(torch.__version__)}"],
+                pip_requirements=[f"torch=={public_version(torch.__version__)}"],
                 run_id=self.run_id,  # not an active run, whose end would mark it finished before its result is written
+                validate_serving_input=False,  # that loads the model again, half as long as storing it; tests do so
             )
+
+    def is_ours(self) -> bool:
+        """See `fedbench.tracking.TrackedRun`."""
+        return self.tracker.owns(self.run_id)
 
     def finish(self, result: RunResult) -> None:
         """See `fedbench.tracking.TrackedRun`."""
-        now = int(time.time() * 1000)
-        for client, accuracy in result.client_accuracy.items():
-            self._waiting.append(Metric(f"{CLIENT_ACCURACY}{client}", accuracy, now, self._last_step))
         tags = {"fedbench.verdict": str(result.verdict)}
         if result.reason:
             tags |= {"fedbench.reason": result.reason, "mlflow.note.content": f"{result.verdict}: {result.reason}"}
+        if "tracking_seconds" not in self._known:
+            now = int(time.time() * 1000)
+            self._waiting.append(Metric("tracking_seconds", self.seconds, now, self._recorded))
         self._flush(tags)
-        self._terminate("FAILED" if result.verdict is Verdict.FAILED else "FINISHED")
+        self._end("FAILED" if result.verdict is Verdict.FAILED else "FINISHED")
 
     def kill(self, reason: str) -> None:
         """See `fedbench.tracking.TrackedRun`."""
         self._flush({"fedbench.reason": reason})
-        self._terminate("KILLED")
+        self._end("KILLED")
 
-    def _terminate(self, status: str) -> None:
+    def _end(self, status: str) -> None:
         with store_errors(self.uri):
             self.client.set_terminated(self.run_id, status)
+        self.tracker.release(self.run_id)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
 
 
-def _is_ours(run: Run) -> bool:
-    """Whether a run is complete as fedbench writes it; what somebody changed by hand does not count as finished."""
-    tags, metrics = run.data.tags, run.data.metrics
-    return "fedbench.fingerprint" in tags and tags.get("fedbench.verdict") in set(Verdict) and metrics.keys() >= FINAL
+def _is_cut_off(run: Run) -> bool:
+    """Whether a run is not finished: some process works on it, or none does any more."""
+    return run.info.status in UNFINISHED
 
 
-def _result(run: Run) -> RunResult:
-    metrics: dict[str, float] = run.data.metrics
-    clients = sorted(
-        (int(key.removeprefix(CLIENT_ACCURACY)), key) for key in metrics if key.startswith(CLIENT_ACCURACY)
-    )
-    return RunResult(
-        Verdict(run.data.tags["fedbench.verdict"]),
-        run.data.tags.get("fedbench.reason"),
-        {key: _infinite(value) for key, value in metrics.items() if not key.startswith(CLIENT_ACCURACY)},
-        {client: metrics[key] for client, key in clients},
-    )
+def _result_among(runs: Iterable[Run]) -> RunResult | None:
+    """The result of the latest finished run."""
+    finished = [run for run in runs if is_finished(run)]
+    return stored_result(finished[-1]) if finished else None
 
 
-def _infinite(value: float) -> float:
-    """Undo that MLflow's databases store infinity as the largest number."""
-    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
+def _import_what_storing_models_takes() -> None:
+    """Import in the background, while the first run is computed, what takes seconds when the first one ends."""
+    import torch._dynamo
+    import torch.export._trace  # noqa: F401
 
 
 def _dataset_input(dataset: Dataset) -> DatasetInput:
@@ -247,34 +430,3 @@ def _dataset_input(dataset: Dataset) -> DatasetInput:
         profile=json.dumps(profile),
     )
     return DatasetInput(entity, [InputTag("mlflow.data.context", "training and evaluation")])
-
-
-@cache
-def environment_tags() -> dict[str, str]:
-    """Versions of what computes the numbers, and the git commit of the working directory."""
-    tags = {
-        "fedbench.version": __version__,
-        "fedbench.python": platform.python_version(),
-        "fedbench.torch": torch.__version__,
-        "fedbench.processor": torch.backends.cpu.get_cpu_capability(),
-        "mlflow.source.name": "fedbench",
-        "mlflow.source.type": "LOCAL",
-    }
-    if commit := _git("rev-parse", "HEAD"):
-        tags["mlflow.source.git.commit"] = commit
-        tags["mlflow.source.git.dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
-    return tags
-
-
-def _git(*arguments: str) -> str:
-    """What git answers in the working directory; empty where there is no git or no repository."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607 - fixed arguments; git is found on the PATH
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
-
-
-def _public_version(version: str) -> str:
-    """Drop the local part of a version, which no package index knows: ``2.14.1+cpu`` is ``2.14.1``."""
-    return version.partition("+")[0]

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -34,6 +35,8 @@ HTTP_SERVER_ERROR = 500
 DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 DEFAULT_FOLDER = Path("mlruns")
+MAX_BATCH = 1_000  # metrics that MLflow takes at once
+MIN_FREE_BYTES = 100 << 20  # on the disk of a local store, below which no run is begun
 
 
 def default_tracking_uri() -> str:
@@ -99,6 +102,27 @@ def local_folder(uri: str) -> Path | None:
     """The folder of a SQLite store; None for a store of another kind."""
     database = make_url(uri).database if uri.startswith("sqlite:") else None
     return Path(database).absolute().parent if database else None
+
+
+def checkpoint_folder(uri: str) -> Path:
+    """Where the runs under way of a store are kept: beside a SQLite file, else in the working directory."""
+    return (local_folder(uri) or DEFAULT_FOLDER.absolute()) / "checkpoints"
+
+
+def require_space(uri: str) -> None:
+    """Refuse to go on where the disk of a local store is about to be full, before anything is half written.
+
+    Raises
+    ------
+    StoreError
+        One line that says how much is left.
+    """
+    folder = local_folder(uri)
+    if folder and (free := shutil.disk_usage(folder).free) < MIN_FREE_BYTES:
+        raise StoreError(
+            f"only {free >> 20} MB are free on the disk of {folder}: make room (at least {MIN_FREE_BYTES >> 20} MB), "
+            "then the same command goes on from here"
+        )
 
 
 def _require_writable_sqlite(uri: str) -> None:

@@ -1,0 +1,219 @@
+"""A cell's own run in MLflow: what its seeds come to, round by round, with the seeds' runs nested below it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from fedbench.measures import CLIENT_ACCURACY, Verdict, judge_cell, spread
+from fedbench.tracking import SCHEMA_VERSION
+from fedbench.tracking.claims import Claim, claims_of
+from fedbench.tracking.store import MAX_BATCH, store_errors
+from fedbench.tracking.stored import infinite, is_finished, search_runs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NOT_SUMMARISED = (CLIENT_ACCURACY, "client_drift/")  # they number clients, not what the seeds have in common
+PARENT = "mlflow.parentRunId"
+Series = Mapping[int, float]  # a metric's values, by step
+
+
+class Cells:
+    """The cells of a suite's experiment.
+
+    Attributes
+    ----------
+    seen
+        The experiment's runs of every kind, as they were when the suite began.
+    touched
+        Fingerprints of the cells of which something ran since.
+    """
+
+    def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
+        self.client = client
+        self.uri = uri
+        self.experiment_id = experiment_id
+        self.seen: list[Run] = []
+        self.touched: set[str] = set()
+        self._series: dict[str, dict[str, dict[int, float]]] = {}  # by run and metric, of what ran here
+        self._confusions: dict[str, str] = {}
+
+    def remember(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep what a run measured, so that it need not be read back."""
+        series = self._series.setdefault(run_id, defaultdict(dict))
+        for key, value in metrics.items():
+            series[key][step] = value
+
+    def remember_confusion(self, run_id: str, text: str) -> None:
+        """Likewise for its confusion matrix, as CSV."""
+        self._confusions[run_id] = text
+
+    def finish(self, fingerprint: str) -> None:
+        """Bring a cell's own run up to date, if it is not: one run of each seed counts, the others are superseded."""
+        with store_errors(self.uri):
+            if fingerprint in self.touched:
+                wanted = f"tags.`fedbench.cell_fingerprint` = '{fingerprint}' and tags.`fedbench.kind` != 'superseded'"
+                runs = search_runs(self.client, self.experiment_id, wanted)
+            else:
+                runs = [run for run in self.seen if run.data.tags.get("fedbench.cell_fingerprint") == fingerprint]
+            seeds = self._current(run for run in runs if run.data.tags["fedbench.kind"] == "run")
+            parents = [run for run in runs if run.data.tags["fedbench.kind"] == "cell"]
+            if any(map(is_finished, seeds)) and not self._is_up_to_date(parents, seeds):
+                self._replace(parents, self._summarise(seeds), seeds)
+
+    def _current(self, runs: Iterable[Run]) -> list[Run]:
+        """The run of each seed that counts, the latest with a verdict; marks those that do not count any more."""
+        by_seed: dict[int, list[Run]] = defaultdict(list)
+        for run in runs:
+            by_seed[int(run.data.tags["fedbench.seed"])].append(run)
+        current = []
+        for _, same in sorted(by_seed.items()):
+            *others, best = sorted(same, key=lambda run: (is_finished(run), run.info.start_time))
+            for other in others:
+                if not _is_alive(other):
+                    self.client.set_tag(other.info.run_id, "fedbench.kind", "superseded")
+            if "fedbench.verdict" in best.data.tags:
+                current.append(best)
+        return current
+
+    def _is_up_to_date(self, parents: Sequence[Run], seeds: Sequence[Run]) -> bool:
+        if len(parents) != 1 or parents[0].info.status != "FINISHED":
+            return False
+        parent = parents[0]
+        nested = all(run.data.tags.get(PARENT) == parent.info.run_id for run in seeds)
+        return nested and parent.data.tags.get("fedbench.runs") == _runs_digest(seeds)
+
+    def _summarise(self, seeds: Sequence[Run]) -> str:
+        """Record the seeds' summary as a new run."""
+        measured = [run for run in seeds if is_finished(run)]
+        first = measured[0].data
+        verdicts = [Verdict(run.data.tags["fedbench.verdict"]) for run in seeds]
+        verdict, reason = judge_cell(verdicts, [run.data.tags.get("fedbench.reason") for run in seeds])
+        kept = ("suite", "scenario", "cell", "cell_fingerprint", "version", "python", "torch", "processor")
+        claim = Claim.of_this_process()
+        tags = {
+            "fedbench.schema": str(SCHEMA_VERSION),
+            "fedbench.kind": "cell",
+            **{f"fedbench.{name}": first.tags[f"fedbench.{name}"] for name in kept if f"fedbench.{name}" in first.tags},
+            "fedbench.seeds": ",".join(run.data.tags["fedbench.seed"] for run in measured),
+            "fedbench.runs": _runs_digest(seeds),
+            "fedbench.verdict": str(verdict),
+            **({"fedbench.reason": reason, "mlflow.note.content": f"{verdict}: {reason}"} if reason else {}),
+            "mlflow.source.name": "fedbench",
+            "mlflow.source.type": "LOCAL",
+            claim.tag: claim.text(),
+        }
+        created = self.client.create_run(self.experiment_id, run_name=first.tags["fedbench.cell"], tags=tags)
+        run_id = str(created.info.run_id)
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(key, value, now, step)
+            for key, series in summary([self._read_series(run) for run in measured]).items()
+            for step, value in series.items()
+        ]
+        params = [Param(key, value) for key, value in first.params.items() if key != "seed"]
+        self.client.log_batch(run_id, params=params)
+        for start in range(0, len(metrics), MAX_BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + MAX_BATCH])
+        confusions = [self._read_confusion(run.info.run_id) for run in measured]
+        if all(confusions):
+            self.client.log_text(run_id, add_confusions([text for text in confusions if text]), "confusion.csv")
+        self.client.set_terminated(run_id, "FINISHED")
+        self.client.delete_tag(run_id, claim.tag)
+        return run_id
+
+    def _replace(self, parents: Sequence[Run], new: str, seeds: Sequence[Run]) -> None:
+        for run in seeds:
+            self.client.log_batch(run.info.run_id, tags=[RunTag(PARENT, new)])
+        for parent in parents:
+            if not _is_alive(parent):  # else another process is about to record the same
+                with suppress(MlflowException):  # it was quicker to delete it
+                    self.client.delete_run(parent.info.run_id)
+
+    def _read_series(self, run: Run) -> Mapping[str, Series]:
+        if (kept := self._series.get(run.info.run_id)) is not None:
+            return kept
+        return {
+            key: {
+                metric.step: infinite(metric.value) for metric in self.client.get_metric_history(run.info.run_id, key)
+            }
+            for key in run.data.metrics
+            if not key.startswith(NOT_SUMMARISED)
+        }
+
+    def _read_confusion(self, run_id: str) -> str | None:
+        if run_id in self._confusions:
+            return self._confusions[run_id]
+        import mlflow.artifacts
+
+        try:
+            return mlflow.artifacts.load_text(f"runs:/{run_id}/confusion.csv")
+        except (MlflowException, OSError):  # the artifact is gone, or was never written
+            return None
+
+
+def summary(seeds: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
+    """Mean, standard deviation and 95 % interval over seeds, by metric's name and step.
+
+    A run that ended early, since it diverged, counts in the later rounds with its last values, which can only stay.
+    With one seed there is a mean only.
+    """
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    for key in sorted(set().union(*seeds)):
+        series = [values[key] for values in seeds if values.get(key)]
+        if key.startswith(NOT_SUMMARISED) or len(series) < len(seeds):
+            continue
+        for step in sorted(set().union(*series)):
+            over = spread([_at(values, step) for values in series])
+            found[f"{key}/mean"][step] = over.mean
+            if over.std is not None and over.interval is not None:
+                found[f"{key}/std"][step] = over.std
+                found[f"{key}/ci95_low"][step], found[f"{key}/ci95_high"][step] = over.interval
+    return dict(found)
+
+
+def _at(series: Series, step: int) -> float:
+    """A series' value at a step, or its last one before."""
+    return series[max((each for each in series if each <= step), default=min(series))]
+
+
+def confusion_csv(confusion: NDArray[np.int64], class_names: Sequence[str]) -> str:
+    """A confusion matrix (C, C) as a table: a row a true class, a column a predicted one."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["true class", *class_names])
+    writer.writerows([name, *map(int, row)] for name, row in zip(class_names, confusion, strict=True))
+    return buffer.getvalue()
+
+
+def parse_confusion(text: str) -> tuple[list[str], NDArray[np.int64]]:
+    """The class names and the matrix (C, C) of `confusion_csv`."""
+    head, *rows = csv.reader(io.StringIO(text))
+    return head[1:], np.array([list(map(int, row[1:])) for row in rows], dtype=np.int64)
+
+
+def add_confusions(texts: Sequence[str]) -> str:
+    """The sum of confusion matrices of the same classes."""
+    names, first = parse_confusion(texts[0])
+    return confusion_csv(sum((parse_confusion(text)[1] for text in texts[1:]), start=first), names)
+
+
+def _runs_digest(seeds: Sequence[Run]) -> str:
+    """What tells whether a summary is of these runs."""
+    return hashlib.sha256(" ".join(sorted(run.info.run_id for run in seeds)).encode()).hexdigest()
+
+
+def _is_alive(run: Run) -> bool:
+    return run.info.status == "RUNNING" and any(claim.is_alive() for claim in claims_of(run.data.tags))

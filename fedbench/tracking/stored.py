@@ -1,0 +1,70 @@
+"""Runs as they are read back from MLflow."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING
+
+from fedbench.errors import StoreError
+from fedbench.measures import RunResult, Verdict, run_result
+from fedbench.tracking import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every finished run has
+INTERPOLATION = "interpolation/"  # metrics whose step is no round
+PAGE = 5_000  # runs that are asked for at once
+
+
+def search_runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+    """All runs of an experiment that MLflow's expression `wanted` finds, in the order in which they began."""
+    found: list[Run] = []
+    token = None
+    while True:
+        order = ["attributes.start_time ASC"]
+        page = client.search_runs([experiment_id], wanted, order_by=order, max_results=PAGE, page_token=token)
+        found += page
+        if not (token := page.token):
+            return found
+
+
+def require_schema(experiment: Experiment, place: str) -> None:
+    """Refuse an experiment that is not fedbench's, or of a fedbench newer than this.
+
+    Raises
+    ------
+    StoreError
+        One line that says what to do.
+    """
+    schema = experiment.tags.get("fedbench.schema")
+    if schema is None:
+        raise StoreError(
+            f"experiment {experiment.name} in {place} was not made by fedbench: give the suite another "
+            "name, or choose another store with --tracking-uri"
+        )
+    if not schema.isdigit() or int(schema) > SCHEMA_VERSION:
+        raise StoreError(
+            f"experiment {experiment.name} in {place} has schema {schema}, and this fedbench reads up to "
+            f"{SCHEMA_VERSION}: upgrade fedbench, or choose another store with --tracking-uri"
+        )
+
+
+def is_finished(run: Run) -> bool:
+    """Whether a run is complete as fedbench writes it; what somebody changed by hand does not count as finished."""
+    tags, metrics = run.data.tags, run.data.metrics
+    known = "fedbench.fingerprint" in tags and tags.get("fedbench.verdict") in set(Verdict)
+    return known and run.info.status == "FINISHED" and metrics.keys() >= FINAL
+
+
+def stored_result(run: Run) -> RunResult:
+    """The result of a run that was recorded."""
+    metrics = {key: infinite(value) for key, value in run.data.metrics.items() if not key.startswith(INTERPOLATION)}
+    return run_result(Verdict(run.data.tags["fedbench.verdict"]), run.data.tags.get("fedbench.reason"), metrics)
+
+
+def infinite(value: float) -> float:
+    """Undo that MLflow's databases store infinity as the largest number."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value

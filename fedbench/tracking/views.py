@@ -1,0 +1,87 @@
+"""The views that a suite's experiment carries: what `fedbench ui` opens in MLflow's list of runs.
+
+MLflow's UI keeps a saved view in a tag of the experiment, as JSON: a name, a time, and the state of the page as JSON
+once more. The address of the page names the view by the tag's last part. A state holds only what differs from the
+page as it is without a view; the names in it are those of MLflow 3.17's own front end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+SHARED_VIEW = "mlflow.sharedViewState."
+SEEDS = "seeds"  # every seed's run, grouped by cell
+CELLS = "cells"  # each cell's own run, with the mean and the spread over its seeds
+
+SHOWN_FIRST = "Cells compared"  # the title above the charts
+FOLDED = ("Model metrics", "client_accuracy", "client_drift", "recall")  # MLflow's titles for most other charts
+
+
+def view_tags() -> dict[str, str]:
+    """The tags that give a suite's experiment its views."""
+    # The list of views shows the latest first.
+    return {
+        SHARED_VIEW + SEEDS: _saved("Seeds by cell", 2, _seeds()),
+        SHARED_VIEW + CELLS: _saved("Cells, mean and spread", 1, _cells()),
+    }
+
+
+def view_address(server: str, experiment: str, view: str) -> str:
+    """The address of a view in the UI of the MLflow server at `server`."""
+    charts = {"compareRunsMode": "CHART"} if view == SEEDS else {}
+    query = {"viewStateShareKey": view, **charts, "workflowType": "machine_learning"}  # without the pages on agents
+    return f"{server}/#/experiments/{experiment}/runs?{urlencode(query)}"
+
+
+def _saved(name: str, created: int, state: dict[str, Any]) -> str:
+    return json.dumps({"name": name, "createdAt": created, "state": json.dumps(state, separators=(",", ":"))})
+
+
+def _seeds() -> dict[str, Any]:
+    return {
+        "searchFilter": "tags.`fedbench.kind` = 'run' and status = 'FINISHED'",
+        # Not the time of creation: sorted by that, MLflow adds each run's parent to what the filter finds. And not a
+        # measure: of more than 100 runs MLflow loads the first, and a cell's mean would be that of its best seeds.
+        "orderByKey": "tags.`mlflow.runName`",
+        "orderByAsc": True,
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "fedbench.cell"}]},
+        "runsHiddenMode": "FIRST_20_RUNS",  # groups in the charts; the default is 10
+        **_columns(tags=["fedbench.verdict"], metrics=["accuracy", "balanced_accuracy", "loss", "averaging_gain"]),
+        "compareRunCharts": [
+            _chart("BAR", "accuracy"),
+            _chart("LINE", "accuracy"),
+            _chart("BAR", "averaging_gain"),
+            _chart("LINE", "loss"),
+            _chart("LINE", "balanced_accuracy"),
+        ],
+        "compareRunSections": [
+            {"uuid": SHOWN_FIRST, "name": SHOWN_FIRST, "display": True, "columns": 2},
+            *({"uuid": title, "name": title, "display": False} for title in FOLDED),
+        ],
+        "isAccordionReordered": True,  # the sections in this order, not by name
+    }
+
+
+def _cells() -> dict[str, Any]:
+    spread = [f"accuracy/{part}" for part in ("mean", "std", "ci95_low", "ci95_high")]
+    return {
+        "searchFilter": "tags.`fedbench.kind` = 'cell'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        **_columns(tags=["fedbench.verdict"], metrics=[*spread, "balanced_accuracy/mean", "loss/mean"]),
+    }
+
+
+def _columns(tags: Iterable[str], metrics: Iterable[str]) -> dict[str, Any]:
+    """The table's columns, in this order; widths in pixels."""
+    keys = [f"tags.`{name}`" for name in tags] + [f"metrics.`{name}`" for name in metrics]
+    widths = {"attributes.`Run Name`": 320, "runDateAndNestInfo": 135, "duration": 75} | dict.fromkeys(keys, 120)
+    return {"selectedColumns": keys, "columnOrder": list(widths), "columnWidths": widths}
+
+
+def _chart(kind: str, metric: str) -> dict[str, Any]:
+    card = {"type": kind, "uuid": f"{kind} {metric}", "metricSectionId": SHOWN_FIRST, "metricKey": metric}
+    return card | ({"lineSmoothness": 0} if kind == "LINE" else {})  # left out, MLflow smooths what was measured
