@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedbench.cli_options import (
+    DataDirOption,
+    JsonOption,
+    SuiteArgument,
+    TrackingUriOption,
+    console,
+    print_json,
+)
+from fedbench.cli_results import add_result_commands
 from fedbench.errors import DataError, InterruptedSuiteError
 from fedbench.exits import EXIT_BAD_INPUT, EXIT_FAILED, run_to_exit, say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fedbench.runner import Outcome
     from fedbench.specs import Suite
 
@@ -32,21 +37,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Bring, list and check the datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to its YAML file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="The data folder (default: FEDBENCH_DATA_DIR, else data).", show_default=False),
-]
-TrackingUriOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tracking-uri",
-        help="The MLflow store (default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db).",
-        show_default=False,
-    ),
-]
 
 
 def main() -> None:
@@ -71,22 +61,6 @@ def _options(
     pass
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=not sys.stdout.isatty(),
-        width=None if sys.stdout.isatty() else 160,
-    )
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))
-
-
 @app.command("suites", epilog="Example: fedbench suites client-grid-mnist")
 def suites_command(
     name: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="Show this suite's cells.")] = None,
@@ -99,9 +73,9 @@ def suites_command(
     if name is None:
         suites, wrong = load_suites()
         if as_json:
-            _print_json({"suites": [suite_summary(suite) for suite in suites]})
+            print_json({"suites": [suite_summary(suite) for suite in suites]})
         else:
-            _console().print(suites_table(suites))
+            console().print(suites_table(suites))
         for error in wrong:
             say(f"error: {error}")
         if wrong:
@@ -109,9 +83,9 @@ def suites_command(
         return
     suite = load_suite(name)
     if as_json:
-        _print_json(suite_summary(suite))
+        print_json(suite_summary(suite))
     else:
-        _console().print(cells_table(suite))
+        console().print(cells_table(suite))
 
 
 @app.command("run", epilog="Example: fedbench run client-grid-mnist --seeds 0-2 --set learning_rate=0.05")
@@ -173,13 +147,13 @@ def run_command(
             outcomes.append(outcome)
             advance(1, outcome.run.cell)
     if as_json:
-        _print_json(suite_json(suite, outcomes))
+        print_json(suite_json(suite, outcomes))
     else:
         from fedbench.reports.table import results_table
 
-        console = _console()
-        console.print(results_table(suite, cell_results(suite, outcomes)))
-        console.print(_summary(suite, outcomes, tracking_uri), soft_wrap=True)
+        screen = console()
+        screen.print(results_table(suite, cell_results(suite, outcomes)))
+        screen.print(_summary(suite, outcomes, tracking_uri), soft_wrap=True)
     if num_failed(outcomes):
         raise typer.Exit(EXIT_FAILED)
 
@@ -209,9 +183,12 @@ def _dry_run(suite: Suite, workers: int | None, as_json: bool) -> None:
 
     estimates = estimate_suite(suite)
     if as_json:
-        _print_json(estimate_json(suite, estimates))
+        print_json(estimate_json(suite, estimates))
     else:
-        _console().print(estimate_table(suite, estimates, workers or default_workers()))
+        console().print(estimate_table(suite, estimates, workers or default_workers()))
+
+
+add_result_commands(app)
 
 
 @data_app.command("list", epilog="Example: fedbench data list")
@@ -222,9 +199,9 @@ def data_list(data_dir: DataDirOption = None, as_json: JsonOption = False) -> No
 
     statuses = dataset_statuses(data_dir)
     if as_json:
-        _print_json(datasets_json(statuses))
+        print_json(datasets_json(statuses))
     else:
-        _console().print(datasets_table(statuses))
+        console().print(datasets_table(statuses))
 
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of `fedbench data list`, or all.")]
@@ -301,9 +278,9 @@ def doctor_command(
 
     findings = examine(data_dir, tracking_uri)
     if as_json:
-        _print_json({"findings": [vars(finding) for finding in findings]})
+        print_json({"findings": [vars(finding) for finding in findings]})
     else:
-        _console().print(findings_table(findings))
+        console().print(findings_table(findings))
     if any(finding.status == "failed" for finding in findings):
         raise typer.Exit(EXIT_FAILED)
 

@@ -7,7 +7,7 @@ replaces both. Cells are in the order of the product of the axes, in the order i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -188,7 +188,7 @@ def _suite(
     )
     if num_runs > MAX_RUNS:
         raise SuiteError(f"{num_runs:,} runs are more than {MAX_RUNS:,}; shorten the grid's lists or the seeds")
-    scenarios = tuple(_scenario(name, key, fields, chosen_seeds) for key, fields in merged.items())
+    scenarios = tuple(_scenario(name, key, fields, chosen_seeds, overrides) for key, fields in merged.items())
     return Suite(name=name, question=one_line(question), seeds=chosen_seeds, scenarios=scenarios, path=path)
 
 
@@ -209,11 +209,15 @@ def _scenarios(value: object) -> dict[str, dict[str, Any]]:
     return scenarios
 
 
-def _scenario(suite: str, name: str, fields: dict[str, Any], seeds: tuple[int, ...]) -> Scenario:
-    """Lay out the grid of a scenario."""
-    axes = tuple(field for field in FIELDS if isinstance(fields.get(field), list))
+def _scenario(
+    suite: str, name: str, fields: dict[str, Any], seeds: tuple[int, ...], overrides: Collection[str]
+) -> Scenario:
+    """Lay out the grid of a scenario. What was overridden is in the cells' labels, so that they are told apart."""
+    lists = {field: fields[field] for field in FIELDS if isinstance(fields.get(field), list)}
+    lists |= {field: [fields[field]] for field in overrides if field not in lists}
+    axes = tuple(field for field in FIELDS if field in lists)
     cells: dict[CellSpec, Cell] = {}
-    for point in product(*(fields[axis] for axis in axes)):
+    for point in product(*(lists[axis] for axis in axes)):
         try:
             spec = CellSpec.model_validate(fields | dict(zip(axes, point, strict=True)))
         except ValidationError as error:

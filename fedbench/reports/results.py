@@ -99,6 +99,12 @@ def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {"suite": suite.name, **counts, "cells": [_cell_json(result) for result in cell_results(suite, outcomes)]}
 
 
+def stored_json(suite: Suite, results: Sequence[CellResult]) -> dict[str, Any]:
+    """The same of results that were read back from a store: nothing was executed."""
+    counts = {"executed": 0, "skipped": sum(len(result.cell.seeds) for result in results), "failed": 0, "left": 0}
+    return {"suite": suite.name, **counts, "cells": [_cell_json(result) for result in results]}
+
+
 def _cell_json(result: CellResult) -> dict[str, Any]:
     return {
         "scenario": result.cell.scenario,
@@ -129,12 +135,13 @@ def _spread_json(spread: Spread | None) -> dict[str, Any]:
     if spread is None:
         return {"mean": None, "std": None, "ci95": [], "values": []}
     return {
-        "mean": _number(spread.mean),
-        "std": _number(spread.std),
-        "ci95": [_number(bound) for bound in spread.interval or ()],
-        "values": [_number(value) for value in spread.values],
+        "mean": number(spread.mean),
+        "std": number(spread.std),
+        "ci95": [number(bound) for bound in spread.interval or ()],
+        "values": [number(value) for value in spread.values],
     }
 
 
-def _number(value: float | None) -> float | None:
+def number(value: float | None) -> float | None:
+    """A number as JSON has it: null for what is not finite."""
     return value if value is not None and math.isfinite(value) else None

@@ -92,10 +92,14 @@ def percent(spread: Spread) -> str:
 
 
 def _verdict(result: CellResult) -> Text:
-    text = str(result.verdict)
+    return Text(short_verdict(result), style=STYLES[result.verdict])
+
+
+def short_verdict(result: CellResult) -> str:
+    """``ok``, or ``collapsed 1/5`` where one of five seeds did."""
     if result.reason and result.verdict not in (Verdict.OK, Verdict.SKIPPED):
-        text += " " + result.reason.split(" seeds:")[0].replace(" of ", "/")  # "collapsed 1/5"
-    return Text(text, style=STYLES[result.verdict])
+        return f"{result.verdict} {result.reason.split(' seeds:')[0].replace(' of ', '/')}"
+    return str(result.verdict)
 
 
 def _notes(results: Sequence[CellResult]) -> list[Text]:

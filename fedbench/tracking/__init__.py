@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Before anything imports MLflow, which reads them when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a benchmark reports to nobody
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
 
 SCHEMA_VERSION = 2  # of the tags, parameters, metrics and artifacts in docs/tracking.md

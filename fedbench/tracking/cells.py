@@ -72,6 +72,8 @@ class Cells:
             parents = [run for run in runs if run.data.tags["fedbench.kind"] == "cell"]
             if any(map(is_finished, seeds)) and not self._is_up_to_date(parents, seeds):
                 self._replace(parents, self._summarise(seeds), seeds)
+            elif not any(map(is_finished, seeds)):  # they were deleted
+                self._delete(parents)
 
     def _current(self, runs: Iterable[Run]) -> list[Run]:
         """The run of each seed that counts, the latest with a verdict; marks those that do not count any more."""
@@ -137,6 +139,9 @@ class Cells:
     def _replace(self, parents: Sequence[Run], new: str, seeds: Sequence[Run]) -> None:
         for run in seeds:
             self.client.log_batch(run.info.run_id, tags=[RunTag(PARENT, new)])
+        self._delete(parents)
+
+    def _delete(self, parents: Sequence[Run]) -> None:
         for parent in parents:
             if not _is_alive(parent):  # else another process is about to record the same
                 with suppress(MlflowException):  # it was quicker to delete it

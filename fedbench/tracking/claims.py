@@ -76,6 +76,11 @@ class Claim:
         """The key of the tag that holds the claim."""
         return f"{CLAIM_TAG}{self.name}"
 
+    @property
+    def machine(self) -> str:
+        """The host's name."""
+        return self.host.partition(" ")[0]
+
     def text(self) -> str:
         """The tag's value."""
         return json.dumps({key: value for key, value in asdict(self).items() if key != "name"})

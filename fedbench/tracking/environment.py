@@ -22,13 +22,13 @@ def environment_tags() -> dict[str, str]:
         "mlflow.source.name": "fedbench",
         "mlflow.source.type": "LOCAL",
     }
-    if commit := _git("rev-parse", "HEAD"):
+    if commit := git_answer("rev-parse", "HEAD"):
         tags["mlflow.source.git.commit"] = commit
-        tags["mlflow.source.git.dirty"] = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
+        tags["mlflow.source.git.dirty"] = str(bool(git_answer("status", "--porcelain", "--untracked-files=no"))).lower()
     return tags
 
 
-def _git(*arguments: str) -> str:
+def git_answer(*arguments: str) -> str:
     """What git answers in the working directory; empty where there is no git or no repository."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607 - fixed arguments; git is found on the PATH

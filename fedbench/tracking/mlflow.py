@@ -15,7 +15,7 @@ from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from fedbench.errors import FedbenchError, StoreError
+from fedbench.errors import FedbenchError
 from fedbench.measures import RunResult, Verdict
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import Cells, confusion_csv
@@ -27,11 +27,19 @@ from fedbench.tracking.store import (  # first: it sets MLflow up
     default_tracking_uri,
     local_folder,
     open_store,
+    require_not_deleted,
     require_space,
     store_errors,
     without_password,
 )
-from fedbench.tracking.stored import INTERPOLATION, is_finished, require_schema, search_runs, stored_result
+from fedbench.tracking.stored import (
+    INTERPOLATION,
+    STEPS_PER_THETA,
+    is_finished,
+    require_schema,
+    search_runs,
+    stored_result,
+)
 from fedbench.tracking.views import view_tags
 
 if TYPE_CHECKING:
@@ -44,7 +52,6 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
 UNFINISHED = ("RUNNING", "SCHEDULED", "KILLED")
-STEPS_PER_THETA = 100  # MLflow's steps are whole numbers
 WAIT_SECONDS = 0.05  # until another process that wants the same run has made up its mind
 MAX_DIGEST = 36  # characters, MLflow's limit
 HOW_TO_READ = """
@@ -76,6 +83,7 @@ class MlflowTracker:
             mlflow.set_experiment(experiment_id=self.experiment_id)  # likewise
         self.cells = Cells(self.client, self.uri, self.experiment_id)
         self._claim = Claim.of_this_process()
+        self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self._claim.name[:4]}"
         self._own: set[str] = set()  # the runs that this process works on
         self._owning = Lock()
         self._closed = Event()
@@ -96,11 +104,7 @@ class MlflowTracker:
             except MlflowException:  # another process was quicker
                 if (experiment := self.client.get_experiment_by_name(name)) is None:
                     raise
-        if experiment.lifecycle_stage == "deleted":
-            raise StoreError(
-                f"experiment {name} in {place} was deleted: restore it with `mlflow experiments "
-                f"restore --experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
-            )
+        require_not_deleted(experiment, self.uri)
         require_schema(experiment, place)
         if experiment.tags["fedbench.schema"] != str(SCHEMA_VERSION):
             self._upgrade(experiment.experiment_id)
@@ -167,7 +171,7 @@ class MlflowTracker:
             "fedbench.seed": str(run.seed),
             "fedbench.fingerprint": fingerprint,
             claim.tag: claim.text(),
-            **environment_tags(),
+            **self._now(),
         }
         params = {"seed": run.seed, **run.spec.model_dump()}
         created = self.client.create_run(self.experiment_id, run_name=f"{run.cell} seed={run.seed}", tags=tags)
@@ -180,6 +184,10 @@ class MlflowTracker:
                 self.client.delete_run(run_id)
             raise
         return run_id
+
+    def _now(self) -> dict[str, str]:
+        """The tags that say what computes a run now."""
+        return {"fedbench.invocation": self._invocation, **environment_tags()}
 
     def _log_input(self, run_id: str, dataset: DatasetInput) -> None:
         try:
@@ -237,7 +245,7 @@ class MlflowTracker:
             self.client.delete_tag(run_id, "fedbench.reason")
         if run.info.status != "RUNNING":
             self.client.update_run(run_id, status="RUNNING")
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in environment_tags().items()])
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in self._now().items()])
         for output in run.outputs.model_outputs if run.outputs else ():  # a model that may be half written
             with suppress(MlflowException):
                 self.client.delete_logged_model(output.model_id)

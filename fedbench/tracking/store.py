@@ -83,19 +83,40 @@ def check_store(uri: str | None) -> str:
     return f"{without_password(uri)} can be written; {count} suites in it"
 
 
-def experiment_id(client: MlflowClient, uri: str, suite_name: str) -> str:
-    """The id of a suite's experiment.
+def experiment_of(client: MlflowClient, uri: str, suite_name: str) -> Experiment:
+    """A suite's experiment.
 
     Raises
     ------
     StoreError
-        If the suite never ran in this store.
+        If the suite never ran in this store, or its experiment was deleted.
     """
     with store_errors(uri):
         experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
         raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: fedbench run {suite_name}")
-    return str(experiment.experiment_id)
+    require_not_deleted(experiment, uri)
+    return experiment
+
+
+def require_not_deleted(experiment: Experiment, uri: str) -> None:
+    """Refuse an experiment that was deleted in MLflow.
+
+    Raises
+    ------
+    StoreError
+        One line that says how to restore it.
+    """
+    if experiment.lifecycle_stage == "deleted":
+        raise StoreError(
+            f"experiment {experiment.name} in {without_password(uri)} was deleted: restore it with `mlflow experiments "
+            f"restore --experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
+        )
+
+
+def experiment_id(client: MlflowClient, uri: str, suite_name: str) -> str:
+    """The id of a suite's experiment; see `experiment_of`."""
+    return str(experiment_of(client, uri, suite_name).experiment_id)
 
 
 def local_folder(uri: str) -> Path | None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every finished run has
-INTERPOLATION = "interpolation/"  # metrics whose step is no round
+INTERPOLATION = "interpolation/"  # metrics whose step is no round but 100 θ, since steps are whole numbers
+STEPS_PER_THETA = 100
 PAGE = 5_000  # runs that are asked for at once
 
 

@@ -1,0 +1,46 @@
+"""What the commands share: arguments, options, and how they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to its YAML file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="The data folder (default: FEDBENCH_DATA_DIR, else data).", show_default=False),
+]
+TrackingUriOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        help="The MLflow store (default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db).",
+        show_default=False,
+    ),
+]
+
+
+def console() -> Console:
+    """A console for standard output: as wide as the terminal, plain in a pipe."""
+    from rich.console import Console
+
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=not sys.stdout.isatty(),
+        width=None if sys.stdout.isatty() else 160,
+    )
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON object."""
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))

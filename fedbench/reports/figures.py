@@ -1,0 +1,371 @@
+"""A stored suite's figures: curves with bands, grids as heat maps, the line between two models, recall, confusion."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.ticker import MaxNLocator
+
+from fedbench.measures import CONFIDENCE, Verdict
+from fedbench.progress import progress
+from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
+
+mpl.use("agg")  # before pyplot: a report is made without a screen
+import matplotlib.pyplot as plt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+    from numpy.typing import NDArray
+
+    from fedbench.reports.stored import Curve, StoredCell, StoredSuite
+
+    Confusions = Mapping[str, tuple[list[str], NDArray[np.int64]]]
+
+MAX_LINES = 8  # in one panel; more cannot be told apart
+MAX_PANELS = 12  # in one figure
+PANEL_INCHES = (4.2, 3.2)
+BAND = f"{CONFIDENCE:.0%} interval of the mean over seeds"
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 110,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.prop_cycle": cycler(  # Okabe and Ito's colours, which the colour-blind tell apart
+        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as a PNG file's content, and the words that go with it."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
+def draw_figures(stored: StoredSuite, confusions: Confusions) -> list[Figure]:
+    """Draw all figures that a suite gives rise to.
+
+    Parameters
+    ----------
+    stored
+        The suite.
+    confusions
+        By cell's label, the class names and the confusion matrix (C, C) summed over the seeds.
+    """
+    drawings: tuple[tuple[str, str, Callable[[], Drawn]], ...] = (
+        ("grid", "Accuracy by cell", lambda: _grids(stored)),
+        ("curves", "Accuracy by round", lambda: _curves(stored, "accuracy", "accuracy (%)", 100)),
+        ("loss", "Loss by round", lambda: _curves(stored, "loss", "loss (nats)", 1)),
+        ("interpolation", "Between two models", lambda: _interpolation(stored)),
+        ("recall", "Recall by class", lambda: _recall(stored)),
+        ("confusion", "What is taken for what", lambda: _confusion(stored, confusions)),
+    )
+    figures = []
+    with plt.rc_context(STYLE), progress("drawing", len(drawings), "figures") as advance:
+        for name, title, draw in drawings:
+            if drawn := draw():
+                drawing, caption = drawn
+                buffer = io.BytesIO()
+                drawing.savefig(buffer, bbox_inches="tight", metadata={"Software": None})
+                plt.close(drawing)
+                figures.append(Figure(name, title, caption, buffer.getvalue()))
+            advance(1, title)
+    return figures
+
+
+Drawn = tuple["Drawing", str] | None
+
+
+def _panels(count: int, width: float = PANEL_INCHES[0], height: float = PANEL_INCHES[1]) -> tuple[Drawing, list[Axes]]:
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    drawing, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for unused in axes.flat[count:]:
+        unused.set_visible(False)
+    drawing.set_layout_engine("constrained")
+    return drawing, list(axes.flat[:count])
+
+
+def _measured(stored: StoredSuite) -> list[StoredCell]:
+    return [cell for cell in stored.cells if "accuracy" in cell.metrics]
+
+
+def _by_scenario(cells: Sequence[StoredCell]) -> dict[str, list[StoredCell]]:
+    groups: dict[str, list[StoredCell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.cell.scenario].append(cell)
+    return dict(groups)
+
+
+def _varying(cells: Sequence[StoredCell]) -> list[str]:
+    """The axes on which cells of one scenario differ."""
+    axes = dict.fromkeys(axis for cell in cells for axis in cell.cell.axes)
+    return [axis for axis in axes if len({getattr(cell.cell.spec, axis) for cell in cells}) > 1]
+
+
+def _words(cell: StoredCell, axes: Sequence[str]) -> str:
+    return ", ".join(f"{axis.replace('_', ' ')} {_show(getattr(cell.cell.spec, axis))}" for axis in axes)
+
+
+def _show(value: object) -> str:
+    return "all" if value is None else str(value)
+
+
+def _line_panels(cells: Sequence[StoredCell]) -> Iterator[tuple[str, list[tuple[str, StoredCell]]]]:
+    """Titles of panels, each with few enough cells, labelled by what they differ in."""
+    for scenario, same in _by_scenario(cells).items():
+        axes = _varying(same)
+        split = axes[:1] if len(same) > MAX_LINES or len(axes) > 1 else []
+        panels: dict[str, list[StoredCell]] = defaultdict(list)
+        for cell in same:
+            panels[_words(cell, split)].append(cell)
+        rest = [axis for axis in axes if axis not in split]
+        for words, some in panels.items():
+            title = f"{scenario}: {words}" if words else scenario
+            yield title, [(_words(cell, rest) or cell.cell.scenario, cell) for cell in some[:MAX_LINES]]
+
+
+def _draw_curve(axes: Axes, curve: Curve, label: str, scale: float, x_scale: float = 1) -> None:
+    steps = [step / x_scale for step in curve]
+    means = [scale * spread.mean for spread in curve.values()]
+    (line,) = axes.plot(steps, means, label=label, marker="o" if len(steps) < 12 else "", markersize=3)
+    bounds = [spread.interval or (spread.mean, spread.mean) for spread in curve.values()]
+    low, high = ([scale * bound[side] for bound in bounds] for side in (0, 1))
+    axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn:
+    panels = list(_line_panels([cell for cell in _measured(stored) if cell.cell.spec.rounds > 1]))
+    if not panels:
+        return None
+    shown = panels[:MAX_PANELS]
+    drawing, all_axes = _panels(len(shown))
+    for axes, (title, cells) in zip(all_axes, shown, strict=True):
+        for words, cell in cells:
+            _draw_curve(axes, stored.curve(cell, metric), words, scale)
+        axes.set_title(title)
+        axes.set_xlabel("round")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if metric == "accuracy":
+            _draw_majority(axes, [cell for _, cell in cells])
+        axes.legend(fontsize=7)
+    same_scale(all_axes)
+    return drawing, f"Mean over seeds; band: {BAND}. {_left_out(len(panels), shown, 'panels')}".strip()
+
+
+def same_scale(all_axes: Sequence[Axes]) -> None:
+    """Give panels that are compared one vertical scale."""
+    limits = [axes.get_ylim() for axes in all_axes]
+    for axes in all_axes:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def _draw_majority(axes: Axes, cells: Sequence[StoredCell]) -> None:
+    rates = [cell.final("majority_rate") for cell in cells]
+    for rate in sorted({round(each.mean, 4) for each in rates if each}):
+        axes.axhline(100 * rate, color="grey", linestyle=":", linewidth=1, label="always the largest class")
+
+
+def _left_out(count: int, shown: Sequence[object], what: str) -> str:
+    return f"The first {len(shown)} of {count} {what} are shown." if count > len(shown) else ""
+
+
+def _grids(stored: StoredSuite) -> Drawn:
+    panels = [panel for same in _by_scenario(_measured(stored)).values() for panel in _grid_panels(same)]
+    if not panels:
+        return None
+    shown = panels[:MAX_PANELS]
+    drawing, all_axes = _panels(len(shown))
+    means = [100 * spread.mean for _, cells, _ in shown for cell in cells if (spread := cell.final("accuracy"))]
+    for axes, (title, cells, names) in zip(all_axes, shown, strict=True):
+        axes.set_title(title)
+        if len(names) == 2:
+            _draw_heat_map(axes, cells, names, (min(means), max(means)))
+        else:
+            _draw_dots(axes, cells, names)
+    dotted = [axes for axes, (_, _, names) in zip(all_axes, shown, strict=True) if len(names) < 2]
+    if dotted:
+        same_scale(dotted)
+    caption = (
+        "Percent, mean ± standard deviation over seeds, after the last round. * not every seed has the verdict ok."
+    )
+    if dotted:
+        caption += f" Bars: {BAND}; small dots: the seeds."
+    return drawing, f"{caption} {_left_out(len(panels), shown, 'panels')}".strip()
+
+
+def _grid_panels(cells: list[StoredCell]) -> Iterator[tuple[str, list[StoredCell], list[str]]]:
+    """Title, cells, and up to two axes for each panel: a scenario's last two axes."""
+    axes = _varying(cells)
+    split, shown = axes[:-2], axes[-2:]
+    panels: dict[str, list[StoredCell]] = defaultdict(list)
+    for cell in cells:
+        panels[_words(cell, split)].append(cell)
+    for words, some in panels.items():
+        yield " ".join(filter(None, [some[0].cell.scenario, words])), some, shown
+
+
+def _values(cells: Sequence[StoredCell], axis: str) -> list[object]:
+    return list(dict.fromkeys(getattr(cell.cell.spec, axis) for cell in cells))
+
+
+def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str], limits: tuple[float, float]) -> None:
+    rows, columns = (_values(cells, name) for name in names)
+    image = np.full((len(rows), len(columns)), np.nan)
+    for cell in cells:
+        spread = cell.final("accuracy")
+        if spread is None:
+            continue
+        row, column = (
+            values.index(getattr(cell.cell.spec, name)) for values, name in zip((rows, columns), names, strict=True)
+        )
+        image[row, column] = 100 * spread.mean
+        dark = image[row, column] < sum(limits) / 2
+        text = f"{100 * spread.mean:.1f}" + ("" if spread.std is None else f"\n± {100 * spread.std:.1f}")
+        mark = "" if cell.result.verdict is Verdict.OK else " *"
+        axes.text(column, row, text + mark, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    axes.imshow(image, aspect="auto", cmap="viridis", vmin=limits[0], vmax=max(limits[1], limits[0] + 1))
+    axes.set_xticks(range(len(columns)), [_show(value) for value in columns])
+    axes.set_yticks(range(len(rows)), [_show(value) for value in rows])
+    axes.set_ylabel(names[0].replace("_", " "))
+    axes.set_xlabel(names[1].replace("_", " "))
+    axes.grid(visible=False)
+
+
+def _draw_dots(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]) -> None:
+    labels = [_show(getattr(cell.cell.spec, names[0])) if names else "" for cell in cells]
+    for index, cell in enumerate(cells):
+        spread = cell.final("accuracy")
+        if spread is None:
+            continue
+        low, high = spread.interval or (spread.mean, spread.mean)
+        axes.plot([index, index], [100 * low, 100 * high], color="C0", linewidth=2)
+        axes.plot(index, 100 * spread.mean, "o", color="C0")
+        axes.plot(
+            [index + 0.08] * len(spread.values),
+            [100 * value for value in spread.values],
+            ".",
+            color="grey",
+            markersize=3,
+        )
+        if cell.result.verdict is not Verdict.OK:
+            axes.annotate("*", (index, 100 * spread.mean), textcoords="offset points", xytext=(-9, 2))
+    _draw_majority(axes, cells)
+    axes.set_xticks(range(len(cells)), labels)
+    axes.set_xlim(-0.6, len(cells) - 0.4)
+    axes.set_ylabel("accuracy (%)")
+    axes.set_xlabel(names[0].replace("_", " ") if names else "")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=7)
+
+
+def _interpolation(stored: StoredSuite) -> Drawn:
+    cells = [cell for cell in _measured(stored) if f"{INTERPOLATION}loss" in cell.metrics]
+    if not cells:
+        return None
+    groups: dict[str, list[StoredCell]] = defaultdict(list)
+    for cell in cells:
+        rest = [axis for axis in _varying(_by_scenario(cells)[cell.cell.scenario]) if axis != "init"]
+        groups[" ".join(filter(None, [cell.cell.scenario, _words(cell, rest)]))].append(cell)
+    shown = list(groups.items())[: MAX_PANELS // 2]
+    drawing, grid = plt.subplots(
+        len(shown), 2, figsize=(2 * PANEL_INCHES[0], PANEL_INCHES[1] * len(shown)), squeeze=False
+    )
+    drawing.set_layout_engine("constrained")
+    for row, (title, some) in zip(grid, shown, strict=True):
+        for axes, (metric, label, scale) in zip(
+            row, (("loss", "loss (nats)", 1), ("accuracy", "accuracy (%)", 100)), strict=True
+        ):
+            for cell in some:
+                curve = stored.curve(cell, f"{INTERPOLATION}{metric}")
+                _draw_curve(axes, curve, f"init {cell.cell.spec.init}", scale, STEPS_PER_THETA)
+            axes.set_title(title)
+            axes.set_xlabel("θ, in θ·w + (1 − θ)·w′")
+            axes.set_ylabel(label)
+            axes.legend(fontsize=7)
+            for end in (0, 1):
+                axes.axvline(end, color="grey", linewidth=0.8, linestyle=":")
+    caption = (
+        "The models on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on the test set; "
+        f"θ = 1/2 is their average. Band: {BAND}. After figure 1 of McMahan et al. (2017), who show the training loss."
+    )
+    return drawing, f"{caption} {_left_out(len(groups), shown, 'settings')}".strip()
+
+
+def _recall(stored: StoredSuite) -> Drawn:
+    cells = [cell for cell in _measured(stored) if any(name.startswith("recall/") for name in cell.metrics)]
+    by_classes: dict[tuple[str, ...], list[StoredCell]] = defaultdict(list)
+    for cell in cells:
+        run = next(iter(cell.runs.values()))
+        recalls = sorted(name for name in run.data.metrics if name.startswith("recall/"))
+        by_classes[tuple(name.removeprefix("recall/") for name in recalls)].append(cell)
+    if not by_classes:
+        return None
+    shown = [(classes, same[: 2 * MAX_PANELS]) for classes, same in by_classes.items()]
+    heights = [1 + 0.28 * len(same) for _, same in shown]
+    drawing, all_axes = plt.subplots(
+        len(shown), 1, figsize=(9, sum(heights) + 0.6), squeeze=False, height_ratios=heights
+    )
+    drawing.set_layout_engine("constrained")
+    for axes, (classes, same) in zip(all_axes.flat, shown, strict=True):
+        image = np.array([[100 * _mean(cell, f"recall/{name}") for name in classes] for cell in same])
+        axes.imshow(image, aspect="auto", cmap="viridis", vmin=0, vmax=100)
+        for row, values in enumerate(image):
+            for column, value in enumerate(values):
+                axes.text(
+                    column,
+                    row,
+                    f"{value:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if value < 50 else "black",
+                )
+        axes.set_xticks(range(len(classes)), classes)
+        axes.set_yticks(range(len(same)), [cell.cell.label for cell in same], fontsize=7)
+        axes.grid(visible=False)
+    shown_cells = [cell for _, same in shown for cell in same]
+    caption = "Percent of each class's test images that are found, mean over seeds, after the last round."
+    return drawing, f"{caption} {_left_out(len(cells), shown_cells, 'cells')}".strip()
+
+
+def _mean(cell: StoredCell, metric: str) -> float:
+    spread = cell.final(metric)
+    return spread.mean if spread else float("nan")
+
+
+def _confusion(stored: StoredSuite, confusions: Confusions) -> Drawn:
+    cells = [cell.cell.label for cell in stored.cells if cell.cell.label in confusions]
+    if not cells:
+        return None
+    shown = cells[:MAX_PANELS]
+    drawing, all_axes = _panels(len(shown), height=3.6)
+    for axes, label in zip(all_axes, shown, strict=True):
+        names, confusion = confusions[label]
+        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+        axes.set_title(label, fontsize=8)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_xlabel("taken for")
+        axes.set_ylabel("true class")
+        axes.grid(visible=False)
+    caption = (
+        "Share of each true class (a row) that was taken for each class (a column), over all seeds; dark: all of it."
+    )
+    return drawing, f"{caption} {_left_out(len(cells), shown, 'cells')}".strip()
