@@ -11,7 +11,7 @@ from fedbench.core import ClientData, FlatModel, evaluate, num_selected
 from fedbench.core.fedavg import client_update
 from fedbench.datasets import dataset_info
 from fedbench.models import MODELS, build_model
-from fedbench.simulation import MAX_CLIENTS_MEASURED
+from fedbench.simulation import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.specs import Cell, CellSpec, Suite
 
 TIMED_EXAMPLES = 500
@@ -62,6 +62,7 @@ def _estimate_cell(cell: Cell, train_seconds: float, test_seconds: float) -> Cel
     passes = spec.rounds * selected * spec.local_epochs * len(cell.seeds)
     steps = passes * -(-spec.num_examples // (spec.batch_size or spec.num_examples))
     measured_models = spec.rounds + (selected if selected <= MAX_CLIENTS_MEASURED else 0)
+    measured_models += len(THETAS) if spec.interpolation else 0
     seconds = passes * spec.num_examples * train_seconds + len(cell.seeds) * (
         measured_models * _num_test(spec) * test_seconds + TRACKING_SECONDS
     )

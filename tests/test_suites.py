@@ -92,8 +92,15 @@ def test_the_scenario_replaces_defaults_and_overrides_replace_both(tmp_path: Pat
         (cell.spec.init, cell.spec.rounds, cell.spec.batch_size) for cell in load_suite(path).cells
     ]
     (cell,) = load_suite(path, overrides={"batch_size": 9}).cells
-    assert (3, 9, "a") == (cell.spec.rounds, cell.spec.batch_size, cell.label)
+    assert (3, 9) == (cell.spec.rounds, cell.spec.batch_size)
     assert 4 == len(load_suite(path, overrides={"rounds": [8, 9]}).cells)
+
+
+def test_what_is_overridden_is_in_the_labels_so_that_the_cells_are_told_apart(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD + "scenarios: [{name: a, rounds: [1, 2], init: independent}]")
+    overrides = {"batch_size": 9, "init": "shared"}
+    labels = [cell.label for cell in load_suite(path, overrides=overrides).cells]
+    assert ["a init=shared batch_size=9 rounds=1", "a init=shared batch_size=9 rounds=2"] == labels
 
 
 def test_runs_are_cells_times_seeds_and_all_seeds_of_a_cell_share_its_label(tmp_path: Path) -> None:

@@ -208,6 +208,8 @@ def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
         if gains := [gain for cell in same if (gain := cell.final("averaging_gain"))]:
             yield f"{scenario}: " + _gains(gains)
     for cell in cells:
+        if cell.cell.spec.interpolation and cell.result.client_accuracy:
+            yield f"{cell.cell.label}: the average is " + _average_of_two(cell)
         if cell.result.verdict is not Verdict.OK:
             yield f"{cell.cell.label}: {cell.result.verdict}, {cell.result.reason}."
     if all(cell.result.verdict is Verdict.OK for cell in cells):
@@ -220,6 +222,19 @@ def _best_and_worst(accuracies: Sequence[tuple[str, Spread]]) -> str:
     if len(ranked) == 1:
         return f"{best} has {percent(highest)} % accuracy."
     return f"{best} has the best accuracy, {percent(highest)} %; {worst} has the lowest, {percent(lowest)} %."
+
+
+def _average_of_two(cell: StoredCell) -> str:
+    """In how many seeds the average is worse than both models, between them, or better than both."""
+    accuracies = cell.result.measures["accuracy"].values
+    worse = better = 0
+    for accuracy, clients in zip(accuracies, cell.result.client_accuracy, strict=True):
+        worse += accuracy < min(clients.values())
+        better += accuracy > max(clients.values())
+    between = len(accuracies) - worse - better
+    return (
+        f"worse than both models in {worse} of {len(accuracies)} seeds, between them in {between}, better in {better}."
+    )
 
 
 def _gains(gains: Sequence[Spread]) -> str:

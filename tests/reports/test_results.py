@@ -66,8 +66,8 @@ SKIPPED = RunResult(Verdict.SKIPPED, "needs 2 x 9000 = 18000 training examples; 
 
 def test_the_json_object_is_the_one_of_the_documentation(suite: Suite) -> None:
     found = suite_json(suite, outcomes(suite, result(0.8), result(0.9)))
-    assert ["suite", "executed", "skipped", "failed", "cells"] == list(found)
-    assert ("made", 2, 0, 0) == (found["suite"], found["executed"], found["skipped"], found["failed"])
+    assert ["suite", "executed", "skipped", "failed", "left", "cells"] == list(found)
+    assert ("made", 2, 0, 0, 0) == tuple(found[key] for key in ("suite", "executed", "skipped", "failed", "left"))
     (cell,) = found["cells"]
     expected = {
         "scenario": "grid",
@@ -75,9 +75,20 @@ def test_the_json_object_is_the_one_of_the_documentation(suite: Suite) -> None:
         "seeds": [0, 1],
         "verdict": "ok",
         "reason": None,
-        "accuracy": {"mean": pytest.approx(0.85), "std": pytest.approx(0.0707107, abs=1e-6), "values": [0.8, 0.9]},
-        "loss": {"mean": 0.5, "std": 0.0, "values": [0.5, 0.5]},
-        "majority_rate": {"mean": pytest.approx(0.1), "std": pytest.approx(0), "values": [0.1, 0.1]},
+        "accuracy": {
+            "mean": pytest.approx(0.85),
+            "std": pytest.approx(0.0707107, abs=1e-6),
+            # half the width: 12.7062 (t of 97.5 % with one degree of freedom) * 0.0707107 / sqrt(2) = 0.63531
+            "ci95": [pytest.approx(0.21469, abs=1e-5), pytest.approx(1.48531, abs=1e-5)],
+            "values": [0.8, 0.9],
+        },
+        "loss": {"mean": 0.5, "std": 0.0, "ci95": [0.5, 0.5], "values": [0.5, 0.5]},
+        "majority_rate": {
+            "mean": pytest.approx(0.1),
+            "std": pytest.approx(0),
+            "ci95": pytest.approx([0.1, 0.1]),
+            "values": [0.1, 0.1],
+        },
     }
     assert expected == {key: cell[key] for key in expected}
     assert cell["accuracy"] == cell["balanced_accuracy"]
@@ -109,7 +120,7 @@ def test_what_is_not_finite_is_null_and_the_text_is_strict_json(suite: Suite, lo
     found = suite_json(suite, outcomes(suite, diverged, result(0.9)))
     text = json.dumps(found, allow_nan=False)
     (cell,) = json.loads(text)["cells"]
-    assert {"mean": None, "std": None, "values": [None, 0.5]} == cell["loss"]
+    assert {"mean": None, "std": None, "ci95": [None, None], "values": [None, 0.5]} == cell["loss"]
     assert [0.1, 0.9] == cell["accuracy"]["values"]
     assert ("diverged", "1 of 2 seeds: the loss is not finite") == (cell["verdict"], cell["reason"])
 
@@ -135,7 +146,7 @@ def test_a_cell_without_numbers_has_nulls_and_empty_lists(suite: Suite) -> None:
     made = [Outcome(run, SKIPPED, executed=False) for run in suite.runs[4:]]
     (cell,) = suite_json(suite, made)["cells"]
     assert ("large", "skipped", []) == (cell["scenario"], cell["verdict"], cell["seeds"])
-    assert {"mean": None, "std": None, "values": []} == cell["accuracy"]
+    assert {"mean": None, "std": None, "ci95": [], "values": []} == cell["accuracy"]
     assert {"mean": [], "values": []} == cell["client_accuracy"]
 
 
@@ -189,6 +200,21 @@ def test_percent() -> None:
 
     assert "82.4 ± 1.3" == percent(Spread(0.824, 0.0131, (0.8, 0.9)))
     assert "82.4" == percent(Spread(0.824, None, (0.824,)))
+
+
+def test_a_single_seed_has_no_interval(suite: Suite) -> None:
+    (cell,) = suite_json(suite, outcomes(suite, result(0.8)))["cells"]
+    assert {"mean": 0.8, "std": None, "ci95": [], "values": [0.8]} == cell["accuracy"]
+
+
+def test_runs_left_to_another_process_are_counted_and_have_no_numbers(suite: Suite) -> None:
+    made = [*outcomes(suite, result(0.8)), Outcome(suite.runs[1], None, executed=False)]
+    found = suite_json(suite, made)
+    assert (1, 0, 0, 1) == tuple(found[key] for key in ("executed", "skipped", "failed", "left"))
+    (cell,) = found["cells"]
+    assert ([0], [0.8]) == (cell["seeds"], cell["accuracy"]["values"])
+    assert "1 runs executed, 1 left to another process that works on them." == count_runs(made)
+    assert [] == suite_json(suite, made[1:])["cells"]
 
 
 def test_the_runs_are_counted_in_words(suite: Suite) -> None:

@@ -1,0 +1,89 @@
+"""Housekeeping: what runs there are, and deleting some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_store import track, write_suite
+
+from fedbench.errors import StoreError
+from fedbench.tracking.claims import Claim
+from fedbench.tracking.runs import delete_runs, find_run, list_runs
+from fedbench.tracking.store import checkpoint_folder, open_store
+
+TWO = """
+name: tiny
+question: Why?
+seeds: [0, 1]
+scenarios: [{name: a, examples_per_client: 10, rounds: 1, local_epochs: 1}]
+"""
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    """A store with one cell of two seeds."""
+    address = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    track(write_suite(tmp_path, TWO), address)
+    return address
+
+
+def test_runs_are_listed_with_what_became_of_them(uri: str) -> None:
+    assert ["finished", "finished"] == [each.status for each in list_runs("tiny", uri)]
+    assert 2 == len(list_runs(None, uri))
+
+
+def test_a_run_of_a_dead_process_is_orphaned_and_one_of_a_live_process_is_running(uri: str) -> None:
+    client = open_store(uri)
+    first, second = list_runs("tiny", uri)
+    for each in (first, second):
+        client.update_run(each.run_id, status="RUNNING")
+    claim = Claim.of_this_process().refreshed("owned")
+    client.set_tag(second.run_id, claim.tag, claim.text())
+    found = list_runs("tiny", uri)
+    assert ["orphaned", "running"] == [each.status for each in found]
+    owner = found[1].owner
+    assert owner is not None
+    assert claim.pid == owner.pid
+    with pytest.raises(StoreError, match=f"is worked on by process {claim.pid} on .*: end that first"):
+        delete_runs(found, uri)
+    assert 2 == len(list_runs("tiny", uri))
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(uri: str) -> None:
+    run_id = list_runs("tiny", uri)[0].run_id
+    assert run_id == find_run(run_id[:12], uri).run_id
+    with pytest.raises(StoreError, match="no run begins with zzzz"):
+        find_run("zzzz", uri)
+    with pytest.raises(StoreError, match="at least 4 characters"):
+        find_run(run_id[:3], uri)
+
+
+def test_deleting_a_seed_brings_the_cells_summary_up_to_date(uri: str) -> None:
+    client = open_store(uri)
+    first, second = list_runs("tiny", uri)
+    path = checkpoint_folder(uri) / f"{first.run.data.tags['fedbench.fingerprint']}.ckpt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    delete_runs([first], uri)
+    assert not path.exists()
+    assert [second.run_id] == [each.run_id for each in list_runs("tiny", uri)]
+    experiment_id = first.run.info.experiment_id
+    (summary,) = client.search_runs([experiment_id], "tags.`fedbench.kind` = 'cell'")
+    assert "1" == summary.data.tags["fedbench.seeds"]
+    assert second.run.data.metrics["accuracy"] == summary.data.metrics["accuracy/mean"]
+    assert 1 == len(client.search_logged_models([experiment_id]))
+    delete_runs([second], uri)
+    assert [] == list_runs("tiny", uri)
+    assert [] == list(client.search_runs([experiment_id]))
+
+
+def test_a_deleted_run_is_executed_again(tmp_path: Path, uri: str) -> None:
+    delete_runs(list_runs("tiny", uri)[:1], uri)
+    outcomes = track(write_suite(tmp_path, TWO), uri)
+    assert [0] == [outcome.run.seed for outcome in outcomes if outcome.executed]
+
+
+def test_a_suite_that_never_ran_is_one_line(uri: str) -> None:
+    with pytest.raises(StoreError, match=r"suite other has no runs in .*: fedbench run other"):
+        list_runs("other", uri)
