@@ -24,7 +24,7 @@ START_SECONDS = 120.0
 
 
 def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None) -> None:
-    """Serve the MLflow UI until Ctrl-C.
+    """Serve the MLflow UI until Ctrl-C; for a store that is a tracking server, say where its own UI is.
 
     Raises
     ------
@@ -32,11 +32,12 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
         If the store cannot be opened, the suite has no experiment in it, the port is in use, or the server ends.
     """
     uri = tracking_uri or default_tracking_uri()
-    if uri.startswith(("http://", "https://")):
-        raise StoreError(f"{without_password(uri)} is a server that has its own UI: open it in a browser")
     client = open_store(uri)
     experiment = experiment_id(client, uri, suite_name) if suite_name else None
     has_views = experiment is not None and _give_views(client, uri, experiment)
+    if uri.startswith(("http://", "https://")):
+        typer.echo(_where_to_look(without_password(uri.rstrip("/")), suite_name, experiment, has_views))
+        return
     _require_free_port(host, port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}  # there, a password in it is not seen by everybody
@@ -47,7 +48,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     try:
         address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
         _wait_until_it_answers(server, log, address)
-        typer.echo(_where_to_look(address, experiment, has_views))
+        typer.echo(f"{_where_to_look(address, suite_name, experiment, has_views)}\nCtrl-C ends it.")
         server.wait()
         raise StoreError(f"the MLflow server ended by itself (exit code {server.returncode})")
     except KeyboardInterrupt:
@@ -57,7 +58,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
 
 
 def _give_views(client: MlflowClient, uri: str, experiment: str) -> bool:
-    """Give an experiment the views that it lacks. Those of schema 1 cannot have any: their runs have no kind."""
+    """Give an experiment the views that it lacks; False for one of schema 1, whose runs the views would not find."""
     with store_errors(uri):
         tags = client.get_experiment(experiment).tags
         if tags.get("fedbench.schema", "1") == "1":
@@ -68,17 +69,14 @@ def _give_views(client: MlflowClient, uri: str, experiment: str) -> bool:
     return True
 
 
-def _where_to_look(address: str, experiment: str | None, has_views: bool) -> str:
+def _where_to_look(server: str, suite_name: str | None, experiment: str | None, has_views: bool) -> str:
     if experiment is None:
-        lines = [f"MLflow UI: {address}"]
-    elif has_views:
-        lines = [
-            f"MLflow UI: {view_address(address, experiment, SEEDS)}",
-            f"Cells, with mean and spread: {view_address(address, experiment, CELLS)}",
-        ]
-    else:
-        lines = [f"MLflow UI: {address}/#/experiments/{experiment}/runs", "fedbench run SUITE gives it its views."]
-    return "\n".join([*lines, "Ctrl-C ends it."])
+        return f"MLflow UI: {server}"
+    if has_views:
+        seeds, cells = (view_address(server, experiment, view) for view in (SEEDS, CELLS))
+        return f"MLflow UI: {seeds}\nOne line a cell, with its spread: {cells}"
+    page = f"{server}/#/experiments/{experiment}/runs"
+    return f"MLflow UI: {page}\nAn older fedbench recorded this. To group it by cell: fedbench run {suite_name}"
 
 
 def _require_free_port(host: str, port: int) -> None:

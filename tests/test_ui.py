@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import requests
+from browser import free_port, start_ui, ui
 
 from fedbench.tracking.store import open_store
-
-PACKAGE = Path(__file__).parents[1]
-
-
-def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "fedbench", "ui", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PACKAGE), "NO_PROXY": "127.0.0.1", "FEDBENCH_TEST": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+from fedbench.tracking.views import CELLS, SEEDS, view_address, view_tags
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +22,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A store with an experiment: its address and the experiment's id."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
     client = open_store(uri)
-    return uri, client.create_experiment("tiny", tags={"fedbench.schema": "1"})
+    return uri, client.create_experiment("tiny", tags={"fedbench.schema": "2", **view_tags()})
 
 
 @pytest.mark.slow
@@ -53,11 +33,12 @@ def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     uri, experiment = store
     port = free_port()
-    process = start("tiny", "--port", str(port), "--tracking-uri", uri, folder=tmp_path)
+    process = start_ui("tiny", "--port", str(port), "--tracking-uri", uri, folder=tmp_path)
     try:
         assert process.stdout is not None
-        address = process.stdout.readline()
-        assert re.fullmatch(rf"MLflow UI: http://127\.0\.0\.1:{port}/#/experiments/{experiment}/runs\n", address)
+        server = f"http://127.0.0.1:{port}"
+        for view in (SEEDS, CELLS):
+            assert process.stdout.readline().endswith(f": {view_address(server, experiment, view)}\n")
         assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).ok
         page = requests.get(f"http://127.0.0.1:{port}/", timeout=10)
         assert "<title>MLflow</title>" in page.text
@@ -71,6 +52,29 @@ def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_an_experiment_gets_the_views_that_it_lacks_and_keeps_the_others(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = open_store(uri)
+    seeds, cells = view_tags()
+    experiment = client.create_experiment("tiny", tags={"fedbench.schema": "2", seeds: "changed by hand"})
+    with ui("tiny", "--tracking-uri", uri, folder=tmp_path) as addresses:
+        assert ["seeds", "cells"] == [address.partition("viewStateShareKey=")[2][:5] for address in addresses]
+    tags = client.get_experiment(experiment).tags
+    assert ("changed by hand", view_tags()[cells]) == (tags[seeds], tags[cells])
+
+
+@pytest.mark.slow
+def test_an_experiment_of_the_first_schema_opens_without_a_view(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = open_store(uri)
+    experiment = client.create_experiment("tiny", tags={"fedbench.schema": "1"})
+    with ui("tiny", "--tracking-uri", uri, folder=tmp_path) as addresses:
+        (address,) = addresses
+        assert address.endswith(f"/#/experiments/{experiment}/runs")
+    assert not view_tags().keys() & client.get_experiment(experiment).tags.keys()
 
 
 def wait_until_gone(mark: str) -> None:
@@ -89,7 +93,7 @@ def environment(process: Path) -> str:
 
 
 def refusal(*arguments: str, folder: Path) -> str:
-    process = start(*arguments, folder=folder)
+    process = start_ui(*arguments, folder=folder)
     out, err = process.communicate(timeout=60)
     assert (2, "") == (process.returncode, out)
     (line,) = err.splitlines()
@@ -113,6 +117,19 @@ def test_a_suite_that_never_ran_is_one_line_that_says_how_to_run_it(store: tuple
 
 
 @pytest.mark.slow
-def test_a_server_has_its_own_ui(tmp_path: Path) -> None:
-    line = refusal("--tracking-uri", "http://tracking.example", folder=tmp_path)
-    assert "http://tracking.example is a server that has its own UI: open it in a browser" in line
+def test_of_a_tracking_server_the_addresses_in_its_own_ui_are_printed(
+    store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ui("tiny", "--tracking-uri", store[0], folder=tmp_path) as addresses:
+        server = addresses[0].partition("/#/")[0]
+        asked = start_ui("tiny", "--tracking-uri", server, folder=tmp_path)
+        out, err = asked.communicate(timeout=60)
+    assert (0, "") == (asked.returncode, err)
+    assert [view_address(server, store[1], view) in out for view in (SEEDS, CELLS)] == [True, True]
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
+    line = refusal("--tracking-uri", "http://127.0.0.1:1", folder=tmp_path)
+    assert "tracking server http://127.0.0.1:1 does not answer" in line

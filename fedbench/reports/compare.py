@@ -56,7 +56,7 @@ class CellComparison:
     interval
         95 % interval of the difference; None where there are too few seeds.
     paired
-        Whether it is of the differences seed by seed (Student's t), or of two sets of seeds (Welch's t).
+        Whether the two have seeds in common, and these alone are compared.
     """
 
     suite: str
@@ -191,18 +191,20 @@ def _expression(which: str) -> str:
 
 
 def _compare_cell(suite: str, first: StoredCell, second: StoredCell, metric: str) -> CellComparison:
-    values = [_by_seed(cell.runs, metric) for cell in (first, second)]
-    difference, interval, paired = difference_of(*values)
-    equal = values[0] == values[1]
+    one, other = (_by_seed(cell.runs, metric) for cell in (first, second))
+    common = one.keys() & other.keys()
+    if len(common) > 1:  # the others have nothing to be compared with
+        one, other = ({seed: side[seed] for seed in sorted(common)} for side in (one, other))
+    difference, interval = difference_of(one, other)
     return CellComparison(
         suite,
         first.cell.label,
-        spread(list(values[0].values())),
-        spread(list(values[1].values())),
+        spread(list(one.values())),
+        spread(list(other.values())),
         difference,
         interval,
-        paired,
-        Change.EQUAL if equal else judge_change(interval, metric in LOWER_IS_BETTER),
+        len(common) > 1,
+        Change.EQUAL if one == other else judge_change(interval, metric in LOWER_IS_BETTER),
         (str(first.result.verdict), str(second.result.verdict)),
     )
 
@@ -211,31 +213,28 @@ def _by_seed(runs: Mapping[int, Run], metric: str) -> dict[int, float]:
     return {seed: infinite(run.data.metrics[metric]) for seed, run in runs.items() if is_finished(run)}
 
 
-def difference_of(
-    first: Mapping[int, float], second: Mapping[int, float]
-) -> tuple[float, tuple[float, float] | None, bool]:
-    """How much larger the second set's mean is, the 95 % interval of that, and whether the sets were paired.
+def difference_of(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[float, tuple[float, float] | None]:
+    """How much larger the second set's mean is, and the 95 % interval of that.
 
-    Two or more common seeds are compared pair by pair, since a seed's partition and random streams are the same in
-    both: Student's t interval of the differences. Sets without that are compared as independent samples: Welch's t
+    Sets of the same seeds, two or more, are compared pair by pair, since a seed's partition and random streams are the
+    same in both: Student's t interval of the differences. Others are compared as independent samples: Welch's t
     interval. With a single seed there is none.
     """
-    common = sorted(first.keys() & second.keys())
-    if len(common) > 1:
-        over = spread([second[seed] - first[seed] for seed in common])
-        return over.mean, over.interval, True
+    if len(first) > 1 and first.keys() == second.keys():
+        over = spread([second[seed] - first[seed] for seed in first])
+        return over.mean, over.interval
     one, other = spread(list(first.values())), spread(list(second.values()))
     difference = other.mean - one.mean
     if one.std is None or other.std is None:
-        return difference, None, False
+        return difference, None
     parts = [each.std**2 / len(each.values) for each in (one, other) if each.std is not None]
     error = math.sqrt(sum(parts))
     if error == 0:
-        return difference, (difference, difference), False
+        return difference, (difference, difference)
     counts = (len(one.values), len(other.values))
     freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
     margin = t_quantile(freedom) * error
-    return difference, (difference - margin, difference + margin), False
+    return difference, (difference - margin, difference + margin)
 
 
 def judge_change(interval: tuple[float, float] | None, lower_is_better: bool) -> Change:

@@ -78,7 +78,7 @@ def _cells() -> dict[str, Any]:
 def _columns(tags: Iterable[str], metrics: Iterable[str]) -> dict[str, Any]:
     """The table's columns, in this order; widths in pixels."""
     keys = [f"tags.`{name}`" for name in tags] + [f"metrics.`{name}`" for name in metrics]
-    widths = {"attributes.`Run Name`": 320, "runDateAndNestInfo": 135, "duration": 75} | dict.fromkeys(keys, 120)
+    widths = {"attributes.`Run Name`": 300, "runDateAndNestInfo": 135, "duration": 75} | dict.fromkeys(keys, 115)
     return {"selectedColumns": keys, "columnOrder": list(widths), "columnWidths": widths}
 
 

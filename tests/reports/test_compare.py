@@ -29,28 +29,27 @@ T_2, T_4 = 4.302653, 2.776445  # 97.5 % points of Student's t with 2 and 4 degre
 
 def test_common_seeds_are_compared_pair_by_pair() -> None:
     """Differences 1, 2 and 3: mean 2, standard deviation 1, standard error 1/√3."""
-    first, second = {0: 10.0, 1: 20.0, 2: 30.0, 7: 1000.0}, {0: 11.0, 1: 22.0, 2: 33.0}
-    difference, interval, paired = difference_of(first, second)
-    assert (2.0, True) == (difference, paired)
+    difference, interval = difference_of({0: 10.0, 1: 20.0, 2: 30.0}, {0: 11.0, 1: 22.0, 2: 33.0})
+    assert 2.0 == difference
     assert interval is not None
     assert pytest.approx((2 - T_2 / 3**0.5, 2 + T_2 / 3**0.5)) == interval
 
 
 def test_other_seeds_are_compared_as_independent_samples() -> None:
     """Both have variance 1 and three values: 4 degrees of freedom, standard error √(2/3)."""
-    difference, interval, paired = difference_of({0: 1.0, 1: 2.0, 2: 3.0}, {3: 2.0, 4: 3.0, 5: 4.0})
-    assert (1.0, False) == (difference, paired)
+    difference, interval = difference_of({0: 1.0, 1: 2.0, 2: 3.0}, {3: 2.0, 4: 3.0, 5: 4.0})
+    assert 1.0 == difference
     assert interval is not None
     assert pytest.approx((1 - T_4 * (2 / 3) ** 0.5, 1 + T_4 * (2 / 3) ** 0.5)) == interval
 
 
 def test_a_single_seed_has_no_interval() -> None:
-    assert (0.5, None, False) == difference_of({0: 1.0}, {0: 1.5})
-    assert (0.5, None, False) == difference_of({0: 1.0, 1: 1.0}, {7: 1.5})
+    assert (0.5, None) == difference_of({0: 1.0}, {0: 1.5})
+    assert (0.5, None) == difference_of({0: 1.0, 1: 1.0}, {7: 1.5})
 
 
 def test_samples_without_spread_have_an_interval_without_width() -> None:
-    assert (1.0, (1.0, 1.0), False) == difference_of({0: 1.0, 1: 1.0}, {2: 2.0, 3: 2.0})
+    assert (1.0, (1.0, 1.0)) == difference_of({0: 1.0, 1: 1.0}, {2: 2.0, 3: 2.0})
 
 
 @pytest.mark.parametrize(
@@ -114,6 +113,15 @@ def test_two_stores_are_compared_cell_by_cell(made: str, other: str) -> None:
         comparison.only_first,
         comparison.only_second,
     )
+
+
+def test_with_seeds_in_common_the_others_do_not_count(made: str, tmp_path: Path) -> None:
+    suite = made_suite(tmp_path, TEXT.replace("[0, 1, 2]", "[1, 2, 7]"))
+    record(suite, address(tmp_path))
+    comparison = compare(made, address(tmp_path), None, None, "accuracy")
+    assert {Change.EQUAL} == set(changes(comparison).values())
+    assert all(cell.paired for cell in comparison.cells)
+    assert pytest.approx((0.71, 0.72)) == comparison.cells[0].first.values
 
 
 def test_the_other_way_round_better_is_worse_and_a_lower_loss_is_better(made: str, other: str) -> None:

@@ -1,0 +1,133 @@
+"""What somebody sees who runs a suite, starts `fedbench ui`, and opens the addresses that it prints."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from browser import TABLE, close_assistant, fedbench_environment, fresh_page, open_view, read_rows, show, ui
+from browser import why_no_browser as why_not
+
+from fedbench.tracking.store import open_store
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(why_not() is not None, reason=why_not() or "there is a browser"),
+]
+
+SUITE = """
+name: tiny
+question: Does it show?
+seeds: [0, 1]
+defaults: {examples_per_client: 20, local_epochs: 1, learning_rate: 0.1}
+scenarios:
+  - {name: pair, init: [shared, independent], rounds: 2}
+  - {name: trio, num_clients: 3, rounds: 2}
+  - {name: hopeless, rounds: 1, require_accuracy: 1.0}
+"""
+CELLS = ["pair init=independent", "pair init=shared", "trio"]  # as MLflow sorts them; hopeless has no finished run
+NAME = "attributes.`Run Name`"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page of a browser on the suite's UI, and what the store holds."""
+
+    page: Page
+    seeds_address: str
+    cells_address: str
+    runs: list[Any]
+
+    def of_kind(self, kind: str) -> list[Any]:
+        return [run for run in self.runs if run.data.tags["fedbench.kind"] == kind]
+
+    def seeds(self, cell: str) -> list[Any]:
+        runs = [run for run in self.of_kind("run") if run.data.tags["fedbench.cell"] == cell]
+        return [run for run in runs if run.info.status == "FINISHED"]
+
+    def mean(self, cell: str, metric: str) -> float:
+        return fmean(run.data.metrics[metric] for run in self.seeds(cell))
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    folder = tmp_path_factory.mktemp("shown")
+    (folder / "tiny.yaml").write_text(SUITE)
+    command = [sys.executable, "-m", "fedbench", "run", "tiny.yaml"]
+    done = subprocess.run(command, cwd=folder, env=fedbench_environment(), capture_output=True, text=True, check=False)
+    assert 1 == done.returncode, done.stderr  # the hopeless runs failed
+    client = open_store(f"sqlite:///{folder}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = list(client.search_runs([experiment.experiment_id]))
+    with ui("tiny", folder=folder) as addresses, fresh_page(2400, 1400) as page:
+        seeds_address, cells_address = addresses
+        page.goto(seeds_address)
+        close_assistant(page)
+        yield Shown(page, seeds_address, cells_address, runs)
+
+
+def number(text: str) -> float:
+    """The number that a cell of the table begins with: ``0.7088 (average)``."""
+    found = re.match(r"-?\d[\d.e+-]*", text)
+    assert found, text
+    return float(found[0])
+
+
+def test_the_printed_address_opens_charts_of_each_cell(shown: Shown) -> None:
+    open_view(shown.page, shown.seeds_address, rows=6)
+    cards = shown.page.get_by_test_id("experiment-view-compare-runs-card")
+    for number, title in enumerate(["accuracy", "accuracy", "averaging_gain", "loss", "balanced_accuracy"]):
+        card = cards.nth(number)
+        card.get_by_role("heading", name=title, exact=True).wait_for()
+        for cell in CELLS:
+            card.get_by_text(re.compile(rf"^{re.escape(cell)}( \({title}\))?$")).wait_for(state="attached")
+    assert 5 == cards.count()  # the other metrics' charts are there, folded
+
+
+def test_the_bars_are_as_long_as_the_mean_over_the_seeds(shown: Shown) -> None:
+    open_view(shown.page, shown.seeds_address, rows=6)
+    bars = shown.page.get_by_test_id("experiment-view-compare-runs-card").first.locator(".bartext")
+    bars.nth(len(CELLS) - 1).wait_for()
+    assert [f"{shown.mean(cell, 'accuracy'):.2f}" for cell in reversed(CELLS)] == bars.all_text_contents()
+
+
+def test_the_seeds_are_grouped_by_cell_with_their_mean(shown: Shown) -> None:
+    open_view(shown.page, shown.seeds_address, rows=6)
+    show(shown.page, TABLE)
+    rows = read_rows(shown.page, rows=9)
+    groups = [row for row in rows if row[NAME].startswith("Group:")]
+    assert [f"Group: {cell} 2" for cell in CELLS] == [row[NAME] for row in groups]
+    for cell, row in zip(CELLS, groups, strict=True):
+        for metric in ("accuracy", "balanced_accuracy", "loss", "averaging_gain"):
+            assert shown.mean(cell, metric) == pytest.approx(number(row[f"metrics.`{metric}`"]))
+
+
+def test_neither_the_cells_own_runs_nor_failed_runs_are_among_the_grouped_ones(shown: Shown) -> None:
+    open_view(shown.page, shown.seeds_address, rows=6)
+    show(shown.page, TABLE)
+    names = [row[NAME] for row in read_rows(shown.page, rows=9)]
+    members = [name for name in names if not name.startswith("Group:")]
+    assert [f"{cell} seed={seed}" for cell in CELLS for seed in (0, 1)] == members
+
+
+def test_the_view_of_the_cells_shows_their_mean_and_spread(shown: Shown) -> None:
+    cells = {run.info.run_name: run for run in shown.of_kind("cell") if run.data.tags["fedbench.cell"] in CELLS}
+    assert sorted(CELLS) == sorted(cells)
+    open_view(shown.page, shown.cells_address, rows=len(shown.of_kind("cell")))
+    rows = {row[NAME]: row for row in read_rows(shown.page, rows=len(shown.of_kind("cell")))}
+    for name, run in cells.items():
+        row = rows[name]
+        for part in ("mean", "std", "ci95_low", "ci95_high"):
+            assert run.data.metrics[f"accuracy/{part}"] == pytest.approx(number(row[f"metrics.`accuracy/{part}`"]))
+        assert shown.mean(name, "accuracy") == pytest.approx(number(row["metrics.`accuracy/mean`"]))
+        assert run.data.tags["fedbench.verdict"] == row["tags.`fedbench.verdict`"]
