@@ -20,7 +20,7 @@ from fedbench.measures import CONFIDENCE, Spread, spread, t_quantile
 from fedbench.reports.results import number
 from fedbench.reports.stored import StoredCell, StoredSuite, cell_key, read_experiment
 from fedbench.tracking.environment import git_answer
-from fedbench.tracking.store import default_tracking_uri, open_store, store_errors, without_password
+from fedbench.tracking.store import default_tracking_uri, open_existing_store, store_errors, without_password
 from fedbench.tracking.stored import infinite, is_finished
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def find_results(text: str, uri: str, suite_name: str | None = None) -> list[Sto
         place, which = address, ""
     elif place:
         place = _store_address(place) or place
-    client = open_store(place or uri)
+    client = open_existing_store(place or uri)
     wanted = _expression(which)
     with store_errors(place or uri):
         experiments = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fedbench.errors import StoreError
-from fedbench.files import replacing
+from fedbench.files import plain_errors, replacing
 from fedbench.progress import progress
 from fedbench.reports.stored import parameter
 from fedbench.tracking.store import store_errors
@@ -49,7 +49,7 @@ def export_suite(stored: StoredSuite, out: Path) -> int:
                 rows += _rows(stored.client, label, seed, run)
             advance(1, label)
     table = pd.DataFrame(rows)
-    with replacing(out) as file:
+    with plain_errors(f"{out} cannot be written"), replacing(out) as file:
         WRITERS[out.suffix](table, file)
     return len(table)
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from cycler import cycler
-from matplotlib.ticker import MaxNLocator
 
 from fedbench.measures import CONFIDENCE, Verdict
 from fedbench.progress import progress
 from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
 
+# Before Matplotlib is imported: else it leaves its list of fonts in the home folder.
+_font_cache = tempfile.TemporaryDirectory(
+    prefix="fedbench-fonts-", ignore_cleanup_errors=True
+)  # lives as long as we do
+os.environ.setdefault("MPLCONFIGDIR", _font_cache.name)
+
+import matplotlib as mpl  # noqa: E402
+from cycler import cycler  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
+
 mpl.use("agg")  # before pyplot: a report is made without a screen
-import matplotlib.pyplot as plt
+import matplotlib.pyplot as plt  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from mlflow.exceptions import MlflowException
 
 from fedbench import __version__
-from fedbench.files import replacing
+from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
 from fedbench.reports.figures import Figure, draw_figures
 from fedbench.reports.table import CLIENTS_ALONE, percent, short_verdict
@@ -105,15 +105,16 @@ def make_report(stored: StoredSuite, folder: Path) -> Path:
     confusions, gone = read_confusions(stored)
     figures = draw_figures(stored, confusions)
     page = render(stored, figures, gone)
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    for old in (folder / FIGURES).glob("*.png"):
-        if old.stem not in {figure.name for figure in figures}:
-            old.unlink()
-    for figure in figures:
-        with replacing(folder / FIGURES / f"{figure.name}.png", sync=False) as file:
-            file.write(figure.png)
-    with replacing(folder / PAGE, sync=False) as file:
-        file.write(page.encode())
+    with plain_errors(f"the report cannot be written to {folder}"):
+        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+        for old in (folder / FIGURES).glob("*.png"):
+            if old.stem not in {figure.name for figure in figures}:
+                old.unlink()
+        for figure in figures:
+            with replacing(folder / FIGURES / f"{figure.name}.png", sync=False) as file:
+                file.write(figure.png)
+        with replacing(folder / PAGE, sync=False) as file:
+            file.write(page.encode())
     return folder / PAGE
 
 

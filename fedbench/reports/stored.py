@@ -13,7 +13,7 @@ from fedbench.errors import StoreError
 from fedbench.measures import RunResult, Spread, Verdict, spread
 from fedbench.reports.results import CellResult, cell_result
 from fedbench.specs import Cell, CellSpec, Suite
-from fedbench.tracking.store import experiment_of, open_store, store_errors, without_password
+from fedbench.tracking.store import experiment_of, open_existing_store, store_errors, without_password
 from fedbench.tracking.stored import infinite, is_finished, require_schema, search_runs, stored_result
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def read_suite(name: str, uri: str) -> StoredSuite:
     StoreError
         If the store cannot be read, the suite never ran in it, or it was recorded by a newer fedbench.
     """
-    client = open_store(uri)
+    client = open_existing_store(uri)
     experiment = experiment_of(client, uri, name)
     return read_experiment(client, uri, experiment)
 

@@ -16,7 +16,7 @@ from fedbench.tracking.store import (
     checkpoint_folder,
     default_tracking_uri,
     experiment_of,
-    open_store,
+    open_existing_store,
     store_errors,
     without_password,
 )
@@ -63,7 +63,7 @@ def list_runs(suite_name: str | None, uri: str | None) -> list[ListedRun]:
         If the store cannot be read, or the suite never ran in it.
     """
     place = uri or default_tracking_uri()
-    client = open_store(place)
+    client = open_existing_store(place)
     found: list[Run] = []
     for experiment in _experiments(client, place, suite_name):
         with store_errors(place):
@@ -126,7 +126,7 @@ def delete_runs(doomed: Sequence[ListedRun], uri: str | None) -> None:
                 f"run {each.run_id} is worked on by process {each.owner.pid} on {each.owner.machine}: end that first"
             )
     place = uri or default_tracking_uri()
-    client = open_store(place)
+    client = open_existing_store(place)
     for each in doomed:
         with store_errors(place):
             for output in each.run.outputs.model_outputs if each.run.outputs else ():

@@ -53,6 +53,20 @@ def without_password(uri: str) -> str:
     return uri if url.password is None else url.render_as_string(hide_password=True)
 
 
+def open_existing_store(uri: str) -> MlflowClient:
+    """As `open_store`, for who only reads: a SQLite file that is not there is not made but an error.
+
+    Raises
+    ------
+    StoreError
+        If there is no such store, or it cannot be opened.
+    """
+    folder = local_folder(uri)
+    if folder and not Path(make_url(uri).database or "").exists():
+        raise StoreError(f"there is no tracking store {uri}: fedbench run makes one, or name another store")
+    return open_store(uri)
+
+
 def open_store(uri: str) -> MlflowClient:
     """A client of the store at `uri`, which is made if it is a SQLite file that is not there yet.
 
