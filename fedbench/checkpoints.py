@@ -67,12 +67,15 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
     Raises
     ------
     CheckpointError
-        If the file is damaged, or of another run, or was made by another PyTorch or on another kind of processor.
+        If the file cannot be read, is damaged, is of another run, or was made by another PyTorch or on another kind
+        of processor.
     """
     try:
         digest, _, body = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror})") from error
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise CheckpointError(f"checkpoint {path} is damaged")
     try:

@@ -50,6 +50,13 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
+def remove(path: Path) -> None:
+    """Remove a file of `replacing` and what killed processes left of it, as far as that can be done."""
+    for each in (path, *path.parent.glob(f".{path.name}.*{TEMPORARY}")):
+        with suppress(OSError):
+            each.unlink()
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Make `folder` and hold it: a second process that asks for it waits, and says so.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fedbench.datasets import data_dir, dataset_info, dataset_module, load_dataset
 from fedbench.errors import CheckpointError, FedbenchError, SuiteError, one_line
 from fedbench.events import Event, Job, RoundDone, RunDone
+from fedbench.files import remove
 from fedbench.measures import RunResult, Verdict
 from fedbench.specs import CellSpec, RunSpec
 from fedbench.tracking import TrackedRun, Tracker
@@ -129,14 +130,23 @@ class _SuiteRun:
         self.data.load(job.run.spec for job in left)
         left = self._left(possible, finished)  # now by what was loaded, should it differ from what was published
         self.known = [
-            Outcome(run, finished[job.fingerprint], executed=False) for run, job in self.jobs.items() if job not in left
+            Outcome(run, finished[job.fingerprint], executed=False)
+            for run, job in self.jobs.items()
+            if job.fingerprint in finished
         ]
-        awaited = Counter(job.cell_fingerprint for job in self.jobs.values())
+        for job in self.jobs.values():
+            if job.fingerprint in finished and job.checkpoint:
+                with suppress(OSError):
+                    job.checkpoint.unlink(missing_ok=True)  # the process that finished it was killed before it could
+        cells: dict[str, list[str]] = defaultdict(list)
+        for job in self.jobs.values():
+            cells[job.cell_fingerprint].append(job.fingerprint)
+        awaited = {cell: len(of_cell) for cell, of_cell in cells.items()}
         for outcome in self._executed(left, execute):
             cell = self.jobs[outcome.run].cell_fingerprint
             awaited[cell] -= 1
             if awaited[cell] == 0:
-                self.tracker.finish_cell(cell)
+                self.tracker.finish_cell(cell, cells[cell])
             yield outcome
 
     def _left(self, runs: Iterable[RunSpec], finished: Container[str]) -> list[Job]:
@@ -186,7 +196,7 @@ class _SuiteRun:
                 self.known.append(Outcome(job.run, started, executed=False))
             else:
                 if rounds == 0 and job.checkpoint:
-                    job.checkpoint.unlink(missing_ok=True)
+                    remove(job.checkpoint)
                 self.open[job.run] = started
                 yield job
 
@@ -216,7 +226,7 @@ class _SuiteRun:
             result = replace(result, verdict=Verdict.FAILED, reason=f"its model cannot be stored: {one_line(error)}")
         tracked.finish(result)
         if (path := self.jobs[done.run].checkpoint) is not None:
-            path.unlink(missing_ok=True)
+            remove(path)
         return Outcome(done.run, result, executed=True)
 
 

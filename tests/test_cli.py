@@ -238,7 +238,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
 def test_a_run_prints_one_json_object_on_standard_output(ran: tuple[Path, Done]) -> None:
     _, done = ran
     found = json.loads(done.out)
-    assert (0, "tiny", 2, 2, 0) == (done.code, *(found[key] for key in ("suite", "executed", "skipped", "failed")))
+    counts = ("suite", "executed", "skipped", "failed", "left")
+    assert (0, "tiny", 2, 2, 0, 0) == (done.code, *(found[key] for key in counts))
     assert [("pair", [0, 1]), ("large", [])] == [(cell["scenario"], cell["seeds"]) for cell in found["cells"]]
     assert 0.1 == found["cells"][0]["majority_rate"]["mean"]
 
@@ -246,7 +247,8 @@ def test_a_run_prints_one_json_object_on_standard_output(ran: tuple[Path, Done])
 def test_a_run_writes_in_mlruns_only(ran: tuple[Path, Done]) -> None:
     folder, _ = ran
     assert {"tiny.yaml", "mlruns"} == {path.name for path in folder.iterdir()}
-    assert {"mlflow.db", "artifacts"} == {path.name for path in (folder / "mlruns").iterdir()}
+    assert {"mlflow.db", "artifacts", "checkpoints"} == {path.name for path in (folder / "mlruns").iterdir()}
+    assert [] == list((folder / "mlruns" / "checkpoints").iterdir())
 
 
 def test_the_same_command_again_skips_what_is_finished_and_shows_the_same_table_of_results(
@@ -283,8 +285,19 @@ def select(folder: Path, query: str) -> list[str]:
             return []
 
 
+RUNS = """
+    FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'fedbench.kind' AND tags.value = 'run'
+    WHERE runs.lifecycle_stage = 'active'
+"""
+
+
 def statuses(folder: Path) -> list[str]:
-    return select(folder, "SELECT status FROM runs")
+    """Of the seeds' runs, without those of cells."""
+    return select(folder, f"SELECT status {RUNS}")
+
+
+def run_ids(folder: Path) -> list[str]:
+    return select(folder, f"SELECT runs.run_uuid {RUNS}")
 
 
 def second_run_is_under_way(folder: Path) -> bool:
@@ -292,7 +305,8 @@ def second_run_is_under_way(folder: Path) -> bool:
 
 
 def two_runs_are_under_way(folder: Path) -> bool:
-    return 2 == len(select(folder, "SELECT destination_id FROM inputs"))  # the last that is written at a run's start
+    query = "SELECT run_uuid FROM tags WHERE key LIKE 'fedbench.claim.%' AND value LIKE '%\"owned\"%'"
+    return 2 == len(select(folder, query))  # the last that is written at a run's start
 
 
 def the_store_is_half_made(folder: Path) -> bool:
@@ -348,11 +362,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_the_same_command_does(tmp_path
     )
     finished = int(lines[0].split()[2])
     assert ["FINISHED"] * finished + ["KILLED"] * (finished < 3) == statuses(tmp_path)
+    before = run_ids(tmp_path)
 
     again = json.loads(fedbench(*command, "--json", folder=tmp_path).out)
     assert (3 - finished, finished, 0) == (again["executed"], again["skipped"], again["failed"])
     assert [0, 1, 2] == again["cells"][0]["seeds"]
-    assert 3 == statuses(tmp_path).count("FINISHED")
+    assert ["FINISHED"] * 3 == statuses(tmp_path)
+    assert set(before) <= set(run_ids(tmp_path))  # the run that was cut off went on; it was not run as another one
 
 
 @pytest.mark.slow
@@ -366,6 +382,75 @@ def test_workers_end_with_the_command_that_is_interrupted(tmp_path: Path, number
     assert 130 == done.code
     assert 1 == len([line for line in done.err.splitlines() if line]), done.err
     assert ["KILLED", "KILLED"] == statuses(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_command_that_trains_ends_within_a_second_of_ctrl_c_and_says_how_to_go_on(
+    tmp_path: Path, workers: str
+) -> None:
+    (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 1000"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedbench", "run", "long.yaml", "--workers", workers],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(list((tmp_path / "mlruns" / "checkpoints").glob("*.ckpt"))) == int(workers), seconds=120)
+    time.sleep(3)  # it has imported all by now, and trains
+    start = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    seconds = time.monotonic() - start
+    wait_until_gone(process.pid)
+    line = "fedbench: interrupted: 0 of 3 runs are finished; the same command goes on from here"
+    assert (130, line) == (process.returncode, err.splitlines()[-1]), err
+    assert ["KILLED"] * int(workers) == statuses(tmp_path)
+    assert seconds < 1, f"{seconds:.2f} s with {workers} workers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_after_the_command_was_killed_outright_the_same_command_takes_its_runs_up(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 30"))
+    command = ("run", "long.yaml", "--workers", workers)
+    done = interrupted(
+        tmp_path,
+        *command,
+        when=lambda folder: len(list((folder / "mlruns" / "checkpoints").glob("*.ckpt"))) == int(workers),
+        number=signal.SIGKILL,
+        group=True,
+    )
+    assert -signal.SIGKILL == done.code
+    assert ["RUNNING"] * int(workers) == statuses(tmp_path)
+    before = run_ids(tmp_path)
+    again = fedbench(*command, "--json", folder=tmp_path)
+    found = json.loads(again.out)
+    assert (0, "") == (again.code, again.err)
+    assert (3, 0, 0, 0) == tuple(found[key] for key in ("executed", "skipped", "failed", "left"))
+    assert ["FINISHED"] * 3 == statuses(tmp_path)
+    assert set(before) <= set(run_ids(tmp_path))
+    steps = select(tmp_path, "SELECT run_uuid || ' ' || step FROM metrics WHERE key = 'accuracy'")
+    assert (90, 90) == (len(steps), len(set(steps)))  # each round once
+    assert [] == list((tmp_path / "mlruns" / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_share_the_runs_of_a_suite_and_each_is_recorded_once(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(LONG.replace("[0, 1, 2]", "[0, 1, 2, 3, 4, 5]"))
+    command = [sys.executable, "-m", "fedbench", "run", "long.yaml", "--workers", "1", "--json"]
+    processes = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    found = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
+    assert [0, 0] == [process.returncode for process in processes]
+    assert 6 == sum(each["executed"] for each in found)
+    assert [6, 6] == [each["executed"] + each["skipped"] + each["left"] for each in found]
+    assert ["FINISHED"] * 6 == statuses(tmp_path)
+    of_cells = RUNS.replace("tags.value = 'run'", "tags.value = 'cell'")
+    assert ["FINISHED"] == select(tmp_path, f"SELECT status {of_cells}")
 
 
 @pytest.mark.slow

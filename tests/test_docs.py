@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import shlex
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -121,55 +123,119 @@ def test_the_shipped_suites_are_listed_with_their_questions() -> None:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The names that two real runs left in a store, one of them failed."""
+    """What real commands left in a store: finished, failed, interrupted and superseded runs, cells and a report."""
 
-    tags: set[str]
-    params: set[str]
-    metrics: set[str]
-    statuses: set[str]
     experiment_tags: set[str]
+    runs: list[Any]
+    artifacts: dict[str, set[str]]  # by kind
+
+    def names(self, part: str, *kinds: str) -> set[str]:
+        """The names of the tags, params or metrics of the runs of these kinds."""
+        runs = [run for run in self.runs if run.data.tags["fedbench.kind"] in kinds]
+        return {generalised(name) for run in runs for name in getattr(run.data, part)}
+
+
+def generalised(name: str) -> str:
+    name = re.sub(r"^(client_\w+)/\d+", r"\1/<k>", name)
+    name = re.sub(r"^recall/\d", "recall/<class>", name)
+    return re.sub(r"^fedbench\.claim\..*", "fedbench.claim.<name>", name)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    from fedbench.datasets import load_dataset
     from fedbench.executors import choose_executor
+    from fedbench.reports.page import log_report, make_report
+    from fedbench.reports.stored import read_suite
     from fedbench.runner import DataSource, run_suite
     from fedbench.suites import load_suite
-    from fedbench.tracking.mlflow import MlflowTracker
+    from fedbench.tracking.cells import PARENT
+    from fedbench.tracking.claims import Claim
+    from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
 
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
     small = {"rounds": 1, "local_epochs": 1, "examples_per_client": 10, "require_accuracy": [None, 1.0]}
-    suite = load_suite("quickstart", only=["two-models"], seeds=[0], overrides={**small, "init": "shared"})
-    tracker = MlflowTracker(suite, f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
-    for _ in run_suite(suite.runs, DataSource(), tracker, choose_executor(1)):
-        pass
-    experiment = tracker.client.get_experiment(tracker.experiment_id)
-    runs = tracker.client.search_runs([tracker.experiment_id])
-    assert len(runs) == 2
-    return Recorded(
-        tags={name for run in runs for name in run.data.tags},
-        params={name for run in runs for name in run.data.params},
-        metrics={re.sub(r"/\d+$", "/<k>", name) for run in runs for name in run.data.metrics},
-        statuses={run.info.status for run in runs},
-        experiment_tags=set(experiment.tags),
-    )
+    suite = load_suite("quickstart", only=["two-models"], seeds=[0, 1], overrides={**small, "init": "shared"})
+    for fresh, runs in ((False, suite.runs), (True, suite.runs[:2])):
+        list(run_suite(runs, DataSource(), MlflowTracker(suite, uri), choose_executor(1), fresh))
+    tracker = MlflowTracker(suite, uri)
+    for fingerprint in ("interrupted", "under way"):
+        tracked = tracker.start_run(suite.runs[0], fingerprint, "cell", load_dataset("mnist-5k"), 0, fresh=False)
+        assert isinstance(tracked, MlflowRun)
+        if fingerprint == "interrupted":
+            tracked.kill("interrupted")
+    claim = Claim.of_this_process()
+    tags = {"fedbench.kind": "cell", claim.tag: claim.text()}  # as while it is written
+    tracker.client.create_run(tracker.experiment_id, tags=tags)
+    stored = read_suite(suite.name, uri)
+    make_report(stored, folder / "report")
+    log_report(stored, folder / "report")
+
+    found = list(tracker.client.search_runs([tracker.experiment_id]))
+    assert PARENT in {name for run in found for name in run.data.tags}
+    artifacts: dict[str, set[str]] = {}
+    for run in found:
+        for path in artifact_paths(tracker.client, run.info.run_id):
+            artifacts.setdefault(run.data.tags["fedbench.kind"], set()).add(re.sub(r"/[^/]*\.png$", "/*.png", path))
+    return Recorded(set(tracker.client.get_experiment(tracker.experiment_id).tags), found, artifacts)
+
+
+def artifact_paths(client: Any, run_id: str, folder: str | None = None) -> Iterator[str]:
+    for each in client.list_artifacts(run_id, folder):
+        if each.is_dir:
+            yield from artifact_paths(client, run_id, each.path)
+        else:
+            yield each.path
+
+
+TRACKING = ROOT / "docs/tracking.md"
+OUTSIDE_GIT = {"mlflow.source.git.commit", "mlflow.source.git.dirty"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "heading"), [("tags", "## Run: tags"), ("params", "## Run: parameters"), ("metrics", "## Run: metrics")]
+    ("part", "heading"), [("tags", "## Run: tags"), ("params", "## Run: parameters"), ("metrics", "## Run: metrics")]
 )
-def test_the_page_on_mlflow_names_what_is_in_the_store_and_nothing_else(
-    recorded: Recorded, kind: str, heading: str
-) -> None:
-    outside_git = {"mlflow.source.git.commit", "mlflow.source.git.dirty"}
-    in_store: set[str] = getattr(recorded, kind) | (outside_git if kind == "tags" else set())
-    assert in_store == first_cells(ROOT / "docs/tracking.md", heading)
+def test_the_page_on_mlflow_names_what_a_run_has_and_nothing_else(recorded: Recorded, part: str, heading: str) -> None:
+    in_store = recorded.names(part, "run", "superseded") | (OUTSIDE_GIT if part == "tags" else set())
+    assert in_store == first_cells(TRACKING, heading)
 
 
-def test_the_page_on_mlflow_names_the_statuses_and_the_experiments_tags(recorded: Recorded) -> None:
-    page = ROOT / "docs/tracking.md"
-    assert recorded.statuses <= first_cells(page, "## Run: name and status")
-    experiment = " ".join(row[0] for row in table(page, "## Experiment"))
-    assert all(f"`{tag}`" in experiment for tag in recorded.experiment_tags if not tag.startswith("mlflow.experiment"))
+def test_the_page_on_mlflow_names_what_a_cells_run_has_and_nothing_else(recorded: Recorded) -> None:
+    assert recorded.names("tags", "cell") == first_cells(TRACKING, "## Cell run: tags")
+    assert first_cells(TRACKING, "## Run: parameters") - {"seed"} == recorded.names("params", "cell")
+    of_seeds = {name for name in first_cells(TRACKING, "## Run: metrics") if "<k>" not in name}
+    expected = {
+        pattern.replace("<metric>", name)
+        for pattern in first_cells(TRACKING, "## Cell run: metrics")
+        for name in of_seeds
+    }
+    assert expected == recorded.names("metrics", "cell")
+
+
+def test_the_page_on_mlflow_names_the_kinds_the_statuses_and_the_experiments_tags(recorded: Recorded) -> None:
+    kinds = {run.data.tags["fedbench.kind"] for run in recorded.runs}
+    assert kinds == first_cells(TRACKING, "## Kinds of runs")
+    statuses = {run.info.status for run in recorded.runs if run.data.tags["fedbench.kind"] in ("run", "superseded")}
+    assert statuses == first_cells(TRACKING, "## Run: name and status")
+    experiment = " ".join(row[0] for row in table(TRACKING, "## Experiment"))
+    in_store = {tag for tag in recorded.experiment_tags if not tag.startswith("mlflow.experiment")}
+    assert in_store == set(re.findall(r"tag `([^`]+)`", experiment))
+
+
+def test_the_page_on_mlflow_names_the_artifacts(recorded: Recorded) -> None:
+    of_runs = first_cells(TRACKING, "## Run: artifacts")
+    (report,) = (row[1] for row in table(TRACKING, "## Kinds of runs") if row[0] == "`report`")
+    of_report = {name for name in re.findall(r"`([^`]+)`", report) if name.endswith((".html", ".png"))}
+    expected = {"run": of_runs, "superseded": of_runs, "cell": {"confusion.csv"}, "report": of_report}
+    assert expected == recorded.artifacts
+
+
+def test_the_page_on_mlflow_names_the_fields_of_a_claim() -> None:
+    from fedbench.tracking.claims import Claim
+
+    fields = {field.name for field in dataclasses.fields(Claim)} - {"name"}
+    assert fields == first_cells(TRACKING, "## Which process works on a run")
 
 
 @pytest.mark.parametrize("name", ["notebook.md", "extending.md", "tracking.md"])

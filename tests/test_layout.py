@@ -25,15 +25,22 @@ from fedbench.suites import list_suites, load_suite
 PACKAGE = Path(fedbench.__file__).parent
 # Each part with those that it may import; the arrows point one way. What is not named may be imported by all.
 ARROWS = {
-    "cli": {"exits", "suites", "executors", "reports", "doctor", "ui", "estimate", "runner", "tracking", "datasets"},
+    "cli": {
+        *("cli_options", "cli_results", "exits", "suites", "executors", "reports", "doctor", "ui", "estimate"),
+        *("runner", "tracking", "datasets"),
+    },
+    "cli_results": {"cli_options", "exits", "reports", "suites", "tracking"},
+    "cli_options": set(),
     "exits": set(),
     "doctor": {"suites", "tracking", "core", "datasets", "models"},
     "ui": {"tracking"},
     "estimate": {"simulation", "core", "datasets", "models"},
-    "reports": {"runner", "estimate", "doctor", "datasets"},
-    "executors": {"runner", "simulation"},
-    "runner": {"simulation", "tracking", "datasets", "models"},
-    "simulation": {"core", "datasets", "partitions", "models"},
+    "reports": {"runner", "estimate", "doctor", "datasets", "tracking"},
+    "executors": {"runner", "simulation", "events"},
+    "runner": {"checkpoints", "events", "tracking", "datasets", "models"},
+    "simulation": {"checkpoints", "events", "core", "datasets", "partitions", "models"},
+    "events": {"checkpoints"},  # for its annotations
+    "checkpoints": set(),
     "tracking": {"datasets"},
     "suites": {"suite_checks", "yaml_loader"},
     "suite_checks": set(),

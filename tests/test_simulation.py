@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fedbench import simulation
+from fedbench.checkpoints import Checkpoint, load_checkpoint
 from fedbench.core import evaluate
 from fedbench.core.fedavg import select_clients
 from fedbench.datasets import Dataset, load_dataset
-from fedbench.measures import Verdict
+from fedbench.events import Event, Job, RoundDone, RunDone
+from fedbench.measures import TIMES, Verdict
 from fedbench.models import build_model
-from fedbench.simulation import RoundDone, RunDone, Started, client_data, simulate, unmet_requirement
+from fedbench.simulation import THETAS, client_data, fedavg_rounds, simulate, unmet_requirement
 from fedbench.specs import CellSpec, RunSpec
 
 TINY: dict[str, Any] = {"num_clients": 2, "examples_per_client": 20, "rounds": 2, "local_epochs": 1}
@@ -26,9 +33,41 @@ def make_run(seed: int = 0, **fields: Any) -> RunSpec:
 
 
 def done(run: RunSpec, dataset: Dataset) -> RunDone:
-    *_, event = simulate(run, dataset)
+    *_, event = simulate(Job(run), dataset)
     assert isinstance(event, RunDone)
     return event
+
+
+def final(end: RunDone) -> Checkpoint:
+    assert end.final is not None
+    return end.final
+
+
+def final_model(end: RunDone) -> nn.Module:
+    model = build_model(end.run.spec.model)
+    model.load_state_dict(final(end).state)
+    return model
+
+
+def accuracy(model: nn.Module, dataset: Dataset) -> float:
+    """The share of right answers on the test set, by the plainest way there is."""
+    with torch.no_grad():
+        answers = model.eval()(dataset.normalise(dataset.test_images)).argmax(dim=1)
+    return int((answers == dataset.test_labels).sum()) / len(answers)
+
+
+def client_models(run: RunSpec, dataset: Dataset) -> tuple[tuple[nn.Module, ...], nn.Module]:
+    """The last round's own models of the clients, and their average."""
+    rounds = list(fedavg_rounds(run.spec, run.seed, client_data(run, dataset, torch.device("cpu"))))
+    return rounds[-1].client_models, rounds[-1].model
+
+
+def untimed(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name not in TIMES}
+
+
+def vector(model: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten().double() for parameter in model.parameters()])
 
 
 @pytest.fixture(scope="module")
@@ -36,31 +75,105 @@ def dataset() -> Dataset:
     return load_dataset("mnist-5k")
 
 
-def test_a_run_starts_ends_each_round_in_order_and_is_done(dataset: Dataset) -> None:
+def test_a_run_ends_each_round_in_order_and_is_done(dataset: Dataset) -> None:
     run = make_run(rounds=3)
-    events = list(simulate(run, dataset))
-    assert [Started, RoundDone, RoundDone, RoundDone, RunDone] == [type(event) for event in events]
+    events = list(simulate(Job(run), dataset))
+    assert [RoundDone, RoundDone, RoundDone, RunDone] == [type(event) for event in events]
     assert [1, 2, 3] == [event.round for event in events if isinstance(event, RoundDone)]
     assert all(run is event.run for event in events)
 
 
-def test_the_result_has_the_last_rounds_metrics(dataset: Dataset) -> None:
-    *_, last_round, end = simulate(make_run(), dataset)
+EVERY_ROUND = {
+    *("accuracy", "balanced_accuracy", "loss", "majority_rate", "train_loss", "client_drift"),
+    *("client_drift/0", "client_drift/1"),
+    *(f"recall/{digit}" for digit in range(10)),
+    *("training_seconds", "evaluation_seconds"),
+}
+LAST_ROUND = {"averaging_gain", "client_accuracy/0", "client_accuracy/1"}
+
+
+def test_the_result_has_the_last_rounds_metrics_without_the_times(dataset: Dataset) -> None:
+    first_round, last_round, end = simulate(Job(make_run()), dataset)
+    assert isinstance(first_round, RoundDone)
     assert isinstance(last_round, RoundDone)
     assert isinstance(end, RunDone)
-    assert {"accuracy", "balanced_accuracy", "loss", "majority_rate", "train_loss"} == set(last_round.metrics)
-    assert last_round.metrics == end.result.metrics
+    assert (EVERY_ROUND, EVERY_ROUND | LAST_ROUND) == (set(first_round.metrics), set(last_round.metrics))
+    by_client = {f"client_accuracy/{client}": value for client, value in end.result.client_accuracy.items()}
+    assert untimed(last_round.metrics) == dict(end.result.metrics) | by_client
+    assert EVERY_ROUND | LAST_ROUND == {*end.result.metrics, *by_client, "training_seconds", "evaluation_seconds"}
 
 
-def test_the_state_is_the_final_model_and_scores_what_the_result_says(dataset: Dataset) -> None:
+def test_the_times_of_the_rounds_are_positive_and_less_than_the_run_took(dataset: Dataset) -> None:
+    start = time.perf_counter()
+    *rounds, _ = simulate(Job(make_run(rounds=3)), dataset)
+    elapsed = time.perf_counter() - start
+    times = [event.metrics[name] for event in rounds for name in ("training_seconds", "evaluation_seconds")]  # type: ignore[union-attr]
+    assert all(seconds > 0 for seconds in times)
+    assert sum(times) < elapsed
+
+
+def test_the_final_state_is_the_final_model_and_scores_what_the_result_says(dataset: Dataset) -> None:
     end = done(make_run(), dataset)
-    assert end.state is not None
-    model = build_model("simple-cnn")
-    model.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in end.state.items()})
-    evaluation = evaluate(model, dataset.normalise(dataset.test_images), dataset.test_labels)
+    evaluation = evaluate(final_model(end), dataset.normalise(dataset.test_images), dataset.test_labels)
     assert evaluation.accuracy == end.result.metrics["accuracy"]
     assert 0.1 == end.result.metrics["majority_rate"]  # 100 test images of each of ten classes
     assert pytest.approx(evaluation.loss, abs=1e-6) == end.result.metrics["loss"]
+
+
+def test_the_final_confusion_matrix_counts_every_test_image_once(dataset: Dataset) -> None:
+    end = done(make_run(learning_rate=0.1), dataset)
+    confusion = final(end).confusion
+    assert [100] * 10 == confusion.sum(dim=1).tolist()
+    assert end.result.metrics["accuracy"] == int(confusion.diagonal().sum()) / 1000
+
+
+def test_the_recall_of_a_class_is_the_share_of_its_images_that_is_found(dataset: Dataset) -> None:
+    end = done(make_run(learning_rate=0.1, examples_per_client=50, local_epochs=5), dataset)
+    with torch.no_grad():
+        answers = final_model(end).eval()(dataset.normalise(dataset.test_images)).argmax(dim=1)
+    for digit in range(10):
+        of_class = dataset.test_labels == digit
+        assert int((answers[of_class] == digit).sum()) / 100 == end.result.metrics[f"recall/{digit}"]
+
+
+def test_a_slash_in_a_classs_name_is_no_slash_in_the_metrics_name(dataset: Dataset) -> None:
+    named = replace(dataset, class_names=("none/other", *dataset.class_names[1:]))
+    assert "recall/none or other" in done(make_run(), named).result.metrics
+
+
+def test_the_drift_is_each_clients_distance_to_the_average_and_its_mean(dataset: Dataset) -> None:
+    run = make_run(num_clients=3, learning_rate=0.1)
+    models, average = client_models(run, dataset)
+    expected = [float((vector(model) - vector(average)).pow(2).sum().sqrt()) for model in models]
+    metrics = done(run, dataset).result.metrics
+    assert pytest.approx(expected, rel=1e-5) == [metrics[f"client_drift/{client}"] for client in range(3)]
+    assert pytest.approx(sum(expected) / 3, rel=1e-5) == metrics["client_drift"]
+    assert min(expected) > 0.01
+
+
+def test_the_gain_of_averaging_is_against_the_mean_of_the_clients_own_models(dataset: Dataset) -> None:
+    run = make_run(num_clients=3, rounds=1, learning_rate=0.2, examples_per_client=50, local_epochs=5)
+    models, average = client_models(run, dataset)
+    own = [accuracy(model, dataset) for model in models]
+    result = done(run, dataset).result
+    assert dict(enumerate(own)) == result.client_accuracy
+    assert pytest.approx(accuracy(average, dataset) - sum(own) / 3, abs=1e-12) == result.metrics["averaging_gain"]
+
+
+def test_the_models_between_the_two_clients_are_measured_if_the_scenario_asks_for_it(dataset: Dataset) -> None:
+    run = make_run(interpolation=True, learning_rate=0.2, examples_per_client=50, init="independent")
+    end = done(run, dataset)
+    line = {theta: (loss, right) for theta, loss, right in final(end).interpolation}
+    assert [pytest.approx(-0.2 + 0.05 * step) for step in range(29)] == list(line) == list(THETAS)
+    own = end.result.client_accuracy
+    assert (own[1], own[0]) == (line[0.0][1], line[1.0][1])  # θ·w + (1 − θ)·w′, where w is the first client's
+    assert pytest.approx(end.result.metrics["accuracy"], abs=0.002) == line[0.5][1]  # the average, but for rounding
+    assert pytest.approx(end.result.metrics["loss"], rel=1e-4) == line[0.5][0]
+    (first, second), _ = client_models(run, dataset)
+    beyond = build_model("simple-cnn")
+    torch.nn.utils.vector_to_parameters((1.2 * vector(first) - 0.2 * vector(second)).float(), beyond.parameters())
+    assert pytest.approx(accuracy(beyond, dataset), abs=0.002) == line[1.2][1]
+    assert () == final(done(make_run(), dataset)).interpolation
 
 
 def test_the_result_has_the_accuracy_of_each_clients_own_model(dataset: Dataset) -> None:
@@ -77,7 +190,9 @@ def test_one_clients_own_model_is_the_average(dataset: Dataset) -> None:
 
 def test_more_than_twenty_clients_a_round_are_not_measured_one_by_one(dataset: Dataset) -> None:
     many = {"examples_per_client": 2, "rounds": 1}
-    assert {} == done(make_run(num_clients=21, **many), dataset).result.client_accuracy
+    result = done(make_run(num_clients=21, **many), dataset).result
+    assert {} == result.client_accuracy
+    assert set() == {name for name in result.metrics if re.match("client_drift|averaging_gain", name)}
     few = done(make_run(num_clients=21, client_fraction=0.5, **many), dataset)
     assert select_clients(0, 1, 21, 10) == list(few.result.client_accuracy)  # by the clients' own numbers
 
@@ -103,21 +218,25 @@ def test_a_run_that_learned_nothing_has_collapsed(dataset: Dataset) -> None:
     assert "predicts class" in (end.result.reason or "") or "majority rate 10.0%" in (end.result.reason or "")
 
 
-def test_an_absurd_learning_rate_diverges_and_stops_early(dataset: Dataset) -> None:
-    events = list(simulate(make_run(learning_rate=1e30, rounds=50), dataset))
+def test_an_absurd_learning_rate_diverges_and_stops_early_and_its_last_round_is_measured_in_full(
+    dataset: Dataset,
+) -> None:
+    events = list(simulate(Job(make_run(learning_rate=1e30, rounds=50)), dataset))
     end = events[-1]
     assert isinstance(end, RunDone)
     assert (Verdict.DIVERGED, "the loss is not finite") == (end.result.verdict, end.result.reason)
     assert not math.isfinite(end.result.metrics["loss"])
     assert len(events) < 10
-    assert {} == end.result.client_accuracy
+    assert len(events) - 1 == len(final(end).history) == final(end).round
+    assert {0, 1} == set(end.result.client_accuracy)
+    assert "averaging_gain" in end.result.metrics
 
 
 def test_an_accuracy_below_the_required_is_a_failure_with_both_numbers(dataset: Dataset) -> None:
     end = done(make_run(require_accuracy=1.0), dataset)
     assert Verdict.FAILED is end.result.verdict
     assert f"accuracy {end.result.metrics['accuracy']:.1%} is below the required 100.0%" == end.result.reason
-    assert end.state is not None  # the model is there to be looked at
+    assert end.final is not None  # the model is there to be looked at
 
 
 @pytest.mark.parametrize(
@@ -153,11 +272,10 @@ def test_an_error_in_the_model_is_a_failed_run_with_its_reason_in_one_line(
         raise RuntimeError(f"cannot\nbuild {name}")
 
     monkeypatch.setattr(simulation, "build_model", broken)
-    started, end = simulate(make_run(), dataset)
-    assert isinstance(started, Started)
+    (end,) = simulate(Job(make_run()), dataset)
     assert isinstance(end, RunDone)
     assert (Verdict.FAILED, "RuntimeError: cannot build simple-cnn") == (end.result.verdict, end.result.reason)
-    assert ({}, None) == (end.result.metrics, end.state)
+    assert ({}, None) == (end.result.metrics, end.final)
 
 
 def test_an_interruption_is_not_a_failed_run(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,13 +285,136 @@ def test_an_interruption_is_not_a_failed_run(dataset: Dataset, monkeypatch: pyte
 
     monkeypatch.setattr(simulation, "build_model", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(simulate(make_run(), dataset))
+        list(simulate(Job(make_run()), dataset))
 
 
 def test_a_run_has_the_same_bits_each_time(dataset: Dataset) -> None:
     first, second = (done(make_run(seed=3, init="independent"), dataset) for _ in range(2))
     assert first.result == second.result
-    assert first.state is not None
-    assert second.state is not None
-    assert all(np.array_equal(first.state[name], second.state[name]) for name in first.state)
+    assert_equal_ends(first, second)
     assert first.result.metrics != done(make_run(seed=4, init="independent"), dataset).result.metrics
+
+
+def test_a_run_that_dies_after_some_rounds_tells_of_them_and_fails(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def second_time(*_: Any) -> Any:
+        if calls_left.pop() == 0:
+            raise RuntimeError("no memory")
+        return real(*_)
+
+    calls_left = [0, 1]
+    real = simulation.evaluate
+    monkeypatch.setattr(simulation, "evaluate", second_time)
+    first_round, end = simulate(Job(make_run(rounds=3)), dataset)
+    assert isinstance(first_round, RoundDone)
+    assert isinstance(end, RunDone)
+    assert (Verdict.FAILED, "RuntimeError: no memory", None) == (end.result.verdict, end.result.reason, end.final)
+
+
+# Checkpoints
+
+
+def assert_equal_ends(one: RunDone, other: RunDone) -> None:
+    """Equal to the last bit in all but the times."""
+    first, second = final(one), final(other)
+    assert one.result == other.result
+    assert list(map(untimed, first.history)) == list(map(untimed, second.history))
+    assert first.state.keys() == second.state.keys()
+    assert all(torch.equal(first.state[name], second.state[name]) for name in first.state)
+    assert torch.equal(first.confusion, second.confusion)
+    assert first.interpolation == second.interpolation
+
+
+def cut_off(job: Job, dataset: Dataset, rounds: int) -> None:
+    """Compute so many rounds and no more."""
+    events = simulate(job, dataset)
+    for _ in range(rounds):
+        assert isinstance(next(events), RoundDone)
+    events.close()  # type: ignore[attr-defined]
+
+
+def count_rounds_trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rounds that are trained from now on, as they are."""
+    trained: list[int] = []
+
+    def counting(*arguments: Any) -> Iterable[Any]:
+        for result in fedavg_rounds(*arguments):
+            trained.append(result.round)
+            yield result
+
+    monkeypatch.setattr(simulation, "fedavg_rounds", counting)
+    return trained
+
+
+FOUR_ROUNDS: dict[str, Any] = {"rounds": 4, "init": "independent", "learning_rate": 0.1, "batch_size": 7}
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3, 4])
+def test_a_run_goes_on_after_each_of_its_rounds_and_ends_with_the_same_bits(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    """With clients drawn by chance too. After the last round nothing is left to train."""
+    run = make_run(num_clients=4, client_fraction=0.5, **FOUR_ROUNDS)
+    job = Job(run, "fingerprint", "of the cell", tmp_path / "run.ckpt")
+    expected = done(run, dataset)
+    cut_off(job, dataset, rounds)
+    trained = count_rounds_trained(monkeypatch)
+    *told, end = simulate(job, dataset)
+    assert isinstance(end, RunDone)
+    assert list(range(rounds + 1, 5)) == trained
+    assert [1, 2, 3, 4] == [event.round for event in told if isinstance(event, RoundDone)]
+    assert list(final(end).history) == [event.metrics for event in told if isinstance(event, RoundDone)]
+    assert_equal_ends(expected, end)
+
+
+def test_the_points_between_two_models_are_in_the_checkpoint_after_the_last_round(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    run = make_run(interpolation=True)
+    job = Job(run, "fingerprint", "of the cell", tmp_path / "run.ckpt")
+    cut_off(job, dataset, 2)
+    *_, end = simulate(job, dataset)
+    assert isinstance(end, RunDone)
+    assert_equal_ends(done(run, dataset), end)
+    assert 29 == len(final(end).interpolation)
+
+
+def test_a_run_that_had_diverged_ends_so_without_training(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(make_run(learning_rate=1e30, rounds=50), "fingerprint", "of the cell", tmp_path / "run.ckpt")
+    events: list[Event] = list(simulate(job, dataset))
+    trained = count_rounds_trained(monkeypatch)
+    again: list[Event] = list(simulate(job, dataset))
+    assert [] == trained
+    assert len(events) == len(again)
+    assert isinstance(again[-1], RunDone)
+    assert Verdict.DIVERGED is again[-1].result.verdict
+
+
+def test_a_requirement_over_all_rounds_is_judged_after_going_on_too(dataset: Dataset, tmp_path: Path) -> None:
+    run = make_run(require_loss_fall=True, learning_rate=1e-9)
+    job = Job(run, "fingerprint", "of the cell", tmp_path / "run.ckpt")
+    cut_off(job, dataset, 1)
+    *_, end = simulate(job, dataset)
+    assert isinstance(end, RunDone)
+    assert done(run, dataset).result == end.result
+    assert Verdict.FAILED is end.result.verdict
+
+
+def test_the_checkpoint_is_written_before_the_round_is_told_and_is_its_state(dataset: Dataset, tmp_path: Path) -> None:
+    job = Job(make_run(rounds=3), "fingerprint", "of the cell", tmp_path / "run.ckpt")
+    for event in simulate(job, dataset):
+        checkpoint = load_checkpoint(tmp_path / "run.ckpt", "fingerprint")
+        assert checkpoint is not None
+        if isinstance(event, RoundDone):
+            assert (event.round, event.metrics) == (checkpoint.round, checkpoint.history[-1])
+    assert ["run.ckpt"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_checkpoint_of_another_run_fails_the_run_in_one_line(dataset: Dataset, tmp_path: Path) -> None:
+    cut_off(Job(make_run(), "one", "of the cell", tmp_path / "run.ckpt"), dataset, 1)
+    (end,) = simulate(Job(make_run(), "other", "of the cell", tmp_path / "run.ckpt"), dataset)
+    assert isinstance(end, RunDone)
+    assert f"CheckpointError: checkpoint {tmp_path / 'run.ckpt'} is of another run" == end.result.reason

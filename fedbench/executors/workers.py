@@ -8,10 +8,12 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Thread
+from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -53,8 +55,9 @@ def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator
                 if job is None:
                     break
                 if not idle:
-                    workers.append(worker := _Worker(data))
-                    stack.callback(worker.stop)
+                    with _held_back(signal.SIGINT):
+                        workers.append(worker := _Worker(data))
+                        stack.callback(worker.stop)
                     idle.append(worker)
                 idle.pop().begin(job)
             busy = {worker.connection: worker for worker in workers if worker.job}
@@ -84,8 +87,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_work, args=(theirs, data.folder, data.device), daemon=True)
-        with _ignoring(signal.SIGINT):  # inherited: Ctrl-C reaches every process, and the parent decides what it means
-            self.process.start()
+        self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def begin(self, job: Job) -> None:
@@ -108,7 +110,8 @@ class _Worker:
         self.process.join()
         code = self.process.exitcode or 0
         self.connection.close()
-        self.__init__(data)  # type: ignore[misc]
+        with _held_back(signal.SIGINT):
+            self.__init__(data)  # type: ignore[misc]
         return f"signal {signal.Signals(-code).name}, perhaps for want of memory" if code < 0 else f"exit code {code}"
 
     def stop(self) -> None:
@@ -118,12 +121,22 @@ class _Worker:
 
 
 @contextmanager
-def _ignoring(number: signal.Signals) -> Iterator[None]:
-    handler = signal.signal(number, signal.SIG_IGN)
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Keep a signal until the end; processes that are started meanwhile never get it.
+
+    Ctrl-C reaches every process of a command, and the first of them decides what it means.
+    """
+    resource_tracker.ensure_running()  # else it is started with the first process, and lets the signal through
+    held: list[tuple[int, FrameType | None]] = []
+    handler = signal.signal(number, lambda *arguments: held.append(arguments))  # it may reach another thread
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})  # which is inherited
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         signal.signal(number, handler)
+        if held and callable(handler):
+            handler(*held[0])
 
 
 def _end_with_parent() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -67,8 +67,8 @@ class Tracker(Protocol):
         Unless `fresh`, a result means that another process finished it meanwhile. None: one is working on it.
         """
 
-    def finish_cell(self, cell_fingerprint: str) -> None:
-        """Bring what is recorded of a cell over its seeds up to date."""
+    def finish_cell(self, cell_fingerprint: str, fingerprints: Collection[str]) -> None:
+        """Bring what is recorded of a cell over its seeds up to date; `fingerprints` are its runs'."""
 
     def close(self) -> None:
         """End what runs in the background."""

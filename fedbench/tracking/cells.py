@@ -7,7 +7,7 @@ import hashlib
 import io
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOT_SUMMARISED = (CLIENT_ACCURACY, "client_drift/")  # they number clients, not what the seeds have in common
+CELL = "fedbench.cell_fingerprint"
 PARENT = "mlflow.parentRunId"
 Series = Mapping[int, float]  # a metric's values, by step
 
@@ -60,20 +61,40 @@ class Cells:
         """Likewise for its confusion matrix, as CSV."""
         self._confusions[run_id] = text
 
-    def finish(self, fingerprint: str) -> None:
+    def finish(self, fingerprint: str, fingerprints: Collection[str] = ()) -> None:
         """Bring a cell's own run up to date, if it is not: one run of each seed counts, the others are superseded."""
         with store_errors(self.uri):
-            if fingerprint in self.touched:
-                wanted = f"tags.`fedbench.cell_fingerprint` = '{fingerprint}' and tags.`fedbench.kind` != 'superseded'"
-                runs = search_runs(self.client, self.experiment_id, wanted)
-            else:
-                runs = [run for run in self.seen if run.data.tags.get("fedbench.cell_fingerprint") == fingerprint]
-            seeds = self._current(run for run in runs if run.data.tags["fedbench.kind"] == "run")
-            parents = [run for run in runs if run.data.tags["fedbench.kind"] == "cell"]
-            if any(map(is_finished, seeds)) and not self._is_up_to_date(parents, seeds):
-                self._replace(parents, self._summarise(seeds), seeds)
-            elif not any(map(is_finished, seeds)):  # they were deleted
-                self._delete(parents)
+            self._mark(fingerprint, fingerprints)
+            if fingerprint not in self.touched:
+                runs = [run for run in self.seen if run.data.tags.get(CELL) == fingerprint]
+                if self._is_up_to_date(runs):
+                    return
+            wanted = f"tags.`{CELL}` = '{fingerprint}' and tags.`fedbench.kind` != 'superseded'"
+            while not self._settle(search_runs(self.client, self.experiment_id, wanted)):
+                pass  # look again: another process may have recorded something meanwhile
+
+    def _mark(self, fingerprint: str, fingerprints: Collection[str]) -> None:
+        """Give a cell's runs of schema 1 the tag that they lack."""
+        for run in self.seen:
+            if CELL not in run.data.tags and run.data.tags.get("fedbench.fingerprint") in fingerprints:
+                self.client.set_tag(run.info.run_id, CELL, fingerprint)
+                run.data.tags[CELL] = fingerprint
+
+    def _settle(self, runs: Sequence[Run]) -> bool:
+        """Leave one run of the cell, the first that is of the seeds' present runs; False if it had to be made."""
+        seeds, parents = self._current(_of_kind(runs, "run")), _of_kind(runs, "cell")
+        if not any(map(is_finished, seeds)):  # they were deleted
+            self._delete(parents)
+            return True
+        kept = next((parent for parent in parents if _is_of(parent, seeds)), None)
+        if kept is None:
+            self._summarise(seeds)
+            return False
+        for run in seeds:
+            if run.data.tags.get(PARENT) != kept.info.run_id:
+                self.client.log_batch(run.info.run_id, tags=[RunTag(PARENT, kept.info.run_id)])
+        self._delete([parent for parent in parents if parent is not kept])
+        return True
 
     def _current(self, runs: Iterable[Run]) -> list[Run]:
         """The run of each seed that counts, the latest with a verdict; marks those that do not count any more."""
@@ -86,18 +107,17 @@ class Cells:
             for other in others:
                 if not _is_alive(other):
                     self.client.set_tag(other.info.run_id, "fedbench.kind", "superseded")
-            if "fedbench.verdict" in best.data.tags:
+            if best.info.status in ("FINISHED", "FAILED") and "fedbench.verdict" in best.data.tags:
                 current.append(best)
         return current
 
-    def _is_up_to_date(self, parents: Sequence[Run], seeds: Sequence[Run]) -> bool:
-        if len(parents) != 1 or parents[0].info.status != "FINISHED":
+    def _is_up_to_date(self, runs: Sequence[Run]) -> bool:
+        seeds, parents = self._current(_of_kind(runs, "run")), _of_kind(runs, "cell")
+        if len(parents) != 1 or not _is_of(parents[0], seeds):
             return False
-        parent = parents[0]
-        nested = all(run.data.tags.get(PARENT) == parent.info.run_id for run in seeds)
-        return nested and parent.data.tags.get("fedbench.runs") == _runs_digest(seeds)
+        return all(run.data.tags.get(PARENT) == parents[0].info.run_id for run in seeds)
 
-    def _summarise(self, seeds: Sequence[Run]) -> str:
+    def _summarise(self, seeds: Sequence[Run]) -> None:
         """Record the seeds' summary as a new run."""
         measured = [run for run in seeds if is_finished(run)]
         first = measured[0].data
@@ -134,17 +154,11 @@ class Cells:
             self.client.log_text(run_id, add_confusions([text for text in confusions if text]), "confusion.csv")
         self.client.set_terminated(run_id, "FINISHED")
         self.client.delete_tag(run_id, claim.tag)
-        return run_id
 
-    def _replace(self, parents: Sequence[Run], new: str, seeds: Sequence[Run]) -> None:
-        for run in seeds:
-            self.client.log_batch(run.info.run_id, tags=[RunTag(PARENT, new)])
-        self._delete(parents)
-
-    def _delete(self, parents: Sequence[Run]) -> None:
+    def _delete(self, parents: Iterable[Run]) -> None:
         for parent in parents:
-            if not _is_alive(parent):  # else another process is about to record the same
-                with suppress(MlflowException):  # it was quicker to delete it
+            if not _is_alive(parent):  # else its process settles it
+                with suppress(MlflowException):  # another one was quicker to delete it
                     self.client.delete_run(parent.info.run_id)
 
     def _read_series(self, run: Run) -> Mapping[str, Series]:
@@ -180,7 +194,8 @@ def summary(seeds: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]
         series = [values[key] for values in seeds if values.get(key)]
         if key.startswith(NOT_SUMMARISED) or len(series) < len(seeds):
             continue
-        for step in sorted(set().union(*series)):
+        begun = max(min(values) for values in series)  # the first step at which there is something to average
+        for step in sorted(step for step in set().union(*series) if step >= begun):
             over = spread([_at(values, step) for values in series])
             found[f"{key}/mean"][step] = over.mean
             if over.std is not None and over.interval is not None:
@@ -191,7 +206,7 @@ def summary(seeds: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]
 
 def _at(series: Series, step: int) -> float:
     """A series' value at a step, or its last one before."""
-    return series[max((each for each in series if each <= step), default=min(series))]
+    return series[max(each for each in series if each <= step)]
 
 
 def confusion_csv(confusion: NDArray[np.int64], class_names: Sequence[str]) -> str:
@@ -218,6 +233,19 @@ def add_confusions(texts: Sequence[str]) -> str:
 def _runs_digest(seeds: Sequence[Run]) -> str:
     """What tells whether a summary is of these runs."""
     return hashlib.sha256(" ".join(sorted(run.info.run_id for run in seeds)).encode()).hexdigest()
+
+
+def _of_kind(runs: Iterable[Run], kind: str) -> list[Run]:
+    """In the order in which they began, the same for every process."""
+    return sorted(
+        (run for run in runs if run.data.tags["fedbench.kind"] == kind),
+        key=lambda run: (run.info.start_time, run.info.run_id),
+    )
+
+
+def _is_of(parent: Run, seeds: Sequence[Run]) -> bool:
+    """Whether a cell's run is the whole summary of these runs."""
+    return parent.info.status == "FINISHED" and parent.data.tags.get("fedbench.runs") == _runs_digest(seeds)
 
 
 def _is_alive(run: Run) -> bool:

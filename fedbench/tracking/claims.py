@@ -90,7 +90,9 @@ class Claim:
         if self.host != _this_host():
             return time.time() - self.heartbeat < DEAD_AFTER_SECONDS
         try:
-            return bool(abs(psutil.Process(self.pid).create_time() - self.started) < 1)
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 1
+            return bool(same and process.status() != psutil.STATUS_ZOMBIE)  # ended, and nobody has asked for its code
         except psutil.Error:
             return False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,8 +94,9 @@ class MemoryTracker:
         self.runs.append(MemoryRun(run, fingerprint, dataset.digest))
         return self.runs[-1]
 
-    def finish_cell(self, cell_fingerprint: str) -> None:
+    def finish_cell(self, cell_fingerprint: str, fingerprints: Collection[str]) -> None:
         """See `fedbench.tracking.Tracker`."""
+        del fingerprints
         self.cells.append(cell_fingerprint)
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from threading import Event, Lock, Thread
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
 UNFINISHED = ("RUNNING", "SCHEDULED", "KILLED")
 WAIT_SECONDS = 0.05  # until another process that wants the same run has made up its mind
+TRACKING_SECONDS = "tracking_seconds"
 MAX_DIGEST = 36  # characters, MLflow's limit
 HOW_TO_READ = """
 
@@ -149,13 +150,13 @@ class MlflowTracker:
             if answer is None or isinstance(answer, RunResult):
                 self._withdraw(run_id, was_created=found is None)
                 return answer
-            recorded = self._take_up(found) if found else 0
+            recorded = self._take_up(found, run, cell_fingerprint, dataset) if found else 0
             for other in answer:
                 if other.info.run_id != run_id and _is_cut_off(other):  # and nothing can be made of it
                     self._supersede(other)
+            self._own.add(run_id)
         tracked = MlflowRun(self, run_id, recorded, found.data.metrics if found else {})
         tracked.seconds += time.perf_counter() - began
-        self._own.add(run_id)
         self.cells.touched.add(cell_fingerprint)
         return tracked
 
@@ -173,11 +174,10 @@ class MlflowTracker:
             claim.tag: claim.text(),
             **self._now(),
         }
-        params = {"seed": run.seed, **run.spec.model_dump()}
         created = self.client.create_run(self.experiment_id, run_name=f"{run.cell} seed={run.seed}", tags=tags)
         run_id = str(created.info.run_id)
         try:
-            self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+            self._log_params(run_id, run)
             self._log_input(run_id, _dataset_input(dataset))
         except BaseException:  # nobody else knows of this run yet
             with suppress(MlflowException):
@@ -188,6 +188,10 @@ class MlflowTracker:
     def _now(self) -> dict[str, str]:
         """The tags that say what computes a run now."""
         return {"fedbench.invocation": self._invocation, **environment_tags()}
+
+    def _log_params(self, run_id: str, run: RunSpec) -> None:
+        params = {"seed": run.seed, **run.spec.model_dump()}
+        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
     def _log_input(self, run_id: str, dataset: DatasetInput) -> None:
         try:
@@ -235,9 +239,12 @@ class MlflowTracker:
             else:
                 self.client.delete_tag(run_id, self._claim.tag)
 
-    def _take_up(self, run: Run) -> int:
+    def _take_up(self, run: Run, spec: RunSpec, cell_fingerprint: str, dataset: Dataset) -> int:
         """Make an unfinished run of another process ours; the last round that it recorded."""
         run_id = run.info.run_id
+        self._log_params(run_id, spec)  # it may have been killed before it could
+        if not (run.inputs and run.inputs.dataset_inputs):
+            self._log_input(run_id, _dataset_input(dataset))
         for claim in claims_of(run.data.tags):
             if claim.name != self._claim.name:
                 self.client.delete_tag(run_id, claim.tag)
@@ -245,7 +252,8 @@ class MlflowTracker:
             self.client.delete_tag(run_id, "fedbench.reason")
         if run.info.status != "RUNNING":
             self.client.update_run(run_id, status="RUNNING")
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in self._now().items()])
+        tags = {"fedbench.schema": str(SCHEMA_VERSION), "fedbench.cell_fingerprint": cell_fingerprint, **self._now()}
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         for output in run.outputs.model_outputs if run.outputs else ():  # a model that may be half written
             with suppress(MlflowException):
                 self.client.delete_logged_model(output.model_id)
@@ -256,9 +264,9 @@ class MlflowTracker:
             self.client.set_terminated(run.info.run_id, "KILLED")
         self.client.set_tag(run.info.run_id, "fedbench.kind", "superseded")
 
-    def finish_cell(self, cell_fingerprint: str) -> None:
+    def finish_cell(self, cell_fingerprint: str, fingerprints: Collection[str]) -> None:
         """See `fedbench.tracking.Tracker`."""
-        self.cells.finish(cell_fingerprint)
+        self.cells.finish(cell_fingerprint, fingerprints)
 
     def owns(self, run_id: str) -> bool:
         """Whether a run is still this process's."""
@@ -274,6 +282,9 @@ class MlflowTracker:
 
     def close(self) -> None:
         """See `fedbench.tracking.Tracker`."""
+        for run_id in sorted(self._own):  # it was begun when an interruption came, and nobody knows of it
+            with suppress(FedbenchError):
+                MlflowRun(self, run_id, 0, {}).kill("interrupted")
         self._closed.set()
         if self._heart:
             self._heart.join()
@@ -288,6 +299,7 @@ class MlflowTracker:
         """Say of each run under way, now and then, that this process still works on it."""
         while not self._closed.wait(HEARTBEAT_SECONDS):
             with self._owning, suppress(FedbenchError), store_errors(self.uri):  # the main thread sees what is wrong
+                self._own = {run_id for run_id in self._own if self.owns(run_id)}  # it may have been asleep for minutes
                 for run_id in self._own:
                     self._set_claim(run_id, "owned")
 
@@ -308,9 +320,10 @@ class MlflowRun:
         self.run_id = run_id
         self.seconds = 0.0
         self._recorded = recorded
-        self._known = set(metrics)
+        self._known = metrics
         self._waiting: list[Metric] = []
         self._last_flush = time.monotonic()
+        self._has_ended = False
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
         """See `fedbench.tracking.TrackedRun`."""
@@ -323,7 +336,7 @@ class MlflowRun:
                 self._flush()
             now = int(time.time() * 1000)
             self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
-            if time.monotonic() - self._last_flush > FLUSH_SECONDS:
+            if time.monotonic() - self._last_flush > FLUSH_SECONDS and self.is_ours():
                 self._flush()
 
     def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
@@ -386,20 +399,26 @@ class MlflowRun:
         tags = {"fedbench.verdict": str(result.verdict)}
         if result.reason:
             tags |= {"fedbench.reason": result.reason, "mlflow.note.content": f"{result.verdict}: {result.reason}"}
-        if "tracking_seconds" not in self._known:
-            now = int(time.time() * 1000)
-            self._waiting.append(Metric("tracking_seconds", self.seconds, now, self._recorded))
-        self._flush(tags)
-        self._end("FAILED" if result.verdict is Verdict.FAILED else "FINISHED")
+        seconds = self._known.get(TRACKING_SECONDS, self.seconds)
+        self.tracker.cells.remember(self.run_id, self._recorded, {TRACKING_SECONDS: seconds})
+        if TRACKING_SECONDS not in self._known:
+            self._waiting.append(Metric(TRACKING_SECONDS, seconds, int(time.time() * 1000), self._recorded))
+        with store_errors(self.uri):  # all of it before an interruption
+            self._flush(tags)
+            self._end("FAILED" if result.verdict is Verdict.FAILED else "FINISHED")
 
     def kill(self, reason: str) -> None:
         """See `fedbench.tracking.TrackedRun`."""
-        self._flush({"fedbench.reason": reason})
-        self._end("KILLED")
+        if self._has_ended:
+            return
+        with store_errors(self.uri):
+            if self.is_ours():
+                self._flush({"fedbench.reason": reason})
+                self._end("KILLED")
 
     def _end(self, status: str) -> None:
-        with store_errors(self.uri):
-            self.client.set_terminated(self.run_id, status)
+        self.client.set_terminated(self.run_id, status)
+        self._has_ended = True
         self.tracker.release(self.run_id)
 
     @contextmanager

@@ -5,18 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import torch
 
+from fedbench.checkpoints import load_checkpoint
+from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.executors import choose_executor, in_process, workers
-from fedbench.measures import Verdict
+from fedbench.measures import TIMES, Verdict
 from fedbench.runner import DataSource, run_suite
-from fedbench.simulation import Event, RoundDone, RunDone, Started
 from fedbench.specs import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryTracker
 
@@ -29,12 +32,12 @@ def work_or_die(connection: Connection, folder: Path, device: str) -> None:
     The file holds the number of examples and how many deaths are left.
     """
     examples, times = map(int, (folder / "deaths").read_text().split())
-    connection.poll(None)  # the run is there
-    run = connection.recv()
-    if times and run.spec.examples_per_client == examples:
+    connection.poll(None)  # the job is there
+    job = connection.recv()
+    if times and job.run.spec.examples_per_client == examples:
         (folder / "deaths").write_text(f"{examples} {times - 1}")
         os.kill(os.getpid(), signal.SIGKILL)
-    for event in in_process.execute([run], DataSource(None, device)):
+    for event in in_process.execute([job], DataSource(None, device)):
         connection.send(event)
     real_work(connection, folder, device)
 
@@ -46,17 +49,38 @@ def make_runs(count: int, **fields: Any) -> list[RunSpec]:
     return [RunSpec(suite="s", scenario="a", cell="a", spec=CellSpec(**(TINY | fields)), seed=i) for i in range(count)]
 
 
+def make_jobs(count: int, folder: Path | None = None, **fields: Any) -> list[Job]:
+    """Jobs of such runs, with their checkpoints in `folder`."""
+    paths = [folder / f"{i}.ckpt" if folder else None for i in range(count)]
+    return [Job(run, f"f{run.seed}", "c", path) for run, path in zip(make_runs(count, **fields), paths, strict=True)]
+
+
+def untimed(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name not in TIMES}
+
+
 def ends(events: list[Event]) -> dict[int, RunDone]:
     return {event.run.seed: event for event in events if isinstance(event, RunDone)}
+
+
+def assert_equal_ends(one: RunDone, other: RunDone) -> None:
+    """Equal to the last bit in all but the times."""
+    assert one.result == other.result
+    assert one.final is not None
+    assert other.final is not None
+    assert list(map(untimed, one.final.history)) == list(map(untimed, other.final.history))
+    assert one.final.state.keys() == other.final.state.keys()
+    for name, tensor in one.final.state.items():
+        assert torch.equal(tensor, other.final.state[name]), name
 
 
 @pytest.fixture(scope="module")
 def computed() -> dict[str, list[Event]]:
     """The same three runs in this process and in two workers."""
-    runs = make_runs(3, init="independent", batch_size=7)
+    jobs = make_jobs(3, init="independent", batch_size=7)
     return {
-        "in_process": list(in_process.execute(runs, DataSource())),
-        "workers": list(workers.execute(runs, DataSource(), num_workers=2)),
+        "in_process": list(in_process.execute(jobs, DataSource())),
+        "workers": list(workers.execute(jobs, DataSource(), num_workers=2)),
     }
 
 
@@ -64,20 +88,14 @@ def test_workers_give_the_bits_of_this_process(computed: dict[str, list[Event]])
     here, there = ends(computed["in_process"]), ends(computed["workers"])
     assert {0, 1, 2} == set(here) == set(there)
     for seed, done in here.items():
-        assert done.result == there[seed].result
-        assert done.state is not None
-        assert there[seed].state is not None
-        for name, array in done.state.items():
-            assert np.array_equal(array, there[seed].state[name]), (seed, name)
+        assert_equal_ends(done, there[seed])
 
 
 @pytest.mark.parametrize("executor", ["in_process", "workers"])
-def test_of_each_run_come_its_start_its_rounds_in_order_and_its_end(
-    computed: dict[str, list[Event]], executor: str
-) -> None:
+def test_of_each_run_come_its_rounds_in_order_and_its_end(computed: dict[str, list[Event]], executor: str) -> None:
     for seed in range(3):
         events = [event for event in computed[executor] if event.run.seed == seed]
-        assert [Started, RoundDone, RoundDone, RunDone] == [type(event) for event in events]
+        assert [RoundDone, RoundDone, RunDone] == [type(event) for event in events]
         assert [1, 2] == [event.round for event in events if isinstance(event, RoundDone)]
 
 
@@ -86,11 +104,44 @@ def test_no_process_is_left(computed: dict[str, list[Event]]) -> None:
     assert [] == multiprocessing.active_children()
 
 
-def test_one_worker_is_this_process_and_more_are_processes() -> None:
-    assert in_process.execute is choose_executor(1)
-    executor = choose_executor(3)
-    assert isinstance(executor, partial)
-    assert (workers.execute, {"num_workers": 3}) == (executor.func, executor.keywords)
+def test_one_worker_is_this_process_and_more_are_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def used(count: int | None) -> str:
+        called.clear()
+        assert [] == list(choose_executor(count)([], DataSource()))
+        (name,) = called
+        return name
+
+    called: list[str] = []
+    monkeypatch.setattr(in_process, "execute", lambda *_: called.append("here") or iter(()))
+    monkeypatch.setattr(workers, "execute", lambda *given: called.append(f"{given[2]} workers") or iter(()))
+    assert ["here", "3 workers"] == [used(1), used(3)]
+    for cores, expected in ((1, "here"), (2, "2 workers")):
+        monkeypatch.setattr(workers, "default_workers", lambda cores=cores: cores)
+        assert expected == used(None)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_job_is_asked_for_only_when_it_can_be_computed(count: int) -> None:
+    """So that in the store there is never a run that waits."""
+    asked: list[int] = []
+
+    def jobs() -> Iterator[Job]:
+        for job in make_jobs(4):
+            asked.append(job.run.seed)
+            yield job
+
+    ended = 0
+    for event in choose_executor(count)(jobs(), DataSource()):
+        assert len(asked) <= ended + count
+        ended += isinstance(event, RunDone)
+    assert (4, [0, 1, 2, 3]) == (ended, asked)
+
+
+def test_the_jobs_that_are_left_are_asked_for_while_others_are_computed() -> None:
+    """A run that turns out to be another process's is passed over: the next job takes its place."""
+    jobs: Sequence[Job] = make_jobs(3)
+    events = list(workers.execute((job for job in jobs if job.run.seed != 1), DataSource(), num_workers=1))
+    assert {0, 2} == set(ends(events))
 
 
 def test_the_default_is_at_least_one_worker_and_at_most_one_a_core() -> None:
@@ -102,26 +153,44 @@ def test_no_runs_need_no_worker() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_whose_worker_is_killed_once_is_tried_again_and_finishes(tmp_path: Path) -> None:
-    tracker = MemoryTracker()
-    died = False
+@pytest.mark.parametrize("kept", [True, False], ids=["with checkpoints", "without"])
+def test_a_run_whose_worker_is_killed_once_goes_on_in_the_same_record_and_ends_with_the_same_bits(
+    tmp_path: Path, kept: bool
+) -> None:
+    tracker = MemoryTracker(checkpoints=tmp_path / "checkpoints" if kept else None)
+    told: list[tuple[int, int]] = []
+    at_death = 0
 
     def kill_once(given: Any, data: DataSource) -> Any:
-        nonlocal died
+        nonlocal at_death
         for event in workers.execute(given, data, num_workers=1):
+            if isinstance(event, RoundDone):
+                told.append((event.run.seed, event.round))
             yield event
-            if isinstance(event, RoundDone) and not died:
-                died = True
+            if isinstance(event, RoundDone) and event.round == 2 and not at_death:
                 (worker,) = multiprocessing.active_children()
                 os.kill(worker.pid or 0, signal.SIGKILL)
+                worker.join()
+                paths = list((tmp_path / "checkpoints").glob("*.ckpt"))
+                assert kept == bool(paths)
+                checkpoint = load_checkpoint(paths[0], paths[0].stem) if paths else None
+                at_death = checkpoint.round if checkpoint else 2
 
     # Long enough that the worker cannot end the run before it is killed.
     runs = make_runs(2, rounds=20)
-    expected = ends(list(in_process.execute(runs, DataSource())))
-    outcomes = list(run_suite(runs, DataSource(tmp_path), tracker, kill_once))
-    assert died
+    expected = ends(list(in_process.execute([Job(run) for run in runs], DataSource())))
+    outcomes = list(run_suite(runs, DataSource(), tracker, kill_once))
+    assert 2 <= at_death < 20
     assert {seed: done.result for seed, done in expected.items()} == {each.run.seed: each.result for each in outcomes}
-    assert ["the worker process died; the run was started again", None, None] == [run.killed for run in tracker.runs]
+    assert [None, None] == [run.killed for run in tracker.runs]
+    assert [20, 20] == [len(run.rounds) for run in tracker.runs]
+    for tracked in tracker.runs:
+        final = expected[tracked.run.seed].final
+        assert final is not None
+        assert list(map(untimed, final.history)) == list(map(untimed, tracked.rounds))
+        assert tracked.model is not None
+        assert all(torch.equal(final.state[name], each) for name, each in tracked.model.state_dict().items())
+    assert [1, 2] == [told.count((0, 20)), told.count((0, 1))]  # the rounds before its death were told again
     assert [] == multiprocessing.active_children()
 
 
@@ -151,15 +220,34 @@ def test_a_worker_that_dies_before_a_run_has_started_is_replaced(
 ) -> None:
     monkeypatch.setattr(workers, "_work", work_or_die)
     (tmp_path / "deaths").write_text("20 1")
-    (run,) = make_runs(1)
-    events = list(workers.execute([run], DataSource(tmp_path), num_workers=1))
-    assert [Started, RoundDone, RoundDone, RunDone] == [type(event) for event in events]
+    events = list(workers.execute(make_jobs(1), DataSource(tmp_path), num_workers=1))
+    assert [RoundDone, RoundDone, RunDone] == [type(event) for event in events]
     assert (tmp_path / "deaths").read_text() == "20 0"
+
+
+def test_ctrl_c_while_a_worker_is_started_is_not_lost_and_does_not_reach_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blocked: list[str] = []
+
+    def start(process: SpawnProcess) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        real(process)
+        status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        blocked.extend(line.split()[1] for line in status if line.startswith("SigBlk:"))
+
+    real = SpawnProcess.start
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        list(workers.execute(make_jobs(1), DataSource(), num_workers=1))
+    assert [True] == [bool(int(mask, 16) >> (signal.SIGINT - 1) & 1) for mask in blocked]
+    assert [] == multiprocessing.active_children()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.slow
 def test_a_consumer_that_stops_leaves_no_process() -> None:
-    events = workers.execute(make_runs(2, rounds=1000), DataSource(), num_workers=2)
+    events = workers.execute(make_jobs(2, rounds=1000), DataSource(), num_workers=2)
     next(events)
     assert 2 == len(multiprocessing.active_children())
     events.close()  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import pytest
 from tiny_store import Store, track, write_suite
 
 from fedbench.specs import Suite
+from fedbench.tracking.store import open_store
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     suite = write_suite(folder)
     uri = f"sqlite:///{folder}/mlruns/mlflow.db"
     return Store(uri, folder / "mlruns", suite, track(suite, uri))
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a new SQLite store: copying them is quicker than making one."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    open_store(f"sqlite:///{path}")
+    return path.read_bytes()
 
 
 @pytest.fixture

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 from tiny_store import Store
 
 from fedbench.datasets import load_dataset
+from fedbench.errors import StoreError
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
 from fedbench.specs import CellSpec, RunSpec, Suite
-from fedbench.tracking.mlflow import MlflowTracker
+from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
+from fedbench.tracking.store import checkpoint_folder, local_folder, require_space
 
-METRICS = {"accuracy", "balanced_accuracy", "loss", "majority_rate", "train_loss"}
+METRICS = {
+    *("accuracy", "balanced_accuracy", "loss", "majority_rate", "train_loss"),
+    *("client_drift", "client_drift/0", "client_drift/1", "training_seconds", "evaluation_seconds"),
+    *(f"recall/{digit}" for digit in range(10)),
+}
 
 
 def test_a_suite_is_an_experiment_with_its_question_and_schema(store: Store) -> None:
     experiment = store.client.get_experiment_by_name("tiny")
     assert experiment is not None
-    assert {"fedbench.schema": "1", "mlflow.note.content": "Does it track?"}.items() <= experiment.tags.items()
+    assert "2" == experiment.tags["fedbench.schema"]
+    assert experiment.tags["mlflow.note.content"].startswith("Does it track?\n\n**How to read it.**")
     assert (store.folder / "artifacts" / "tiny").as_uri() == experiment.artifact_location
 
 
 def test_everything_is_written_in_the_stores_folder(store: Store) -> None:
-    assert {"mlflow.db", "artifacts"} == {path.name for path in store.folder.iterdir()}
+    assert {"mlflow.db", "artifacts", "checkpoints"} == {path.name for path in store.folder.iterdir()}
     assert {"mlruns", "tiny.yaml"} == {path.name for path in store.folder.parent.iterdir()}
+    assert [] == list((store.folder / "checkpoints").iterdir())
 
 
 def test_every_run_is_a_run_with_its_cells_label_and_seed(store: Store) -> None:
@@ -46,10 +58,12 @@ def test_all_seeds_of_a_cell_share_the_tag_that_groups_them(store: Store) -> Non
 
 def test_tags_say_what_was_run_by_what(store: Store) -> None:
     tags = store.run("dozen").data.tags
-    assert {"fedbench.schema": "1", "fedbench.suite": "tiny", "fedbench.scenario": "dozen"}.items() <= tags.items()
+    expected = {"schema": "2", "kind": "run", "suite": "tiny", "scenario": "dozen"}
+    assert {f"fedbench.{name}": value for name, value in expected.items()}.items() <= tags.items()
     for name in ("version", "python", "torch", "processor", "verdict"):
         assert tags[f"fedbench.{name}"], name
-    assert 64 == len(tags["fedbench.fingerprint"])
+    assert 64 == len(tags["fedbench.fingerprint"]) == len(tags["fedbench.cell_fingerprint"])
+    assert [] == [name for name in tags if name.startswith("fedbench.claim.")]  # nobody works on it any more
 
 
 def test_parameters_are_the_seed_and_every_field_of_the_cell(store: Store) -> None:
@@ -66,11 +80,34 @@ def test_every_rounds_metrics_are_there_with_the_round_as_the_step(store: Store)
         assert [1, 2, 3] == [metric.step for metric in sorted(history, key=lambda metric: metric.step)], name
 
 
-def test_the_clients_accuracies_belong_to_the_last_round(store: Store) -> None:
+@pytest.mark.parametrize("name", ["client_accuracy/0", "client_accuracy/1", "averaging_gain", "tracking_seconds"])
+def test_what_is_measured_once_belongs_to_the_last_round(store: Store, name: str) -> None:
     run_id = store.run("pair", cell="pair init=shared").info.run_id
-    for client in (0, 1):
-        (metric,) = store.client.get_metric_history(run_id, f"client_accuracy/{client}")
-        assert 3 == metric.step
+    (metric,) = store.client.get_metric_history(run_id, name)
+    assert 3 == metric.step
+
+
+def test_the_models_between_two_clients_have_a_hundred_theta_as_the_step(store: Store) -> None:
+    run = store.run("pair", cell="pair init=independent")
+    line = {
+        name: {each.step: each.value for each in store.client.get_metric_history(run.info.run_id, name)}
+        for name in ("interpolation/accuracy", "interpolation/loss")
+    }
+    assert list(range(-20, 121, 5)) == sorted(line["interpolation/accuracy"]) == sorted(line["interpolation/loss"])
+    ends = [line["interpolation/accuracy"][step] for step in (100, 0)]
+    assert [run.data.metrics[f"client_accuracy/{client}"] for client in (0, 1)] == ends
+
+
+def test_the_confusion_matrix_is_a_table_with_a_row_for_each_true_class(store: Store) -> None:
+    run = store.run("pair", cell="pair init=shared")
+    text = Path(unquote(urlsplit(run.info.artifact_uri).path), "confusion.csv").read_text()
+    head, *rows = [line.split(",") for line in text.splitlines()]
+    assert ["true class", *"0123456789"] == head
+    assert list("0123456789") == [row[0] for row in rows]
+    counts = np.array([row[1:] for row in rows]).astype(int)
+    assert [100] * 10 == counts.sum(axis=1).tolist()
+    assert run.data.metrics["accuracy"] == counts.trace() / 1000
+    assert run.data.metrics["recall/7"] == counts[7, 7] / 100
 
 
 def test_the_dataset_is_an_input_with_its_digest(store: Store) -> None:
@@ -151,10 +188,17 @@ FINAL = {"accuracy": 0.5, "balanced_accuracy": 0.4, "loss": 1.0, "majority_rate"
 RUN = RunSpec(suite="other", scenario="a", cell="a", spec=CellSpec(rounds=1), seed=0)
 
 
+def start(tracker: MlflowTracker, fingerprint: str, rounds: int = 0) -> MlflowRun:
+    tracked = tracker.start_run(RUN, fingerprint, "of the cell", load_dataset("mnist-5k"), rounds, fresh=False)
+    assert isinstance(tracked, MlflowRun)
+    return tracked
+
+
 def track(tracker: MlflowTracker, fingerprint: str, result: RunResult | None, kill: str = "") -> Any:
-    tracked = tracker.start_run(RUN, fingerprint, load_dataset("mnist-5k"))
+    tracked = start(tracker, fingerprint)
     if result is not None:
-        tracked.log_round(1, result.metrics)
+        by_client = {f"client_accuracy/{client}": value for client, value in result.client_accuracy.items()}
+        tracked.log_round(1, {**result.metrics, **by_client})
         tracked.finish(result)
     elif kill:
         tracked.log_round(1, {"accuracy": 0.25})
@@ -174,6 +218,7 @@ def test_a_loss_that_is_not_finite_comes_back_so(tracker: MlflowTracker, loss: f
 def test_a_killed_run_has_its_metrics_and_its_reason_and_is_not_finished(tracker: MlflowTracker) -> None:
     run = track(tracker, "killed", None, kill="interrupted")
     assert ("KILLED", "interrupted") == (run.info.status, run.data.tags["fedbench.reason"])
+    assert "fedbench.verdict" not in run.data.tags
     assert 0.25 == run.data.metrics["accuracy"]
     assert "killed" not in tracker.finished_runs()
 
@@ -185,7 +230,7 @@ def test_a_run_still_under_way_is_not_finished(tracker: MlflowTracker) -> None:
 
 
 @pytest.mark.parametrize("step", ["log_batch", "log_inputs"])
-def test_a_run_that_is_interrupted_while_it_is_begun_is_not_left_running(
+def test_a_run_that_is_interrupted_while_it_is_begun_is_not_left(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
@@ -195,10 +240,8 @@ def test_a_run_that_is_interrupted_while_it_is_begun_is_not_left_running(
         patch.setattr(tracker.client, step, interrupt)
         with pytest.raises(KeyboardInterrupt):
             track(tracker, f"interrupted at {step}", None)
-    (run,) = tracker.client.search_runs(
-        [tracker.experiment_id], f"tags.`fedbench.fingerprint` = 'interrupted at {step}'"
-    )
-    assert "KILLED" == run.info.status
+    wanted = f"tags.`fedbench.fingerprint` = 'interrupted at {step}'"
+    assert [] == list(tracker.client.search_runs([tracker.experiment_id], wanted))
 
 
 def test_a_failed_run_is_not_finished(tracker: MlflowTracker) -> None:
@@ -246,9 +289,67 @@ def test_a_run_whose_verdict_was_changed_to_nonsense_is_not_finished(tracker: Ml
 def test_storing_the_model_does_not_finish_the_run(tracker: MlflowTracker) -> None:
     """If the process dies before the result is written, the run must not count as finished."""
     dataset = load_dataset("mnist-5k")
-    tracked = tracker.start_run(RUN, "stored", dataset)
+    tracked = start(tracker, "stored")
     tracked.log_model(build_model("simple-cnn"), dataset.normalise(dataset.test_images[:2]).numpy(), 10)
     run = tracker.client.get_run(tracked.run_id)
     assert "RUNNING" == run.info.status
     (model,) = run.outputs.model_outputs
     assert tracker.experiment_id == mlflow.get_logged_model(model.model_id).experiment_id
+
+
+def test_metrics_that_are_more_than_a_batch_are_all_recorded(tracker: MlflowTracker) -> None:
+    tracked = start(tracker, "many")
+    by_client = {f"client_drift/{client}": client / 7 for client in range(700)}
+    for step in (1, 2, 3):
+        tracked.log_round(step, FINAL | by_client)
+    tracked.finish(RunResult(Verdict.OK, None, FINAL))
+    run = tracker.client.get_run(tracked.run_id)
+    assert {name: run.data.metrics[name] for name in by_client} == by_client
+    assert [1, 2, 3] == [each.step for each in tracker.client.get_metric_history(tracked.run_id, "client_drift/699")]
+
+
+def test_a_store_that_fails_is_one_line(tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise MlflowException("disk I/O error\n[SQL: INSERT]")
+
+    tracked = start(tracker, "fails")
+    tracked.log_round(1, FINAL)
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker.client, "log_batch", fails)
+        with pytest.raises(StoreError, match=r"^tracking store sqlite:.* failed \(disk I/O error\): check that"):
+            tracked.finish(RunResult(Verdict.OK, None, FINAL))
+    tracked.finish(RunResult(Verdict.OK, None, FINAL))
+    assert "fails" in tracker.finished_runs()
+
+
+# Where it is refused to begin, and stores of other schemas
+
+
+def test_on_a_disk_that_is_nearly_full_nothing_is_begun(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(tracker.client.search_runs([tracker.experiment_id]))
+    usage = shutil.disk_usage(".")._replace(free=99 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(StoreError) as caught:
+        start(tracker, "no room")
+    folder = local_folder(tracker.uri)
+    expected = (
+        f"only 99 MB are free on the disk of {folder}: make room (at least 100 MB), "
+        "then the same command goes on from here"
+    )
+    assert expected == str(caught.value)
+    assert before == len(tracker.client.search_runs([tracker.experiment_id]))
+
+
+def test_the_disk_of_a_store_elsewhere_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(shutil, "disk_usage")
+    require_space("http://127.0.0.1:5000")
+
+
+def test_checkpoints_are_beside_a_sqlite_store_and_else_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Path("/somewhere/checkpoints") == checkpoint_folder("sqlite:////somewhere/mlflow.db")
+    assert tmp_path / "mlruns" / "checkpoints" == checkpoint_folder("http://127.0.0.1:5000")

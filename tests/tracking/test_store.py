@@ -105,13 +105,29 @@ def test_a_damaged_database(tiny_suite: Suite, copy: Path, database: bytes) -> N
     assert "--tracking-uri" in refusal(tiny_suite, f"sqlite:///{copy}")
 
 
-def test_a_suite_recorded_by_a_newer_fedbench_says_to_upgrade(store: Store, copy: Path) -> None:
+@pytest.mark.parametrize("schema", ["3", "99", "new"])
+def test_a_suite_recorded_by_a_newer_fedbench_says_to_upgrade(store: Store, copy: Path, schema: str) -> None:
     client = MlflowClient(f"sqlite:///{copy}")
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
-    client.set_experiment_tag(experiment.experiment_id, "fedbench.schema", "99")
+    client.set_experiment_tag(experiment.experiment_id, "fedbench.schema", schema)
     message = refusal(store.suite, f"sqlite:///{copy}")
-    assert "has schema 99, and this fedbench reads up to 1: upgrade fedbench" in message
+    assert f"has schema {schema}, and this fedbench reads up to 2: upgrade fedbench" in message
+
+
+def test_an_experiment_that_fedbench_did_not_make_is_left_as_it_is(tiny_suite: Suite, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = open_store(uri)
+    experiment = client.create_experiment("tiny", tags={"mine": "yes"})
+    client.create_run(experiment)
+    message = refusal(tiny_suite, uri)
+    expected = (
+        f"experiment tiny in {uri} was not made by fedbench: give the suite another name, or choose another store "
+        "with --tracking-uri"
+    )
+    assert expected == message
+    tags = client.get_experiment(experiment).tags
+    assert {"mine": "yes"} == {name: value for name, value in tags.items() if not name.startswith("mlflow.experiment")}
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(store: Store, copy: Path) -> None:

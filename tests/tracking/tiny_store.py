@@ -21,7 +21,7 @@ question: Does it track?
 seeds: [0, 1]
 defaults: {examples_per_client: 20, rounds: 3, local_epochs: 1, learning_rate: 0.1}
 scenarios:
-  - {name: pair, init: [shared, independent]}
+  - {name: pair, init: [shared, independent], interpolation: true}
   - {name: dozen, num_clients: 12, rounds: 1}
   - {name: hopeless, require_accuracy: 1.0}
 """
@@ -40,11 +40,21 @@ class Store:
     def client(self) -> MlflowClient:
         return MlflowClient(self.uri)
 
-    @property
-    def runs(self) -> list[Any]:
+    def of_kind(self, kind: str) -> list[Any]:
+        """The runs with this tag `fedbench.kind`, in the order in which they began."""
         experiment = self.client.get_experiment_by_name(self.suite.name)
         assert experiment is not None
-        return list(self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+        wanted = f"tags.`fedbench.kind` = '{kind}'"
+        return list(self.client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time"]))
+
+    @property
+    def runs(self) -> list[Any]:
+        return self.of_kind("run")
+
+    def cell(self, label: str) -> Any:
+        """A cell's own run."""
+        (found,) = (run for run in self.of_kind("cell") if label == run.data.tags["fedbench.cell"])
+        return found
 
     def run(self, scenario: str, **tags: str) -> Any:
         wanted = {"fedbench.scenario": scenario, "fedbench.seed": "0"} | {f"fedbench.{k}": v for k, v in tags.items()}
@@ -58,6 +68,6 @@ def write_suite(folder: Path, text: str = SUITE) -> Suite:
     return load_suite(path)
 
 
-def track(suite: Suite, uri: str, runs: Sequence[Any] | None = None) -> list[Outcome]:
+def track(suite: Suite, uri: str, runs: Sequence[Any] | None = None, fresh: bool = False) -> list[Outcome]:
     chosen = suite.runs if runs is None else runs
-    return list(run_suite(chosen, DataSource(), MlflowTracker(suite, uri), in_process.execute))
+    return list(run_suite(chosen, DataSource(), MlflowTracker(suite, uri), in_process.execute, fresh))

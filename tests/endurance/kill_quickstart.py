@@ -1,0 +1,260 @@
+"""Kill `fedbench run quickstart` again and again, and see whether anything is lost, doubled or different.
+
+The command and its workers are killed with SIGKILL at moments drawn at random, from its first instant to well after
+the first run has begun; then the same command is started again, until it ends by itself. What the store then holds is
+compared with a store that nothing interrupted. If the kills are not used up, it begins anew with another store.
+
+    python tests/endurance/kill_quickstart.py --kills 100 --folder /tmp/kills
+
+Exit code 1 if something was lost, doubled, left over or different.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).parents[2]
+STATUSES = """
+    SELECT tags.value, runs.run_uuid, runs.status FROM runs
+    JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'fedbench.kind' WHERE runs.lifecycle_stage = 'active'
+"""
+LATER = 2.0  # kills come up to so many times the time that the first run takes to begin
+
+
+@dataclass
+class Record:
+    """What is compared of a seed's run: everything but times, ids and moments."""
+
+    metrics: dict[str, list[tuple[int, str]]]
+    params: dict[str, str]
+    inputs: list[tuple[str, str]]
+    confusion: str
+    model: str
+
+
+@dataclass
+class Tally:
+    """What was seen over all stores."""
+
+    stores: int = 0
+    kills: int = 0
+    before_any_run: int = 0
+    during_a_run: int = 0
+    compared: int = 0
+    superseded: int = 0
+    violations: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    def blame(self, kind: str, what: str) -> None:
+        self.violations[kind] += 1
+        self.examples.append(f"{kind}: {what}")
+
+
+def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start the command as the first of a group of processes."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fedbench", "run", *arguments],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def runs_in(folder: Path) -> dict[str, dict[str, str]]:
+    """Of each kind the runs and their statuses."""
+    found: dict[str, dict[str, str]] = {}
+    path = folder / "mlruns" / "mlflow.db"
+    if path.exists():
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            for kind, run_id, status in connection.execute(STATUSES):
+                found.setdefault(kind, {})[run_id] = status
+    return found
+
+
+def finished(folder: Path) -> set[str]:
+    """The seeds' runs that are finished; none may get lost."""
+    return {run_id for run_id, status in runs_in(folder).get("run", {}).items() if status == "FINISHED"}
+
+
+def uninterrupted(folder: Path, arguments: list[str]) -> float:
+    """Run the command to its end; the seconds until its first run began."""
+    begun = time.monotonic()
+    process = start(folder, arguments)
+    first = None
+    while process.poll() is None:
+        with suppress(sqlite3.Error):
+            if first is None and runs_in(folder):
+                first = time.monotonic() - begun
+        time.sleep(0.05)
+    if process.returncode != 0 or first is None:
+        raise SystemExit(f"the command failed without being killed: see {folder / 'log.txt'}")
+    print(f"uninterrupted: first run after {first:.1f} s, end after {time.monotonic() - begun:.1f} s")
+    return first
+
+
+def records(folder: Path) -> tuple[dict[str, list[Record]], Any]:
+    """What a finished store holds of each fingerprint, and MLflow's client."""
+    import mlflow
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{folder}/mlruns/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient(uri)
+    (experiment,) = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'")
+    found: dict[str, list[Record]] = {}
+    models: dict[str, list[Any]] = {}
+    for model in client.search_logged_models([experiment.experiment_id], max_results=1000):
+        models.setdefault(str(model.source_run_id), []).append(model)
+    wanted = "tags.`fedbench.kind` = 'run' and status = 'FINISHED'"
+    for run in client.search_runs([experiment.experiment_id], wanted, max_results=10_000):
+        run_id = run.info.run_id
+        metrics = {
+            name: [
+                (each.step, "" if name.endswith("_seconds") else repr(each.value))
+                for each in client.get_metric_history(run_id, name)
+            ]
+            for name in run.data.metrics
+        }
+        inputs = [(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs]
+        confusion = Path(unquote(urlsplit(run.info.artifact_uri).path), "confusion.csv").read_text()
+        states = [digest_of(mlflow.pytorch.load_model(f"models:/{each.model_id}")) for each in models.get(run_id, [])]
+        record = Record(metrics, run.data.params, inputs, confusion, " ".join(states))
+        found.setdefault(run.data.tags["fedbench.fingerprint"], []).append(record)
+    return found, client
+
+
+def digest_of(model: Any) -> str:
+    """SHA-256 over a model's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cells(client: Any) -> dict[str, list[dict[str, float]]]:
+    """Of each cell the metrics of its own runs, without those of time."""
+    (experiment,) = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'")
+    found: dict[str, list[dict[str, float]]] = {}
+    for run in client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'cell'", max_results=10_000):
+        metrics = {name: value for name, value in run.data.metrics.items() if "_seconds/" not in name}
+        found.setdefault(run.data.tags["fedbench.cell"], []).append(metrics | {run.info.status: 0.0})
+    return found
+
+
+def compare(folder: Path, reference: Path, tally: Tally) -> None:
+    """Compare a store whose command was killed with the one that nothing interrupted."""
+    (expected, expected_client), (actual, client) = records(reference), records(folder)
+    for fingerprint in expected.keys() | actual.keys():
+        runs = actual.get(fingerprint, [])
+        if len(runs) != 1:
+            tally.blame("lost" if not runs else "doubled", f"{len(runs)} finished runs of {fingerprint[:8]}")
+            continue
+        tally.compared += 1
+        one, other = expected[fingerprint][0], runs[0]
+        for name, history in other.metrics.items():
+            if len({step for step, _ in history}) < len(history):
+                tally.blame("doubled", f"steps of {name} of {fingerprint[:8]}")
+        if len(other.model.split()) != 1:
+            tally.blame("doubled", f"{len(other.model.split())} models of {fingerprint[:8]}")
+        for part in ("metrics", "params", "inputs", "confusion", "model"):
+            if getattr(one, part) != getattr(other, part):
+                tally.blame("different", f"{part} of {fingerprint[:8]}")
+    statuses = runs_in(folder)
+    tally.superseded += len(statuses.get("superseded", {}))
+    for kind, runs_of_kind in statuses.items():
+        for run_id, status in runs_of_kind.items():
+            if status == "RUNNING":
+                tally.blame("left running", f"{kind} {run_id}")
+    of_cells = cells(client)
+    for cell, expected_runs in cells(expected_client).items():
+        if of_cells.get(cell) != expected_runs:
+            tally.blame("cell not as it should be", f"{len(of_cells.get(cell, []))} runs of {cell}")
+    for path in (folder / "mlruns" / "checkpoints").iterdir():
+        tally.blame("checkpoint left", path.name)
+
+
+def kill_until_done(folder: Path, arguments: list[str], latest: float, kills: int, stream: random.Random) -> Tally:
+    """Kill the command at most so many times, then let it end."""
+    tally = Tally(stores=1)
+    seen: set[str] = set()
+    while True:
+        process = start(folder, arguments)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(stream.uniform(0, latest) if tally.kills < kills else None)
+        if process.returncode is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        tally.kills += 1
+        statuses = runs_in(folder).get("run", {})
+        tally.before_any_run += not statuses
+        tally.during_a_run += "RUNNING" in statuses.values()
+        now = finished(folder)
+        for run_id in seen - now:
+            tally.blame("lost", f"run {run_id} was finished before")
+        seen |= now
+    if process.returncode != 0:
+        tally.blame("failed", f"exit code {process.returncode}: see {folder / 'log.txt'}")
+    for run_id in seen - finished(folder):
+        tally.blame("lost", f"run {run_id} was finished before")
+    return tally
+
+
+def main() -> int:
+    """Parse, kill, compare, tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100, help="how many times to kill (default: 100)")
+    parser.add_argument("--folder", type=Path, required=True, help="where the stores go; made if it is not there")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("run", nargs="*", help="arguments of `fedbench run` after -- (default: quickstart)")
+    options = parser.parse_args()
+    arguments = options.run or ["quickstart"]
+    folder: Path = options.folder.absolute()
+    reference = folder / "reference"
+    reference.mkdir(parents=True)
+    latest = LATER * uninterrupted(reference, arguments)
+    stream = random.Random(options.seed)  # noqa: S311 - no secret
+    total = Tally()
+    while total.kills < options.kills:
+        store = folder / f"store-{total.stores}"
+        store.mkdir()
+        tally = kill_until_done(store, arguments, latest, options.kills - total.kills, stream)
+        compare(store, reference, tally)
+        print(f"store {total.stores}: killed {tally.kills} times, {sum(tally.violations.values())} violations")
+        sys.stdout.flush()
+        for name in ("stores", "kills", "before_any_run", "during_a_run", "compared", "superseded"):
+            setattr(total, name, getattr(total, name) + getattr(tally, name))
+        total.violations += tally.violations
+        total.examples += tally.examples
+    print(
+        f"{total.kills} kills at 0 to {latest:.1f} s in {total.stores} stores: {total.before_any_run} before any run "
+        f"had begun, {total.during_a_run} while one was under way"
+    )
+    print(f"{total.compared} finished runs compared with the uninterrupted; {total.superseded} superseded on the way")
+    for kind in ("lost", "doubled", "different", "left running", "checkpoint left", "cell not as it should be", "failed"):
+        print(f"{kind}: {total.violations[kind]}")
+    for example in total.examples[:20]:
+        print(f"  {example}")
+    return 1 if total.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

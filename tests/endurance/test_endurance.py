@@ -1,0 +1,44 @@
+"""The endurance scripts in small: `--help` says how to run them at full size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def run(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(HERE / script), *arguments],
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", ["kill_quickstart.py", "many_writers.py"])
+def test_a_script_says_what_it_does(script: str) -> None:
+    assert f"python tests/endurance/{script}" in run(script, "--help")
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_doubled_or_different_when_the_command_is_killed(tmp_path: Path) -> None:
+    small = ("--", "quickstart", "--only", "more-data", "--seeds", "0-1", "--set", "examples_per_client=[25,100]")
+    out = run("kill_quickstart.py", "--kills", "4", "--folder", str(tmp_path / "kills"), *small)
+    assert "\n4 kills at 0 to " in out
+    assert "lost: 0\ndoubled: 0\ndifferent: 0\nleft running: 0\ncheckpoint left: 0\ncell not as it should be: 0\n" in out
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_several_processes_record_at_once(tmp_path: Path) -> None:
+    out = run("many_writers.py", "--processes", "3", "--runs", "45", "--folder", str(tmp_path / "writers"))
+    assert "45 runs by 3 processes: " in out
+    assert "errors: 0\nlost or wrong: 0\n" in out
