@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Confusions = Mapping[str, tuple[list[str], NDArray[np.int64]]]
 
 MAX_LINES = 8  # in one panel; more cannot be told apart
-MAX_PANELS = 12  # in one figure
+MAX_PANELS = 9  # in one figure
 PANEL_INCHES = (4.2, 3.2)
 BAND = f"{CONFIDENCE:.0%} interval of the mean over seeds"
 STYLE: dict[Any, Any] = {
@@ -89,7 +89,7 @@ def draw_figures(stored: StoredSuite, confusions: Confusions) -> list[Figure]:
             if drawn := draw():
                 drawing, caption = drawn
                 buffer = io.BytesIO()
-                drawing.savefig(buffer, bbox_inches="tight", metadata={"Software": None})
+                drawing.savefig(buffer, metadata={"Software": None})
                 plt.close(drawing)
                 figures.append(Figure(name, title, caption, buffer.getvalue()))
             advance(1, title)
@@ -359,10 +359,9 @@ def _mean(cell: StoredCell, metric: str) -> float:
 
 
 def _confusion(stored: StoredSuite, confusions: Confusions) -> Drawn:
-    cells = [cell.cell.label for cell in stored.cells if cell.cell.label in confusions]
-    if not cells:
+    shown = [cell.cell.label for cell in stored.cells if cell.cell.label in confusions][:MAX_PANELS]
+    if not shown:
         return None
-    shown = cells[:MAX_PANELS]
     drawing, all_axes = _panels(len(shown), height=3.6)
     for axes, label in zip(all_axes, shown, strict=True):
         names, confusion = confusions[label]
@@ -377,4 +376,4 @@ def _confusion(stored: StoredSuite, confusions: Confusions) -> Drawn:
     caption = (
         "Share of each true class (a row) that was taken for each class (a column), over all seeds; dark: all of it."
     )
-    return drawing, f"{caption} {_left_out(len(cells), shown, 'cells')}".strip()
+    return drawing, f"{caption} {_left_out(len(_measured(stored)), shown, 'cells')}".strip()

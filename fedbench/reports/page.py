@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from fedbench import __version__
 from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
-from fedbench.reports.figures import Figure, draw_figures
+from fedbench.reports.figures import MAX_PANELS, Figure, draw_figures
 from fedbench.reports.table import CLIENTS_ALONE, percent, short_verdict
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import parse_confusion
@@ -141,14 +141,14 @@ def log_report(stored: StoredSuite, folder: Path) -> None:
 
 
 def read_confusions(stored: StoredSuite) -> tuple[dict[str, tuple[list[str], NDArray[np.int64]]], list[str]]:
-    """The cells' confusion matrices by label, and the labels of those whose artifact is gone."""
+    """The confusion matrices of the cells that are drawn, by label, and the labels of those whose artifact is gone."""
     found, gone = {}, []
     with TemporaryDirectory() as folder:
-        for cell in stored.cells:
-            if cell.summary is None:
+        for cell in stored.cells[:MAX_PANELS]:
+            if (summary := stored.summary(cell)) is None:
                 continue
             try:
-                path = stored.client.download_artifacts(cell.summary.info.run_id, "confusion.csv", folder)
+                path = stored.client.download_artifacts(summary.info.run_id, "confusion.csv", folder)
                 found[cell.cell.label] = parse_confusion(Path(path).read_text())
             except (MlflowException, OSError, ValueError):
                 gone.append(cell.cell.label)

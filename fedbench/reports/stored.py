@@ -33,13 +33,10 @@ class StoredCell:
         Its numbers over the seeds.
     runs
         For each seed, the run that counts.
-    summary
-        The cell's own run; None if there is none yet.
     """
 
     result: CellResult
     runs: Mapping[int, Run]
-    summary: Run | None
 
     @property
     def cell(self) -> Cell:
@@ -90,6 +87,16 @@ class StoredSuite:
         steps = sorted(set().union(*histories))
         return {step: spread([_at(history, step) for history in histories]) for step in steps if all(histories)}
 
+    def summary(self, cell: StoredCell) -> Run | None:
+        """A cell's own run; None if there is none yet."""
+        identity = next(iter(cell.runs.values())).data.tags.get("fedbench.cell_fingerprint")
+        if identity is None:
+            return None
+        wanted = f"tags.`fedbench.cell_fingerprint` = '{identity}' and tags.`fedbench.kind` = 'cell'"
+        with store_errors(self.uri):
+            found = search_runs(self.client, self.experiment.experiment_id, wanted)
+        return next((run for run in found if run.info.status == "FINISHED"), None)
+
 
 def _at(history: Mapping[int, float], step: int) -> float:
     return history[max((each for each in history if each <= step), default=min(history))]
@@ -115,22 +122,18 @@ def read_experiment(client: MlflowClient, uri: str, experiment: Experiment, want
     """
     require_schema(experiment, without_password(uri))
     with store_errors(uri):
-        runs = search_runs(client, experiment.experiment_id, wanted)
+        seeds = "tags.`fedbench.fingerprint` IS NOT NULL"  # not the cells' own runs, which have many times the metrics
+        runs = search_runs(client, experiment.experiment_id, f"{seeds} and {wanted}" if wanted else seeds)
     kinds = ("run", "superseded") if wanted else ("run",)
     counted = [run for run in runs if run.data.tags.get("fedbench.kind", "run") in kinds and _has_verdict(run)]
     if not counted:
         raise StoreError(
             f"suite {experiment.name} has no finished runs in {without_password(uri)}: fedbench run {experiment.name}"
         )
-    summaries = {
-        run.data.tags.get("fedbench.cell_fingerprint"): run
-        for run in runs
-        if run.data.tags.get("fedbench.kind") == "cell" and run.info.status == "FINISHED"
-    }
     question = experiment.tags.get("mlflow.note.content", "").partition("\n")[0]
     groups = list(_groups(counted))
     labels = _labels([group[-1] for group in groups])
-    cells = tuple(_cell(experiment.name, group, axes, summaries) for group, axes in zip(groups, labels, strict=True))
+    cells = tuple(_cell(experiment.name, group, axes) for group, axes in zip(groups, labels, strict=True))
     by_scenario: dict[str, list[StoredCell]] = defaultdict(list)
     for cell in cells:
         by_scenario[cell.cell.scenario].append(cell)
@@ -185,7 +188,7 @@ def _labels(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return [tuple(field for field in fields if field in names) for names in named]
 
 
-def _cell(suite: str, runs: Sequence[Run], axes: tuple[str, ...], summaries: Mapping[str | None, Run]) -> StoredCell:
+def _cell(suite: str, runs: Sequence[Run], axes: tuple[str, ...]) -> StoredCell:
     ranked = sorted(runs, key=lambda run: (is_finished(run), run.info.start_time))
     by_seed = {int(run.data.tags["fedbench.seed"]): run for run in ranked}  # of equal ones, the last
     by_seed = dict(sorted(by_seed.items()))
@@ -197,12 +200,7 @@ def _cell(suite: str, runs: Sequence[Run], axes: tuple[str, ...], summaries: Map
         axes=axes,
         seeds=tuple(by_seed),
     )
-    identity = first.tags.get("fedbench.cell_fingerprint")
-    return StoredCell(
-        cell_result(cell, {seed: _result(run) for seed, run in by_seed.items()}),
-        by_seed,
-        summaries.get(identity) if identity else None,
-    )
+    return StoredCell(cell_result(cell, {seed: _result(run) for seed, run in by_seed.items()}), by_seed)
 
 
 def _result(run: Run) -> RunResult:

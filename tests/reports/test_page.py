@@ -104,7 +104,7 @@ def test_artifacts_that_are_gone_are_named_and_the_rest_is_reported(tmp_path: Pa
     text = "name: made\nquestion: Why?\nseeds: [0, 1]\nscenarios: [{name: a, rounds: 1}, {name: b, rounds: 1}]\n"
     record(made_suite(tmp_path, text), address(tmp_path))
     stored = read_suite("made", address(tmp_path))
-    first = stored.cells[0].summary
+    first = stored.summary(stored.cells[0])
     assert first is not None
     (tmp_path / "mlruns" / "artifacts" / "made" / first.info.run_id / "artifacts" / "confusion.csv").unlink()
     page = make_report(stored, tmp_path / "out").read_text()
@@ -124,10 +124,10 @@ def test_a_store_without_summaries_of_cells_is_reported_all_the_same(tmp_path: P
     text = "name: made\nquestion: Why?\nseeds: [0, 1]\nscenarios: [{name: a, rounds: 2}]\n"
     record(made_suite(tmp_path, text), address(tmp_path))
     stored = read_suite("made", address(tmp_path))
-    summary = stored.cells[0].summary
+    summary = stored.summary(stored.cells[0])
     assert summary is not None
     stored.client.delete_run(summary.info.run_id)
     again = read_suite("made", address(tmp_path))
-    assert again.cells[0].summary is None
+    assert again.summary(again.cells[0]) is None
     make_report(again, tmp_path / "out")
     assert {"grid", "curves", "loss", "recall"} == {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
