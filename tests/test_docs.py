@@ -246,9 +246,10 @@ def test_code_blocks_compile(name: str) -> None:
         compile(block, f"{name}, block {number}", "exec")
 
 
-def test_the_notebooks_first_block_prints_what_the_page_says() -> None:
+@pytest.mark.parametrize(("code", "text"), [(0, 0), (2, 1)])
+def test_the_notebooks_blocks_print_what_the_page_says(code: int, text: int) -> None:
     page = ROOT / "docs/notebook.md"
     printed = io.StringIO()
     with redirect_stdout(printed):
-        exec(compile(blocks(page, "python")[0], "notebook.md, block 1", "exec"), {})  # noqa: S102 - our own page
-    assert blocks(page, "text")[0] == printed.getvalue()
+        exec(compile(blocks(page, "python")[code], f"notebook.md, block {code + 1}", "exec"), {})  # noqa: S102 - our own page
+    assert blocks(page, "text")[text] == printed.getvalue()

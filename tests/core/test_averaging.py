@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from fedbench.core import ModelState, average_model_parameters, normalise_weights, weighted_average
+from fedbench.core import (
+    ModelState,
+    average_model_parameters,
+    distance,
+    interpolate,
+    normalise_weights,
+    weighted_average,
+)
 
 UNUSABLE_WEIGHTS = [
     ([1.0, -1.0], "weight 1 is -1.0: weights must be finite and not negative"),
@@ -207,3 +214,68 @@ def test_models_and_weights_may_be_generators() -> None:
 
     average = average_model_parameters((constant(value) for value in (1.0, 3.0)), (weight for weight in (1, 3)))
     assert 2.5 == average.weight.item()
+
+
+# The line through two models
+
+
+@pytest.mark.parametrize(
+    ("theta", "weight", "bias"),
+    [
+        (1.0, [1.0, 2.0], 4.0),
+        (0.0, [3.0, 6.0], 0.0),
+        (0.5, [2.0, 4.0], 2.0),
+        # -0.2 * 1 + 1.2 * 3 = 3.4, -0.2 * 2 + 1.2 * 6 = 6.8 and -0.2 * 4 + 1.2 * 0 = -0.8
+        (-0.2, [3.4, 6.8], -0.8),
+        (1.2, [0.6, 1.2], 4.8),
+    ],
+)
+def test_a_model_on_the_line_is_theta_of_the_first_and_the_rest_of_the_second(
+    theta: float, weight: list[float], bias: float
+) -> None:
+    between = interpolate(linear([1.0, 2.0], 4.0), linear([3.0, 6.0], 0.0), theta)
+    assert pytest.approx(weight) == between.weight.tolist()[0]
+    assert pytest.approx(bias) == between.bias.item()
+
+
+def test_the_ends_of_the_line_are_the_two_models_to_the_last_bit() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first, second = (nn.Sequential(nn.Linear(50, 50), nn.BatchNorm1d(50)) for _ in range(2))
+        first[1].running_mean.normal_(std=1e6)
+        second[1].running_mean.normal_(std=1e-6)
+    for theta, end in ((1.0, first), (0.0, second)):
+        between = interpolate(first, second, theta).state_dict()
+        assert all(torch.equal(tensor, between[name]) for name, tensor in end.state_dict().items()), theta
+
+
+def test_the_middle_of_the_line_is_the_average_of_two_alike() -> None:
+    first, second = linear([1.0, 3.0], -1.0), linear([2.0, 8.0], 5.0)
+    average = average_model_parameters([first, second], [100, 100])
+    middle = interpolate(first, second, 0.5)
+    assert torch.equal(average.weight, middle.weight)
+    assert torch.equal(average.bias, middle.bias)
+
+
+def test_on_the_line_running_statistics_go_along_and_the_counter_is_the_firsts() -> None:
+    between = interpolate(batch_norm(2.0, 1.0, 7), batch_norm(4.0, 3.0, 9), 0.25)
+    found = (between.running_mean.item(), between.running_var.item(), between.num_batches_tracked.item())
+    assert (3.5, 2.5, 7) == found
+
+
+def test_the_models_at_the_ends_of_the_line_are_not_changed() -> None:
+    first, second = linear([1.0], 1.0), linear([3.0], 3.0)
+    interpolate(first, second, 0.5).weight.data.zero_()
+    assert (1.0, 3.0) == (first.weight.item(), second.weight.item())
+
+
+def test_the_distance_of_two_models_is_that_of_their_parameters() -> None:
+    # (4 - 1, 2 - 2, 7 - 3) = (3, 0, 4), whose length is 5
+    assert 5.0 == distance(linear([4.0, 2.0], 7.0), linear([1.0, 2.0], 3.0))
+    assert 0.0 == distance(linear([4.0, 2.0], 7.0), linear([4.0, 2.0], 7.0))
+    assert 0.0 == distance(batch_norm(1.0, 2.0, 3), batch_norm(9.0, 9.0, 9))  # buffers are no parameters
+
+
+def test_models_of_different_size_have_no_distance() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        distance(nn.Linear(2, 2, bias=False), nn.Linear(2, 2))

@@ -461,3 +461,54 @@ def test_a_model_that_is_not_made_anew_is_refused() -> None:
     clients = [ClientData(torch.zeros(2, 3), torch.tensor([0, 1]))]
     with pytest.raises(ValueError, match="a new model each time"):
         next(fedavg(lambda: model, clients, rounds=1, local_epochs=1, learning_rate=0.1))
+
+
+# Going on after a round
+
+
+@pytest.mark.parametrize("init", ["shared", "independent"])
+@pytest.mark.parametrize("build", [build_linear, build_normed, build_dropout])
+@pytest.mark.parametrize("finished", [1, 3, 4])
+def test_what_goes_on_after_a_round_has_the_bits_of_what_was_not_interrupted(
+    build: Callable[[], nn.Module], init: Any, finished: int
+) -> None:
+    """With dropout, with BatchNorm's running statistics and counter, and with clients drawn by chance."""
+    clients = [made_up(10 + 2 * number, number) for number in range(5)]
+    options: dict[str, Any] = {"local_epochs": 2, "learning_rate": 0.1, "batch_size": 4, "client_fraction": 0.6}
+    options |= {"init": init, "seed": 3, "rounds": 5, "keep_client_models": range(6)}
+    expected = [copy.deepcopy(result) for result in fedavg(build, clients, **options)]
+    state = expected[finished - 1].model.state_dict()
+    before = copy.deepcopy(state)
+    torch.manual_seed(99)  # whatever happened meanwhile
+    rest = [copy.deepcopy(each) for each in fedavg(build, clients, **options, resume_from=(finished, state))]
+    assert list(range(finished + 1, 6)) == [result.round for result in rest]
+    for one, other in zip(expected[finished:], rest, strict=True):
+        assert (one.selected_clients, one.train_loss) == (other.selected_clients, other.train_loss)
+        models = zip((one.model, *one.client_models), (other.model, *other.client_models), strict=True)
+        for first, second in models:
+            states = first.state_dict(), second.state_dict()
+            assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert all(torch.equal(before[name], tensor) for name, tensor in state.items())  # what was given is not changed
+
+
+def test_the_state_may_come_from_a_file_in_another_memory_layout() -> None:
+    """The model's own tensors are channels-last views of one vector; a file's are not."""
+    options: dict[str, Any] = {"rounds": 2, "local_epochs": 1, "learning_rate": 0.1, "batch_size": 10}
+    build, clients = (lambda: build_model("simple-cnn")), [images(20), images(20, 1)]
+    first, second = (copy.deepcopy(result.model) for result in fedavg(build, clients, **options))
+    state = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in first.state_dict().items()
+    }
+    (result,) = fedavg(build, clients, **options, resume_from=(1, state))
+    assert torch.equal(vector(second), vector(result.model))
+
+
+def test_after_the_last_round_there_is_nothing_to_go_on_with() -> None:
+    state = build_linear().state_dict()
+    assert [] == list(fedavg(build_linear, [made_up(5)], **OPTIONS, resume_from=(1, state)))
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        next(fedavg(build_linear, [made_up(5)], **OPTIONS, resume_from=(0, nn.Linear(2, 2).state_dict())))

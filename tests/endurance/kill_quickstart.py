@@ -1,8 +1,8 @@
 """Kill `fedbench run quickstart` again and again, and see whether anything is lost, doubled or different.
 
 The command and its workers are killed with SIGKILL at moments drawn at random, from its first instant to well after
-the first run has begun; then the same command is started again, until it ends by itself. What the store then holds is
-compared with a store that nothing interrupted. If the kills are not used up, it begins anew with another store.
+the first run would be finished; then the same command is started again, until it ends by itself. What the store then
+holds is compared with a store that nothing interrupted. If kills are left, it begins anew with another store.
 
     python tests/endurance/kill_quickstart.py --kills 100 --folder /tmp/kills
 
@@ -32,7 +32,17 @@ STATUSES = """
     SELECT tags.value, runs.run_uuid, runs.status FROM runs
     JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'fedbench.kind' WHERE runs.lifecycle_stage = 'active'
 """
-LATER = 2.0  # kills come up to so many times the time that the first run takes to begin
+CLAIMED = """
+    SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid
+    WHERE runs.status = 'RUNNING' AND tags.key LIKE 'fedbench.claim.%' AND tags.value LIKE ?
+"""
+LATER = 1.5  # kills come up to so many times the time after which the first run is finished
+
+
+COUNTS = ("stores", "kills", "during_a_run", "during_its_end", "after_some_finished", "compared", "superseded")
+
+
+VIOLATIONS = ("lost", "doubled", "different", "left running", "checkpoint left", "cell is not right", "failed")
 
 
 @dataclass
@@ -52,8 +62,9 @@ class Tally:
 
     stores: int = 0
     kills: int = 0
-    before_any_run: int = 0
     during_a_run: int = 0
+    during_its_end: int = 0
+    after_some_finished: int = 0
     compared: int = 0
     superseded: int = 0
     violations: Counter[str] = field(default_factory=Counter)
@@ -94,19 +105,28 @@ def finished(folder: Path) -> set[str]:
     return {run_id for run_id, status in runs_in(folder).get("run", {}).items() if status == "FINISHED"}
 
 
+def claimed_by(pid: int, folder: Path) -> list[str]:
+    """The runs on which the process of this number works."""
+    path = folder / "mlruns" / "mlflow.db"
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=60)) as connection:
+        return [run_id for (run_id,) in connection.execute(CLAIMED, (f'%"pid": {pid},%',))]
+
+
 def uninterrupted(folder: Path, arguments: list[str]) -> float:
-    """Run the command to its end; the seconds until its first run began."""
+    """Run the command to its end; the seconds until its first run was finished."""
     begun = time.monotonic()
     process = start(folder, arguments)
     first = None
     while process.poll() is None:
         with suppress(sqlite3.Error):
-            if first is None and runs_in(folder):
+            if first is None and finished(folder):
                 first = time.monotonic() - begun
         time.sleep(0.05)
     if process.returncode != 0 or first is None:
         raise SystemExit(f"the command failed without being killed: see {folder / 'log.txt'}")
-    print(f"uninterrupted: first run after {first:.1f} s, end after {time.monotonic() - begun:.1f} s")
+    print(f"uninterrupted: first run finished after {first:.1f} s, all after {time.monotonic() - begun:.1f} s")
     return first
 
 
@@ -186,7 +206,7 @@ def compare(folder: Path, reference: Path, tally: Tally) -> None:
     of_cells = cells(client)
     for cell, expected_runs in cells(expected_client).items():
         if of_cells.get(cell) != expected_runs:
-            tally.blame("cell not as it should be", f"{len(of_cells.get(cell, []))} runs of {cell}")
+            tally.blame("cell is not right", f"{len(of_cells.get(cell, []))} runs of {cell}")
     for path in (folder / "mlruns" / "checkpoints").iterdir():
         tally.blame("checkpoint left", path.name)
 
@@ -204,10 +224,11 @@ def kill_until_done(folder: Path, arguments: list[str], latest: float, kills: in
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         tally.kills += 1
-        statuses = runs_in(folder).get("run", {})
-        tally.before_any_run += not statuses
-        tally.during_a_run += "RUNNING" in statuses.values()
+        under_way = claimed_by(process.pid, folder)
+        tally.during_a_run += bool(under_way)
+        tally.during_its_end += any(list((folder / "mlruns").rglob(f"{run_id}/artifacts/*")) for run_id in under_way)
         now = finished(folder)
+        tally.after_some_finished += bool(now - seen)
         for run_id in seen - now:
             tally.blame("lost", f"run {run_id} was finished before")
         seen |= now
@@ -240,16 +261,17 @@ def main() -> int:
         compare(store, reference, tally)
         print(f"store {total.stores}: killed {tally.kills} times, {sum(tally.violations.values())} violations")
         sys.stdout.flush()
-        for name in ("stores", "kills", "before_any_run", "during_a_run", "compared", "superseded"):
+        for name in COUNTS:
             setattr(total, name, getattr(total, name) + getattr(tally, name))
         total.violations += tally.violations
         total.examples += tally.examples
     print(
-        f"{total.kills} kills at 0 to {latest:.1f} s in {total.stores} stores: {total.before_any_run} before any run "
-        f"had begun, {total.during_a_run} while one was under way"
+        f"{total.kills} kills at 0 to {latest:.1f} s in {total.stores} stores: {total.during_a_run} while a run was "
+        f"under way, {total.during_its_end} of them while its end was recorded; {total.after_some_finished} commands "
+        "had finished some runs"
     )
     print(f"{total.compared} finished runs compared with the uninterrupted; {total.superseded} superseded on the way")
-    for kind in ("lost", "doubled", "different", "left running", "checkpoint left", "cell not as it should be", "failed"):
+    for kind in VIOLATIONS:
         print(f"{kind}: {total.violations[kind]}")
     for example in total.examples[:20]:
         print(f"  {example}")
