@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from io import StringIO
-from threading import Event, Lock, Thread
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import DatasetInput, Experiment, InputTag, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from fedbench.errors import FedbenchError
-from fedbench.measures import RunResult, Verdict
+from fedbench.measures import RunResult
 from fedbench.tracking import SCHEMA_VERSION
-from fedbench.tracking.cells import Cells, confusion_csv
-from fedbench.tracking.claims import HEARTBEAT_SECONDS, Claim, ClaimState, Decision, claims_of, decide
-from fedbench.tracking.environment import environment_tags, public_version
+from fedbench.tracking.cells import Cells
+from fedbench.tracking.claims import claims_of
+from fedbench.tracking.environment import environment_tags
+from fedbench.tracking.mlflow_run import MlflowRun
+from fedbench.tracking.ownership import Ownership, is_cut_off, result_among
 from fedbench.tracking.store import (  # first: it sets MLflow up
-    MAX_BATCH,
     checkpoint_folder,
     default_tracking_uri,
     local_folder,
@@ -32,28 +32,13 @@ from fedbench.tracking.store import (  # first: it sets MLflow up
     store_errors,
     without_password,
 )
-from fedbench.tracking.stored import (
-    INTERPOLATION,
-    STEPS_PER_THETA,
-    is_finished,
-    require_schema,
-    search_runs,
-    stored_result,
-)
+from fedbench.tracking.stored import is_finished, require_schema, search_runs, stored_result
 from fedbench.tracking.views import view_tags
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import nn
-
     from fedbench.datasets import Dataset
     from fedbench.specs import RunSpec, Suite
 
-FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
-UNFINISHED = ("RUNNING", "SCHEDULED", "KILLED")
-WAIT_SECONDS = 0.05  # until another process that wants the same run has made up its mind
-TRACKING_SECONDS = "tracking_seconds"
 MAX_DIGEST = 36  # characters, MLflow's limit
 HOW_TO_READ = """
 
@@ -83,12 +68,8 @@ class MlflowTracker:
             self.experiment_id = self._open_experiment()
             mlflow.set_experiment(experiment_id=self.experiment_id)  # likewise
         self.cells = Cells(self.client, self.uri, self.experiment_id)
-        self._claim = Claim.of_this_process()
-        self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self._claim.name[:4]}"
-        self._own: set[str] = set()  # the runs that this process works on
-        self._owning = Lock()
-        self._closed = Event()
-        self._heart: Thread | None = None
+        self.ownership = Ownership(self.client, self.uri, self.experiment_id)
+        self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self.ownership.claim.name[:4]}"
 
     def _open_experiment(self) -> str:
         name, place = self.suite.name, without_password(self.uri)
@@ -112,7 +93,8 @@ class MlflowTracker:
         for key, value in tags.items():  # last of all the schema's version: until then it is an older store
             if experiment.tags.get(key) != value and key != "fedbench.schema":
                 self.client.set_experiment_tag(experiment.experiment_id, key, value)
-        self.client.set_experiment_tag(experiment.experiment_id, "fedbench.schema", str(SCHEMA_VERSION))
+        if experiment.tags["fedbench.schema"] != str(SCHEMA_VERSION):
+            self.client.set_experiment_tag(experiment.experiment_id, "fedbench.schema", str(SCHEMA_VERSION))
         return str(experiment.experiment_id)
 
     def _upgrade(self, experiment_id: str) -> None:
@@ -135,33 +117,33 @@ class MlflowTracker:
         """See `fedbench.tracking.Tracker`."""
         began = time.perf_counter()
         require_space(self.uri)
-        self._start_background()
+        if self.ownership.begin():
+            Thread(target=_import_what_storing_models_takes, daemon=True).start()
         with store_errors(self.uri):
-            runs = self._runs_of(fingerprint)
-            if not fresh and (result := _result_among(runs)):
+            runs = self.ownership.runs_of(fingerprint)
+            if not fresh and (result := result_among(runs)):
                 return result
-            if self._rivals(runs):
+            if self.ownership.rivals(runs):
                 return None
-            found = next((each for each in runs if _is_cut_off(each) and self._recorded(each) <= rounds), None)
+            found = next((each for each in runs if is_cut_off(each) and self._recorded(each) <= rounds), None)
             run_id = found.info.run_id if found else self._create(run, fingerprint, cell_fingerprint, dataset)
             if found:
-                self._set_claim(run_id, "wanted")
-            answer = self._contend(run_id, fingerprint, fresh)
+                self.ownership.want(run_id)
+            answer = self.ownership.contend(run_id, fingerprint, fresh)
             if answer is None or isinstance(answer, RunResult):
                 self._withdraw(run_id, was_created=found is None)
                 return answer
             recorded = self._take_up(found, run, cell_fingerprint, dataset) if found else 0
             for other in answer:
-                if other.info.run_id != run_id and _is_cut_off(other):  # and nothing can be made of it
+                if other.info.run_id != run_id and is_cut_off(other):  # and nothing can be made of it
                     self._supersede(other)
-            self._own.add(run_id)
-        tracked = MlflowRun(self, run_id, recorded, found.data.metrics if found else {})
+        tracked = MlflowRun(self.ownership, self.cells, run_id, recorded, found.data.metrics if found else {})
         tracked.seconds += time.perf_counter() - began
         self.cells.touched.add(cell_fingerprint)
         return tracked
 
     def _create(self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset) -> str:
-        claim = self._claim.refreshed("wanted")
+        claim = self.ownership.claim.refreshed("wanted")
         tags = {
             "fedbench.schema": str(SCHEMA_VERSION),
             "fedbench.kind": "run",
@@ -205,39 +187,12 @@ class MlflowTracker:
             return 0
         return max(metric.step for metric in self.client.get_metric_history(run.info.run_id, "accuracy"))
 
-    def _set_claim(self, run_id: str, state: ClaimState) -> None:
-        claim = self._claim.refreshed(state)
-        self.client.set_tag(run_id, claim.tag, claim.text())
-
-    def _runs_of(self, fingerprint: str) -> list[Run]:
-        wanted = f"tags.`fedbench.fingerprint` = '{fingerprint}' and tags.`fedbench.kind` = 'run'"
-        return search_runs(self.client, self.experiment_id, wanted)
-
-    def _rivals(self, runs: Iterable[Run]) -> list[Claim]:
-        """Claims of other live processes on runs that are not finished."""
-        claims = [claim for run in runs if _is_cut_off(run) for claim in claims_of(run.data.tags)]
-        return [claim for claim in claims if claim.name != self._claim.name and claim.is_alive()]
-
-    def _contend(self, run_id: str, fingerprint: str, fresh: bool) -> list[Run] | RunResult | None:
-        """All runs of the fingerprint once this one is ours; else the result of another process, or None."""
-        while True:
-            runs = self._runs_of(fingerprint)
-            if result := _result_among(run for run in runs if not fresh or run.info.run_id == run_id):
-                return result
-            match decide(self._claim, self._rivals(runs)):
-                case Decision.OWN:
-                    self._set_claim(run_id, "owned")
-                    return runs
-                case Decision.LEAVE:
-                    return None
-            time.sleep(WAIT_SECONDS)
-
     def _withdraw(self, run_id: str, was_created: bool) -> None:
-        with suppress(MlflowException):
-            if was_created:
+        if was_created:
+            with suppress(MlflowException):
                 self.client.delete_run(run_id)
-            else:
-                self.client.delete_tag(run_id, self._claim.tag)
+        else:
+            self.ownership.release(run_id)
 
     def _take_up(self, run: Run, spec: RunSpec, cell_fingerprint: str, dataset: Dataset) -> int:
         """Make an unfinished run of another process ours; the last round that it recorded."""
@@ -246,7 +201,7 @@ class MlflowTracker:
         if not (run.inputs and run.inputs.dataset_inputs):
             self._log_input(run_id, _dataset_input(dataset))
         for claim in claims_of(run.data.tags):
-            if claim.name != self._claim.name:
+            if claim.name != self.ownership.claim.name:
                 self.client.delete_tag(run_id, claim.tag)
         if "fedbench.reason" in run.data.tags:
             self.client.delete_tag(run_id, "fedbench.reason")
@@ -268,175 +223,11 @@ class MlflowTracker:
         """See `fedbench.tracking.Tracker`."""
         self.cells.finish(cell_fingerprint, fingerprints)
 
-    def owns(self, run_id: str) -> bool:
-        """Whether a run is still this process's."""
-        with store_errors(self.uri):
-            run = self.client.get_run(run_id)
-        return run.info.lifecycle_stage == "active" and self._claim.tag in run.data.tags
-
-    def release(self, run_id: str) -> None:
-        """Give up the claim on a run."""
-        with self._owning, store_errors(self.uri), suppress(MlflowException):  # it may be gone
-            self._own.discard(run_id)
-            self.client.delete_tag(run_id, self._claim.tag)
-
     def close(self) -> None:
         """See `fedbench.tracking.Tracker`."""
-        for run_id in sorted(self._own):  # it was begun when an interruption came, and nobody knows of it
+        for run_id in self.ownership.end():  # it was begun when an interruption came, and nobody knows of it
             with suppress(FedbenchError):
-                MlflowRun(self, run_id, 0, {}).kill("interrupted")
-        self._closed.set()
-        if self._heart:
-            self._heart.join()
-
-    def _start_background(self) -> None:
-        if self._heart is None:
-            self._heart = Thread(target=self._beat, daemon=True)
-            self._heart.start()
-            Thread(target=_import_what_storing_models_takes, daemon=True).start()
-
-    def _beat(self) -> None:
-        """Say of each run under way, now and then, that this process still works on it."""
-        while not self._closed.wait(HEARTBEAT_SECONDS):
-            with self._owning, suppress(FedbenchError), store_errors(self.uri):  # the main thread sees what is wrong
-                self._own = {run_id for run_id in self._own if self.owns(run_id)}  # it may have been asleep for minutes
-                for run_id in self._own:
-                    self._set_claim(run_id, "owned")
-
-
-class MlflowRun:
-    """A run under way in an MLflow store. Metrics are written in batches.
-
-    Attributes
-    ----------
-    seconds
-        What recording the run has taken so far.
-    """
-
-    def __init__(self, tracker: MlflowTracker, run_id: str, recorded: int, metrics: Mapping[str, float]) -> None:
-        self.tracker = tracker
-        self.client = tracker.client
-        self.uri = tracker.uri
-        self.run_id = run_id
-        self.seconds = 0.0
-        self._recorded = recorded
-        self._known = metrics
-        self._waiting: list[Metric] = []
-        self._last_flush = time.monotonic()
-        self._has_ended = False
-
-    def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
-        """See `fedbench.tracking.TrackedRun`."""
-        with self._timed():
-            self.tracker.cells.remember(self.run_id, step, metrics)
-            if step <= self._recorded:
-                return
-            self._recorded = step
-            if len(self._waiting) + len(metrics) > MAX_BATCH:
-                self._flush()
-            now = int(time.time() * 1000)
-            self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
-            if time.monotonic() - self._last_flush > FLUSH_SECONDS and self.is_ours():
-                self._flush()
-
-    def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
-        """See `fedbench.tracking.TrackedRun`. The step is 100 θ."""
-        now = int(time.time() * 1000)
-        metrics = []
-        for theta, loss, accuracy in points:
-            step = round(STEPS_PER_THETA * theta)
-            values = {f"{INTERPOLATION}loss": loss, f"{INTERPOLATION}accuracy": accuracy}
-            self.tracker.cells.remember(self.run_id, step, values)
-            metrics += [Metric(key, value, now, step) for key, value in values.items()]
-        if f"{INTERPOLATION}loss" not in self._known:
-            self._waiting += metrics
-
-    def _flush(self, tags: Mapping[str, str] | None = None) -> None:
-        run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
-        with store_errors(self.uri):
-            for start in range(0, len(self._waiting), MAX_BATCH):
-                self.client.log_batch(self.run_id, metrics=self._waiting[start : start + MAX_BATCH])
-            if run_tags:
-                self.client.log_batch(self.run_id, tags=run_tags)
-        self._waiting = []
-        self._last_flush = time.monotonic()
-
-    def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
-        """See `fedbench.tracking.TrackedRun`. It is the artifact ``confusion.csv``."""
-        text = confusion_csv(confusion, class_names)
-        with self._timed(), store_errors(self.uri):
-            self.tracker.cells.remember_confusion(self.run_id, text)
-            self.client.log_text(self.run_id, text, "confusion.csv")
-
-    def log_model(self, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-        """See `fedbench.tracking.TrackedRun`. The model is stored as an exported program, without pickle."""
-        import mlflow.pytorch
-        import torch
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        signature = ModelSignature(
-            Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
-            Schema([TensorSpec(example.dtype, (-1, num_classes))]),
-        )
-        with self._timed(), store_errors(self.uri), redirect_stdout(StringIO()):
-            mlflow.pytorch.log_model(
-                model.eval(),
-                name="model",
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"torch=={public_version(torch.__version__)}"],
-                run_id=self.run_id,  # not an active run, whose end would mark it finished before its result is written
-                validate_serving_input=False,  # that loads the model again, half as long as storing it; tests do so
-            )
-
-    def is_ours(self) -> bool:
-        """See `fedbench.tracking.TrackedRun`."""
-        return self.tracker.owns(self.run_id)
-
-    def finish(self, result: RunResult) -> None:
-        """See `fedbench.tracking.TrackedRun`."""
-        tags = {"fedbench.verdict": str(result.verdict)}
-        if result.reason:
-            tags |= {"fedbench.reason": result.reason, "mlflow.note.content": f"{result.verdict}: {result.reason}"}
-        seconds = self._known.get(TRACKING_SECONDS, self.seconds)
-        self.tracker.cells.remember(self.run_id, self._recorded, {TRACKING_SECONDS: seconds})
-        if TRACKING_SECONDS not in self._known:
-            self._waiting.append(Metric(TRACKING_SECONDS, seconds, int(time.time() * 1000), self._recorded))
-        with store_errors(self.uri):  # all of it before an interruption
-            self._flush(tags)
-            self._end("FAILED" if result.verdict is Verdict.FAILED else "FINISHED")
-
-    def kill(self, reason: str) -> None:
-        """See `fedbench.tracking.TrackedRun`."""
-        if self._has_ended:
-            return
-        with store_errors(self.uri):
-            if self.is_ours():
-                self._flush({"fedbench.reason": reason})
-                self._end("KILLED")
-
-    def _end(self, status: str) -> None:
-        self.client.set_terminated(self.run_id, status)
-        self._has_ended = True
-        self.tracker.release(self.run_id)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds += time.perf_counter() - start
-
-
-def _is_cut_off(run: Run) -> bool:
-    """Whether a run is not finished: some process works on it, or none does any more."""
-    return run.info.status in UNFINISHED
-
-
-def _result_among(runs: Iterable[Run]) -> RunResult | None:
-    """The result of the latest finished run."""
-    finished = [run for run in runs if is_finished(run)]
-    return stored_result(finished[-1]) if finished else None
+                MlflowRun(self.ownership, self.cells, run_id, 0, {}).kill("interrupted")
 
 
 def _import_what_storing_models_takes() -> None:

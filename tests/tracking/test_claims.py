@@ -27,7 +27,7 @@ from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.models import build_model
 from fedbench.runner import DataSource, run_suite
 from fedbench.specs import CellSpec, RunSpec, Suite
-from fedbench.tracking import claims, mlflow
+from fedbench.tracking import claims, mlflow, ownership
 from fedbench.tracking.claims import DEAD_AFTER_SECONDS, Claim, Decision, claims_of, decide
 from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
 
@@ -158,8 +158,8 @@ def begun(tracker: MlflowTracker, rounds: int = 0, fresh: bool = False) -> Mlflo
 
 def die(tracker: MlflowTracker, tracked: MlflowRun, ended: tuple[int, float]) -> None:
     """Make a run look as if its process had been killed."""
-    tracker._own.clear()
-    dead = replace(tracker._claim, state="owned", pid=ended[0], started=ended[1])
+    tracker.ownership._own.clear()
+    dead = replace(tracker.ownership.claim, state="owned", pid=ended[0], started=ended[1])
     tracker.client.set_tag(tracked.run_id, dead.tag, dead.text())
 
 
@@ -192,7 +192,7 @@ def test_a_run_of_a_dead_process_is_taken_up_under_the_same_id(
     assert tracked.run_id == again.run_id
     assert [(tracked.run_id, "RUNNING", "run")] == active(other)
     (found,) = claims_of(other.client.get_run(again.run_id).data.tags)
-    assert (other._claim.name, "owned") == (found.name, found.state)
+    assert (other.ownership.claim.name, "owned") == (found.name, found.state)
     assert (False, True) == (tracked.is_ours(), again.is_ours())
 
 
@@ -311,16 +311,19 @@ def test_the_heart_does_not_claim_again_what_another_process_took_up(
     one: MlflowTracker, other: MlflowTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This process was asleep for minutes, on another machine than the one that took the run up."""
-    monkeypatch.setattr(mlflow, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(ownership, "HEARTBEAT_SECONDS", 0.05)
     tracked = begun(one)
-    asleep = replace(one._claim, state="owned", host="elsewhere", heartbeat=time.time() - 2 * DEAD_AFTER_SECONDS)
-    with one._owning:
+    asleep = replace(
+        one.ownership.claim, state="owned", host="elsewhere", heartbeat=time.time() - 2 * DEAD_AFTER_SECONDS
+    )
+    with one.ownership._owning:
         one.client.set_tag(tracked.run_id, asleep.tag, asleep.text())
         again = begun(other)
     assert tracked.run_id == again.run_id
     time.sleep(0.5)
     one.close()
-    assert [other._claim.name] == [found.name for found in claims_of(one.client.get_run(again.run_id).data.tags)]
+    tags = one.client.get_run(again.run_id).data.tags
+    assert [other.ownership.claim.name] == [found.name for found in claims_of(tags)]
     assert (False, True) == (tracked.is_ours(), again.is_ours())
     tracked.log_round(1, {"accuracy": 0.25})
     tracked.kill("interrupted")  # says nothing of a run that is another's
@@ -331,7 +334,7 @@ def test_the_heart_does_not_claim_again_what_another_process_took_up(
 
 
 def test_the_heart_beats_while_a_run_is_under_way(one: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(ownership, "HEARTBEAT_SECONDS", 0.05)
     tracked = begun(one)
 
     def heartbeat() -> float:
@@ -348,8 +351,8 @@ def test_the_heart_beats_while_a_run_is_under_way(one: MlflowTracker, monkeypatc
     time.sleep(0.2)
     assert [] == claims_of(one.client.get_run(tracked.run_id).data.tags)
     one.close()
-    assert one._heart is not None
-    assert not one._heart.is_alive()
+    assert one.ownership._heart is not None
+    assert not one.ownership._heart.is_alive()
 
 
 def test_one_waits_for_a_smaller_claim_that_is_dead_no_longer_than_it_is_seen(

@@ -1,0 +1,153 @@
+"""One run while it is recorded in MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Metric, RunTag
+
+from fedbench.measures import RunResult, Verdict
+from fedbench.tracking.cells import Cells, confusion_csv
+from fedbench.tracking.environment import public_version
+from fedbench.tracking.ownership import Ownership
+from fedbench.tracking.store import MAX_BATCH, store_errors
+from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
+TRACKING_SECONDS = "tracking_seconds"
+
+
+class MlflowRun:
+    """A run under way in an MLflow store. Metrics are written in batches.
+
+    Attributes
+    ----------
+    seconds
+        What recording the run has taken so far.
+    """
+
+    def __init__(
+        self, ownership: Ownership, cells: Cells, run_id: str, recorded: int, metrics: Mapping[str, float]
+    ) -> None:
+        self.client = ownership.client
+        self.uri = ownership.uri
+        self.ownership = ownership
+        self.cells = cells
+        self.run_id = run_id
+        self.seconds = 0.0
+        self._recorded = recorded
+        self._known = metrics
+        self._waiting: list[Metric] = []
+        self._last_flush = time.monotonic()
+        self._has_ended = False
+
+    def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
+        """See `fedbench.tracking.TrackedRun`."""
+        with self._timed():
+            self.cells.remember(self.run_id, step, metrics)
+            if step <= self._recorded:
+                return
+            self._recorded = step
+            if len(self._waiting) + len(metrics) > MAX_BATCH:
+                self._flush()
+            now = int(time.time() * 1000)
+            self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
+            if time.monotonic() - self._last_flush > FLUSH_SECONDS and self.is_ours():
+                self._flush()
+
+    def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
+        """See `fedbench.tracking.TrackedRun`. The step is 100 θ."""
+        now = int(time.time() * 1000)
+        metrics = []
+        for theta, loss, accuracy in points:
+            step = round(STEPS_PER_THETA * theta)
+            values = {f"{INTERPOLATION}loss": loss, f"{INTERPOLATION}accuracy": accuracy}
+            self.cells.remember(self.run_id, step, values)
+            metrics += [Metric(key, value, now, step) for key, value in values.items()]
+        if f"{INTERPOLATION}loss" not in self._known:
+            self._waiting += metrics
+
+    def _flush(self, tags: Mapping[str, str] | None = None) -> None:
+        run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
+        with store_errors(self.uri):
+            for start in range(0, len(self._waiting), MAX_BATCH):
+                self.client.log_batch(self.run_id, metrics=self._waiting[start : start + MAX_BATCH])
+            if run_tags:
+                self.client.log_batch(self.run_id, tags=run_tags)
+        self._waiting = []
+        self._last_flush = time.monotonic()
+
+    def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
+        """See `fedbench.tracking.TrackedRun`. It is the artifact ``confusion.csv``."""
+        text = confusion_csv(confusion, class_names)
+        with self._timed(), store_errors(self.uri):
+            self.cells.remember_confusion(self.run_id, text)
+            self.client.log_text(self.run_id, text, "confusion.csv")
+
+    def log_model(self, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+        """See `fedbench.tracking.TrackedRun`. The model is stored as an exported program, without pickle."""
+        import mlflow.pytorch
+        import torch
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        signature = ModelSignature(
+            Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
+            Schema([TensorSpec(example.dtype, (-1, num_classes))]),
+        )
+        with self._timed(), store_errors(self.uri), redirect_stdout(StringIO()):
+            mlflow.pytorch.log_model(
+                model.eval(),
+                name="model",
+                signature=signature,
+                input_example=example,
+                pip_requirements=[f"torch=={public_version(torch.__version__)}"],
+                run_id=self.run_id,  # not an active run, whose end would mark it finished before its result is written
+                validate_serving_input=False,  # that loads the model again, half as long as storing it; tests do so
+            )
+
+    def is_ours(self) -> bool:
+        """See `fedbench.tracking.TrackedRun`."""
+        return self.ownership.owns(self.run_id)
+
+    def finish(self, result: RunResult) -> None:
+        """See `fedbench.tracking.TrackedRun`."""
+        tags = {"fedbench.verdict": str(result.verdict)}
+        if result.reason:
+            tags |= {"fedbench.reason": result.reason, "mlflow.note.content": f"{result.verdict}: {result.reason}"}
+        seconds = self._known.get(TRACKING_SECONDS, self.seconds)
+        self.cells.remember(self.run_id, self._recorded, {TRACKING_SECONDS: seconds})
+        if TRACKING_SECONDS not in self._known:
+            self._waiting.append(Metric(TRACKING_SECONDS, seconds, int(time.time() * 1000), self._recorded))
+        with store_errors(self.uri):  # all of it before an interruption
+            self._flush(tags)
+            self._end("FAILED" if result.verdict is Verdict.FAILED else "FINISHED")
+
+    def kill(self, reason: str) -> None:
+        """See `fedbench.tracking.TrackedRun`."""
+        if self._has_ended:
+            return
+        with store_errors(self.uri):
+            if self.is_ours():
+                self._flush({"fedbench.reason": reason})
+                self._end("KILLED")
+
+    def _end(self, status: str) -> None:
+        self.client.set_terminated(self.run_id, status)
+        self._has_ended = True
+        self.ownership.release(self.run_id)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
