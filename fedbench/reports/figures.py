@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 8  # in one panel; more cannot be told apart
 MAX_PANELS = 9  # in one figure
+MAX_CURVES = 6  # panels of curves: those of every seed are read, round by round
 PANEL_INCHES = (4.2, 3.2)
 BAND = f"{CONFIDENCE:.0%} interval of the mean over seeds"
 STYLE: dict[Any, Any] = {
@@ -134,6 +135,11 @@ def _show(value: object) -> str:
     return "all" if value is None else str(value)
 
 
+def _write(axes: Axes, column: float, row: float, text: str, **style: Any) -> None:
+    """Write into a panel; the layout need not be worked out around that."""
+    axes.text(column, row, text, ha="center", va="center", **style).set_in_layout(False)
+
+
 def _line_panels(cells: Sequence[StoredCell]) -> Iterator[tuple[str, list[tuple[str, StoredCell]]]]:
     """Titles of panels, each with few enough cells, labelled by what they differ in."""
     for scenario, same in _by_scenario(cells).items():
@@ -161,7 +167,7 @@ def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn
     panels = list(_line_panels([cell for cell in _measured(stored) if cell.cell.spec.rounds > 1]))
     if not panels:
         return None
-    shown = panels[:MAX_PANELS]
+    shown = panels[:MAX_CURVES]
     drawing, all_axes = _panels(len(shown))
     for axes, (title, cells) in zip(all_axes, shown, strict=True):
         for words, cell in cells:
@@ -172,9 +178,17 @@ def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if metric == "accuracy":
             _draw_majority(axes, [cell for _, cell in cells])
-        axes.legend(fontsize=7)
+    _draw_legends(all_axes)
     same_scale(all_axes)
     return drawing, f"Mean over seeds; band: {BAND}. {_left_out(len(panels), shown, 'panels')}".strip()
+
+
+def _draw_legends(all_axes: Sequence[Axes]) -> None:
+    """A legend in the first panel, and in each whose lines are named otherwise."""
+    first = all_axes[0].get_legend_handles_labels()[1]
+    for axes in all_axes:
+        if axes is all_axes[0] or axes.get_legend_handles_labels()[1] != first:
+            axes.legend(fontsize=7)
 
 
 def same_scale(all_axes: Sequence[Axes]) -> None:
@@ -247,7 +261,7 @@ def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]
         dark = image[row, column] < sum(limits) / 2
         text = f"{100 * spread.mean:.1f}" + ("" if spread.std is None else f"\n± {100 * spread.std:.1f}")
         mark = "" if cell.result.verdict is Verdict.OK else " *"
-        axes.text(column, row, text + mark, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+        _write(axes, column, row, text + mark, fontsize=8, color="white" if dark else "black")
     axes.imshow(image, aspect="auto", cmap="viridis", vmin=limits[0], vmax=max(limits[1], limits[0] + 1))
     axes.set_xticks(range(len(columns)), [_show(value) for value in columns])
     axes.set_yticks(range(len(rows)), [_show(value) for value in rows])
@@ -336,12 +350,11 @@ def _recall(stored: StoredSuite) -> Drawn:
         axes.imshow(image, aspect="auto", cmap="viridis", vmin=0, vmax=100)
         for row, values in enumerate(image):
             for column, value in enumerate(values):
-                axes.text(
+                _write(
+                    axes,
                     column,
                     row,
                     f"{value:.0f}",
-                    ha="center",
-                    va="center",
                     fontsize=7,
                     color="white" if value < 50 else "black",
                 )
