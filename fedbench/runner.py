@@ -239,7 +239,7 @@ def _log_final(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: 
     model = build_model(spec.model)
     model.load_state_dict(final.state)
     example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
-    tracked.log_model(model, example, len(dataset.class_names))
+    tracked.log_model(spec.model, model, example, len(dataset.class_names))
 
 
 def choose_device(name: str) -> str:

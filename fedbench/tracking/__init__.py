@@ -36,8 +36,8 @@ class TrackedRun(Protocol):
     def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
         """Record the final model's confusion matrix, (C, C): rows are the true classes."""
 
-    def log_model(self, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-        """Record the final model. `example` is an input of it, (B, C, H, W)."""
+    def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+        """Record the final model; `name` is its key in `MODELS`, `example` an input of it, (B, C, H, W)."""
 
     def is_ours(self) -> bool:
         """Whether this process still owns the run; one that was asleep for minutes may have lost it to another."""

@@ -48,9 +48,9 @@ class MemoryRun:
         del class_names
         self.confusion = confusion
 
-    def log_model(self, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+    def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """See `fedbench.tracking.TrackedRun`."""
-        del example, num_classes
+        del name, example, num_classes
         self.model = model
 
     def is_ours(self) -> bool:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Metric, RunTag
 
@@ -21,9 +21,44 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
+    from torch.export import ExportedProgram
 
 FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
 TRACKING_SECONDS = "tracking_seconds"
+
+
+_programs: dict[str, ExportedProgram] = {}  # by the model's name
+
+
+@contextmanager
+def exported_once(name: str) -> Iterator[None]:
+    """Let a model's program be exported once in this process; the next time only the numbers in it change.
+
+    MLflow exports each model that it stores, which takes longer than all the rest of storing it, and the programs of
+    models of one name differ in their parameters and buffers alone.
+    """
+    import torch
+
+    export = torch.export.export
+
+    def export_or_refill(module: nn.Module, *arguments: Any, **options: Any) -> ExportedProgram:
+        program = _programs.get(name)
+        if program is None:
+            program = export(module, *arguments, **options)
+            if not program.constants:  # buffers that are in no state dict: they are the module's own
+                _programs[name] = program
+            return program
+        state = module.state_dict()
+        with torch.no_grad():
+            for key, tensor in program.state_dict.items():
+                tensor.copy_(state[key])
+        return program
+
+    torch.export.export = export_or_refill  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.export.export = export
 
 
 class MlflowRun:
@@ -79,10 +114,13 @@ class MlflowRun:
     def _flush(self, tags: Mapping[str, str] | None = None) -> None:
         run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
         with store_errors(self.uri):
-            for start in range(0, len(self._waiting), MAX_BATCH):
-                self.client.log_batch(self.run_id, metrics=self._waiting[start : start + MAX_BATCH])
-            if run_tags:
-                self.client.log_batch(self.run_id, tags=run_tags)
+            *batches, last = [
+                self._waiting[start : start + MAX_BATCH] for start in range(0, max(len(self._waiting), 1), MAX_BATCH)
+            ]
+            for batch in batches:
+                self.client.log_batch(self.run_id, metrics=batch)
+            if last or run_tags:
+                self.client.log_batch(self.run_id, metrics=last, tags=run_tags)
         self._waiting = []
         self._last_flush = time.monotonic()
 
@@ -93,7 +131,7 @@ class MlflowRun:
             self.cells.remember_confusion(self.run_id, text)
             self.client.log_text(self.run_id, text, "confusion.csv")
 
-    def log_model(self, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+    def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """See `fedbench.tracking.TrackedRun`. The model is stored as an exported program, without pickle."""
         import mlflow.pytorch
         import torch
@@ -104,7 +142,7 @@ class MlflowRun:
             Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
             Schema([TensorSpec(example.dtype, (-1, num_classes))]),
         )
-        with self._timed(), store_errors(self.uri), redirect_stdout(StringIO()):
+        with self._timed(), store_errors(self.uri), redirect_stdout(StringIO()), exported_once(name):
             mlflow.pytorch.log_model(
                 model.eval(),
                 name="model",

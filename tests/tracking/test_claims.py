@@ -276,10 +276,10 @@ def test_a_model_that_a_dead_process_stored_is_replaced_by_one(
     dataset = load_dataset("mnist-5k")
     example = dataset.normalise(dataset.test_images[:2]).numpy()
     tracked = begun(one)
-    tracked.log_model(build_model("simple-cnn"), example, 10)
+    tracked.log_model("simple-cnn", build_model("simple-cnn"), example, 10)
     die(one, tracked, ended)
     again = begun(other)
-    again.log_model(build_model("simple-cnn"), example, 10)
+    again.log_model("simple-cnn", build_model("simple-cnn"), example, 10)
     again.finish(RESULT)
     models = other.client.search_logged_models([other.experiment_id])
     assert [again.run_id] == [model.source_run_id for model in models]
