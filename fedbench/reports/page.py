@@ -53,8 +53,8 @@ def _percent(metric: str) -> Callable[[StoredCell], str]:
 def _number(metric: str, digits: int) -> Callable[[StoredCell], str]:
     def value(cell: StoredCell) -> str:
         spread = cell.final(metric)
-        if spread is None:
-            return ""
+        if spread is None or not math.isfinite(spread.mean):
+            return "" if spread is None else "not finite"
         return f"{spread.mean:.{digits}f}" + ("" if spread.std is None else f" ± {spread.std:.{digits}f}")
 
     return value
@@ -209,7 +209,7 @@ def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
         if gains := [gain for cell in same if (gain := cell.final("averaging_gain"))]:
             yield f"{scenario}: " + _gains(gains)
     for cell in cells:
-        if cell.cell.spec.interpolation and cell.result.client_accuracy:
+        if cell.cell.spec.interpolation and cell.result.verdict is not Verdict.DIVERGED and cell.result.client_accuracy:
             yield f"{cell.cell.label}: the average is " + _average_of_two(cell)
         if cell.result.verdict is not Verdict.OK:
             yield f"{cell.cell.label}: {cell.result.verdict}, {cell.result.reason}."

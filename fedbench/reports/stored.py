@@ -150,6 +150,10 @@ def read_experiment(client: MlflowClient, uri: str, experiment: Experiment, want
 
 
 def _has_verdict(run: Run) -> bool:
+    """Whether a run ended and says of what cell and seed it is; what somebody changed by hand may not."""
+    tags = run.data.tags
+    if not {"fedbench.scenario", "fedbench.cell"} <= tags.keys() or not tags.get("fedbench.seed", "").isdigit():
+        return False
     return is_finished(run) or (run.info.status == "FAILED" and run.data.tags.get("fedbench.verdict") == Verdict.FAILED)
 
 

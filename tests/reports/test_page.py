@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_store import address, made_suite, record
+from made_store import address, made_suite, metrics_of, record
 from PIL import Image
 
 from fedbench.measures import Verdict
@@ -78,6 +78,19 @@ def test_a_collapsed_cell_is_called_so_in_words_and_in_the_table(tmp_path: Path)
     assert 'class="text collapsed">collapsed 1/1<' in page
     assert "Why &lt;b&gt;?" in page  # what a suite's author writes is text, not markup
     assert "not skill" in page
+
+
+def test_what_diverged_is_called_so_and_its_loss_is_not_finite(tmp_path: Path) -> None:
+    text = "name: made\nquestion: Why?\nseeds: [0, 1]\nscenarios: [{name: a, rounds: 2, interpolation: true}]\n"
+
+    def infinite(run: RunSpec, step: int) -> dict[str, float]:
+        return metrics_of(run, step) | {"loss": float("inf"), "client_drift": float("nan")}
+
+    record(made_suite(tmp_path, text), address(tmp_path), infinite, lambda _: (Verdict.DIVERGED, "loss not finite"))
+    page = make_report(read_suite("made", address(tmp_path)), tmp_path / "out").read_text()
+    assert "a: diverged, 2 of 2 seeds: loss not finite." in page
+    assert 2 == page.count(">not finite<")
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", page)
 
 
 def test_the_report_is_kept_in_one_run_of_the_experiment(stored: StoredSuite, report: Path) -> None:

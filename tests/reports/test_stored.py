@@ -79,6 +79,17 @@ def test_a_suite_that_never_ran_and_an_empty_store_are_one_line(made: str, tmp_p
         read_suite("made", address(tmp_path))
 
 
+@pytest.mark.parametrize("tag", ["fedbench.scenario", "fedbench.cell", "fedbench.seed", "fedbench.verdict"])
+def test_a_run_that_somebody_changed_by_hand_is_left_out(tmp_path: Path, tag: str) -> None:
+    text = "name: made\nquestion: Why?\nseeds: [0, 1]\nscenarios: [{name: a, rounds: 1}]\n"
+    record(made_suite(tmp_path, text), address(tmp_path))
+    stored = read_suite("made", address(tmp_path))
+    stored.client.set_tag(stored.cells[0].runs[0].info.run_id, "fedbench.seed", "first")
+    stored.client.delete_tag(stored.cells[0].runs[0].info.run_id, tag)
+    (cell,) = read_suite("made", address(tmp_path)).cells
+    assert (1,) == cell.cell.seeds
+
+
 @pytest.mark.parametrize(("tags", "line"), [({}, "was not made by fedbench"), ({"fedbench.schema": "9"}, "upgrade")])
 def test_an_experiment_of_another_schema_is_one_line(tmp_path: Path, tags: dict[str, str], line: str) -> None:
     open_store(address(tmp_path)).create_experiment("made", tags=tags)
