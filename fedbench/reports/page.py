@@ -205,7 +205,7 @@ def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
     for scenario, same in by_scenario.items():
         accuracies = [(cell.cell.label, spread) for cell in same if (spread := cell.final("accuracy"))]
         if accuracies:
-            yield _best_and_worst(accuracies)
+            yield _best_and_worst(scenario, accuracies)
         if gains := [gain for cell in same if (gain := cell.final("averaging_gain"))]:
             yield f"{scenario}: " + _gains(gains)
     for cell in cells:
@@ -217,11 +217,13 @@ def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
         yield "Every run has the verdict ok: its model beats naming the largest class by more than chance."
 
 
-def _best_and_worst(accuracies: Sequence[tuple[str, Spread]]) -> str:
+def _best_and_worst(scenario: str, accuracies: Sequence[tuple[str, Spread]]) -> str:
     *_, (worst, lowest) = ranked = sorted(accuracies, key=lambda pair: -pair[1].mean)
     best, highest = ranked[0]
     if len(ranked) == 1:
         return f"{best} has {percent(highest)} % accuracy."
+    if f"{highest.mean:.3f}" == f"{lowest.mean:.3f}":
+        return f"{scenario}: all {len(ranked)} cells have the same accuracy, {percent(highest)} %."
     return f"{best} has the best accuracy, {percent(highest)} %; {worst} has the lowest, {percent(lowest)} %."
 
 

@@ -66,6 +66,13 @@ def test_the_words_say_which_cell_is_best_and_what_averaging_gained(stored: Stor
     assert words[-1].startswith("Every run has the verdict ok")
 
 
+def test_cells_of_one_accuracy_have_no_best_among_them(tmp_path: Path) -> None:
+    text = "name: made\nquestion: Why?\nseeds: [0]\nscenarios: [{name: a, rounds: 1, learning_rate: [0.1, 0.2]}]\n"
+    record(made_suite(tmp_path, text), address(tmp_path))
+    words = list(sentences(read_suite("made", address(tmp_path)).cells))
+    assert words[0] == "a: all 2 cells have the same accuracy, 60.0 %."
+
+
 def test_a_collapsed_cell_is_called_so_in_words_and_in_the_table(tmp_path: Path) -> None:
     text = "name: made\nquestion: Why <b>?\nseeds: [0]\nscenarios: [{name: a, rounds: 1}]\n"
 
