@@ -125,6 +125,18 @@ def spread(values: Sequence[float]) -> Spread:
         return Spread(float(np.mean(values)), std, tuple(values))
 
 
+def spread_by_step(series: Sequence[Mapping[int, float]]) -> dict[int, Spread]:
+    """The spread over runs at each step, from the first at which all have begun; each run by step.
+
+    A run that ended early, since it diverged, counts in the later rounds with its last value, which can only stay.
+    """
+    if not series or not all(series):
+        return {}
+    begun = max(min(values) for values in series)
+    steps = sorted(step for step in set().union(*series) if step >= begun)
+    return {step: spread([values[max(each for each in values if each <= step)] for values in series]) for step in steps}
+
+
 @cache
 def t_quantile(degrees_of_freedom: float) -> float:
     """How many standard errors from its middle an interval of 95 % ends, by Student's t distribution."""

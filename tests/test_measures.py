@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedbench.core import Evaluation
-from fedbench.measures import MEANINGS, Spread, Verdict, judge, judge_cell, spread
+from fedbench.measures import MEANINGS, Spread, Verdict, judge, judge_cell, spread, spread_by_step
 
 
 def evaluation(*rows: list[int], loss: float = 0.5) -> Evaluation:
@@ -99,3 +99,20 @@ def test_numbers_that_are_not_finite_or_huge_have_a_spread_that_is_not_finite(od
     assert tuple(odd)[1:] == found.values[1:]
     assert found.std is not None
     assert not math.isfinite(found.std)
+
+
+def test_the_spread_by_step_counts_a_run_that_ended_early_with_its_last_value() -> None:
+    found = spread_by_step([{1: 1.0, 2: 2.0, 3: 3.0}, {1: 3.0}])
+    assert {1: 2.0, 2: 2.5, 3: 3.0} == {step: over.mean for step, over in found.items()}
+
+
+def test_the_spread_by_step_begins_where_all_have_begun() -> None:
+    assert [2] == list(spread_by_step([{1: 1.0, 2: 2.0}, {2: 4.0}]))
+    assert {} == spread_by_step([{1: 1.0}, {}])
+    assert {} == spread_by_step([])
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    """1, 2 and 3: standard error 1/√3, and 4.303 is the 97.5 % point with 2 degrees of freedom."""
+    assert pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5)) == spread([1.0, 2.0, 3.0]).interval
+    assert spread([1.0]).interval is None

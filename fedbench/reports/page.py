@@ -20,7 +20,7 @@ from fedbench import __version__
 from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
 from fedbench.reports.figures import MAX_PANELS, Figure, draw_figures
-from fedbench.reports.table import CLIENTS_ALONE, percent, short_verdict
+from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, short_verdict
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import parse_confusion
 from fedbench.tracking.store import store_errors, without_password
@@ -65,11 +65,6 @@ def _interval(cell: StoredCell) -> str:
     return f"{100 * spread.interval[0]:.1f} to {100 * spread.interval[1]:.1f}" if spread and spread.interval else ""
 
 
-def _clients_alone(cell: StoredCell) -> str:
-    means = [sum(each.values()) / len(each) for each in cell.result.client_accuracy if each]
-    return f"{100 * sum(means) / len(means):.1f}" if means else ""
-
-
 def _gain(cell: StoredCell) -> str:
     spread = cell.final("averaging_gain")
     return "" if spread is None else f"{100 * spread.mean:+.1f}" + _plus_minus(spread)
@@ -91,7 +86,7 @@ COLUMNS = (
     Column("95 % interval", "of the mean accuracy over seeds, by Student's t distribution", _interval),
     Column("balanced accuracy", "percent; mean over the classes of the share found", _percent("balanced_accuracy")),
     Column("loss", "mean cross-entropy in nats", _number("loss", 3)),
-    Column("clients alone", f"percent. {CLIENTS_ALONE.removeprefix('Clients alone: ')}", _clients_alone),
+    Column("clients alone", f"percent. {CLIENTS_ALONE.partition(': ')[2]}", lambda cell: clients_alone(cell.result)),
     Column("averaging gain", "percentage points: the average's accuracy minus the clients' mean", _gain),
     Column("client drift", "Euclidean distance of the clients' models from their average", _number("client_drift", 2)),
     Column("majority rate", "percent: what always naming the largest class scores", _majority_rate),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedbench.errors import StoreError
-from fedbench.measures import RunResult, Spread, Verdict, spread
+from fedbench.measures import RunResult, Spread, Verdict, spread, spread_by_step
 from fedbench.reports.results import CellResult, cell_result
 from fedbench.specs import Cell, CellSpec, Suite
 from fedbench.tracking.store import experiment_of, open_existing_store, store_errors, without_password
@@ -84,8 +84,7 @@ class StoredSuite:
                 for run in cell.runs.values()
                 if is_finished(run)
             ]
-        steps = sorted(set().union(*histories))
-        return {step: spread([_at(history, step) for history in histories]) for step in steps if all(histories)}
+        return spread_by_step(histories)
 
     def summary(self, cell: StoredCell) -> Run | None:
         """A cell's own run; None if there is none yet."""
@@ -96,10 +95,6 @@ class StoredSuite:
         with store_errors(self.uri):
             found = search_runs(self.client, self.experiment.experiment_id, wanted)
         return next((run for run in found if run.info.status == "FINISHED"), None)
-
-
-def _at(history: Mapping[int, float], step: int) -> float:
-    return history[max((each for each in history if each <= step), default=min(history))]
 
 
 def read_suite(name: str, uri: str) -> StoredSuite:

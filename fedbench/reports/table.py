@@ -34,7 +34,7 @@ def results_table(suite: Suite, results: Sequence[CellResult]) -> RenderableType
         **{axis: [_show(getattr(each.cell.spec, axis)) for each in results] for axis in axes},
         "accuracy": [_measure(each, "accuracy") for each in results],
         "balanced_accuracy": [_measure(each, "balanced_accuracy") for each in results],
-        "clients_alone": [_clients_alone(each) for each in results],
+        "clients_alone": [clients_alone(each) for each in results],
         "majority_rate": [_majority_rate(each) for each in results],
         "seeds": [str(len(each.seeds)) for each in results],
         "verdict": [_verdict(each) for each in results],
@@ -80,7 +80,8 @@ def _majority_rate(result: CellResult) -> str:
     return f"{100 * result.measures['majority_rate'].mean:.1f}" if result.measures else ""
 
 
-def _clients_alone(result: CellResult) -> str:
+def clients_alone(result: CellResult) -> str:
+    """The mean accuracy of the clients' own models over clients and seeds, in percent."""
     means = [sum(each.values()) / len(each) for each in result.client_accuracy if each]
     return f"{100 * sum(means) / len(means):.1f}" if means else ""
 

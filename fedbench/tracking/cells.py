@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from fedbench.measures import CLIENT_ACCURACY, Verdict, judge_cell, spread
+from fedbench.measures import CLIENT_ACCURACY, Verdict, judge_cell, spread_by_step
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.claims import Claim, claims_of
 from fedbench.tracking.store import MAX_BATCH, store_errors
@@ -186,27 +186,18 @@ class Cells:
 def summary(seeds: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
     """Mean, standard deviation and 95 % interval over seeds, by metric's name and step.
 
-    A run that ended early, since it diverged, counts in the later rounds with its last values, which can only stay.
-    With one seed there is a mean only.
+    With one seed there is a mean only. A metric that some seed lacks is left out.
     """
     found: dict[str, dict[int, float]] = defaultdict(dict)
     for key in sorted(set().union(*seeds)):
-        series = [values[key] for values in seeds if values.get(key)]
-        if key.startswith(NOT_SUMMARISED) or len(series) < len(seeds):
+        if key.startswith(NOT_SUMMARISED):
             continue
-        begun = max(min(values) for values in series)  # the first step at which there is something to average
-        for step in sorted(step for step in set().union(*series) if step >= begun):
-            over = spread([_at(values, step) for values in series])
+        for step, over in spread_by_step([values.get(key, {}) for values in seeds]).items():
             found[f"{key}/mean"][step] = over.mean
             if over.std is not None and over.interval is not None:
                 found[f"{key}/std"][step] = over.std
                 found[f"{key}/ci95_low"][step], found[f"{key}/ci95_high"][step] = over.interval
     return dict(found)
-
-
-def _at(series: Series, step: int) -> float:
-    """A series' value at a step, or its last one before."""
-    return series[max(each for each in series if each <= step)]
 
 
 def confusion_csv(confusion: NDArray[np.int64], class_names: Sequence[str]) -> str:
