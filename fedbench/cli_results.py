@@ -87,7 +87,8 @@ def compare_command(
     A store is an address, a SQLite file, or a folder that holds mlflow.db. An invocation is one of `fedbench runs
     list`; a commit is a hash, or a name that git knows.
     """
-    from fedbench.reports.compare import compare, comparison_json, comparison_table
+    from fedbench.reports.compare import compare
+    from fedbench.reports.comparison_table import comparison_json, comparison_table
 
     comparison = compare(first, second, tracking_uri, suite_name, metric)
     if as_json:

@@ -137,6 +137,30 @@ def spread_by_step(series: Sequence[Mapping[int, float]]) -> dict[int, Spread]:
     return {step: spread([values[max(each for each in values if each <= step)] for values in series]) for step in steps}
 
 
+def difference_of(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[float, tuple[float, float] | None]:
+    """How much larger the second set's mean is, and the 95 % interval of that.
+
+    Sets of the same seeds, two or more, are compared pair by pair, since a seed's partition and random streams are the
+    same in both: Student's t interval of the differences. Others are compared as independent samples: Welch's t
+    interval. With a single seed there is none.
+    """
+    if len(first) > 1 and first.keys() == second.keys():
+        over = spread([second[seed] - first[seed] for seed in first])
+        return over.mean, over.interval
+    one, other = spread(list(first.values())), spread(list(second.values()))
+    difference = other.mean - one.mean
+    if one.std is None or other.std is None:
+        return difference, None
+    parts = [each.std**2 / len(each.values) for each in (one, other) if each.std is not None]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return difference, (difference, difference)
+    counts = (len(one.values), len(other.values))
+    freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
+    margin = t_quantile(freedom) * error
+    return difference, (difference - margin, difference + margin)
+
+
 @cache
 def t_quantile(degrees_of_freedom: float) -> float:
     """How many standard errors from its middle an interval of 95 % ends, by Student's t distribution."""

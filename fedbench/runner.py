@@ -136,8 +136,7 @@ class _SuiteRun:
         ]
         for job in self.jobs.values():
             if job.fingerprint in finished and job.checkpoint:
-                with suppress(OSError):
-                    job.checkpoint.unlink(missing_ok=True)  # the process that finished it was killed before it could
+                remove(job.checkpoint)  # the process that finished it was killed before it could
         cells: dict[str, list[str]] = defaultdict(list)
         for job in self.jobs.values():
             cells[job.cell_fingerprint].append(job.fingerprint)

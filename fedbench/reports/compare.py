@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from fedbench.errors import StoreError
-from fedbench.measures import CONFIDENCE, Spread, spread, t_quantile
-from fedbench.reports.results import number
+from fedbench.measures import Spread, difference_of, spread
 from fedbench.reports.stored import StoredCell, StoredSuite, cell_key, read_experiment
 from fedbench.tracking.environment import git_answer
 from fedbench.tracking.store import default_tracking_uri, open_existing_store, store_errors, without_password
@@ -27,7 +20,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LOWER_IS_BETTER = ("loss", "train_loss")
-RATES = ("accuracy", "balanced_accuracy", "averaging_gain")  # shown in percent
 INVOCATION = re.compile(r"\d{8}T[0-9TZa-f-]*")
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
@@ -40,9 +32,6 @@ class Change(StrEnum):
     UNCLEAR = "no clear difference"
     EQUAL = "equal"
     ONE_SEED = "one seed: cannot tell"
-
-
-STYLES = {Change.BETTER: "green", Change.WORSE: "red", Change.UNCLEAR: "", Change.EQUAL: "dim", Change.ONE_SEED: "dim"}
 
 
 @dataclass(frozen=True)
@@ -151,8 +140,10 @@ def find_results(text: str, uri: str, suite_name: str | None = None) -> list[Sto
         if suite_name in (None, experiment.name):
             try:
                 found.append(read_experiment(client, place or uri, experiment, wanted))
-            except StoreError:  # nothing of it here
-                continue
+            except StoreError:
+                if suite_name is not None:
+                    raise
+                continue  # nothing of this suite here, or of a newer fedbench; the others can be compared
     if not found:
         of = f" of suite {suite_name}" if suite_name else ""
         raise StoreError(
@@ -213,30 +204,6 @@ def _by_seed(runs: Mapping[int, Run], metric: str) -> dict[int, float]:
     return {seed: infinite(run.data.metrics[metric]) for seed, run in runs.items() if is_finished(run)}
 
 
-def difference_of(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[float, tuple[float, float] | None]:
-    """How much larger the second set's mean is, and the 95 % interval of that.
-
-    Sets of the same seeds, two or more, are compared pair by pair, since a seed's partition and random streams are the
-    same in both: Student's t interval of the differences. Others are compared as independent samples: Welch's t
-    interval. With a single seed there is none.
-    """
-    if len(first) > 1 and first.keys() == second.keys():
-        over = spread([second[seed] - first[seed] for seed in first])
-        return over.mean, over.interval
-    one, other = spread(list(first.values())), spread(list(second.values()))
-    difference = other.mean - one.mean
-    if one.std is None or other.std is None:
-        return difference, None
-    parts = [each.std**2 / len(each.values) for each in (one, other) if each.std is not None]
-    error = math.sqrt(sum(parts))
-    if error == 0:
-        return difference, (difference, difference)
-    counts = (len(one.values), len(other.values))
-    freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
-    margin = t_quantile(freedom) * error
-    return difference, (difference - margin, difference + margin)
-
-
 def judge_change(interval: tuple[float, float] | None, lower_is_better: bool) -> Change:
     """Better or worse only if the whole interval is on one side of zero."""
     if interval is None:
@@ -249,86 +216,6 @@ def judge_change(interval: tuple[float, float] | None, lower_is_better: bool) ->
     return Change.UNCLEAR
 
 
-def comparison_table(comparison: Comparison) -> RenderableType:
-    """The comparison for people."""
-    scale = 100 if comparison.metric in RATES else 1
-    digits = 1 if scale == 100 else 3
-    table = Table("cell", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("A", "B", "B − A", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("B is")
-    several = len({cell.suite for cell in comparison.cells}) > 1
-    for cell in comparison.cells:
-        bounds = "" if cell.interval is None else " to ".join(f"{scale * each:+.{digits}f}" for each in cell.interval)
-        changed = f" ({cell.verdicts[0]} → {cell.verdicts[1]})" if cell.verdicts[0] != cell.verdicts[1] else ""
-        table.add_row(
-            f"{cell.suite}: {cell.label}" if several else cell.label,
-            _shown(cell.first, scale, digits),
-            _shown(cell.second, scale, digits),
-            f"{scale * cell.difference:+.{digits}f}",
-            bounds,
-            Text(f"{cell.change}{changed}", style=STYLES[cell.change]),
-        )
-    return Group(table, "", *_notes(comparison))
-
-
-def _shown(spread: Spread, scale: float, digits: int) -> str:
-    return f"{scale * spread.mean:.{digits}f}" + ("" if spread.std is None else f" ± {scale * spread.std:.{digits}f}")
-
-
-def _notes(comparison: Comparison) -> list[str]:
-    unit = (
-        "percent" if comparison.metric in RATES else "nats" if comparison.metric in LOWER_IS_BETTER else "its own unit"
-    )
-    counts = count_changes(comparison)
-    tested = sum(cell.interval is not None for cell in comparison.cells if cell.change is not Change.EQUAL)
-    notes = [
-        f"A: {comparison.names[0]}",
-        f"B: {comparison.names[1]}",
-        f"{comparison.metric} in {unit}, mean ± standard deviation over seeds.",
-        ", ".join(f"{count} {change}" for change, count in counts.items() if count) + ".",
-    ]
-    if tested > 1:
-        notes.append(
-            f"Where nothing changed, the interval leaves out zero in 1 of {round(1 / (1 - CONFIDENCE))} cells "
-            f"all the same: expect {(1 - CONFIDENCE) * tested:.1f} of {tested}."
-        )
-    for name, labels in (("A", comparison.only_first), ("B", comparison.only_second)):
-        if labels:
-            notes.append(f"Only in {name}: {', '.join(labels)}.")
-    return notes
-
-
 def count_changes(comparison: Comparison) -> dict[Change, int]:
     """How many cells changed how."""
     return {change: sum(cell.change is change for cell in comparison.cells) for change in Change}
-
-
-def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison for machines; see docs/results-json.md."""
-
-    def side(over: Spread) -> dict[str, Any]:
-        return {"mean": number(over.mean), "std": number(over.std), "values": [number(value) for value in over.values]}
-
-    return {
-        "metric": comparison.metric,
-        "a": comparison.names[0],
-        "b": comparison.names[1],
-        "changes": {str(change): count for change, count in count_changes(comparison).items()},
-        "cells": [
-            {
-                "suite": cell.suite,
-                "label": cell.label,
-                "a": side(cell.first),
-                "b": side(cell.second),
-                "difference": number(cell.difference),
-                "ci95": [number(bound) for bound in cell.interval or ()],
-                "paired": cell.paired,
-                "change": str(cell.change),
-                "verdicts": list(cell.verdicts),
-            }
-            for cell in comparison.cells
-        ],
-        "only_a": list(comparison.only_first),
-        "only_b": list(comparison.only_second),
-    }

@@ -11,16 +11,15 @@ from made_store import address, made_suite, metrics_of, record
 from rich.console import Console
 
 from fedbench.errors import StoreError
+from fedbench.measures import difference_of
 from fedbench.reports.compare import (
     Change,
     Comparison,
     compare,
-    comparison_json,
-    comparison_table,
-    difference_of,
     find_results,
     judge_change,
 )
+from fedbench.reports.comparison_table import comparison_json, comparison_table
 from fedbench.specs import RunSpec
 from fedbench.tracking.store import open_store
 
