@@ -17,6 +17,7 @@ from fedbench.errors import CheckpointError, FedbenchError, SuiteError, one_line
 from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.files import remove
 from fedbench.measures import RunResult, Verdict
+from fedbench.profiling import part
 from fedbench.specs import CellSpec, RunSpec
 from fedbench.tracking import TrackedRun, Tracker
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from fedbench.checkpoints import Checkpoint
     from fedbench.datasets import Dataset
 
-ALGORITHM_REVISION = 1  # raise it with every change that moves a number of an unchanged spec on unchanged data
-FIELDS_SINCE = {"interpolation"}  # fields newer than that; at its default one leaves a fingerprint as it was
+ALGORITHM_REVISION = 2  # raise it with every change that moves a number of an unchanged spec on unchanged data
+FIELDS_SINCE: frozenset[str] = frozenset()  # fields newer than that; at its default one leaves a fingerprint as it was
 EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
 
 logger = logging.getLogger("fedbench")
@@ -145,7 +146,8 @@ class _SuiteRun:
             cell = self.jobs[outcome.run].cell_fingerprint
             awaited[cell] -= 1
             if awaited[cell] == 0:
-                self.tracker.finish_cell(cell, cells[cell])
+                with part("tracking"):
+                    self.tracker.finish_cell(cell, cells[cell])
             yield outcome
 
     def _left(self, runs: Iterable[RunSpec], finished: Container[str]) -> list[Job]:
@@ -168,9 +170,11 @@ class _SuiteRun:
                 yield from self._take_known()
                 tracked = self.open[event.run]
                 if isinstance(event, RoundDone):
-                    tracked.log_round(event.round, event.metrics)
+                    with part("tracking"):
+                        tracked.log_round(event.round, event.metrics)
                 else:
-                    outcome = self._finish(event, tracked)
+                    with part("tracking"):
+                        outcome = self._finish(event, tracked)
                     del self.open[event.run]
                     yield outcome
             yield from self._take_known()
