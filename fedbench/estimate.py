@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from fedbench.core import ClientData, FlatModel, evaluate, num_selected
-from fedbench.core.fedavg import client_update
+from fedbench.core.client import client_update
 from fedbench.datasets import dataset_info
+from fedbench.executors.allocator import keep_freed_memory
 from fedbench.models import MODELS, build_model
 from fedbench.simulation import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.specs import Cell, CellSpec, Suite
@@ -41,6 +42,7 @@ class CellEstimate:
 def estimate_suite(suite: Suite) -> list[CellEstimate]:
     """Estimate every cell of `suite`. Needs neither the data nor the tracking store."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     speeds: dict[tuple[str, int], tuple[float, float]] = {}
     estimates = []
     for cell in suite.cells:

@@ -4,70 +4,76 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.profiler import record_function
 
 from fedbench.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fedbench.clients import clients_of
 from fedbench.core import (
+    Client,
     ClientData,
     Evaluation,
-    Purpose,
+    OrderedMap,
     RoundResult,
     distance,
     evaluate,
     fedavg,
     interpolate,
     num_selected,
-    numpy_stream,
 )
 from fedbench.errors import one_line
 from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.measures import CLIENT_ACCURACY, RunResult, Verdict, judge, run_result
 from fedbench.models import build_model
-from fedbench.partitions import make_partition
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
     from fedbench.specs import CellSpec, RunSpec
 
+Measure = Callable[[nn.Module], Evaluation]  # of a model on the test set
+
 MAX_CLIENTS_MEASURED = 20  # above this many clients a round, their own models are not measured
 THETAS = tuple(round(-0.2 + 0.05 * step, 2) for step in range(29))  # the paper's figure 1: [-0.2, 1.2]
 
 
-def simulate(job: Job, dataset: Dataset, device: str = "cpu") -> Iterator[Event]:
+def simulate(job: Job, dataset: Dataset, device: str = "cpu", spread: OrderedMap = map) -> Iterator[Event]:
     """Run Federated Averaging for one spec and one seed, from its checkpoint on if there is one.
 
-    Rounds that the checkpoint holds are told again. Whatever error the run dies of ends in a `RunDone` with the
-    verdict `failed` and the error as its reason.
+    On a CPU `spread` goes through the clients of a round and the batches of the test set. Rounds that the checkpoint
+    holds are told again. Whatever error the run dies of ends in a `RunDone` with the verdict `failed` and the error as
+    its reason.
     """
     try:
-        yield from _rounds(job, dataset, torch.device(device))
+        yield from _rounds(job, dataset, torch.device(device), spread if device == "cpu" else map)
     except Exception as error:
         yield RunDone(job.run, RunResult(Verdict.FAILED, one_line(error)))
 
 
-def _rounds(job: Job, dataset: Dataset, device: torch.device) -> Iterator[Event]:
+def _rounds(job: Job, dataset: Dataset, device: torch.device, spread: OrderedMap) -> Iterator[Event]:
     run, spec = job.run, job.run.spec
     latest = load_checkpoint(job.checkpoint, job.fingerprint) if job.checkpoint else None
     history = list(latest.history) if latest else []
     for t, metrics in enumerate(history, start=1):
         yield RoundDone(run, t, metrics)
-    clients = client_data(run, dataset, device)
-    test_set = ClientData(dataset.normalise(dataset.test_images).to(device), dataset.test_labels.to(device))
+    with record_function("fedbench/data"):
+        clients = clients_of(run, dataset, device)
+        test_set = ClientData(dataset.normalise(dataset.test_images).to(device), dataset.test_labels.to(device))
+    measure = partial(_measure, test_set, spread)
     started = time.perf_counter()
     if not (latest and _is_over(history[-1])):
-        for result in fedavg_rounds(spec, run.seed, clients, latest):
+        for result in fedavg_rounds(spec, run.seed, clients, latest, spread):
             trained = time.perf_counter()
-            evaluation = evaluate(result.model, test_set.inputs, test_set.labels)
+            evaluation = measure(result.model)
             metrics = round_metrics(result, evaluation, dataset.class_names)
             line: tuple[tuple[float, float, float], ...] = ()
             if result.round == spec.rounds or _is_over(metrics):
-                metrics |= client_metrics(result, test_set, metrics["accuracy"])
-                line = interpolation(result, test_set) if spec.interpolation else ()
+                metrics |= client_metrics(result, measure, metrics["accuracy"])
+                line = interpolation(result, measure) if spec.interpolation else ()
             times = {"training_seconds": trained - started, "evaluation_seconds": time.perf_counter() - trained}
             history.append(metrics | times)
             latest = Checkpoint(_copy(result.model), tuple(history), torch.from_numpy(evaluation.confusion), line)
@@ -81,12 +87,17 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device) -> Iterator[Event]
     yield run_done(run, latest)
 
 
+def _measure(test_set: ClientData, spread: OrderedMap, model: nn.Module) -> Evaluation:
+    with record_function("fedbench/evaluation"):
+        return evaluate(model, test_set.inputs, test_set.labels, spread)
+
+
 def _is_over(metrics: Mapping[str, float]) -> bool:
     """Whether a model has diverged: its loss can only stay not finite."""
     return not math.isfinite(metrics["loss"])
 
 
-def _copy(model: torch.nn.Module) -> dict[str, Tensor]:
+def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
@@ -99,20 +110,12 @@ def run_done(run: RunSpec, final: Checkpoint) -> RunDone:
     return RunDone(run, run_result(verdict, reason, last), final)
 
 
-def client_data(run: RunSpec, dataset: Dataset, device: torch.device) -> list[ClientData]:
-    """Each client's training examples, as the run's partition deals them."""
-    spec = run.spec
-    stream = numpy_stream(run.seed, Purpose.PARTITION)
-    labels = dataset.train_labels.numpy()
-    parts = make_partition(spec.partition, labels, spec.num_clients, spec.num_examples, stream)
-    return [
-        ClientData(dataset.normalise(dataset.train_images[index]).to(device), dataset.train_labels[index].to(device))
-        for index in map(torch.from_numpy, parts)
-    ]
-
-
 def fedavg_rounds(
-    spec: CellSpec, seed: int, clients: list[ClientData], checkpoint: Checkpoint | None = None
+    spec: CellSpec,
+    seed: int,
+    clients: Sequence[Client],
+    checkpoint: Checkpoint | None = None,
+    spread: OrderedMap = map,
 ) -> Iterator[RoundResult]:
     """Call `fedavg` as `spec` says; the clients' own models are kept if they are few enough to measure."""
     few = num_selected(spec.client_fraction, spec.num_clients) <= MAX_CLIENTS_MEASURED
@@ -128,6 +131,7 @@ def fedavg_rounds(
         seed=seed,
         keep_client_models=range(1, spec.rounds + 1) if few else (),
         resume_from=(checkpoint.round, checkpoint.state) if checkpoint else None,
+        map_clients=spread,
     )
 
 
@@ -153,9 +157,9 @@ def round_metrics(result: RoundResult, evaluation: Evaluation, class_names: tupl
     }
 
 
-def client_metrics(result: RoundResult, test_set: ClientData, accuracy: float) -> dict[str, float]:
+def client_metrics(result: RoundResult, measure: Measure, accuracy: float) -> dict[str, float]:
     """The accuracy of each selected client's own model, and what the average gained on their mean."""
-    accuracies = [evaluate(model, test_set.inputs, test_set.labels).accuracy for model in result.client_models]
+    accuracies = [measure(model).accuracy for model in result.client_models]
     if not accuracies:
         return {}
     return {
@@ -164,10 +168,10 @@ def client_metrics(result: RoundResult, test_set: ClientData, accuracy: float) -
     }
 
 
-def interpolation(result: RoundResult, test_set: ClientData) -> tuple[tuple[float, float, float], ...]:
+def interpolation(result: RoundResult, measure: Measure) -> tuple[tuple[float, float, float], ...]:
     """(θ, loss, accuracy) on the test set of θ·w + (1 − θ)·w′ for `THETAS`, w and w′ being two clients' own models."""
     w, other = result.client_models
-    between = ((theta, evaluate(interpolate(w, other, theta), test_set.inputs, test_set.labels)) for theta in THETAS)
+    between = ((theta, measure(interpolate(w, other, theta))) for theta in THETAS)
     return tuple((theta, evaluation.loss, evaluation.accuracy) for theta, evaluation in between)
 
 

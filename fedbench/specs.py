@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from fedbench.datasets import DATASETS, dataset_info
 from fedbench.models import MODELS
-from fedbench.partitions import PARTITIONS
+from fedbench.partitions import OVERLAPPING, PARTITIONS
 
 Init = Literal["shared", "independent"]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]  # beyond that is a slip of the hand
@@ -115,19 +115,18 @@ class CellSpec(Frozen):
 
     @property
     def examples_needed(self) -> int:
-        """Training examples of all clients together; every client has at least one."""
-        return self.num_clients * max(self.num_examples, 1)
+        """Training examples that the partition takes; every client has at least one."""
+        clients = 1 if self.partition in OVERLAPPING else self.num_clients
+        return clients * max(self.num_examples, 1)
 
     def shortfall(self) -> str | None:
         """Say in one line why the data is too small for this cell; None if it is not."""
-        if self.examples_needed <= self.available:
+        if self.num_examples > 0 and self.examples_needed <= self.available:
             return None
         if self.examples_per_client is None:
             return f"{self.num_clients} clients share {self.available} training examples of {self.dataset}: 0 for each"
-        return (
-            f"needs {self.num_clients} x {self.examples_per_client} = {self.examples_needed} training examples; "
-            f"{self.dataset} has {self.available}"
-        )
+        product = "" if self.partition in OVERLAPPING else f"{self.num_clients} x {self.examples_per_client} = "
+        return f"needs {product}{self.examples_needed} training examples; {self.dataset} has {self.available}"
 
 
 class RunSpec(Frozen):

@@ -16,13 +16,14 @@ from torch import nn
 
 from fedbench import simulation
 from fedbench.checkpoints import Checkpoint, load_checkpoint
+from fedbench.clients import clients_of
 from fedbench.core import evaluate
 from fedbench.core.fedavg import select_clients
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.measures import TIMES, Verdict
 from fedbench.models import build_model
-from fedbench.simulation import THETAS, client_data, fedavg_rounds, simulate, unmet_requirement
+from fedbench.simulation import THETAS, fedavg_rounds, simulate, unmet_requirement
 from fedbench.specs import CellSpec, RunSpec
 
 TINY: dict[str, Any] = {"num_clients": 2, "examples_per_client": 20, "rounds": 2, "local_epochs": 1}
@@ -58,7 +59,7 @@ def accuracy(model: nn.Module, dataset: Dataset) -> float:
 
 def client_models(run: RunSpec, dataset: Dataset) -> tuple[tuple[nn.Module, ...], nn.Module]:
     """The last round's own models of the clients, and their average."""
-    rounds = list(fedavg_rounds(run.spec, run.seed, client_data(run, dataset, torch.device("cpu"))))
+    rounds = list(fedavg_rounds(run.spec, run.seed, clients_of(run, dataset, torch.device("cpu"))))
     return rounds[-1].client_models, rounds[-1].model
 
 
@@ -195,21 +196,6 @@ def test_more_than_twenty_clients_a_round_are_not_measured_one_by_one(dataset: D
     assert set() == {name for name in result.metrics if re.match("client_drift|averaging_gain", name)}
     few = done(make_run(num_clients=21, client_fraction=0.5, **many), dataset)
     assert select_clients(0, 1, 21, 10) == list(few.result.client_accuracy)  # by the clients' own numbers
-
-
-def test_clients_have_the_examples_of_the_partition_normalised(dataset: Dataset) -> None:
-    first, second = client_data(make_run(), dataset, torch.device("cpu"))
-    assert torch.equal(dataset.train_labels[20:40], second.labels)
-    assert torch.equal(dataset.normalise(dataset.train_images[:20]), first.inputs)
-    assert pytest.approx((0 - 0.1307) / 0.3081, abs=1e-6) == first.inputs.min().item()
-
-
-def test_the_partition_has_its_own_stream_of_the_seed(dataset: Dataset) -> None:
-    def labels(**fields: Any) -> list[int]:
-        return client_data(make_run(partition="iid", **fields), dataset, torch.device("cpu"))[0].labels.tolist()
-
-    assert labels() == labels(learning_rate=0.5, init="independent")
-    assert labels() != labels(seed=1)
 
 
 def test_a_run_that_learned_nothing_has_collapsed(dataset: Dataset) -> None:

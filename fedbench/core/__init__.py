@@ -7,16 +7,20 @@ from fedbench.core.averaging import (
     normalise_weights,
     weighted_average,
 )
+from fedbench.core.client import Client, ClientData
 from fedbench.core.evaluation import Evaluation, evaluate
-from fedbench.core.fedavg import ClientData, RoundResult, fedavg, num_selected
+from fedbench.core.fedavg import RoundResult, fedavg, num_selected
 from fedbench.core.flat import FlatModel, ModelState
+from fedbench.core.ordered_map import OrderedMap
 from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
 
 __all__ = [
+    "Client",
     "ClientData",
     "Evaluation",
     "FlatModel",
     "ModelState",
+    "OrderedMap",
     "Purpose",
     "RoundResult",
     "average_model_parameters",

@@ -62,9 +62,11 @@ def weighted_average(states: Iterable[ModelState], weights: Sequence[float]) -> 
         count += 1
         if index >= len(shares):
             continue  # counted, so that the error below can say how many there were
+        if shares[index] == 0:  # a model without weight has no say, not even if it holds what is not finite
+            continue
         if total is None:
-            total = torch.zeros_like(state.vector)
-        if shares[index] > 0:  # a model without weight has no say, not even if it holds what is not finite
+            total = state.vector * shares[index]
+        else:
             total.add_(state.vector, alpha=shares[index])
         if index == heaviest:
             counters = state.counters

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from fedbench.core.ordered_map import OrderedMap
 
 EVALUATION_BATCH_SIZE = 250  # fits the caches of current processors; fixed, since it is part of the loss's last bits
 
@@ -67,8 +70,7 @@ class Evaluation:
         return [int(index) for index in np.flatnonzero(self.confusion.sum(axis=0))]
 
 
-@torch.inference_mode()
-def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> Evaluation:
+def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, map_batches: OrderedMap = map) -> Evaluation:
     """Measure `model` (in evaluation mode; its mode is restored) on labelled examples.
 
     Parameters
@@ -77,29 +79,29 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> Evaluation:
         Maps (B, ...) inputs to (B, C) logits or log-probabilities.
     inputs, labels
         (N, ...) and (N,) int64, N ≥ 1, on the model's device.
+    map_batches
+        Goes through the batches; another `OrderedMap` than ``map`` may use several threads. The bits are the same.
     """
     if len(labels) == 0:
         raise ValueError("there are no examples to evaluate on")
     was_training = model.training
     model.eval()
     try:
-        return _evaluate(model, inputs, labels)
+        batches = zip(*(torch.split(each, EVALUATION_BATCH_SIZE) for each in (inputs, labels)), strict=True)
+        losses, counts = zip(*map_batches(partial(_loss_and_confusion, model), batches), strict=True)
     finally:
         model.train(was_training)
+    return Evaluation(sum(losses) / len(labels), sum(counts))
 
 
-def _evaluate(model: nn.Module, inputs: Tensor, labels: Tensor) -> Evaluation:
-    loss = 0.0
-    pairs = []
-    batches = zip(torch.split(inputs, EVALUATION_BATCH_SIZE), torch.split(labels, EVALUATION_BATCH_SIZE), strict=True)
-    for batch, target in batches:
-        output = model(in_fast_layout(batch))  # (B, C)
-        num_classes = output.shape[1]
-        loss += F.cross_entropy(output, target, reduction="sum").item()
-        pairs.append(target * num_classes + output.argmax(dim=1))
-    counts = torch.bincount(torch.cat(pairs), minlength=num_classes**2)
-    confusion = counts.view(num_classes, num_classes).cpu().numpy()
-    return Evaluation(loss / len(labels), confusion)
+@torch.inference_mode()
+def _loss_and_confusion(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[float, NDArray[np.int64]]:
+    inputs, labels = batch
+    output = model(in_fast_layout(inputs))  # (B, C)
+    num_classes = output.shape[1]
+    loss = F.cross_entropy(output, labels, reduction="sum").item()
+    counts = torch.bincount(labels * num_classes + output.argmax(dim=1), minlength=num_classes**2)
+    return loss, counts.view(num_classes, num_classes).cpu().numpy()
 
 
 def in_fast_layout(batch: Tensor) -> Tensor:

@@ -10,35 +10,23 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Event
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from fedbench.core.averaging import weighted_average
-from fedbench.core.evaluation import in_fast_layout
+from fedbench.core.client import Client, client_update, draws_random_numbers, global_random_state, initial_model
 from fedbench.core.flat import FlatModel, ModelState
+from fedbench.core.ordered_map import OrderedMap
 from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
 
 Aggregate = Callable[[Iterable[ModelState], Sequence[float]], ModelState]
-
-
-@dataclass(frozen=True)
-class ClientData:
-    """One client's training examples, P_k: ``inputs`` (n_k, ...) floating, ``labels`` (n_k,) int64."""
-
-    inputs: Tensor
-    labels: Tensor
-
-    def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.labels) or len(self.labels) == 0:
-            raise ValueError(f"a client needs as many inputs as labels, not {len(self.inputs)} and {len(self.labels)}")
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class RoundResult:
 
 def fedavg(
     build_model: Callable[[], nn.Module],
-    clients: Sequence[ClientData],
+    clients: Sequence[Client],
     *,
     rounds: int,
     local_epochs: int,
@@ -80,6 +68,7 @@ def fedavg(
     aggregate: Aggregate = weighted_average,
     keep_client_models: Container[int] = (),
     resume_from: tuple[int, Mapping[str, Tensor]] | None = None,
+    map_clients: OrderedMap = map,
 ) -> Iterator[RoundResult]:
     """Run Federated Averaging and yield each round's result.
 
@@ -88,7 +77,7 @@ def fedavg(
     build_model
         Makes a new model; it is called with the global random state set from `seed`, which is restored afterwards.
     clients
-        K clients' data. Only the selected ones are asked for, so it may load them lazily.
+        K clients. Only the selected ones are asked for, so it may make them when they are.
     rounds
         The number of server steps.
     local_epochs, batch_size, learning_rate
@@ -107,6 +96,11 @@ def fedavg(
     resume_from
         A finished round and the ``state_dict()`` of its averaged model: go on after it. The rounds that follow have
         the bits that they would have had without the interruption, since every random stream is a round's own.
+    map_clients
+        Trains a round's clients, in any order, and gives their models in the order of the clients: ``map`` does so one
+        after the other, another `OrderedMap` may use several threads. The bits are the same. A model that draws
+        random numbers in training mode, as dropout does, is always trained by ``map``, since PyTorch has one random
+        state a process, and so is one that is not on the CPU.
 
     Raises
     ------
@@ -115,44 +109,73 @@ def fedavg(
     """
     _require_sense(clients, rounds, local_epochs, learning_rate, batch_size, client_fraction, init)
     m = num_selected(client_fraction, len(clients))
-    device = clients[0].inputs.device
+    examples = clients[0].inputs
 
     def draw(client: int) -> FlatModel:
-        return FlatModel(initial_model(build_model, seed, client).to(device))
+        return FlatModel(initial_model(build_model, seed, client).to(examples.device))
 
     server = draw(client=0)
-    worker = draw(client=0)  # the clients of a round train in it, one after the other
+    worker = draw(client=0)
     if worker.module is server.module:
         raise ValueError("build_model must make a new model each time that it is called")
+    if examples.device.type != "cpu" or draws_random_numbers(worker, examples[: min(batch_size or 2, 2)]):
+        map_clients = map
+    idle: SimpleQueue[FlatModel] = SimpleQueue()  # models for clients to train in, as many as train at once
+    idle.put(worker)
     finished = 0
     if resume_from is not None:
         finished, state = resume_from
         server.module.load_state_dict(state)
+    cancelled = Event()
 
-    def client_updates(t: int, selected: list[int], losses: list[float], kept: list[nn.Module]) -> Iterator[ModelState]:
+    def train(task: tuple[int, int, ModelState]) -> tuple[ModelState, float, nn.Module | None]:
+        t, k, start = task
+        try:
+            worker = idle.get_nowait()
+        except Empty:
+            worker = FlatModel(copy.deepcopy(server.module))
+        worker.load(start)
+        order = torch_stream(seed, Purpose.BATCH_ORDER, t, k)
+        noise = derive_seed(seed, Purpose.MODEL_NOISE, t, k)
+        with global_random_state(noise) if map_clients is map else nullcontext(), record_function("fedbench/training"):
+            loss = client_update(worker, clients[k], local_epochs, batch_size, learning_rate, order, cancelled)
+        trained = worker.state(), loss, copy.deepcopy(worker.module) if t in keep_client_models else None
+        idle.put(worker)
+        return trained
+
+    def server_step(t: int, selected: Sequence[int]) -> RoundResult:
+        own_start = init == "independent" and t == 1
         global_state = server.state()
-        for k in selected:
-            own_start = init == "independent" and t == 1
-            worker.load(draw(client=k).state() if own_start else global_state)
-            order = torch_stream(seed, Purpose.BATCH_ORDER, t, k)
-            with global_random_state(derive_seed(seed, Purpose.MODEL_NOISE, t, k)):
-                losses.append(client_update(worker, clients[k], local_epochs, batch_size, learning_rate, order))
-            if t in keep_client_models:
-                kept.append(copy.deepcopy(worker.module))
-            yield worker.state()
-
-    for t in range(finished + 1, rounds + 1):
-        selected = select_clients(seed, t, len(clients), m)
+        tasks = ((t, k, draw(client=k).state() if own_start else global_state) for k in selected)
         sizes = [len(clients[k]) for k in selected]
         losses: list[float] = []
         kept: list[nn.Module] = []
-        server.load(aggregate(client_updates(t, selected, losses, kept), sizes))
+
+        def client_updates() -> Iterator[ModelState]:
+            for state, loss, own_model in map_clients(train, tasks):
+                losses.append(loss)
+                if own_model is not None:
+                    kept.append(own_model)
+                yield state
+
+        server.load(aggregate(client_updates(), sizes))
         train_loss = sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes)
-        yield RoundResult(t, server.module, tuple(selected), train_loss, tuple(kept))
+        return RoundResult(t, server.module, tuple(selected), train_loss, tuple(kept))
+
+    try:
+        for t in range(finished + 1, rounds + 1):
+            random_state = torch.get_rng_state()
+            with record_function("fedbench/averaging"):
+                result = server_step(t, select_clients(seed, t, len(clients), m))
+            if map_clients is not map and not torch.equal(random_state, torch.get_rng_state()):
+                raise RuntimeError("the model draws random numbers, but not at first: train its clients with map")
+            yield result
+    finally:
+        cancelled.set()
 
 
 def _require_sense(
-    clients: Sequence[ClientData],
+    clients: Sequence[Client],
     rounds: int,
     local_epochs: int,
     learning_rate: float,
@@ -183,46 +206,3 @@ def select_clients(seed: int, t: int, num_clients: int, m: int) -> list[int]:
         return list(range(num_clients))
     stream = numpy_stream(seed, Purpose.CLIENT_SAMPLING, t)
     return sorted(int(k) for k in stream.choice(num_clients, m, replace=False))
-
-
-@torch.enable_grad()  # whoever asks for the next update may do so without gradients
-def client_update(
-    model: FlatModel,
-    data: ClientData,
-    local_epochs: int,
-    batch_size: int | None,
-    learning_rate: float,
-    order: torch.Generator,
-) -> float:
-    """ClientUpdate(k, w): E epochs of minibatch SGD on P_k, in place; returns the mean loss over its examples.
-
-    Each epoch is shuffled anew from the stream `order`, and its last batch may be smaller than B.
-    """
-    module = model.module.train()
-    total_loss = torch.zeros((), device=data.inputs.device)
-    for _ in range(local_epochs):
-        permutation = torch.randperm(len(data), generator=order).to(data.labels.device)
-        inputs = in_fast_layout(data.inputs[permutation])
-        labels = data.labels[permutation]
-        size = batch_size or len(data)
-        for batch, target in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
-            model.gradients.zero_()
-            loss = F.cross_entropy(module(batch), target)  # right for logits and for log-probabilities alike
-            loss.backward()  # type: ignore[no-untyped-call]
-            model.descend(learning_rate)  # w ← w − η∇ℓ(w; b)
-            total_loss += loss.detach() * len(target)
-    return total_loss.item() / (local_epochs * len(data))
-
-
-def initial_model(build_model: Callable[[], nn.Module], seed: int, client: int) -> nn.Module:
-    """A new model drawn from `client`'s own stream."""
-    with global_random_state(derive_seed(seed, Purpose.INIT, client)):
-        return build_model()
-
-
-@contextmanager
-def global_random_state(seed: int) -> Iterator[None]:
-    """PyTorch's global random state set from `seed`, for what draws from nothing else; as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

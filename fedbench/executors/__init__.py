@@ -3,12 +3,14 @@
 An executor takes jobs and a `DataSource` and yields the events of `fedbench.events`: of each run its rounds in
 order and `RunDone`; the runs themselves in any order. It asks for a job when it can begin to compute it, not before.
 Every executor holds PyTorch to one thread a run: how a sum is split over threads is part of its last bits, and a result
-must not depend on the number of cores. A run that a dead worker began may tell of some rounds twice.
+must not depend on the number of cores. Cores that no run uses train clients of those that are computed, each in one
+thread; its result does not depend on that. A run that a dead worker began may tell of some rounds twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,15 +19,20 @@ if TYPE_CHECKING:
 
 
 def choose_executor(num_workers: int | None = None) -> Executor:
-    """In this process for one worker, else in that many; None takes what the machine carries.
+    """In this process for one worker or a single run, else in that many; None takes what the machine carries.
 
-    PyTorch is imported when the first job is asked for.
+    A number of workers is also the number of cores that are used. PyTorch is imported when the first job is asked for.
     """
 
     def execute(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
         from fedbench.executors import in_process, workers
 
         count = workers.default_workers() if num_workers is None else num_workers
-        yield from in_process.execute(jobs, data) if count == 1 else workers.execute(jobs, data, count)
+        jobs = iter(jobs)
+        first = list(islice(jobs, min(count, 2)))
+        if len(first) < 2:
+            yield from in_process.execute(chain(first, jobs), data, num_threads=lambda: count)
+        else:
+            yield from workers.execute(chain(first, jobs), data, count)
 
     return execute

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 
 from fedbench.events import Event, Job
+from fedbench.executors.allocator import keep_freed_memory
+from fedbench.executors.threads import ThreadMap
 from fedbench.simulation import simulate
 
 if TYPE_CHECKING:
     from fedbench.runner import DataSource
 
 
-def execute(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
-    """See `fedbench.executors`."""
+def execute(jobs: Iterable[Job], data: DataSource, num_threads: Callable[[], int] = lambda: 1) -> Iterator[Event]:
+    """See `fedbench.executors`. A run's clients are spread over `num_threads()` threads, asked for each round."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     for job in jobs:
-        yield from simulate(job, data.dataset(job.run.spec), data.device)
+        yield from simulate(job, data.dataset(job.run.spec), data.device, ThreadMap(num_threads))

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from ctypes import c_int
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -47,6 +48,7 @@ def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator
     again: list[Job] = []
     deaths: Counter[RunSpec] = Counter()
     workers: list[_Worker] = []
+    num_threads = multiprocessing.get_context("spawn").RawValue("i", 1)  # for each run that is computed
     with ExitStack() as stack:
         while True:
             idle = [worker for worker in workers if worker.job is None]
@@ -56,13 +58,14 @@ def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator
                     break
                 if not idle:
                     with _held_back(signal.SIGINT):
-                        workers.append(worker := _Worker(data))
+                        workers.append(worker := _Worker(data, num_threads))
                         stack.callback(worker.stop)
                     idle.append(worker)
                 idle.pop().begin(job)
             busy = {worker.connection: worker for worker in workers if worker.job}
             if not busy:
                 return
+            num_threads.value = max(num_workers // len(busy), 1)
             for connection in wait(list(busy)):
                 worker = busy[cast(Connection, connection)]
                 job = cast(Job, worker.job)
@@ -70,7 +73,7 @@ def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator
                 if event is not None:
                     yield event
                     continue
-                death = worker.restart(data)
+                death = worker.restart(data, num_threads)
                 deaths[job.run] += 1
                 if deaths[job.run] < TRIES:
                     again.append(job)
@@ -82,11 +85,13 @@ def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator
 class _Worker:
     """A process that computes one run at a time."""
 
-    def __init__(self, data: DataSource) -> None:
+    def __init__(self, data: DataSource, num_threads: c_int) -> None:
         self.job: Job | None = None
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_work, args=(theirs, data.folder, data.device), daemon=True)
+        self.process: SpawnProcess = context.Process(
+            target=_work, args=(theirs, data.folder, data.device, num_threads), daemon=True
+        )
         self.process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
@@ -105,13 +110,13 @@ class _Worker:
             self.job = None
         return event
 
-    def restart(self, data: DataSource) -> str:
+    def restart(self, data: DataSource, num_threads: c_int) -> str:
         """Replace a dead process; says how it died."""
         self.process.join()
         code = self.process.exitcode or 0
         self.connection.close()
         with _held_back(signal.SIGINT):
-            self.__init__(data)  # type: ignore[misc]
+            self.__init__(data, num_threads)  # type: ignore[misc]
         return f"signal {signal.Signals(-code).name}, perhaps for want of memory" if code < 0 else f"exit code {code}"
 
     def stop(self) -> None:
@@ -147,7 +152,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(connection: Connection, data_folder: Path | None, device: str) -> None:
+def _work(connection: Connection, data_folder: Path | None, device: str, num_threads: c_int) -> None:
     """Compute the runs that come through `connection` until it ends."""
     Thread(target=_end_with_parent, daemon=True).start()
     from fedbench.executors.in_process import execute as execute_here
@@ -156,5 +161,5 @@ def _work(connection: Connection, data_folder: Path | None, device: str) -> None
     data = DataSource(data_folder, device)  # each process loads for itself
     with suppress(EOFError, OSError):  # the parent has gone
         while True:
-            for event in execute_here([connection.recv()], data):
+            for event in execute_here([connection.recv()], data, lambda: num_threads.value):
                 connection.send(event)

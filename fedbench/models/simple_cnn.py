@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from fedbench.models.layers import pooled_relu
+
 
 class SimpleCNN(nn.Module):
     """Two 5x5 convolutions, each with 2x2 max-pooling and ReLU, then two dense layers.
@@ -14,13 +16,12 @@ class SimpleCNN(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 10, kernel_size=5)
         self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
-        self.mp = nn.MaxPool2d(2)
         self.fc1 = nn.Linear(320, 50)
         self.fc2 = nn.Linear(50, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        x = torch.relu(self.mp(self.conv1(x)))  # (B, 10, 12, 12)
-        x = torch.relu(self.mp(self.conv2(x)))  # (B, 20, 4, 4)
+        x = pooled_relu(x, self.conv1)  # (B, 10, 12, 12)
+        x = pooled_relu(x, self.conv2)  # (B, 20, 4, 4)
         x = torch.relu(self.fc1(x.flatten(1)))  # (B, 50)
         return torch.log_softmax(self.fc2(x), dim=1)

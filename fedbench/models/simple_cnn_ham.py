@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from fedbench.models.layers import pooled_relu
+
 
 class SimpleCNNHam(nn.Module):
     """Two 5x5 convolutions, each with 2x2 max-pooling and ReLU, then two dense layers.
@@ -14,13 +16,12 @@ class SimpleCNNHam(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, kernel_size=5)
         self.conv2 = nn.Conv2d(16, 32, kernel_size=5)
-        self.mp = nn.MaxPool2d(2)
         self.fc1 = nn.Linear(800, 120)
         self.fc2 = nn.Linear(120, 7)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        x = torch.relu(self.mp(self.conv1(x)))  # (B, 16, 14, 14)
-        x = torch.relu(self.mp(self.conv2(x)))  # (B, 32, 5, 5)
+        x = pooled_relu(x, self.conv1)  # (B, 16, 14, 14)
+        x = pooled_relu(x, self.conv2)  # (B, 32, 5, 5)
         x = torch.relu(self.fc1(x.flatten(1)))  # (B, 120)
         return torch.log_softmax(self.fc2(x), dim=1)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 def partition(
     labels: NDArray[Any], num_clients: int, examples_per_client: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
+) -> NDArray[np.int64]:
     """See `fedbench.partitions`. The labels and the random stream are not used."""
     del labels, rng
-    return list(np.arange(num_clients * examples_per_client).reshape(num_clients, examples_per_client))
+    return np.arange(num_clients * examples_per_client).reshape(num_clients, examples_per_client)

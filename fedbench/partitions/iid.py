@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 def partition(
     labels: NDArray[Any], num_clients: int, examples_per_client: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
+) -> NDArray[np.int64]:
     """See `fedbench.partitions`."""
     shuffled = rng.permutation(len(labels))[: num_clients * examples_per_client]
-    return list(shuffled.reshape(num_clients, examples_per_client))
+    return shuffled.reshape(num_clients, examples_per_client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -103,3 +104,25 @@ def test_a_model_that_diverged_has_a_loss_that_is_not_finite() -> None:
 def test_no_examples_are_refused() -> None:
     with pytest.raises(ValueError, match="no examples"):
         evaluate(Given(), LOGITS[:0], torch.tensor([], dtype=torch.int64))
+
+
+def test_batches_that_are_measured_at_once_have_the_bits_of_one_after_the_other() -> None:
+    torch.manual_seed(0)
+    model, inputs, labels = nn.Linear(8, 3), torch.randn(1010, 8), torch.randint(3, (1010,))
+    with ThreadPoolExecutor(3) as pool:
+        alone, at_once = evaluate(model, inputs, labels), evaluate(model, inputs, labels, pool.map)
+    assert alone.loss == at_once.loss
+    assert np.array_equal(alone.confusion, at_once.confusion)
+
+
+def test_nothing_is_recorded_for_gradients_in_any_thread() -> None:
+    class Curious(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            output = super().forward(x)
+            recorded.append(output.requires_grad)
+            return output
+
+    recorded: list[bool] = []
+    with ThreadPoolExecutor(2) as pool:
+        evaluate(Curious(8, 3), torch.randn(600, 8), torch.zeros(600, dtype=torch.int64), pool.map)
+    assert [False] * 3 == recorded

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -22,7 +25,8 @@ from fedbench.core import (
     num_selected,
     torch_stream,
 )
-from fedbench.core.fedavg import client_update, initial_model, select_clients
+from fedbench.core.client import client_update, initial_model
+from fedbench.core.fedavg import select_clients
 from fedbench.models import build_model
 
 OPTIONS: dict[str, Any] = {"rounds": 1, "local_epochs": 1, "learning_rate": 0.1}
@@ -63,6 +67,22 @@ def vector(model: nn.Module) -> torch.Tensor:
 def last(results: Iterator[RoundResult]) -> RoundResult:
     *_, result = results
     return result
+
+
+class PlainCNN(nn.Module):
+    """The study's network as its notebook has it, with PyTorch's plain layers: the specification of ``simple-cnn``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 10, kernel_size=5)
+        self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
+        self.fc1 = nn.Linear(320, 50)
+        self.fc2 = nn.Linear(50, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        return F.log_softmax(self.fc2(F.relu(self.fc1(x.flatten(1)))), dim=1)
 
 
 def plain_sgd(
@@ -136,7 +156,7 @@ def test_the_studys_network_trains_as_with_torchs_own_sgd(epochs: int, batch_siz
     """Float32 sums in another memory layout: equal to 1e-6, where one step moves parameters by 1e-3 and more."""
     data = images(24)
     start = initial_model(lambda: build_model("simple-cnn"), 0, 0)
-    expected = plain_sgd(copy.deepcopy(start), data, epochs, batch_size, 0.1, order_of(0, 1, 0))
+    expected = plain_sgd(initial_model(PlainCNN, 0, 0), data, epochs, batch_size, 0.1, order_of(0, 1, 0))
     flat = FlatModel(copy.deepcopy(start))
     client_update(flat, data, epochs, batch_size, 0.1, order_of(0, 1, 0))
     assert (vector(start) - vector(expected)).abs().max().item() > 1e-3
@@ -426,6 +446,101 @@ def test_dropout_differs_by_client_and_round() -> None:
     for result in fedavg(build_dropout, [made_up(1), made_up(1)], **options):
         first, second = result.client_models
         assert not torch.allclose(vector(first), vector(second), atol=1e-5)
+
+
+# Several clients at once
+
+
+def two_threads(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
+    """As ``map``, with two calls at a time, the second of which is begun first."""
+    with ThreadPoolExecutor(2) as pool:
+        items = list(items)
+        for pair in (items[start : start + 2] for start in range(0, len(items), 2)):
+            started = [pool.submit(function, item) for item in reversed(pair)]
+            yield from (future.result() for future in reversed(started))
+
+
+@pytest.mark.parametrize("init", ["shared", "independent"])
+@pytest.mark.parametrize(
+    ("build", "make"),
+    [
+        (lambda: build_model("simple-cnn"), images),
+        (build_normed, made_up),
+        (build_dropout, made_up),
+    ],
+)
+def test_clients_that_train_at_once_have_the_bits_of_one_after_the_other(
+    build: Callable[[], nn.Module], make: Callable[[int, int], ClientData], init: Any
+) -> None:
+    clients = [make(9 + 5 * k, k) for k in range(5)]
+    options = OPTIONS | {"rounds": 2, "batch_size": 5, "init": init, "keep_client_models": {1}, "seed": 3}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = list(fedavg(build, clients, **options))
+        at_once = list(fedavg(build, clients, map_clients=two_threads, **options))
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(alone, at_once, strict=True):
+        assert one.train_loss == other.train_loss
+        assert torch.equal(vector(one.model), vector(other.model))
+        assert len(one.client_models) == len(other.client_models)
+        for mine, theirs in zip(one.client_models, other.client_models, strict=True):
+            assert torch.equal(vector(mine), vector(theirs))
+
+
+def test_a_model_that_draws_random_numbers_only_later_is_an_error_if_clients_train_at_once() -> None:
+    """It would draw from one stream in an order that nobody knows."""
+
+    class LateNoise(nn.Linear):
+        calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            LateNoise.calls += 1
+            return super().forward(x) + (torch.rand(()) if LateNoise.calls > 2 else 0)
+
+    results = fedavg(lambda: LateNoise(3, 3), [made_up(4), made_up(4)], map_clients=two_threads, **OPTIONS)
+    with pytest.raises(RuntimeError, match="the model draws random numbers, but not at first"):
+        list(results)
+
+
+def test_who_stops_asking_for_rounds_stops_the_clients_that_still_train() -> None:
+    """They have hours to go."""
+    started = Event()
+
+    class Slow(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            started.set()
+            return super().forward(x)
+
+    def at_once(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
+        pool = ThreadPoolExecutor(2)
+        futures.extend(pool.submit(function, item) for item in items)
+        yield from (future.result() for future in futures)
+
+    futures: list[Future[Any]] = []
+    clients = [made_up(4), made_up(4)]
+    options = OPTIONS | {"local_epochs": 10**9, "batch_size": 1, "map_clients": at_once}
+    with pytest.raises(KeyboardInterrupt):
+        list(fedavg(lambda: Slow(3, 3), clients, aggregate=interrupted(started), **options))
+    assert all(isinstance(future.exception(timeout=10), CancelledError) for future in futures)
+
+
+def interrupted(started: Event) -> Callable[[Iterable[Any], Any], Any]:
+    """The server's average, at which somebody presses Ctrl-C while the clients train."""
+
+    def aggregate(states: Iterable[Any], weights: Any) -> Any:
+        del weights
+
+        def wait_for_the_first() -> None:
+            with suppress(CancelledError):
+                next(iter(states))
+
+        Thread(target=wait_for_the_first).start()
+        assert started.wait(10)
+        raise KeyboardInterrupt
+
+    return aggregate
 
 
 @pytest.mark.parametrize(

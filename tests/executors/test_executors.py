@@ -5,7 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from ctypes import c_int
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -18,7 +22,7 @@ import torch
 from fedbench.checkpoints import load_checkpoint
 from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.executors import choose_executor, in_process, workers
-from fedbench.measures import TIMES, Verdict
+from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.runner import DataSource, run_suite
 from fedbench.specs import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryTracker
@@ -26,7 +30,19 @@ from fedbench.tracking.memory import MemoryTracker
 TINY: dict[str, Any] = {"num_clients": 2, "examples_per_client": 20, "rounds": 2, "local_epochs": 1}
 
 
-def work_or_die(connection: Connection, folder: Path, device: str) -> None:
+def tell_threads(connection: Connection, folder: Path, device: str, num_threads: c_int) -> None:
+    """As a worker that computes nothing and tells, as a metric of its rounds, how many threads it may use."""
+    del folder, device
+    with suppress(EOFError, OSError):
+        while True:
+            run = connection.recv().run
+            for t in range(1, run.spec.rounds + 1):
+                connection.send(RoundDone(run, t, {"threads": num_threads.value}))
+                time.sleep(0.05)
+            connection.send(RunDone(run, RunResult(Verdict.OK)))
+
+
+def work_or_die(connection: Connection, folder: Path, device: str, num_threads: c_int) -> None:
     """As a worker, but killed, as by want of memory, at a run of so many examples while the file ``deaths`` says so.
 
     The file holds the number of examples and how many deaths are left.
@@ -39,7 +55,7 @@ def work_or_die(connection: Connection, folder: Path, device: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     for event in in_process.execute([job], DataSource(None, device)):
         connection.send(event)
-    real_work(connection, folder, device)
+    real_work(connection, folder, device, num_threads)
 
 
 real_work = workers._work
@@ -104,20 +120,47 @@ def test_no_process_is_left(computed: dict[str, list[Event]]) -> None:
     assert [] == multiprocessing.active_children()
 
 
-def test_one_worker_is_this_process_and_more_are_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def used(count: int | None) -> str:
+def test_one_worker_or_one_run_is_computed_here_and_more_are_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def used(count: int | None, num_jobs: int) -> str:
         called.clear()
-        assert [] == list(choose_executor(count)([], DataSource()))
+        assert [] == list(choose_executor(count)(make_jobs(num_jobs), DataSource()))
         (name,) = called
         return name
 
+    def here(jobs: Iterable[Job], _: DataSource, num_threads: Callable[[], int]) -> Iterator[Event]:
+        called.append(f"{len(list(jobs))} here by {num_threads()}")
+        return iter(())
+
+    def in_workers(jobs: Iterable[Job], _: DataSource, count: int) -> Iterator[Event]:
+        called.append(f"{len(list(jobs))} by {count} workers")
+        return iter(())
+
     called: list[str] = []
-    monkeypatch.setattr(in_process, "execute", lambda *_: called.append("here") or iter(()))
-    monkeypatch.setattr(workers, "execute", lambda *given: called.append(f"{given[2]} workers") or iter(()))
-    assert ["here", "3 workers"] == [used(1), used(3)]
-    for cores, expected in ((1, "here"), (2, "2 workers")):
+    monkeypatch.setattr(in_process, "execute", here)
+    monkeypatch.setattr(workers, "execute", in_workers)
+    assert ["3 here by 1", "3 by 3 workers", "2 by 3 workers"] == [used(1, 3), used(3, 3), used(3, 2)]
+    assert ["1 here by 3", "0 here by 3"] == [used(3, 1), used(3, 0)]
+    for cores, expected in ((1, "4 here by 1"), (2, "4 by 2 workers")):
         monkeypatch.setattr(workers, "default_workers", lambda cores=cores: cores)
-        assert expected == used(None)
+        assert expected == used(None, 4)
+
+
+def test_clients_in_several_threads_give_the_bits_of_one(computed: dict[str, list[Event]]) -> None:
+    jobs = make_jobs(3, init="independent", batch_size=7)
+    at_once = ends(list(in_process.execute(jobs, DataSource(), num_threads=lambda: 3)))
+    for seed, end in ends(computed["in_process"]).items():
+        assert_equal_ends(end, at_once[seed])
+
+
+def test_the_last_run_gets_the_cores_of_the_workers_that_have_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs, the second much longer: a worker has one core while both are busy and both when it is alone."""
+    monkeypatch.setattr(workers, "_work", tell_threads)
+    first, second = make_jobs(2)
+    long = replace(second, run=second.run.model_copy(update={"spec": CellSpec(**(TINY | {"rounds": 40}))}))
+    rounds = [event for event in workers.execute([first, long], DataSource(), 2) if isinstance(event, RoundDone)]
+    assert 42 == len(rounds)
+    assert {1, 2} == {event.metrics["threads"] for event in rounds if event.run == long.run}
+    assert 2 == rounds[-1].metrics["threads"]
 
 
 @pytest.mark.parametrize("count", [1, 2])
