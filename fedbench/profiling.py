@@ -163,8 +163,8 @@ class _Recording:
     """The profiler while it records a run; making one starts it."""
 
     def __init__(self, job: Job, device: str) -> None:
-        # The first run imports these, some of them in another thread: seconds that are no run's own.
-        import scipy.stats  # noqa: F401
+        # The first run imports these: seconds that are no run's own.
+        import scipy.special  # noqa: F401
         import torch._dynamo
         import torch.export._trace  # noqa: F401
         from torch.profiler import ProfilerActivity, profile, record_function

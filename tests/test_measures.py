@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from fedbench.core import Evaluation
-from fedbench.measures import MEANINGS, Spread, Verdict, judge, judge_cell, spread, spread_by_step
+from fedbench.measures import CHANCE_LEVEL, MEANINGS, Spread, Verdict, judge, judge_cell, spread, spread_by_step
 
 
 def evaluation(*rows: list[int], loss: float = 0.5) -> Evaluation:
@@ -116,3 +117,11 @@ def test_the_interval_of_a_mean_is_students() -> None:
     """1, 2 and 3: standard error 1/√3, and 4.303 is the 97.5 % point with 2 degrees of freedom."""
     assert pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5)) == spread([1.0, 2.0, 3.0]).interval
     assert spread([1.0]).interval is None
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(1, 5), (5, 1), (7, 1), (60, 40), (61, 39), (1200, 1100), (1199, 1117)])
+def test_what_beats_the_majority_by_more_than_chance_is_scipys_exact_sign_test(gained: int, lost: int) -> None:
+    """Of 5,000 examples of the larger class all but `lost` are found, and of the other class `gained`."""
+    counts = np.array([[5000 - lost, lost], [2000 - gained, gained]])
+    beats = gained + lost > 0 and binomtest(gained, gained + lost, alternative="greater").pvalue <= CHANCE_LEVEL
+    assert beats == (judge(Evaluation(0.5, counts))[0] is Verdict.OK)

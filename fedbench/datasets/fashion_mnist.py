@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 grey images of clothes of 28x28, as torchvision reads them."""
+"""Fashion-MNIST: 70,000 grey images of clothes of 28x28."""
 
 from __future__ import annotations
 

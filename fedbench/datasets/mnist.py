@@ -1,4 +1,4 @@
-"""MNIST: 70,000 grey images of handwritten digits of 28x28, as torchvision reads them."""
+"""MNIST: 70,000 grey images of handwritten digits of 28x28."""
 
 from __future__ import annotations
 

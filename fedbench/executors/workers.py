@@ -44,6 +44,7 @@ def default_workers() -> int:
 def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator[Event]:
     """See `fedbench.executors`. A run whose worker dies is tried once more, then it has failed."""
     torch.set_num_threads(1)  # this process only stores models, beside as many busy ones as there are cores
+    Thread(target=_import_what_storing_models_takes, daemon=True).start()
     jobs = iter(jobs)
     again: list[Job] = []
     deaths: Counter[RunSpec] = Counter()
@@ -80,6 +81,12 @@ def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator
                 else:
                     reason = f"its worker process died {TRIES} times ({death})"
                     yield RunDone(job.run, RunResult(Verdict.FAILED, reason))
+
+
+def _import_what_storing_models_takes() -> None:
+    """Import what takes seconds when the first run ends. Until then this process has nothing else to do."""
+    import torch._dynamo
+    import torch.export._trace  # noqa: F401
 
 
 class _Worker:

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -117,8 +116,7 @@ class MlflowTracker:
         """See `fedbench.tracking.Tracker`."""
         began = time.perf_counter()
         require_space(self.uri)
-        if self.ownership.begin():
-            Thread(target=_import_what_storing_models_takes, daemon=True).start()
+        self.ownership.begin()
         with store_errors(self.uri):
             runs = self.ownership.runs_of(fingerprint)
             if not fresh and (result := result_among(runs)):
@@ -228,12 +226,6 @@ class MlflowTracker:
         for run_id in self.ownership.end():  # it was begun when an interruption came, and nobody knows of it
             with suppress(FedbenchError):
                 MlflowRun(self.ownership, self.cells, run_id, 0, {}).kill("interrupted")
-
-
-def _import_what_storing_models_takes() -> None:
-    """Import in the background, while the first run is computed, what takes seconds when the first one ends."""
-    import torch._dynamo
-    import torch.export._trace  # noqa: F401
 
 
 def _dataset_input(dataset: Dataset) -> DatasetInput:

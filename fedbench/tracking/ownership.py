@@ -89,13 +89,11 @@ class Ownership:
             self._own.discard(run_id)
             self.client.delete_tag(run_id, self.claim.tag)
 
-    def begin(self) -> bool:
-        """Keep the claims alive from now on; False if that was done before."""
-        if self._heart is not None:
-            return False
-        self._heart = Thread(target=self._beat, daemon=True)
-        self._heart.start()
-        return True
+    def begin(self) -> None:
+        """Keep the claims alive from now on, if that is not done yet."""
+        if self._heart is None:
+            self._heart = Thread(target=self._beat, daemon=True)
+            self._heart.start()
 
     def end(self) -> list[str]:
         """Stop that; the runs that were not released."""

@@ -23,10 +23,13 @@ from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from fedbench.errors import StoreError
+from fedbench.tracking.views import SPEED
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and what goes wrong is said in one line
@@ -108,7 +111,8 @@ def experiment_of(client: MlflowClient, uri: str, suite_name: str) -> Experiment
     with store_errors(uri):
         experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
-        raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: fedbench run {suite_name}")
+        remedy = "bench" if suite_name == SPEED else f"run {suite_name}"
+        raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: fedbench {remedy}")
     require_not_deleted(experiment, uri)
     return experiment
 
@@ -184,9 +188,21 @@ def _make_sqlite(path: Path) -> None:
     """Make a store under another name and put it in place whole, whoever else does so or ends us meanwhile."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as folder:
         new = Path(folder) / "mlflow.db"
-        MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+        event.listen(Engine, "connect", _leave_waiting_for_the_disk)  # of MLflow's some hundred steps: to the end
+        try:
+            MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+        finally:
+            event.remove(Engine, "connect", _leave_waiting_for_the_disk)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
         with suppress(FileExistsError):
             os.link(new, path)
+
+
+def _leave_waiting_for_the_disk(connection: DBAPIConnection, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous = OFF")
+    cursor.close()
 
 
 def _require_answering_server(uri: str) -> None:

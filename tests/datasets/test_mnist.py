@@ -100,11 +100,22 @@ def test_one_missing_file_is_named(small_mnist: Any, data: Path) -> None:
 
 def test_an_old_torchvision_copy_is_not_read_in_place_of_the_checked_files(small_mnist: Any, data: Path) -> None:
     mnist.fetch(data, small_mnist.source)
+    expected = load_dataset("mnist", folder=data).digest
     (data / "MNIST" / "processed").mkdir()
     for name in ("training.pt", "test.pt"):
         torch.save((torch.zeros(1, 28, 28), torch.zeros(1)), data / "MNIST" / "processed" / name)
-    with pytest.raises(DataError, match="processed holds an old torchvision's copy"):
-        load_dataset("mnist", folder=data)
+    assert expected == load_dataset("mnist", folder=data).digest
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_files_are_read_as_torchvision_reads_them(small_mnist: Any, data: Path, train: bool) -> None:
+    mnist.fetch(data, small_mnist.source)
+    dataset, expected = load_dataset("mnist", folder=data), torchvision.datasets.MNIST(data, train=train)
+    images, labels = (
+        (dataset.train_images, dataset.train_labels) if train else (dataset.test_images, dataset.test_labels)
+    )
+    assert torch.equal(expected.data, images.squeeze(1))
+    assert torch.equal(expected.targets, labels)
 
 
 def test_a_fetch_of_what_is_there_touches_nothing(small_mnist: Any, data: Path, unchanged: Callable[..., Any]) -> None:
