@@ -4,12 +4,13 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-slow check wheel clean
+.PHONY: help demo test test-slow bench check wheel clean
 
 help:
 	@echo "make demo      set up, run the suite quickstart and show its table"
 	@echo "make test      set up, run the fast tests"
 	@echo "make test-slow set up, run the slow tests"
+	@echo "make bench     set up, time the parts of fedbench"
 	@echo "make check     set up, run the linters and the type checker"
 	@echo "make wheel     build the wheel into dist/"
 	@echo "make clean     remove .venv and what was built"
@@ -29,6 +30,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	@$(RUN) pytest -n auto --dist loadfile -m slow $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-dev
+	@$(RUN) fedbench bench
 
 check: $(VENV)/.installed-dev
 	@$(RUN) ruff check .

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedbench.cli_bench import add_bench_command
 from fedbench.cli_options import (
     DataDirOption,
     JsonOption,
@@ -110,6 +111,9 @@ def run_command(
         int | None,
         typer.Option(min=1, help="Processes that compute (default: what the machine carries).", show_default=False),
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Record where the time of the first run goes; one worker.")
+    ] = False,
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
     tracking_uri: TrackingUriOption = None,
@@ -124,12 +128,17 @@ def run_command(
         seeds=None if seeds is None else parse_seeds(seeds),
         only=only or (),
     )
+    if profile:
+        from fedbench.profiling import Recorder, require_one_worker
+
+        workers = require_one_worker(workers)
     if dry_run:
         _dry_run(suite, workers, as_json)
         return
 
     from fedbench.executors import choose_executor
     from fedbench.progress import progress
+    from fedbench.reports.profile import profile_json, profile_summary
     from fedbench.reports.results import cell_results, num_failed, suite_json
     from fedbench.runner import DataSource, choose_device, run_suite
     from fedbench.tracking.mlflow import MlflowTracker
@@ -137,23 +146,32 @@ def run_command(
     data = DataSource(data_dir, choose_device(device))
     data.require(cell.spec for cell in suite.cells)
     tracker = MlflowTracker(suite, tracking_uri)
+    execute = choose_executor(workers)
+    recorder = None
+    if profile:
+        from fedbench.executors import in_process
+
+        recorder = Recorder(tracker.checkpoints.parent / "profiles" / suite.name)
+        execute = recorder.recorded(in_process.execute)
     outcomes: list[Outcome] = []
     with (
         _interruptible(suite, outcomes, fresh),
         progress(suite.name, len(suite.runs), "runs") as advance,
-        closing(run_suite(suite.runs, data, tracker, choose_executor(workers), fresh)) as running,
+        closing(run_suite(suite.runs, data, tracker, execute, fresh)) as running,
     ):
         for outcome in running:
             outcomes.append(outcome)
             advance(1, outcome.run.cell)
     if as_json:
-        print_json(suite_json(suite, outcomes))
+        print_json(suite_json(suite, outcomes) | ({"profile": profile_json(recorder.profile)} if recorder else {}))
     else:
         from fedbench.reports.table import results_table
 
         screen = console()
         screen.print(results_table(suite, cell_results(suite, outcomes)))
         screen.print(_summary(suite, outcomes, tracking_uri), soft_wrap=True)
+    if recorder:
+        typer.echo(profile_summary(recorder), err=True)
     if num_failed(outcomes):
         raise typer.Exit(EXIT_FAILED)
 
@@ -189,6 +207,7 @@ def _dry_run(suite: Suite, workers: int | None, as_json: bool) -> None:
 
 
 add_result_commands(app)
+add_bench_command(app)
 
 
 @data_app.command("list", epilog="Example: fedbench data list")

@@ -21,8 +21,12 @@ class CheckpointError(FedbenchError):
     """A checkpoint cannot be used; the run starts anew."""
 
 
+class BenchmarkError(FedbenchError):
+    """The timing benchmarks cannot be run, or none was selected."""
+
+
 class InterruptedSuiteError(FedbenchError):
-    """A suite was interrupted; the text says how to go on."""
+    """A suite, or the timing benchmarks, was interrupted; the text says how to go on."""
 
 
 def one_line(error: Exception) -> str:

@@ -18,7 +18,8 @@ from mlflow import MlflowClient
 
 from fedbench.errors import StoreError
 from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store, store_errors, without_password
-from fedbench.tracking.views import CELLS, SEEDS, view_address, view_tags
+from fedbench.tracking.stored import SPEED_SCHEMA
+from fedbench.tracking.views import CELLS, SEEDS, SPEED, view_address, view_tags
 
 START_SECONDS = 120.0
 
@@ -34,9 +35,9 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     uri = tracking_uri or default_tracking_uri()
     client = open_store(uri)
     experiment = experiment_id(client, uri, suite_name) if suite_name else None
-    has_views = experiment is not None and _give_views(client, uri, experiment)
+    views = _give_views(client, uri, experiment) if experiment else ()
     if uri.startswith(("http://", "https://")):
-        typer.echo(_where_to_look(without_password(uri.rstrip("/")), suite_name, experiment, has_views))
+        typer.echo(_where_to_look(without_password(uri.rstrip("/")), suite_name, experiment, views))
         return
     _require_free_port(host, port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
@@ -48,7 +49,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     try:
         address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
         _wait_until_it_answers(server, log, address)
-        typer.echo(f"{_where_to_look(address, suite_name, experiment, has_views)}\nCtrl-C ends it.")
+        typer.echo(f"{_where_to_look(address, suite_name, experiment, views)}\nCtrl-C ends it.")
         server.wait()
         raise StoreError(f"the MLflow server ended by itself (exit code {server.returncode})")
     except KeyboardInterrupt:
@@ -57,24 +58,26 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
         _end(server)
 
 
-def _give_views(client: MlflowClient, uri: str, experiment: str) -> bool:
-    """Give an experiment the views that it lacks; False for one of schema 1, whose runs the views would not find."""
+def _give_views(client: MlflowClient, uri: str, experiment: str) -> tuple[str, ...]:
+    """Give an experiment the views that it lacks and name them; none for schema 1, whose runs they would not find."""
     with store_errors(uri):
         tags = client.get_experiment(experiment).tags
+        if SPEED_SCHEMA in tags:
+            return (SPEED,)  # `fedbench bench` gave it what there is
         if tags.get("fedbench.schema", "1") == "1":
-            return False
+            return ()
         for key, value in view_tags().items():
             if key not in tags:
                 client.set_experiment_tag(experiment, key, value)
-    return True
+    return (SEEDS, CELLS)
 
 
-def _where_to_look(server: str, suite_name: str | None, experiment: str | None, has_views: bool) -> str:
+def _where_to_look(server: str, suite_name: str | None, experiment: str | None, views: tuple[str, ...]) -> str:
     if experiment is None:
         return f"MLflow UI: {server}"
-    if has_views:
-        seeds, cells = (view_address(server, experiment, view) for view in (SEEDS, CELLS))
-        return f"MLflow UI: {seeds}\nOne line a cell, with its spread: {cells}"
+    if views:
+        first, *others = (view_address(server, experiment, view) for view in views)
+        return "\n".join([f"MLflow UI: {first}", *(f"One line a cell, with its spread: {each}" for each in others)])
     page = f"{server}/#/experiments/{experiment}/runs"
     return f"MLflow UI: {page}\nAn older fedbench recorded this. To group it by cell: fedbench run {suite_name}"
 

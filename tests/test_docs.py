@@ -82,7 +82,7 @@ def test_command_lines_parse(page: Path) -> None:
         while rest and rest[0] in getattr(command, "commands", {}):
             name = rest.pop(0)
             command = command.commands[name]  # type: ignore[attr-defined]
-        options = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+        options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
         used = {word.partition("=")[0] for word in rest if word.startswith("-")}
         assert used <= options, f"{page.name}: fedbench {' '.join(arguments)}"
         assert not hasattr(command, "commands") or used, f"{page.name}: no such command: fedbench {' '.join(arguments)}"
@@ -238,7 +238,7 @@ def test_the_page_on_mlflow_names_the_fields_of_a_claim() -> None:
     assert fields == first_cells(TRACKING, "## Which process works on a run")
 
 
-@pytest.mark.parametrize("name", ["notebook.md", "extending.md", "tracking.md"])
+@pytest.mark.parametrize("name", ["notebook.md", "extending.md", "tracking.md", "benchmarks.md"])
 def test_code_blocks_compile(name: str) -> None:
     found = blocks(ROOT / "docs" / name, "python")
     assert found

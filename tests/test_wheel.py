@@ -55,3 +55,13 @@ def test_the_wheel_runs_a_suite_in_an_empty_folder_and_writes_only_its_store(ins
     results = json.loads(fedbench(installed, tmp_path, "run", "quickstart", *options))
     assert (2, 0, 0) == (results["executed"], results["skipped"], results["failed"])
     assert ["mlruns"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_the_benchmarks_and_times_them(installed: Path, tmp_path: Path) -> None:
+    before = set((installed / "fedbench" / "_benchmarks").rglob("*"))
+    report = json.loads(fedbench(installed, tmp_path, "bench", "--select", "partition", "--json", "--no-log"))
+    names = {each["name"].partition("[")[0] for each in report["benchmarks"]}
+    assert {"test_partition_of_100000_clients"} == names
+    assert [] == list(tmp_path.iterdir())
+    assert before == set((installed / "fedbench" / "_benchmarks").rglob("*"))

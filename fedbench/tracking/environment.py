@@ -5,33 +5,46 @@ from __future__ import annotations
 import platform
 import subprocess
 from functools import cache
+from pathlib import Path
 
 from fedbench import __version__
+
+SOURCE_TAGS = {"mlflow.source.name": "fedbench", "mlflow.source.type": "LOCAL"}
 
 
 @cache
 def environment_tags() -> dict[str, str]:
     """The tags of a run that say so."""
-    import torch
-
-    tags = {
-        "fedbench.version": __version__,
-        "fedbench.python": platform.python_version(),
-        "fedbench.torch": torch.__version__,
-        "fedbench.processor": torch.backends.cpu.get_cpu_capability(),
-        "mlflow.source.name": "fedbench",
-        "mlflow.source.type": "LOCAL",
-    }
+    tags = version_tags() | SOURCE_TAGS
     if commit := git_answer("rev-parse", "HEAD"):
         tags["mlflow.source.git.commit"] = commit
         tags["mlflow.source.git.dirty"] = str(bool(git_answer("status", "--porcelain", "--untracked-files=no"))).lower()
     return tags
 
 
-def git_answer(*arguments: str) -> str:
-    """What git answers in the working directory; empty where there is no git or no repository."""
+def version_tags() -> dict[str, str]:
+    """Those of the versions and the processor."""
+    import torch
+
+    return {
+        "fedbench.version": __version__,
+        "fedbench.python": platform.python_version(),
+        "fedbench.torch": torch.__version__,
+        "fedbench.processor": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def git_answer(*arguments: str, folder: Path | None = None) -> str:
+    """What git answers in `folder`, or the working directory; empty where there is no git or no repository."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607 - fixed arguments; git is found on the PATH
+        done = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", *arguments],  # noqa: S607 - git is found on the PATH
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every finished run has
 INTERPOLATION = "interpolation/"  # metrics whose step is no round but 100 θ, since steps are whole numbers
 STEPS_PER_THETA = 100
+SPEED_SCHEMA = "fedbench.speed_schema"  # the tag that tells the experiment of the timings from a suite's
 PAGE = 5_000  # runs that are asked for at once
 
 
@@ -58,6 +59,11 @@ def require_schema(experiment: Experiment, place: str) -> None:
         One line that says what to do.
     """
     schema = experiment.tags.get("fedbench.schema")
+    if SPEED_SCHEMA in experiment.tags:
+        raise StoreError(
+            f"experiment {experiment.name} in {place} holds the timings of fedbench bench and is no suite's: see them "
+            f"with fedbench ui {experiment.name}; a suite needs another name"
+        )
     if schema is None:
         raise StoreError(
             f"experiment {experiment.name} in {place} was not made by fedbench: give the suite another "

@@ -1,4 +1,4 @@
-"""The views that a suite's experiment carries: what `fedbench ui` opens in MLflow's list of runs.
+"""The views that an experiment carries: what `fedbench ui` opens in MLflow's list of runs.
 
 MLflow's UI keeps a saved view in a tag of the experiment, as JSON: a name, a time, and the state of the page as JSON
 once more. The address of the page names the view by the tag's last part. A state holds only what differs from the
@@ -15,8 +15,10 @@ from urllib.parse import urlencode
 SHARED_VIEW = "mlflow.sharedViewState."
 SEEDS = "seeds"  # every seed's run, grouped by cell
 CELLS = "cells"  # each cell's own run, with the mean and the spread over its seeds
+SPEED = "speed"  # the experiment of the timings, and its view: a line a benchmark; "speed-" and its name for a group
 
 SHOWN_FIRST = "Cells compared"  # the title above the charts
+SPEED_TITLE = "Speed over commits"  # likewise
 FOLDED = ("Model metrics", "client_accuracy", "client_drift", "recall")  # MLflow's titles for most other charts
 
 
@@ -29,9 +31,24 @@ def view_tags() -> dict[str, str]:
     }
 
 
+def speed_view_tags(groups: Iterable[str]) -> dict[str, str]:
+    """The tags that give the experiment of the timings its views: all benchmarks, and each group by itself.
+
+    MLflow loads the newest 100 runs of a view, which are more commits of one group than of all benchmarks.
+    """
+    finished = "tags.`fedbench.kind` = 'benchmark' and status = 'FINISHED'"
+    of_groups = {
+        f"{SHARED_VIEW}{SPEED}-{group}": _saved(
+            f"{SPEED_TITLE}: {group}", 1, _speed(f"{finished} and tags.`fedbench.group` = '{group}'")
+        )
+        for group in sorted(groups)
+    }
+    return {SHARED_VIEW + SPEED: _saved(SPEED_TITLE, 2, _speed(finished)), **of_groups}
+
+
 def view_address(server: str, experiment: str, view: str) -> str:
     """The address of a view in the UI of the MLflow server at `server`."""
-    charts = {"compareRunsMode": "CHART"} if view == SEEDS else {}
+    charts = {"compareRunsMode": "CHART"} if view != CELLS else {}
     query = {"viewStateShareKey": view, **charts, "workflowType": "machine_learning"}  # without the pages on agents
     return f"{server}/#/experiments/{experiment}/runs?{urlencode(query)}"
 
@@ -72,6 +89,31 @@ def _cells() -> dict[str, Any]:
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
         **_columns(tags=["fedbench.verdict"], metrics=[*spread, "balanced_accuracy/mean", "loss/mean"]),
+    }
+
+
+def _speed(search_filter: str) -> dict[str, Any]:
+    metrics = ["yardstick_multiple", "median_seconds", "gflops_per_second", "gbytes_per_second"]
+    return {
+        "searchFilter": search_filter,
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,  # of more than 100 runs the newest count
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": "fedbench.benchmark"}],
+        },
+        "runsHiddenMode": "SHOWALL",
+        **_columns(tags=["fedbench.commit", "fedbench.machine"], metrics=[*metrics, "iqr_seconds"]),
+        "compareRunCharts": [
+            # The step is the number of commits. A benchmark takes 1000 times as long as another: hence the logarithm.
+            _chart("LINE", metric) | {"scaleType": "log", "displayPoints": True}
+            for metric in metrics[:2]
+        ],
+        "compareRunSections": [
+            {"uuid": SHOWN_FIRST, "name": SPEED_TITLE, "display": True, "columns": 2},
+            {"uuid": FOLDED[0], "name": FOLDED[0], "display": False},
+        ],
+        "isAccordionReordered": True,
     }
 
 

@@ -1,0 +1,121 @@
+"""What this machine can do: the rates that a measured time is compared with, so that it means something elsewhere."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+SIDE = 1024  # of the square matrices
+COPIED_BYTES = 256 << 20  # of the tensor that is copied: much more than the caches of most processors
+SECONDS = 0.4  # each rate is measured for as long, and five times at least
+MIN_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """The rates of two simple operations, on one thread and on all cores that this process may use.
+
+    Attributes
+    ----------
+    flop_rate, flop_rate_all_cores
+        FLOP/s of a float32 `torch.mm` of two 1024 x 1024 matrices, which is 2 · 1024³ FLOPs.
+    bandwidth, bandwidth_all_cores
+        Bytes/s of a copy of 256 MiB from one tensor to another. Bytes read and bytes written are both counted: 512 MiB
+        a copy. What the processor reads of a line before it writes to it is not.
+    num_cores
+        How many threads "all cores" are.
+
+    Notes
+    -----
+    They are no bounds. Well-shaped convolutions pass the rate of `torch.mm`, and data in a cache passes the bandwidth.
+    """
+
+    flop_rate: float
+    flop_rate_all_cores: float
+    bandwidth: float
+    bandwidth_all_cores: float
+    num_cores: int
+
+    def multiple(self, seconds: float, flops: float = 0, num_bytes: float = 0) -> float | None:
+        """How many times as long as one thread's yardstick work took: `flops`, if there are any, else `num_bytes`."""
+        if flops:
+            return seconds * self.flop_rate / flops
+        return seconds * self.bandwidth / num_bytes if num_bytes else None
+
+    def mean(self, other: Yardsticks) -> Yardsticks:
+        """The mean of two measurements on one machine."""
+        others = other._rates()
+        rates = {name: (rate + others[name]) / 2 for name, rate in self._rates().items()}
+        return Yardsticks(**rates, num_cores=self.num_cores)
+
+    def drift(self, later: Yardsticks) -> float:
+        """The largest relative change of a rate from this measurement to a later one, as a fraction with its sign."""
+        after = later._rates()
+        return max((after[name] / rate - 1 for name, rate in self._rates().items()), key=abs)
+
+    def _rates(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if name != "num_cores"}
+
+
+def measure() -> Yardsticks:
+    """Measure this machine now: about two seconds and 512 MiB. The number of PyTorch's threads is as before after it.
+
+    Each rate is that of the median time.
+    """
+    cores = usable_cores()
+    return Yardsticks(
+        flop_rate=_flop_rate(1),
+        flop_rate_all_cores=_flop_rate(cores),
+        bandwidth=_bandwidth(1),
+        bandwidth_all_cores=_bandwidth(cores),
+        num_cores=cores,
+    )
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _flop_rate(threads: int) -> float:
+    import torch
+
+    stream = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(SIDE, SIDE, generator=stream) for _ in range(2))
+    product = torch.empty(SIDE, SIDE)
+    with _threads(threads):
+        return 2 * SIDE**3 / _median_seconds(lambda: torch.mm(first, second, out=product))
+
+
+def _bandwidth(threads: int) -> float:
+    import torch
+
+    source, target = torch.ones(COPIED_BYTES // 4), torch.zeros(COPIED_BYTES // 4)
+    with _threads(threads):
+        return 2 * COPIED_BYTES / _median_seconds(lambda: target.copy_(source))
+
+
+def _median_seconds(call: Callable[[], object]) -> float:
+    call()  # the threads are started, the memory is there
+    times: list[float] = []
+    while len(times) < MIN_REPEATS or sum(times) < SECONDS:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
