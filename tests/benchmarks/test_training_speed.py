@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from work import BATCH_SIZE, LEARNING_RATE, MODEL, flat_model, forward_flops, images, training_flops
 
 from fedbench.core import evaluate, fedavg
-from fedbench.core.fedavg import client_update
+from fedbench.core.client import client_update
 from fedbench.models import build_model
 
 
