@@ -13,8 +13,6 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
-from fedbench.models.simple_cnn import SimpleCNN
-
 client_app = ClientApp()
 
 
@@ -24,7 +22,7 @@ def train(message: Message, context: Context) -> Message:
     config, client = message.content["config"], int(context.node_config["partition-id"])
     torch.manual_seed(int(config["server-round"]) * work.NUM_CLIENTS + client)
     images, labels = work.client_data(str(config["data-dir"]), client)
-    model = SimpleCNN()
+    model = work.SimpleCNN()
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=work.LEARNING_RATE)
     model.train()
@@ -46,7 +44,7 @@ def make_server_app(data_dir: str) -> ServerApp:
     def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord | None:
         if number == 0:
             return None  # the untrained model, which nobody else evaluates
-        model = SimpleCNN()
+        model = work.SimpleCNN()
         model.load_state_dict(arrays.to_torch_state_dict())
         model.eval()
         images, labels = work.in_memory(data_dir, train=False)
@@ -65,7 +63,7 @@ def make_server_app(data_dir: str) -> ServerApp:
         strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=work.NUM_CLIENTS, min_available_nodes=work.NUM_CLIENTS)
         strategy.start(
             grid=grid,
-            initial_arrays=ArrayRecord(SimpleCNN().state_dict()),
+            initial_arrays=ArrayRecord(work.SimpleCNN().state_dict()),
             num_rounds=work.ROUNDS,
             train_config=ConfigRecord({"data-dir": data_dir}),
             evaluate_fn=evaluate,

@@ -14,8 +14,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from fedbench.models.simple_cnn import SimpleCNN
-
 State = dict[str, Tensor]
 
 
@@ -77,7 +75,7 @@ def main() -> None:
     train_set, test_loader = load_mnist(work.parse_data_dir(__doc__))
     torch.manual_seed(work.SEED)
     loaders = client_loaders(train_set, work.NUM_CLIENTS, work.EXAMPLES_PER_CLIENT, work.BATCH_SIZE)
-    server = SimpleCNN()
+    server = work.SimpleCNN()
     for number in range(1, work.ROUNDS + 1):
         one_round(server, loaders, work.LOCAL_EPOCHS, work.LEARNING_RATE)
         _, accuracy = test(server, test_loader)

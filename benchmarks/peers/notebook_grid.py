@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import work
 from notebook import client_loaders, load_mnist, one_round, test
 from torch.utils.data import DataLoader, Dataset
-
-from fedbench.models.simple_cnn import SimpleCNN
 
 
 def run_cell(cell: Mapping[str, Any], seed: int, train_set: Dataset, test_loader: DataLoader) -> float:
     """One run; returns the averaged model's last accuracy."""
     torch.manual_seed(seed)
     loaders = client_loaders(train_set, cell["num_clients"], cell["examples_per_client"], cell["batch_size"])
-    server = SimpleCNN()
+    server = work.SimpleCNN()
     accuracy, clients = 0.0, []
     for _ in range(cell["rounds"]):
         clients = one_round(server, loaders, cell["local_epochs"], cell["learning_rate"])

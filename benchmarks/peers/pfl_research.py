@@ -22,10 +22,8 @@ from pfl.metrics import Metrics, StringMetricName, Weighted
 from pfl.model.pytorch import PyTorchModel
 from torch import Tensor
 
-from fedbench.models.simple_cnn import SimpleCNN
 
-
-class Model(SimpleCNN):
+class Model(work.SimpleCNN):
     """The network with the loss and the metrics that pfl-research asks a module for."""
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
