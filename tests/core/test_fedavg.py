@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -18,12 +19,14 @@ from torch import nn
 from fedbench.core import (
     ClientData,
     FlatModel,
+    ModelState,
     Purpose,
     RoundResult,
     average_model_parameters,
     fedavg,
     num_selected,
     torch_stream,
+    weighted_average,
 )
 from fedbench.core.client import client_update, initial_model
 from fedbench.core.fedavg import select_clients
@@ -487,6 +490,27 @@ def test_clients_that_train_at_once_have_the_bits_of_one_after_the_other(
         assert len(one.client_models) == len(other.client_models)
         for mine, theirs in zip(one.client_models, other.client_models, strict=True):
             assert torch.equal(vector(mine), vector(theirs))
+
+
+@pytest.mark.parametrize(("map_clients", "few"), [(map, 2), (two_threads, 4)])
+def test_of_a_thousand_selected_clients_the_models_of_a_few_are_in_memory(map_clients: Any, few: int) -> None:
+    alive: WeakSet[torch.Tensor] = WeakSet()
+    most = 0
+
+    def watched(states: Iterable[ModelState], weights: Sequence[float]) -> ModelState:
+        def each() -> Iterator[ModelState]:
+            nonlocal most
+            for state in states:
+                alive.add(state.vector)
+                most = max(most, len(alive))
+                yield state
+
+        return weighted_average(each(), weights)
+
+    clients = [made_up(1, k) for k in range(1000)]
+    result = last(fedavg(build_linear, clients, map_clients=map_clients, aggregate=watched, **OPTIONS))
+    assert 1000 == len(result.selected_clients)
+    assert most <= few
 
 
 def test_a_model_that_draws_random_numbers_only_later_is_an_error_if_clients_train_at_once() -> None:
