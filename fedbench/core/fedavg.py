@@ -109,7 +109,7 @@ def fedavg(
     """
     _require_sense(clients, rounds, local_epochs, learning_rate, batch_size, client_fraction, init)
     m = num_selected(client_fraction, len(clients))
-    examples = clients[0].inputs
+    examples = clients[0].inputs[:2].clone()
 
     def draw(client: int) -> FlatModel:
         return FlatModel(initial_model(build_model, seed, client).to(examples.device))
@@ -118,7 +118,7 @@ def fedavg(
     worker = draw(client=0)
     if worker.module is server.module:
         raise ValueError("build_model must make a new model each time that it is called")
-    if examples.device.type != "cpu" or draws_random_numbers(worker, examples[: min(batch_size or 2, 2)]):
+    if examples.device.type != "cpu" or draws_random_numbers(worker, examples[:batch_size]):
         map_clients = map
     idle: SimpleQueue[FlatModel] = SimpleQueue()  # models for clients to train in, as many as train at once
     idle.put(worker)

@@ -6,16 +6,17 @@ import ctypes
 
 # Parameters of mallopt(3) and their values in bytes. As it comes, glibc returns each large block to the system when it
 # is freed, and a training step then spends a third of its time on page faults.
-SETTINGS = {
-    -3: 32 << 20,  # M_MMAP_THRESHOLD: the largest value that every glibc takes
-    -1: 1 << 30,  # M_TRIM_THRESHOLD
-    -2: 16 << 20,  # M_TOP_PAD
-}
+SETTINGS = (
+    (-3, 32 << 20),  # M_MMAP_THRESHOLD: the largest value that every glibc takes
+    (-3, 1 << 30),  # the same, where it may be larger; elsewhere this one is refused
+    (-1, 1 << 30),  # M_TRIM_THRESHOLD
+    (-2, 16 << 20),  # M_TOP_PAD
+)
 
 
 def keep_freed_memory() -> None:
     """Keep freed memory in this process for the next tensor. Does nothing where there is no glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter, value in SETTINGS.items():
+        for parameter, value in SETTINGS:
             mallopt(parameter, value)
