@@ -109,7 +109,7 @@ def run_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long it may take.")] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that compute (default: what the machine carries).", show_default=False),
+        typer.Option(min=1, help="Cores that compute (default: what the machine carries).", show_default=False),
     ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Record where the time of the first run goes; one worker.")

@@ -58,7 +58,7 @@ def cells_table(suite: Suite) -> RenderableType:
 
 
 def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers: int) -> RenderableType:
-    """What would run, and how long it may take; a cell's time is that of one worker."""
+    """What would run, and how long it may take; a cell's time is that of one core."""
     table = Table("cell", title=f"{suite.name}: what would run")
     for name in ("runs", "local steps", "about"):
         table.add_column(name, justify="right")
@@ -68,9 +68,9 @@ def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers:
         else:
             table.add_row(each.cell.label, str(len(each.cell.seeds)), f"{each.local_steps:,}", duration(each.seconds))
     runs = _num_runs(estimates)
-    workers = max(min(num_workers, runs), 1)
-    seconds = sum(each.seconds for each in estimates) / workers
-    return Group(table, f"{runs} runs, about {duration(seconds)} with {workers} workers, if none is finished yet.")
+    seconds = duration(sum(each.seconds for each in estimates) / num_workers)
+    cores = "1 core" if num_workers == 1 else f"{num_workers} cores"
+    return Group(table, f"{runs} runs, about {seconds} on {cores}, if none is finished yet.")
 
 
 def estimate_json(suite: Suite, estimates: Sequence[CellEstimate]) -> dict[str, Any]:
