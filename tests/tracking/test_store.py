@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy import create_engine, text
 from tiny_store import Store, track
 
 from fedbench.errors import StoreError
@@ -17,6 +18,8 @@ from fedbench.measures import Verdict
 from fedbench.specs import Suite
 from fedbench.tracking.mlflow import MlflowTracker
 from fedbench.tracking.store import check_store, default_tracking_uri, experiment_id, local_folder, open_store
+
+FULL = 2  # SQLite's number for: wait until the disk has it
 
 
 def refusal(suite: Suite, uri: str) -> str:
@@ -152,6 +155,15 @@ def test_a_new_folder_is_made_for_a_new_store(tiny_suite: Suite, tmp_path: Path)
     assert (tmp_path / "a" / "b" / "artifacts" / "tiny").is_dir()
     (again,) = track(tiny_suite, f"sqlite:///{tmp_path}/a/b/mlflow.db")
     assert (False, outcome.result) == (again.executed, again.result)
+
+
+def test_only_while_a_store_is_made_is_the_disk_not_waited_for(tmp_path: Path) -> None:
+    open_store(f"sqlite:///{tmp_path}/mlflow.db")
+    engine = create_engine(f"sqlite:///{tmp_path}/mlflow.db")
+    with engine.connect() as connection:
+        assert FULL == connection.execute(text("PRAGMA synchronous")).scalar()
+    engine.dispose()
+    assert ["mlflow.db"] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_the_store_is_that_of_the_environment_or_in_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
