@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedbench import simulation
+from fedbench import runner, simulation
 from fedbench.datasets import Dataset, dataset_info
 from fedbench.errors import DataError, SuiteError
 from fedbench.events import Event, Job, RoundDone, RunDone
@@ -486,11 +486,21 @@ def test_an_unknown_device_is_refused_with_those_that_there_are() -> None:
     assert choose_device("auto") in ("cpu", "cuda", "mps")
 
 
-def test_a_fingerprint_is_what_it_was_before_a_field_came_whose_default_changes_nothing() -> None:
-    """The value is of the code of commit d531a72, which had no field `interpolation`."""
+def test_a_fingerprint_is_what_it_was_before_a_field_came_whose_default_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The value is of the code of commit d531a72, which had no field `interpolation`; its revision was 1."""
+    monkeypatch.setattr(runner, "ALGORITHM_REVISION", 1)
+    monkeypatch.setattr(runner, "FIELDS_SINCE", {"interpolation"})
     expected = "b18253426728b481470bea0dd22d6f035762b5ad87f374fd65541f3c408e8860"
     assert expected == fingerprint(make_run(), "digest", "cpu")
     assert expected == fingerprint(make_run(interpolation=False), "digest", "cpu")
+
+
+def test_a_fingerprint_does_not_change_by_accident() -> None:
+    """The value is of revision 2. If it has to change, raise `ALGORITHM_REVISION`; all stored runs are run anew."""
+    expected = "b83a3bf80fd62f4314bcb79260a4d8d7d2e0ee435c2083424f41b8cd0bcab950"
+    assert expected == fingerprint(make_run(), "digest", "cpu")
 
 
 def test_the_fingerprint_of_a_cell_is_the_same_for_all_its_seeds_and_no_runs() -> None:
