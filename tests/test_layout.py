@@ -40,7 +40,7 @@ ARROWS = {
     "yardsticks": set(),
     "estimate": {"simulation", "executors", "core", "datasets", "models"},
     "reports": {"runner", "profiling", "estimate", "doctor", "datasets", "tracking"},
-    "executors": {"runner", "simulation", "events"},
+    "executors": {"runner", "simulation", "events", "yardsticks"},
     "runner": {"checkpoints", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
     "traces": set(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 # Parameters of mallopt(3) and their values in bytes. As it comes, glibc returns each large block to the system when it
-# is freed, and a training step then spends a third of its time on page faults.
+# is freed, and a training step then spends two fifths of its time on page faults.
 SETTINGS = (
     (-3, 32 << 20),  # M_MMAP_THRESHOLD: the largest value that every glibc takes
     (-3, 1 << 30),  # the same, where it may be larger; elsewhere this one is refused

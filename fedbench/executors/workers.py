@@ -17,10 +17,12 @@ from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
+import psutil
 import torch
 
 from fedbench.events import Event, Job, RunDone
 from fedbench.measures import RunResult, Verdict
+from fedbench.yardsticks import usable_cores
 
 if TYPE_CHECKING:
     from fedbench.runner import DataSource
@@ -32,13 +34,7 @@ TRIES = 2  # a run whose worker dies is tried once more
 
 def default_workers() -> int:
     """As many workers as this process has cores and the free memory carries, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # not every system tells
-        return cores
-    return max(1, min(cores, available // MEMORY_PER_WORKER))
+    return max(1, min(usable_cores(), psutil.virtual_memory().available // MEMORY_PER_WORKER))
 
 
 def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator[Event]:
