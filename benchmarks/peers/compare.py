@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,9 @@ from pathlib import Path
 
 import fedbench_run
 import work
-from measure import Measurement, cpu_model, end_on_request, measure, versions, yardstick
+from measure import Measurement, cpu_model, end_on_request, measure, versions
+
+from fedbench import yardsticks
 
 HERE = Path(__file__).parent
 OWN = "fedbench"
@@ -134,12 +135,12 @@ def main() -> None:
     speeds: list[float] = []
     measurements: dict[str, list[Measurement]] = {name: [] for name in options.only}
     for repeat in range(1, options.repeats + 1):
-        speeds.append(yardstick(options.peers_python))
+        speeds.append(yardsticks.measure().flop_rate_all_cores / 1e9)
         for name in options.only:
             print(f"{repeat}/{options.repeats} {name}", file=sys.stderr, flush=True)
             measurements[name].append(run_contender(name, options))
     runs = {name: [figures(each) for each in several] for name, several in measurements.items()}
-    machine = {"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)), "yardstick_gflops": speeds}
+    machine = {"cpu": cpu_model(), "cores": yardsticks.usable_cores(), "yardstick_gflops": speeds}
     print(table(runs))
     print()
     print(f"Medians of {options.repeats} (smallest–largest). Ratios are peer / fedbench.")

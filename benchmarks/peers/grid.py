@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -17,8 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from measure import Measurement, cpu_model, end_on_request, fedbench_command, measure, versions, yardstick
+from measure import Measurement, cpu_model, end_on_request, fedbench_command, measure, versions
 
+from fedbench import yardsticks
 from fedbench.suites import load_suite
 
 SUITE = "client-grid-mnist"
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     end_on_request()
     grid, seeds = cells(options.seeds)
-    speed = yardstick(options.peers_python)
+    speed = yardsticks.measure().flop_rate_all_cores / 1e9
     results: dict[str, Measurement] = {}
     accuracies: dict[str, list[list[float]]] = {}
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
@@ -74,11 +74,11 @@ def main() -> None:
         print(f"| {name} | {result.seconds:.1f} | {result.peak_bytes / 1e6:.0f} | {100 * mean:.1f} |")
     print(f"\nnotebook / fedbench: {results['notebook'].seconds / results['fedbench'].seconds:.2f}×")
     print(f"{len(grid)} cells, {len(seeds)} seeds, {options.workers} workers.")
-    print(f"Processor: {cpu_model()}, {len(os.sched_getaffinity(0))} cores; {speed:.0f} GFLOP/s.")
+    print(f"Processor: {cpu_model()}, {yardsticks.usable_cores()} cores; {speed:.0f} GFLOP/s.")
     if options.out:
         content = {
             "cpu": cpu_model(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": yardsticks.usable_cores(),
             "yardstick_gflops": speed,
             "versions": versions(Path(sys.executable), ("torch", "torchvision", "mlflow", "fedbench-mlflow")),
             "cells": grid,

@@ -9,18 +9,19 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+
+import psutil
 
 MARK = "FEDBENCH_PEERS_MARK"  # in the environment of every process of a command
 SAMPLE_SECONDS = 0.1
 PSS_SECONDS = 2.0  # PSS is dear to read, so between these times it is read only when the resident sum has grown
 GROWTH = 1.01
 LEFT_OVER_SECONDS = 15.0
-PAGE = os.sysconf("SC_PAGE_SIZE")
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -120,7 +121,7 @@ class Sampler:
         self.peak_bytes = 0
         self._largest_resident = 0.0
         self._others: set[int] = set()
-        self._mark = f"{MARK}={mark}".encode()
+        self._mark = mark
         self._stopped = Event()
         self._thread = Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -135,19 +136,21 @@ class Sampler:
         last = time.monotonic()
         while not self._stopped.wait(SAMPLE_SECONDS):
             self._find()
-            resident = sum(map(rss, self.processes))
+            resident = sum(of_each(self.processes, lambda process: process.memory_info().rss))
             if resident > GROWTH * self._largest_resident or time.monotonic() - last > PSS_SECONDS:
-                self.peak_bytes = max(self.peak_bytes, sum(map(pss, self.processes)))
+                shared_once = sum(of_each(self.processes, lambda process: process.memory_full_info().pss))
+                self.peak_bytes = max(self.peak_bytes, shared_once)
                 last = time.monotonic()
             self._largest_resident = max(self._largest_resident, resident)
 
     def _find(self) -> None:
-        living = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        living = set(psutil.pids())
         self.processes &= living
         self._others &= living
         for pid in sorted(living - self.processes - self._others):
-            with suppress(OSError):
-                ours = self._mark in Path(f"/proc/{pid}/environ").read_bytes() or parent(pid) in self.processes
+            with suppress(psutil.Error):
+                process = psutil.Process(pid)
+                ours = process.environ().get(MARK) == self._mark or process.ppid() in self.processes
                 (self.processes if ours else self._others).add(pid)
 
 
@@ -156,50 +159,34 @@ def end_on_request() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def parent(pid: int) -> int:
-    """A process's parent."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+def of_each(pids: set[int], figure: Callable[[psutil.Process], int]) -> Iterator[int]:
+    """A figure of each process that has not ended."""
+    for pid in pids:
+        with suppress(psutil.Error):
+            yield figure(psutil.Process(pid))
 
 
-def rss(pid: int) -> int:
-    """A process's resident set size in bytes; 0 if it has ended."""
-    with suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
-    return 0
-
-
-def pss(pid: int) -> int:
-    """A process's proportional set size in bytes; 0 if it has ended."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-def end(processes: set[int]) -> None:
+def end(pids: set[int]) -> None:
     """Wait for a command's last processes, then end those that stay."""
-    deadline = time.monotonic() + LEFT_OVER_SECONDS
-    left = set(living(processes))
-    while left and time.monotonic() < deadline:
-        time.sleep(SAMPLE_SECONDS)
-        left = set(living(left))
-    kill(left)
+    kill({process.pid for process in psutil.wait_procs(known(pids), timeout=LEFT_OVER_SECONDS)[1]})
 
 
-def kill(processes: set[int]) -> None:
+def kill(pids: set[int]) -> None:
     """End processes at once."""
-    for pid in processes:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    for process in known(pids):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
-def living(processes: set[int]) -> Iterator[int]:
+def known(pids: set[int]) -> list[psutil.Process]:
     """Those that have not ended."""
-    for pid in processes:
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                yield pid
+    processes = []
+    for pid in pids:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE:
+                processes.append(process)
+    return processes
 
 
 def fedbench_command(*arguments: str) -> list[str]:
@@ -211,17 +198,6 @@ def cpu_model() -> str:
     """The processor's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def yardstick(python: Path) -> float:
-    """GFLOP/s of a 1024x1024 float32 matrix product with PyTorch's default threads, the best of 50."""
-    code = (
-        "import time, torch; a = torch.rand(1024, 1024); times = []\n"
-        "for _ in range(53):\n"
-        "    start = time.perf_counter(); torch.mm(a, a); times.append(time.perf_counter() - start)\n"
-        "print(2 * 1024**3 / min(times[3:]) / 1e9)"
-    )
-    return float(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)  # noqa: S603
 
 
 def versions(python: Path, names: Sequence[str]) -> dict[str, str]:
