@@ -27,8 +27,9 @@ PACKAGE = Path(fedbench.__file__).parent
 ARROWS = {
     "cli": {
         *("cli_options", "cli_results", "exits", "suites", "executors", "reports", "doctor", "ui", "estimate"),
-        *("runner", "tracking", "datasets", "profiling", "cli_bench"),
+        *("runner", "tracking", "datasets", "profiling", "cli_bench", "cli_data"),
     },
+    "cli_data": {"cli_options", "exits", "datasets", "reports"},
     "cli_bench": {"cli_options", "exits", "bench", "reports", "tracking"},
     "cli_results": {"cli_options", "exits", "reports", "suites", "tracking"},
     "cli_options": set(),
