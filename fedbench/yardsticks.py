@@ -8,6 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from mmap import PAGESIZE, mmap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDE = 1024  # of the square matrices
 COPIED_BYTES = 256 << 20  # of the tensor that is copied: much more than the caches of most processors
@@ -92,11 +97,22 @@ def _flop_rate(threads: int) -> float:
 
 
 def _bandwidth(threads: int) -> float:
-    import torch
-
-    source, target = torch.ones(COPIED_BYTES // 4), torch.zeros(COPIED_BYTES // 4)
+    source, target = apart(COPIED_BYTES // 4)
     with _threads(threads):
         return 2 * COPIED_BYTES / _median_seconds(lambda: target.copy_(source))
+
+
+def apart(length: int) -> tuple[Tensor, Tensor]:
+    """Two float32 tensors on pages of their own, the second half a page off where the first begins in its page.
+
+    Where the C library's allocator puts tensors depends on its settings. If it puts both at one offset in their pages, a
+    copy is slower by a quarter, and the yardstick would depend on what was measured before it.
+    """
+    import torch
+
+    half_a_page = PAGESIZE // 8  # in numbers of 4 bytes
+    both = torch.frombuffer(mmap(-1, 4 * (2 * length + half_a_page)), dtype=torch.float32).zero_()
+    return both[:length], both[length + half_a_page :]
 
 
 def _median_seconds(call: Callable[[], object]) -> float:
