@@ -105,8 +105,8 @@ def _bandwidth(threads: int) -> float:
 def apart(length: int) -> tuple[Tensor, Tensor]:
     """Two float32 tensors on pages of their own, the second half a page off where the first begins in its page.
 
-    Where the C library's allocator puts tensors depends on its settings. If it puts both at one offset in their pages, a
-    copy is slower by a quarter, and the yardstick would depend on what was measured before it.
+    Where the C library's allocator puts tensors depends on its settings. If it puts both at one offset in their pages,
+    a copy is slower by a quarter, and the yardstick would depend on what was measured before it.
     """
     import torch
 
