@@ -13,12 +13,16 @@ A dataset's module imports torch in its functions only, so that listing datasets
     Check every file; raises `DataError` naming the first that is missing or damaged.
 ``is_present(data_dir)``
     Whether the files are there (a quick look, not a check).
+``load_training(data_dir, split)``
+    Optional: the split's `TrainingData`, which is what `load` gives for training, checked as there. It does not open
+    files that hold the test set alone. Without it, the validation split (see `fedbench.datasets.validation`) is made of
+    what `load` returns.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +32,8 @@ from typing import TYPE_CHECKING
 from fedbench.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -117,6 +123,31 @@ class Dataset:
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """The training part of a dataset, read without its test set.
+
+    Attributes
+    ----------
+    images
+        uint8, (N, C, H, W).
+    labels
+        int64, (N,).
+    mean, std, class_names
+        As in `Dataset`.
+    groups
+        For each example the name of its group, where examples must stay together when the data is divided, such as the
+        pictures of one lesion; None where each stands alone.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    groups: Sequence[str] | None = None
+
+
 def data_dir(chosen: Path | None = None) -> Path:
     """The data folder: `chosen`, else ``FEDBENCH_DATA_DIR``, else ``data`` in the working directory."""
     return chosen or Path(os.environ.get("FEDBENCH_DATA_DIR") or "data")
@@ -135,6 +166,15 @@ def dataset_info(name: str) -> DatasetInfo:
     return info
 
 
+def checked_split(name: str, split: str | None = None) -> str:
+    """The split of the dataset `name`, its default if None; raises `DataError` if it has no such split."""
+    info = dataset_info(name)
+    chosen = split or info.default_split
+    if chosen not in info.sizes:
+        raise DataError(f"dataset {name} has no split {chosen!r}: choose from {', '.join(info.sizes)}")
+    return chosen
+
+
 def load_dataset(name: str, split: str | None = None, folder: Path | None = None) -> Dataset:
     """Load a dataset into memory.
 
@@ -147,12 +187,7 @@ def load_dataset(name: str, split: str | None = None, folder: Path | None = None
     folder
         The data folder (see `data_dir`).
     """
-    module = dataset_module(name)
-    info = dataset_info(name)
-    chosen = split or info.default_split
-    if chosen not in info.sizes:
-        raise DataError(f"dataset {name} has no split {chosen!r}: choose from {', '.join(info.sizes)}")
-    dataset: Dataset = module.load(data_dir(folder), chosen)
+    dataset: Dataset = dataset_module(name).load(data_dir(folder), checked_split(name, split))
     return dataset
 
 

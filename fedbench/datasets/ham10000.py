@@ -6,17 +6,20 @@ The files stand in ``skin/`` of the data folder as in the Kaggle copy: `HAM10000
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedbench.datasets import Dataset, DatasetInfo
+from fedbench.datasets import Dataset, DatasetInfo, TrainingData
 from fedbench.datasets.content import make_dataset
 from fedbench.datasets.ham10000_files import (
     CLASSES,
     FETCH,
     NAME,
     TABLE,
+    Row,
     expected_images,
     find_images,
     read_copy,
@@ -53,14 +56,17 @@ def load(data_dir: Path, split: str) -> Dataset:
     split
         ``lesion``: no lesion is on both sides. ``image``: as in the study that this project grew from.
     """
-    from fedbench.datasets.ham10000_images import load_images
+    rows, pixels = _read(data_dir)
+    train, test = (_images_and_labels(rows, pixels, positions) for positions in SPLITS[split](rows))
+    return make_dataset(NAME, split, train, test, MEAN, STD, CLASSES)
 
-    rows, images = read_copy(data_dir)
-    with plain_errors(f"cannot read dataset {NAME}"):
-        pixels = load_images(skin_folder(data_dir), images)  # rows and images are both in the order of the ids
-    labels = np.array([row.label for row in rows], dtype=np.int64)
-    train, test = SPLITS[split](rows)
-    return make_dataset(NAME, split, (pixels[train], labels[train]), (pixels[test], labels[test]), MEAN, STD, CLASSES)
+
+def load_training(data_dir: Path, split: str) -> TrainingData:
+    """Load the training images alone, grouped by lesion in both splits; the cache holds the test images as well."""
+    rows, pixels = _read(data_dir)
+    train, _ = SPLITS[split](rows)
+    images, labels = _images_and_labels(rows, pixels, train)
+    return TrainingData(images, labels, MEAN, STD, CLASSES, [rows[position].lesion_id for position in train])
 
 
 def fetch(data_dir: Path, source: Path | None = None) -> None:
@@ -90,3 +96,18 @@ def is_present(data_dir: Path) -> bool:
     """Whether the table and as many images as it should have are there."""
     skin = skin_folder(data_dir)
     return (skin / TABLE).is_file() and len(find_images(skin)) >= expected_images()
+
+
+def _read(data_dir: Path) -> tuple[list[Row], NDArray[np.uint8]]:
+    """The table's rows and their images (N, 3, 32, 32), both in the order of the image ids."""
+    from fedbench.datasets.ham10000_images import load_images
+
+    rows, images = read_copy(data_dir)
+    with plain_errors(f"cannot read dataset {NAME}"):
+        return rows, load_images(skin_folder(data_dir), images)
+
+
+def _images_and_labels(
+    rows: Sequence[Row], pixels: NDArray[np.uint8], positions: Sequence[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    return pixels[positions], np.array([rows[position].label for position in positions], dtype=np.int64)

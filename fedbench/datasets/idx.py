@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from fedbench.datasets import Dataset
+from fedbench.datasets import Dataset, TrainingData
 from fedbench.datasets.content import make_dataset
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
 from fedbench.errors import DataError
@@ -55,15 +55,14 @@ class IdxDataset:
 
 def load(dataset: IdxDataset, data_dir: Path, split: str) -> Dataset:
     """Check the four files and read them. Packed files are unpacked first."""
-    folder = dataset.raw(data_dir)
-    with plain_errors(f"cannot read dataset {dataset.name}"):
-        _check_some_are_there(dataset, data_dir)
-        for name in dataset.md5:
-            if not (folder / name).exists():
-                _unpack_local(dataset, folder, name)
-            _check(dataset, folder / name, dataset.md5[name])
-        train, test = _read(folder, "train"), _read(folder, "t10k")
+    train, test = _load_half(dataset, data_dir, "train"), _load_half(dataset, data_dir, "t10k")
     return make_dataset(dataset.name, split, train, test, dataset.mean, dataset.std, dataset.class_names)
+
+
+def load_training(dataset: IdxDataset, data_dir: Path) -> TrainingData:
+    """Check the two training files and read them; the other two need not be there."""
+    images, labels = _load_half(dataset, data_dir, "train")
+    return TrainingData(images, labels, dataset.mean, dataset.std, dataset.class_names)
 
 
 def verify(dataset: IdxDataset, data_dir: Path) -> None:
@@ -121,6 +120,17 @@ def _unpack_local(dataset: IdxDataset, folder: Path, name: str) -> None:
         with exclusive(folder):
             if not (folder / name).exists():  # another process may have done it while this one waited
                 _install(dataset, packed, folder / name, f"delete it and run: fedbench data fetch {dataset.name}")
+
+
+def _load_half(dataset: IdxDataset, data_dir: Path, half: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    folder = dataset.raw(data_dir)
+    with plain_errors(f"cannot read dataset {dataset.name}"):
+        _check_some_are_there(dataset, data_dir)
+        for name in (name for name in dataset.md5 if name.startswith(half)):
+            if not (folder / name).exists():
+                _unpack_local(dataset, folder, name)
+            _check(dataset, folder / name, dataset.md5[name])
+        return _read(folder, half)
 
 
 def _read(folder: Path, half: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

