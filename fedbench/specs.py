@@ -11,15 +11,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fedbench.datasets import DATASETS, dataset_info
+from fedbench.frozen import Fraction, Frozen
 from fedbench.models import MODELS
 from fedbench.partitions import OVERLAPPING, PARTITIONS
+from fedbench.tune_specs import TuneSpec
 
 Init = Literal["shared", "independent"]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]  # beyond that is a slip of the hand
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 CHOICES: dict[str, Collection[str]] = {
     "init": get_args(Init),
@@ -27,12 +28,6 @@ CHOICES: dict[str, Collection[str]] = {
     "model": MODELS,
     "partition": PARTITIONS,
 }
-
-
-class Frozen(BaseModel):
-    """Immutable, hashable, and without coercion: "5" is no number and true is not 1."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class CellSpec(Frozen):
@@ -119,6 +114,11 @@ class CellSpec(Frozen):
         clients = 1 if self.partition in OVERLAPPING else self.num_clients
         return clients * max(self.num_examples, 1)
 
+    @property
+    def clients_per_round(self) -> int:
+        """Clients selected each round, m = max(round(C·K), 1): as in `core`, which knows nothing of specs."""
+        return max(round(self.client_fraction * self.num_clients), 1)
+
     def shortfall(self) -> str | None:
         """Say in one line why the data is too small for this cell; None if it is not."""
         if self.num_examples > 0 and self.examples_needed <= self.available:
@@ -176,6 +176,7 @@ class Suite(Frozen):
     seeds: tuple[int, ...]
     scenarios: tuple[Scenario, ...]
     path: Path
+    tune: TuneSpec = TuneSpec()  # what `fedbench tune` searches; `fedbench run` does not look at it
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from fedbench.errors import SuiteError
+from fedbench.frozen import Frozen
 from fedbench.specs import CellSpec, show, unknown
 
 FIELDS = tuple(CellSpec.model_fields)
@@ -22,7 +23,8 @@ RULES = {
     "finite_number": "a finite number",
     "greater_than": "above {gt:g}",
     "greater_than_equal": "at least {ge:g}",
-    "less_than_equal": "at most {le:,}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:,.10g}",
 }
 
 
@@ -31,7 +33,7 @@ def check_settings(value: object, place: str) -> dict[str, Any]:
     settings = check_mapping({} if value is None else value, place, FIELDS)
     for field, setting in settings.items():
         if not isinstance(setting, list):
-            _check_value(field, setting, place)
+            check_value(field, setting, f"{place}: {field}")
             continue
         if not setting:
             raise SuiteError(f"{place}: {field} is an empty list; a grid axis needs at least one value")
@@ -39,29 +41,31 @@ def check_settings(value: object, place: str) -> dict[str, Any]:
         for item in setting:
             if isinstance(item, list):
                 raise SuiteError(f"{place}: {field} holds the list {show(item)}; a grid axis is a flat list")
-            _check_value(field, item, place)
+            check_value(field, item, f"{place}: {field}")
             if item in seen:
                 raise SuiteError(f"{place}: {field} holds {show(item)} twice; keep one")
             seen.add(item)
     return settings
 
 
-def _check_value(field: str, value: object, place: str) -> None:
+def check_value(field: str, value: object, place: str, model: type[Frozen] = CellSpec) -> Any:
+    """Check the value of a model's field by itself, and return it as the field has it: 1 is 1.0 where that is."""
     try:
-        CellSpec.model_validate({field: value})
+        return getattr(model.model_validate({field: value}), field)
     except ValidationError as error:
         for problem in error.errors():
             if problem["loc"] == (field,):
-                raise SuiteError(f"{place}: {_sentence(field, value, problem)}") from None
+                raise SuiteError(f"{place}{_sentence(model, field, value, problem)}") from None
+    return value  # what is wrong is how it fits to defaults of other fields
 
 
-def _sentence(field: str, value: object, problem: Any) -> str:
+def _sentence(model: type[Frozen], field: str, value: object, problem: Any) -> str:
     """Say what is wrong with a field's value and what it must be."""
     context = problem.get("ctx", {})
     if problem["type"] not in RULES:
-        return f"{field}: {context.get('error', problem['msg'])}"
-    or_null = " or null" if NoneType in get_args(CellSpec.model_fields[field].annotation) else ""
-    return f"{field} is {show(value)}; it must be {RULES[problem['type']].format(**context)}{or_null}"
+        return f": {context.get('error', problem['msg'])}"
+    or_null = " or null" if NoneType in get_args(model.model_fields[field].annotation) else ""
+    return f" is {show(value)}; it must be {RULES[problem['type']].format(**context)}{or_null}"
 
 
 def check_mapping(value: object, place: str, keys: Sequence[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from fedbench.errors import SuiteError
 from fedbench.specs import Cell, CellSpec, RunSpec, Scenario, Suite, show, unknown
 from fedbench.suite_checks import FIELDS, check_mapping, check_name, check_seeds, check_settings, one_line
+from fedbench.tune_checks import check_tune
 from fedbench.yaml_loader import parse_yaml, read_yaml
 
 __all__ = [
@@ -167,7 +168,7 @@ def _suite(
 ) -> Suite:
     if data is None:
         raise SuiteError(f"the file is empty; a suite has {', '.join(REQUIRED)}")
-    suite = check_mapping(data, "the file", (*REQUIRED, "defaults"))
+    suite = check_mapping(data, "the file", (*REQUIRED, "defaults", "tune"))
     for key in REQUIRED:
         if key not in suite:
             raise SuiteError(f"{key} is missing; a suite has {', '.join(REQUIRED)}")
@@ -179,6 +180,8 @@ def _suite(
     settings = _scenarios(suite["scenarios"])
     defaults = check_settings(suite.get("defaults", {}), "defaults")
     overrides = check_settings(overrides, "--set")
+    tune = check_tune(suite.get("tune"), settings)
+    tune = tune.model_copy(update={"set": tuple(item for item in tune.set if item[0] not in overrides)})
     for scenario in only:
         if scenario not in settings:
             raise SuiteError(f"--only: {unknown('scenario', scenario, settings)}")
@@ -189,7 +192,7 @@ def _suite(
     if num_runs > MAX_RUNS:
         raise SuiteError(f"{num_runs:,} runs are more than {MAX_RUNS:,}; shorten the grid's lists or the seeds")
     scenarios = tuple(_scenario(name, key, fields, chosen_seeds, overrides) for key, fields in merged.items())
-    return Suite(name=name, question=one_line(question), seeds=chosen_seeds, scenarios=scenarios, path=path)
+    return Suite(name=name, question=one_line(question), seeds=chosen_seeds, scenarios=scenarios, path=path, tune=tune)
 
 
 def _scenarios(value: object) -> dict[str, dict[str, Any]]:

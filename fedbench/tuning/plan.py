@@ -1,0 +1,232 @@
+"""What a study searches, by what it judges, and at what cost. Imports neither torch, mlflow nor optuna."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fedbench.datasets import dataset_info
+from fedbench.errors import SuiteError
+from fedbench.partitions import OVERLAPPING
+from fedbench.specs import CellSpec, Suite
+from fedbench.suite_checks import check_value, one_line
+from fedbench.tune_specs import Axis, Objective, TuneSpec
+from fedbench.tuning.plan_choices import (
+    check_sampler_seed,
+    choose_budget,
+    choose_cell,
+    choose_objective,
+    choose_scenario,
+    choose_seeds,
+)
+from fedbench.tuning.plan_space import (
+    Params,
+    configuration,
+    default_space,
+    local_steps,
+    require_default_inside,
+    require_round_fits,
+)
+
+__all__ = ["Params", "Plan", "identity", "local_steps", "make_plan", "require_enough"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that determines a study's trials, and how many there are to be.
+
+    Attributes
+    ----------
+    suite, scenario, cell
+        Names: the suite's, the scenario's, the label of the tuned cell.
+    spec
+        The default configuration: the tuned cell as the suite file has it, but without requirements and interpolation.
+    space
+        The searched fields, in the order of `CellSpec`.
+    objective, target, budget, seeds, fresh_seeds, validation, pruning, trials
+        See `fedbench.tune_specs.TuneSpec`; nothing is None any more but the target, and `budget` is ``none`` where the
+        rounds are searched.
+    sampler_seed
+        Of Optuna's sampler.
+    note
+        In words, which of several cells was taken; None if there was one.
+    """
+
+    suite: str
+    scenario: str
+    cell: str
+    spec: CellSpec
+    space: tuple[Axis, ...]
+    objective: Objective
+    target: float | None
+    budget: str
+    seeds: tuple[int, ...]
+    fresh_seeds: tuple[int, ...]
+    validation: float
+    pruning: bool
+    sampler_seed: int
+    trials: int
+    note: str | None = field(default=None, compare=False)
+
+    @property
+    def default(self) -> Params:
+        """The searched fields as the suite file has them."""
+        return {axis.field: getattr(self.spec, axis.field) for axis in self.space}
+
+    def spec_of(self, params: Params) -> CellSpec:
+        """The default configuration with `params`, and as many rounds as the budget allows.
+
+        With budget `steps` that is as many whole rounds as do not take more local steps than the default configuration
+        does on all of the training data.
+        """
+        spec = configuration(self.spec, params)
+        if self.budget != "steps":
+            return spec
+        rounds = local_steps(self.spec) // local_steps(spec, rounds=1)
+        return configuration(spec, {"rounds": max(rounds, 1)})
+
+    def searched_spec(self, params: Params, num_training: int) -> CellSpec:
+        """`spec_of` on the `num_training` examples that remain beside the validation split.
+
+        Where the suite file gives no `examples_per_client`, the clients share these, as they share all later on.
+        """
+        spec = self.spec_of(params)
+        if spec.examples_per_client is not None:
+            return spec
+        return configuration(spec, {"examples_per_client": num_training // spec.num_clients})
+
+
+def make_plan(
+    suite: Suite,
+    *,
+    scenario: str | None = None,
+    objective: str | None = None,
+    trials: int | None = None,
+    target: float | None = None,
+    budget: str | None = None,
+    seeds: Sequence[int] | None = None,
+    pruning: bool | None = None,
+    sampler_seed: int = 0,
+) -> Plan:
+    """Make a plan of a suite's key `tune` and of the command line's options, which win over it.
+
+    Parameters
+    ----------
+    suite
+        As loaded; what the command line sets with ``--set`` is in its cells already.
+    scenario, objective, trials, target, budget, seeds, pruning, sampler_seed
+        The options of `fedbench tune`; None: what the file says.
+
+    Raises
+    ------
+    SuiteError
+        One line that names the place in the file, or the option, the value and what to do.
+    """
+    tune = suite.tune
+    try:
+        tuned = choose_scenario(suite, scenario)
+        cell, note = choose_cell(tuned, tune)
+        chosen_budget = choose_budget(tune, budget)
+        chosen_objective, chosen_target = choose_objective(tune, objective, target)
+        chosen_seeds, fresh_seeds = choose_seeds(suite, seeds)
+        plan = Plan(
+            suite=suite.name,
+            scenario=tuned.name,
+            cell=cell.label,
+            spec=cell.spec,
+            space=_space(tune, cell.spec, chosen_budget),
+            objective=chosen_objective,
+            target=chosen_target,
+            budget=chosen_budget,
+            seeds=chosen_seeds,
+            fresh_seeds=fresh_seeds,
+            validation=tune.validation,
+            pruning=tune.pruning if pruning is None else pruning,
+            sampler_seed=check_sampler_seed(sampler_seed),
+            trials=tune.trials if trials is None else check_value("trials", trials, "--trials", TuneSpec),
+            note=note,
+        )
+        require_enough(plan, most_training(plan))
+    except SuiteError as error:
+        raise SuiteError(one_line(f"{suite.path}: {error}")) from None
+    return plan
+
+
+def most_training(plan: Plan) -> int:
+    """At most so many training examples remain beside the validation split; loading it tells how many do.
+
+    Of each class the held-out share is rounded, by less than one example.
+    """
+    info = dataset_info(plan.spec.dataset)
+    return math.floor((1 - plan.validation) * plan.spec.available) + info.num_classes
+
+
+def require_enough(plan: Plan, num_training: int) -> None:
+    """Refuse a plan whose clients need more than the `num_training` examples that remain beside the validation split.
+
+    Raises
+    ------
+    SuiteError
+        One line that says how many are needed, how many remain and what to lower.
+    """
+    spec = plan.spec
+    remain = f"{num_training} of {spec.available} training examples remain beside the validation split"
+    if spec.examples_per_client is None:
+        if spec.num_clients > num_training:
+            raise SuiteError(
+                f"scenario {plan.scenario}: {spec.num_clients} clients need an example each, but {remain}; "
+                "lower num_clients or tune: validation"
+            )
+        return
+    if spec.examples_needed > num_training:
+        overlaps = spec.partition in OVERLAPPING
+        product = "" if overlaps else f"{spec.num_clients} x {spec.examples_per_client} = "
+        fields = "examples_per_client" if overlaps else "num_clients, examples_per_client"
+        raise SuiteError(
+            f"scenario {plan.scenario}: needs {product}{spec.examples_needed} training examples, but {remain}; "
+            f"lower {fields} or tune: validation"
+        )
+
+
+def identity(plan: Plan, dataset_digest: str, device: str, revision: int) -> str:
+    """The identity of a study's trials: SHA-256 over all that determines them.
+
+    How many there are to be, the fresh seeds and the names of the suite and the cell do not: a study goes on with more
+    trials.
+
+    Parameters
+    ----------
+    dataset_digest
+        Of the content of the training data and the validation split.
+    device
+        The kind of device.
+    revision
+        `fedbench.runner.ALGORITHM_REVISION`.
+    """
+    content = {
+        "scenario": plan.scenario,
+        "spec": plan.spec.model_dump(mode="json"),
+        "space": [axis.model_dump(mode="json") for axis in plan.space],
+        "objective": plan.objective,
+        "target": plan.target,
+        "budget": plan.budget,
+        "seeds": plan.seeds,
+        "validation": plan.validation,
+        "pruning": plan.pruning,
+        "sampler_seed": plan.sampler_seed,
+        "data": dataset_digest,
+        "device": device,
+        "revision": revision,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _space(tune: TuneSpec, spec: CellSpec, budget: str) -> tuple[Axis, ...]:
+    space = default_space(spec, budget) if tune.space is None else tune.space
+    require_default_inside(space, spec)
+    if budget == "steps":
+        require_round_fits(space, spec)
+    return space

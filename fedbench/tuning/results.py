@@ -1,0 +1,134 @@
+"""What a study came to, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from fedbench.measures import Spread, Verdict
+from fedbench.specs import CellSpec
+from fedbench.tuning.plan import Params, Plan
+
+TrialState = Literal["complete", "pruned", "failed"]
+
+
+class Answer(StrEnum):
+    """What a study's verification says of the best against the default."""
+
+    BETTER = "better"
+    UNCLEAR = "no clear difference"
+    WORSE = "worse"
+    SAME = "the default is best"
+    NONE = "no answer"
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial that has ended.
+
+    Attributes
+    ----------
+    number
+        Counted from 0, the default configuration's.
+    params
+        Values of the searched fields.
+    rounds
+        For each round that was computed, the means over seeds on the validation split, by the metrics' names:
+        `accuracy`, `balanced_accuracy`, `loss`, `train_loss`. A loss that is not finite is infinite.
+    values
+        The objective of each seed after the last of these rounds; empty for a trial that failed.
+    value
+        Their mean; None for a trial that failed.
+    verdict
+        The worst of the seeds' on the validation split; `failed` with the error as the reason.
+    local_steps
+        SGD steps of all clients and seeds that it took.
+    seconds
+        How long it took.
+    """
+
+    number: int
+    state: TrialState
+    params: Params
+    rounds: tuple[Mapping[str, float], ...]
+    values: tuple[float, ...]
+    value: float | None
+    verdict: Verdict
+    reason: str | None
+    local_steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration that was retrained on all training data and tested.
+
+    Attributes
+    ----------
+    trial
+        The number of its trial.
+    spec
+        The configuration whole.
+    validation
+        The objective over the trial's seeds.
+    test
+        The objective over the fresh seeds, on the test set; None if it could not be tested.
+    verdict, reason
+        Of the fresh seeds' runs (see `fedbench.measures.judge_cell`).
+    local_steps
+        SGD steps of all clients of one run.
+    run_ids
+        MLflow's ids of the fresh seeds' runs, in the order of the seeds.
+    """
+
+    trial: int
+    params: Params
+    spec: CellSpec
+    validation: Spread
+    test: Spread | None
+    verdict: Verdict
+    reason: str | None
+    local_steps: int
+    run_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """A whole study.
+
+    Attributes
+    ----------
+    trials
+        In the order of their numbers.
+    best
+        None where no trial gave an answer.
+    default
+        None if its trial failed.
+    gain
+        How much better the best is than the default on the test set, in the objective's unit, above zero if better, and
+        the 95 % interval, paired by seed; None where one is missing.
+    reason
+        The answer in a sentence.
+    seconds
+        How long the trials took together, and how long this command took.
+    """
+
+    plan: Plan
+    trials: tuple[TrialResult, ...]
+    best: Candidate | None
+    default: Candidate | None
+    gain: tuple[float, tuple[float, float]] | None
+    answer: Answer
+    reason: str
+    seconds: float
+
+    def count(self, state: TrialState) -> int:
+        """How many trials ended so."""
+        return sum(trial.state == state for trial in self.trials)
+
+    @property
+    def local_steps(self) -> int:
+        """SGD steps of all trials together."""
+        return sum(trial.local_steps for trial in self.trials)
