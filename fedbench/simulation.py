@@ -116,9 +116,10 @@ def fedavg_rounds(
     clients: Sequence[Client],
     checkpoint: Checkpoint | None = None,
     spread: OrderedMap = map,
+    keep_client_models: bool = True,
 ) -> Iterator[RoundResult]:
-    """Call `fedavg` as `spec` says; the clients' own models are kept if they are few enough to measure."""
-    few = num_selected(spec.client_fraction, spec.num_clients) <= MAX_CLIENTS_MEASURED
+    """Call `fedavg` as `spec` says; the clients' own models are kept if wanted and few enough to measure."""
+    few = keep_client_models and num_selected(spec.client_fraction, spec.num_clients) <= MAX_CLIENTS_MEASURED
     return fedavg(
         partial(build_model, spec.model),
         clients,

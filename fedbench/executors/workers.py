@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from ctypes import c_int
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Thread
-from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 import psutil
 import torch
 
 from fedbench.events import Event, Job, RunDone
+from fedbench.executors.processes import end_with_parent, held_back, how_it_died
 from fedbench.measures import RunResult, Verdict
 from fedbench.yardsticks import usable_cores
 
@@ -54,7 +52,7 @@ def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator
                 if job is None:
                     break
                 if not idle:
-                    with _held_back(signal.SIGINT):
+                    with held_back(signal.SIGINT):
                         workers.append(worker := _Worker(data, num_threads))
                         stack.callback(worker.stop)
                     idle.append(worker)
@@ -118,9 +116,9 @@ class _Worker:
         self.process.join()
         code = self.process.exitcode or 0
         self.connection.close()
-        with _held_back(signal.SIGINT):
+        with held_back(signal.SIGINT):
             self.__init__(data, num_threads)  # type: ignore[misc]
-        return f"signal {signal.Signals(-code).name}, perhaps for want of memory" if code < 0 else f"exit code {code}"
+        return how_it_died(code)
 
     def stop(self) -> None:
         self.connection.close()
@@ -128,36 +126,9 @@ class _Worker:
         self.process.join()
 
 
-@contextmanager
-def _held_back(number: signal.Signals) -> Iterator[None]:
-    """Keep a signal until the end; processes that are started meanwhile never get it.
-
-    Ctrl-C reaches every process of a command, and the first of them decides what it means.
-    """
-    resource_tracker.ensure_running()  # else it is started with the first process, and lets the signal through
-    held: list[tuple[int, FrameType | None]] = []
-    handler = signal.signal(number, lambda *arguments: held.append(arguments))  # it may reach another thread
-    signal.pthread_sigmask(signal.SIG_BLOCK, {number})  # which is inherited
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-        signal.signal(number, handler)
-        if held and callable(handler):
-            handler(*held[0])
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent does, even if that was killed in the middle of a long round."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 def _work(connection: Connection, data_folder: Path | None, device: str, num_threads: c_int) -> None:
     """Compute the runs that come through `connection` until it ends."""
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     from fedbench.executors.in_process import execute as execute_here
     from fedbench.runner import DataSource
 

@@ -85,9 +85,13 @@ class Claim:
         """The tag's value."""
         return json.dumps({key: value for key, value in asdict(self).items() if key != "name"})
 
+    def is_of_this_host(self) -> bool:
+        """Whether its process, if it runs, can be seen from here."""
+        return self.host == _this_host()
+
     def is_alive(self) -> bool:
         """Whether the process still runs, as far as can be seen from here."""
-        if self.host != _this_host():
+        if not self.is_of_this_host():
             return time.time() - self.heartbeat < DEAD_AFTER_SECONDS
         try:
             process = psutil.Process(self.pid)

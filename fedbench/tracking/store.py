@@ -84,7 +84,7 @@ def open_store(uri: str) -> MlflowClient:
         elif uri.startswith(("http://", "https://")):
             _require_answering_server(uri)
         else:
-            _require_reachable_database(uri)
+            require_reachable_database(uri)
         try:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
@@ -219,23 +219,29 @@ def _require_answering_server(uri: str) -> None:
         ) from error
 
 
-def _require_reachable_database(uri: str) -> None:
-    """Knock at a database's door, once, before MLflow asks it patiently for minutes."""
+def require_reachable_database(uri: str, what: str = "tracking store", option: str = "--tracking-uri") -> None:
+    """Knock at a database's door, once, before a library asks it patiently for minutes.
+
+    Raises
+    ------
+    StoreError
+        If nobody answers, or `uri` is no address; `what` it is and the `option` that names another are in the text.
+    """
+    place = f"{what} {without_password(uri)}"
     try:
         url = make_url(uri)
         host, port = url.host, url.port or DEFAULT_PORTS.get(url.get_backend_name())
     except (ArgumentError, ValueError) as error:
         raise StoreError(
-            f"tracking store {without_password(uri)} is no address of a store: use sqlite:///FOLDER/mlflow.db, a "
-            "database's or a server's address as --tracking-uri"
+            f"{place} is no address of a store: use sqlite:///FOLDER/FILE.db, a database's or a server's address as "
+            f"{option}"
         ) from error
     if host and port:
         try:
             socket.create_connection((host, port), timeout=10).close()
         except OSError as error:
             raise StoreError(
-                f"tracking store {without_password(uri)} does not answer ({error.strerror or error}): start it, or "
-                "correct --tracking-uri"
+                f"{place} does not answer ({error.strerror or error}): start it, or correct {option}"
             ) from error
 
 

@@ -1,0 +1,48 @@
+"""The best values of a study as a suite file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from fedbench.errors import SuiteError
+from fedbench.files import plain_errors, replacing
+from fedbench.specs import CellSpec
+from fedbench.tuning.results import Candidate, TuningResult
+
+
+def require_new_file(path: Path) -> None:
+    """Find out before a search whether its result can be saved.
+
+    Raises
+    ------
+    SuiteError
+        If the file is there already, its folder is not, or its name is not that of a suite file.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise SuiteError(f"--save {path}: a suite file ends in .yaml")
+    if path.exists():
+        raise SuiteError(f"--save {path}: the file is there already; name a new one")
+    if not path.absolute().parent.is_dir():
+        raise SuiteError(f"--save {path}: there is no folder {path.parent}; make it first")
+
+
+def save_suite(path: Path, result: TuningResult, best: Candidate, seeds: tuple[int, ...]) -> None:
+    """Write a suite of one scenario with the best values; `seeds` are those of the suite that was tuned."""
+    plan = result.plan
+    defaults = CellSpec(dataset=best.spec.dataset, model=best.spec.model).model_dump()  # with the dataset's own split
+    always = {"dataset", "model", "rounds", *best.params}
+    fields = {
+        name: value for name, value in best.spec.model_dump().items() if name in always or value != defaults[name]
+    }
+    content = {
+        "name": f"{plan.suite}-tuned"[:100],
+        "question": f"How good is {plan.cell} of {plan.suite} with the best values of its tuning?",
+        "seeds": list(seeds),
+        "scenarios": [{"name": plan.scenario, **fields}],
+    }
+    text = yaml.safe_dump(content, sort_keys=False)
+    head = f"# The best of {len(result.trials)} trials, by {plan.objective} on a validation split: {result.answer}.\n"
+    with plain_errors(f"cannot write {path}"), replacing(path) as file:
+        file.write((head + text).encode())

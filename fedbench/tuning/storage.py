@@ -1,0 +1,170 @@
+"""Optuna's storage: opened, made where there is none, and every error one line."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import StudyDirection
+from sqlalchemy import create_engine, event, inspect
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+
+from fedbench.errors import StoreError
+from fedbench.files import exclusive
+from fedbench.tracking.store import DEFAULT_FOLDER, local_folder, require_reachable_database, without_password
+from fedbench.tuning.plan import Plan
+from fedbench.tuning.sampler import SlotSampler
+from fedbench.tuning.slots import MAX_RETRIES
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # what a trial came to is told by fedbench
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats; constraints.txt has what was tested
+
+HEARTBEAT_SECONDS = 10
+DEAD_AFTER_SECONDS = 60  # without a heartbeat; a dead process of this machine is known to be dead at once
+WAIT_SECONDS = 60  # for another process that writes to the same SQLite file
+IDENTITY = "fedbench.study"  # the study's attribute that says what it is of
+
+
+def default_storage(tracking_uri: str) -> str:
+    """The storage beside a SQLite tracking store, else in ``mlruns/`` of the working directory."""
+    return f"sqlite:///{(local_folder(tracking_uri) or DEFAULT_FOLDER) / 'optuna.db'}"
+
+
+def retry() -> RetryHeartbeatStaleTrialCallback:
+    """What puts a dead trial back into the queue, with the same parameters."""
+    return RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
+
+
+def open_storage(url: str) -> RDBStorage:
+    """The storage at `url`; a SQLite file and the tables of an empty database are made.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be opened or written, is another program's or was made by another version of Optuna.
+    """
+    shown = without_password(url)
+    with storage_errors(url):
+        if url.startswith("sqlite:"):
+            folder = local_folder(url)
+            if folder is None:
+                raise StoreError(f"storage {shown} names no file: use sqlite:///FOLDER/optuna.db")
+        else:
+            folder = None
+            require_reachable_database(url, "storage", "--storage")
+        with exclusive(folder) if folder else nullcontext():  # two that make one file at once would fail
+            _require_optuna_or_empty(url)
+            storage = RDBStorage(
+                url,
+                engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}} if folder else {"pool_pre_ping": True},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=DEAD_AFTER_SECONDS,
+                heartbeat_stale_trial_callback=retry(),
+            )
+        if folder:
+            _write_one_at_a_time(storage.engine)
+        return storage
+
+
+def _require_optuna_or_empty(url: str) -> None:
+    """Refuse another program's database, such as MLflow's: both would keep their versions in one table."""
+    engine = create_engine(url)
+    try:
+        tables = set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+    if tables and "studies" not in tables:
+        raise StoreError(f"storage {without_password(url)} is another program's database: name another with --storage")
+
+
+def _write_one_at_a_time(engine: Engine) -> None:
+    """Let every transaction on SQLite lock the file when it begins.
+
+    Optuna looks before it writes: without the lock two processes could take up the same trial.
+    """
+
+    def on_connect(connection: DBAPIConnection, _: object) -> None:
+        connection.isolation_level = None  # else Python begins transactions by itself, and not before the first write
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+    engine.dispose()  # connections that were made before
+
+
+def open_study(storage: RDBStorage, plan: Plan, identity: str) -> optuna.Study:
+    """The study of a plan, made and begun with the default configuration if it is not there yet.
+
+    Parameters
+    ----------
+    identity
+        Of the plan and its data (see `fedbench.tuning.plan.identity`).
+
+    Raises
+    ------
+    StoreError
+        If the storage fails, or has a study of this name that is of something else.
+    """
+    name = f"{plan.suite}.{plan.scenario} {plan.objective} {identity[:8]}"
+    sampler = SlotSampler(plan.sampler_seed)
+    pruner = optuna.pruners.MedianPruner() if plan.pruning else optuna.pruners.NopPruner()
+    direction = StudyDirection.MINIMIZE if plan.objective.is_minimised else StudyDirection.MAXIMIZE
+    with storage_errors(storage.url):
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name=name, direction=direction, sampler=sampler, pruner=pruner
+            )
+            study.set_user_attr(IDENTITY, identity)
+            study.enqueue_trial(dict(plan.default))
+        except DuplicatedStudyError:
+            study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
+            _await_first_trial(study, plan)
+    found = study.user_attrs.get(IDENTITY)
+    if found != identity or study.direction is not direction:
+        raise StoreError(
+            f"storage {without_password(storage.url)} has a study {name!r} that fedbench did not make: delete it with "
+            "`optuna delete-study`, or name another storage with --storage"
+        )
+    return study
+
+
+def _await_first_trial(study: optuna.Study, plan: Plan) -> None:
+    """Wait until whoever made the study has put the default into it; do so if that process was killed before."""
+    for _ in range(50):
+        if study.get_trials(deepcopy=False):
+            return
+        time.sleep(0.1)
+    study.enqueue_trial(dict(plan.default), skip_if_exists=True)
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Use a storage: what goes wrong becomes a `StoreError` of one line."""
+    shown = without_password(url)
+    try:
+        yield
+    except RuntimeError as error:
+        if "optuna version" not in str(error):
+            raise
+        raise StoreError(
+            f"storage {shown} was made by another version of Optuna than this one ({optuna.__version__}): upgrade "
+            f"optuna if it is newer, run `optuna storage upgrade --storage {shown}` if it is older, or name another "
+            "with --storage"
+        ) from error
+    except ImportError as error:
+        raise StoreError(f"storage {shown} needs a driver ({error}): install it") from error
+    except (SQLAlchemyError, OptunaError, OSError) as error:
+        cause = error.__cause__ or error
+        text = " ".join(str(cause).split()).partition(" [SQL:")[0][:300]
+        raise StoreError(
+            f"storage {shown} failed ({text}): check that it can be written, or name another with --storage"
+        ) from error

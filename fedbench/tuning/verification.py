@@ -1,0 +1,178 @@
+"""The answer of a study: best and default are retrained on all training data and tested over fresh seeds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedbench.measures import Verdict, difference_of, judge_cell, spread
+from fedbench.runner import fingerprint, run_suite
+from fedbench.specs import Cell, CellSpec, RunSpec, Scenario, Suite
+from fedbench.tracking.mlflow import MlflowTracker
+from fedbench.tracking.store import store_errors
+from fedbench.tracking.stored import infinite, is_finished, search_runs
+from fedbench.tune_specs import Objective
+from fedbench.tuning.plan import Plan, local_steps
+from fedbench.tuning.results import Answer, Candidate, TrialResult, TuningResult
+from fedbench.tuning.trial import objective_value
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from fedbench.runner import DataSource, Executor, Outcome
+
+WAIT_SECONDS = 2.0  # for another process that works on a run
+
+
+def tuning_suite(plan: Plan, trials: Sequence[TrialResult] = ()) -> Suite:
+    """The runs that test `trials` as a suite of its own: one cell each, every fresh seed."""
+    specs = dict.fromkeys(plan.spec_of(trial.params) for trial in trials)
+    name = f"{plan.suite}.tuning"
+    axes = tuple(axis.field for axis in plan.space)
+    cells = tuple(
+        Cell(suite=name, scenario=plan.scenario, spec=spec, axes=axes, seeds=plan.fresh_seeds) for spec in specs
+    )
+    return Suite(
+        name=name,
+        question=f"Which settings are best for the scenarios of {plan.suite}?",
+        seeds=plan.fresh_seeds,
+        scenarios=(Scenario(name=plan.scenario, cells=cells),),
+        path=Path(),
+    )
+
+
+def best_trial(plan: Plan, trials: Sequence[TrialResult]) -> TrialResult | None:
+    """The complete trial with the best objective, of equals the first; one that collapsed or diverged is no answer."""
+    sound = [trial for trial in trials if trial.state == "complete" and trial.verdict is Verdict.OK]
+    sign = 1 if plan.objective.is_minimised else -1
+    return min(sound, key=lambda trial: sign * _number(trial.value), default=None)
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What tests a study's trials, in the experiment `experiment_id` of `tuning_suite`."""
+
+    plan: Plan
+    data: DataSource
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+    execute: Executor
+
+    def outcomes(self, suite: Suite) -> Iterator[Outcome]:
+        """The suite's runs as they end; one that another process works on is waited for."""
+        waiting: Sequence[RunSpec] = suite.runs
+        while waiting:
+            left = []
+            for outcome in run_suite(waiting, self.data, MlflowTracker(suite, self.uri), self.execute):
+                if outcome.result is None:
+                    left.append(outcome.run)
+                else:
+                    yield outcome
+            waiting = left
+            if waiting:
+                time.sleep(WAIT_SECONDS)
+
+    def candidate(self, trial: TrialResult, outcomes: Sequence[Outcome]) -> Candidate:
+        """A trial's configuration with what its runs came to."""
+        spec = self.plan.spec_of(trial.params)
+        results = {each.run.seed: each.result for each in outcomes if each.run.spec == spec and each.result}
+        ordered = [results[seed] for seed in self.plan.fresh_seeds if seed in results]
+        verdict, reason = judge_cell([each.verdict for each in ordered], [each.reason for each in ordered])
+        runs = self._runs(spec)
+        complete = len(runs) == len(self.plan.fresh_seeds)
+        return Candidate(
+            trial=trial.number,
+            params=trial.params,
+            spec=spec,
+            validation=spread(trial.values),
+            test=spread([self._tested(runs[seed]) for seed in self.plan.fresh_seeds]) if complete else None,
+            verdict=verdict,
+            reason=reason,
+            local_steps=local_steps(spec),
+            run_ids=tuple(runs[seed].info.run_id for seed in self.plan.fresh_seeds if seed in runs),
+        )
+
+    def _runs(self, spec: CellSpec) -> Mapping[int, Run]:
+        """The finished runs in the store of each fresh seed."""
+        digest = self.data.digest(spec)
+        run = RunSpec(suite="", scenario=self.plan.scenario, cell="", spec=spec, seed=0)
+        identities = {
+            fingerprint(run.model_copy(update={"seed": seed}), digest, self.data.device): seed
+            for seed in self.plan.fresh_seeds
+        }
+        with store_errors(self.uri):
+            found = search_runs(self.client, self.experiment_id, "tags.`fedbench.kind` = 'run'")
+        by_identity = {run.data.tags["fedbench.fingerprint"]: run for run in found if is_finished(run)}
+        return {seed: by_identity[identity] for identity, seed in identities.items() if identity in by_identity}
+
+    def _tested(self, run: Run) -> float:
+        """The objective of a finished run on the test set."""
+        objective = self.plan.objective
+        if objective is not Objective.ROUNDS_TO_TARGET:
+            return infinite(run.data.metrics[objective])
+        with store_errors(self.uri):
+            history = self.client.get_metric_history(run.info.run_id, "accuracy")
+        rounds = [{"accuracy": metric.value} for metric in sorted(history, key=lambda metric: metric.step)]
+        return objective_value(objective, self.plan.target, rounds)
+
+
+def answer(
+    plan: Plan, trials: Sequence[TrialResult], best: Candidate | None, default: Candidate | None, seconds: float
+) -> TuningResult:
+    """What can be said of the best against the default."""
+    result = TuningResult(plan, tuple(trials), best, default, None, Answer.NONE, "", seconds)
+    if best is None:
+        return replace(result, reason=_no_answer(plan, trials))
+    if best.trial == 0:
+        reason = f"the default was not beaten by any of the other {len(trials) - 1} trials"
+        return replace(result, answer=Answer.SAME, reason=reason, gain=(0.0, (0.0, 0.0)))
+    if default is None or default.test is None or best.test is None:
+        which = "default" if default is None or default.test is None else "best"
+        return replace(result, reason=f"the {which} configuration could not be tested")
+    sign = -1 if plan.objective.is_minimised else 1
+    by_seed = [
+        {seed: sign * value for seed, value in zip(plan.fresh_seeds, each.test.values, strict=True)}
+        for each in (default, best)
+        if each.test
+    ]
+    mean, interval = difference_of(*by_seed)
+    if interval is None or not math.isfinite(mean):
+        gain, verdict = None, Answer.UNCLEAR
+    else:
+        gain = (mean, interval)
+        verdict = Answer.BETTER if interval[0] > 0 else Answer.WORSE if interval[1] < 0 else Answer.UNCLEAR
+    return replace(result, gain=gain, answer=verdict, reason=_SENTENCES[verdict])
+
+
+_SENTENCES = {
+    Answer.BETTER: "on the test set, over seeds that no trial has seen, the best is better than the default",
+    Answer.UNCLEAR: "the interval of the gain holds zero",
+    Answer.WORSE: "on the test set the best of the trials is worse than the default",
+}
+
+
+def _no_answer(plan: Plan, trials: Sequence[TrialResult]) -> str:
+    """Why no trial gave an answer, in words."""
+    counts = {
+        "pruned": sum(trial.state == "pruned" for trial in trials),
+        "failed": sum(trial.state == "failed" for trial in trials),
+        "collapsed": sum(trial.state == "complete" and trial.verdict is Verdict.COLLAPSED for trial in trials),
+        "diverged": sum(trial.state == "complete" and trial.verdict is Verdict.DIVERGED for trial in trials),
+    }
+    if not trials:
+        return "no trial has ended: give the search more time"
+    parts = [f"{count} {what}" for what, count in counts.items() if count]
+    errors = {trial.reason for trial in trials if trial.state == "failed"}
+    first = f" ({sorted(map(str, errors))[0]})" if errors else ""
+    fields = " or ".join(axis.field for axis in plan.space)
+    return f"of {len(trials)} trials {', '.join(parts)}{first}: widen the space of {fields}, or raise rounds or data"

@@ -1,0 +1,166 @@
+"""What is said of the best against the default, with numbers that a reader can check; and the file that it is saved to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_study import tiny_plan
+
+from fedbench.errors import SuiteError
+from fedbench.measures import Verdict, spread
+from fedbench.suites import load_suite
+from fedbench.tune_specs import Objective
+from fedbench.tuning.plan import Plan
+from fedbench.tuning.results import Answer, Candidate, TrialResult
+from fedbench.tuning.save import require_new_file, save_suite
+from fedbench.tuning.verification import answer, best_trial, tuning_suite
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return tiny_plan(tmp_path)
+
+
+def trial(number: int, value: float | None = 0.5, **changes: Any) -> TrialResult:
+    params = {"local_epochs": 1 + number % 3, "learning_rate": 0.01 * (number + 1)}
+    values = () if value is None else (value, value)
+    made = TrialResult(number, "complete", params, (), values, value, Verdict.OK, None, 6, 0.1)
+    return replace(made, **changes)
+
+
+def candidate(plan: Plan, of: TrialResult, *test: float) -> Candidate:
+    tested = spread(test) if test else None
+    return Candidate(of.number, of.params, plan.spec_of(of.params), spread(of.values), tested, Verdict.OK, None, 6)
+
+
+def test_the_best_is_the_sound_complete_trial_with_the_highest_value(plan: Plan) -> None:
+    trials = [
+        trial(0, 0.5),
+        trial(1, 0.9, state="pruned"),
+        trial(2, 0.9, verdict=Verdict.COLLAPSED),
+        trial(3, 0.7),
+        trial(4, 0.7),
+        trial(5, None, state="failed", verdict=Verdict.FAILED),
+        trial(6, 0.9, verdict=Verdict.DIVERGED),
+    ]
+    best = best_trial(plan, trials)
+    assert best is not None
+    assert 3 == best.number
+
+
+@pytest.mark.parametrize("objective", [Objective.LOSS, Objective.ROUNDS_TO_TARGET])
+def test_or_the_lowest_where_that_is_better(plan: Plan, objective: Objective) -> None:
+    best = best_trial(replace(plan, objective=objective), [trial(0, 0.5), trial(1, 0.4)])
+    assert best is not None
+    assert 1 == best.number
+
+
+def test_the_gain_is_paired_by_seed_with_its_interval(plan: Plan) -> None:
+    trials = [trial(0), trial(1, 0.6)]
+    default, best = candidate(plan, trials[0], 0.1, 0.2, 0.3), candidate(plan, trials[1], 0.3, 0.4, 0.5)
+    result = answer(plan, trials, best, default, 1.0)
+    assert Answer.BETTER is result.answer
+    assert result.gain is not None
+    assert pytest.approx((0.2, 0.2, 0.2)) == (result.gain[0], *result.gain[1])  # each seed gained 0.2: no spread
+
+
+def test_a_gain_whose_interval_holds_zero_is_no_gain(plan: Plan) -> None:
+    trials = [trial(0), trial(1, 0.6)]
+    result = answer(
+        plan, trials, candidate(plan, trials[1], 0.3, 0.3, 0.3), candidate(plan, trials[0], 0.1, 0.2, 0.4), 1.0
+    )
+    assert Answer.UNCLEAR is result.answer
+    assert "the interval of the gain holds zero" == result.reason
+
+
+def test_a_best_that_is_worse_on_the_test_set_is_called_worse(plan: Plan) -> None:
+    trials = [trial(0), trial(1, 0.6)]
+    result = answer(
+        plan, trials, candidate(plan, trials[1], 0.1, 0.2, 0.3), candidate(plan, trials[0], 0.3, 0.4, 0.5), 1.0
+    )
+    assert Answer.WORSE is result.answer
+
+
+def test_a_lower_loss_is_a_gain(plan: Plan) -> None:
+    plan = replace(plan, objective=Objective.LOSS)
+    trials = [trial(0), trial(1, 0.4)]
+    result = answer(
+        plan, trials, candidate(plan, trials[1], 1.0, 1.1, 1.2), candidate(plan, trials[0], 2.0, 2.1, 2.2), 1.0
+    )
+    assert Answer.BETTER is result.answer
+    assert result.gain is not None
+    assert pytest.approx(1.0) == result.gain[0]
+
+
+def test_where_the_default_is_best_the_search_bought_nothing(plan: Plan) -> None:
+    trials = [trial(0, 0.6), trial(1)]
+    default = candidate(plan, trials[0], 0.3, 0.4, 0.5)
+    result = answer(plan, trials, default, default, 1.0)
+    assert (Answer.SAME, (0.0, (0.0, 0.0))) == (result.answer, result.gain)
+
+
+def test_where_no_trial_is_sound_there_is_no_answer_and_it_is_said_why(plan: Plan) -> None:
+    trials = [
+        trial(0, state="pruned"),
+        trial(1, None, state="failed", verdict=Verdict.FAILED, reason="RuntimeError: no memory"),
+        trial(2, verdict=Verdict.COLLAPSED),
+    ]
+    result = answer(plan, trials, best_trial(plan, trials), None, 1.0)  # type: ignore[arg-type]
+    assert Answer.NONE is result.answer
+    assert (
+        "of 3 trials 1 pruned, 1 failed, 1 collapsed (RuntimeError: no memory): widen the space of local_epochs or "
+        "learning_rate, or raise rounds or data" == result.reason
+    )
+
+
+def test_where_no_trial_has_ended_there_is_no_answer(plan: Plan) -> None:
+    assert "no trial has ended: give the search more time" == answer(plan, [], None, None, 1.0).reason
+
+
+def test_a_default_that_failed_leaves_no_answer(plan: Plan) -> None:
+    trials = [trial(0, None, state="failed", verdict=Verdict.FAILED), trial(1)]
+    result = answer(plan, trials, candidate(plan, trials[1], 0.5, 0.5, 0.6), None, 1.0)
+    assert (Answer.NONE, "the default configuration could not be tested") == (result.answer, result.reason)
+
+
+def test_the_tests_are_a_suite_of_the_fresh_seeds(plan: Plan) -> None:
+    suite = tuning_suite(plan, [trial(0), trial(1)])
+    assert "tiny.tuning" == suite.name
+    assert ["pair local_epochs=1 learning_rate=0.01", "pair local_epochs=2 learning_rate=0.02"] == [
+        cell.label for cell in suite.cells
+    ]
+    assert {10, 11, 12} == {run.seed for run in suite.runs}
+    assert not {*plan.fresh_seeds} & {*plan.seeds}
+
+
+def test_what_is_saved_is_a_suite_with_the_best_values_exactly(plan: Plan, tmp_path: Path) -> None:
+    found = trial(1, params={"local_epochs": 3, "learning_rate": 0.06940364732004282})
+    best = candidate(plan, found, 0.5, 0.5, 0.6)
+    path = tmp_path / "best.yaml"
+    save_suite(path, answer(plan, [trial(0), found], best, candidate(plan, trial(0), 0.1, 0.1, 0.1), 1.0), best, (4, 5))
+    (cell,) = load_suite(path).cells
+    assert (best.spec, (4, 5)) == (cell.spec, cell.seeds)
+
+
+def test_null_values_are_saved_too(plan: Plan, tmp_path: Path) -> None:
+    found = trial(1, params={"batch_size": None})
+    best = candidate(plan, found, 0.5, 0.5, 0.6)
+    save_suite(tmp_path / "best.yaml", answer(plan, [found], best, None, 1.0), best, (0,))
+    assert load_suite(tmp_path / "best.yaml").cells[0].spec.batch_size is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("best.txt", "a suite file ends in .yaml"),
+        ("there.yaml", "the file is there already; name a new one"),
+        ("no/best.yaml", "there is no folder"),
+    ],
+)
+def test_a_file_that_cannot_be_saved_is_refused_before_the_search(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "there.yaml").touch()
+    with pytest.raises(SuiteError, match=message):
+        require_new_file(tmp_path / name)
