@@ -13,13 +13,16 @@ from fedbench.cli_bench import add_bench_command
 from fedbench.cli_data import data_app
 from fedbench.cli_options import (
     DataDirOption,
+    DeviceOption,
     JsonOption,
+    OverridesOption,
     SuiteArgument,
     TrackingUriOption,
     console,
     print_json,
 )
 from fedbench.cli_results import add_result_commands
+from fedbench.cli_tune import add_tune_command
 from fedbench.errors import InterruptedSuiteError
 from fedbench.exits import EXIT_BAD_INPUT, EXIT_FAILED, run_to_exit, say
 
@@ -97,12 +100,7 @@ def run_command(
         list[str] | None,
         typer.Option(metavar="SCENARIO", help="Only this scenario; may be repeated.", show_default=False),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Set a field in every scenario; a list is an axis.", show_default=False
-        ),
-    ] = None,
+    overrides: OverridesOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run also what is finished already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long it may take.")] = False,
     workers: Annotated[
@@ -115,7 +113,7 @@ def run_command(
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
     tracking_uri: TrackingUriOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Run a suite: every seed of every cell, tracked in MLflow. Finished runs are skipped."""
     from fedbench.suites import load_suite, parse_overrides, parse_seeds
@@ -204,6 +202,7 @@ def _dry_run(suite: Suite, workers: int | None, as_json: bool) -> None:
         console().print(estimate_table(suite, estimates, workers or default_workers()))
 
 
+add_tune_command(app)
 add_result_commands(app)
 add_bench_command(app)
 app.add_typer(data_app, name="data")

@@ -26,6 +26,13 @@ TrackingUriOption = Annotated[
         show_default=False,
     ),
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+OverridesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Set a field in every scenario; a list is an axis.", show_default=False
+    ),
+]
 
 
 def console() -> Console:

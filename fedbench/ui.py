@@ -19,9 +19,13 @@ from mlflow import MlflowClient
 from fedbench.errors import StoreError
 from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store, store_errors, without_password
 from fedbench.tracking.stored import SPEED_SCHEMA
-from fedbench.tracking.views import CELLS, SEEDS, SPEED, view_address, view_tags
+from fedbench.tracking.views import CELLS, SEEDS, SHARED_VIEW, SPEED, TRIALS, view_address, view_tags
 
 START_SECONDS = 120.0
+LEADS = {
+    SEEDS: "Seed by seed",
+    CELLS: "One line a cell, with its spread",
+}  # before the addresses that are not the first
 
 
 def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None) -> None:
@@ -69,15 +73,16 @@ def _give_views(client: MlflowClient, uri: str, experiment: str) -> tuple[str, .
         for key, value in view_tags().items():
             if key not in tags:
                 client.set_experiment_tag(experiment, key, value)
-    return (SEEDS, CELLS)
+    return (TRIALS, SEEDS, CELLS) if SHARED_VIEW + TRIALS in tags else (SEEDS, CELLS)
 
 
 def _where_to_look(server: str, suite_name: str | None, experiment: str | None, views: tuple[str, ...]) -> str:
     if experiment is None:
         return f"MLflow UI: {server}"
     if views:
-        first, *others = (view_address(server, experiment, view) for view in views)
-        return "\n".join([f"MLflow UI: {first}", *(f"One line a cell, with its spread: {each}" for each in others)])
+        leads = ("MLflow UI", *(LEADS[view] for view in views[1:]))
+        addresses = (view_address(server, experiment, view) for view in views)
+        return "\n".join(f"{lead}: {address}" for lead, address in zip(leads, addresses, strict=True))
     page = f"{server}/#/experiments/{experiment}/runs"
     return f"MLflow UI: {page}\nAn older fedbench recorded this. To group it by cell: fedbench run {suite_name}"
 

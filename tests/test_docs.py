@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -190,7 +191,33 @@ def artifact_paths(client: Any, run_id: str, folder: str | None = None) -> Itera
 
 
 TRACKING = ROOT / "docs/tracking.md"
+FIELD_NAMES = [f"{name}/{field}" for name in ("best", "default") for field in ("local_epochs", "learning_rate")]
 OUTSIDE_GIT = {"mlflow.source.git.commit", "mlflow.source.git.dirty"}
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """What a finished study left, with trials of every state, and one whose command was interrupted."""
+    from made_study import made_plan, made_result
+
+    from fedbench.reports.figures import Figure
+    from fedbench.specs import Suite
+    from fedbench.tracking.claims import Claim
+    from fedbench.tracking.mlflow import MlflowTracker
+    from fedbench.tracking.tuning import StudyRun
+
+    folder = tmp_path_factory.mktemp("studied")
+    suite = Suite.model_construct(name="made.tuning", question="Why?", seeds=(0,), scenarios=(), path=folder)
+    tracker = MlflowTracker(suite, f"sqlite:///{folder}/mlflow.db")
+    client, experiment_id, claim = tracker.client, tracker.experiment_id, Claim.of_this_process()
+    study = StudyRun(client, tracker.uri, experiment_id, made_plan(), "finished")
+    study.finish(made_result(), [Figure("history", "The search", "What is seen.", b"")])
+    StudyRun(client, tracker.uri, experiment_id, made_plan(), "interrupted").kill("interrupted")
+    for kind in ("study", "trial"):  # as while it is written
+        client.create_run(experiment_id, tags={"fedbench.kind": kind, claim.tag: claim.text()})
+    found = list(client.search_runs([experiment_id]))
+    artifacts = {re.sub(r"/[^/]*\.png$", "/*.png", path) for path in artifact_paths(client, study.run_id)}
+    return Recorded(set(client.get_experiment(experiment_id).tags), found, {"study": artifacts})
 
 
 @pytest.mark.parametrize(
@@ -214,13 +241,13 @@ def test_the_page_on_mlflow_names_what_a_cells_run_has_and_nothing_else(recorded
 
 
 def test_the_page_on_mlflow_names_the_kinds_the_statuses_and_the_experiments_tags(recorded: Recorded) -> None:
-    kinds = {run.data.tags["fedbench.kind"] for run in recorded.runs}
+    kinds = {run.data.tags["fedbench.kind"] for run in recorded.runs} | {"study", "trial"}
     assert kinds == first_cells(TRACKING, "## Kinds of runs")
     statuses = {run.info.status for run in recorded.runs if run.data.tags["fedbench.kind"] in ("run", "superseded")}
     assert statuses == first_cells(TRACKING, "## Run: name and status")
     experiment = " ".join(row[0] for row in table(TRACKING, "## Experiment"))
     in_store = {tag for tag in recorded.experiment_tags if not tag.startswith("mlflow.experiment")}
-    assert in_store == set(re.findall(r"tag `([^`]+)`", experiment))
+    assert in_store | {"mlflow.sharedViewState.trials"} == set(re.findall(r"tag `([^`]+)`", experiment))
 
 
 def test_the_page_on_mlflow_names_the_artifacts(recorded: Recorded) -> None:
@@ -229,6 +256,46 @@ def test_the_page_on_mlflow_names_the_artifacts(recorded: Recorded) -> None:
     of_report = {name for name in re.findall(r"`([^`]+)`", report) if name.endswith((".html", ".png"))}
     expected = {"run": of_runs, "superseded": of_runs, "cell": {"confusion.csv"}, "report": of_report}
     assert expected == recorded.artifacts
+
+
+@pytest.mark.parametrize(("kind", "title"), [("study", "### Study run"), ("trial", "### Trial run")])
+def test_the_page_on_mlflow_names_what_studies_and_trials_have_and_nothing_else(
+    studied: Recorded, kind: str, title: str
+) -> None:
+    assert studied.names("tags", kind) | OUTSIDE_GIT == first_cells(TRACKING, f"{title}: tags")
+    fields = {axis: f"{axis.partition('/')[0]}/<field>" for axis in FIELD_NAMES}
+    metrics = {fields.get(name, name) for name in studied.names("metrics", kind)}
+    assert metrics == first_cells(TRACKING, f"{title}: metrics")
+
+
+def test_the_page_on_mlflow_names_the_parameters_of_studies_and_trials(studied: Recorded) -> None:
+    params = {re.sub("^space/.*", "space/<field>", name) for name in studied.names("params", "study")}
+    assert params == first_cells(TRACKING, "### Study run: parameters")
+    assert first_cells(TRACKING, "## Run: parameters") - {"seed"} == studied.names("params", "trial")
+
+
+def test_the_page_on_mlflow_names_the_files_the_view_and_the_kinds_of_a_study(studied: Recorded) -> None:
+    assert studied.artifacts["study"] == first_cells(TRACKING, "### Study run: artifacts")
+    assert "mlflow.sharedViewState.trials" in studied.experiment_tags
+    assert {"study", "trial"} == {run.data.tags["fedbench.kind"] for run in studied.runs}
+
+
+def test_the_page_on_json_names_the_fields_of_a_study() -> None:
+    from made_study import made_result
+
+    from fedbench.reports.tuning import tuning_json
+
+    page = ROOT / "docs/results-json.md"
+    (example,) = (block for block in map(json.loads, blocks(page, "json")) if "gain" in block)
+    document = tuning_json(made_result())
+    assert list(document) == list(example)
+    assert [*document["best"]] == [*example["best"]] == [*example["default"]]
+    assert [*document["best"]["test"]] == [*example["best"]["test"]]
+    assert [*document["gain"]] == [*example["gain"]]
+    described = {
+        name for row in table(page, "## `fedbench tune SUITE --json`") for name in re.findall(r"`([^`]+)`", row[0])
+    }
+    assert {*document, *(f"best.{name}" for name in document["best"])} == described
 
 
 def test_the_page_on_mlflow_names_the_fields_of_a_claim() -> None:

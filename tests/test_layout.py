@@ -27,8 +27,9 @@ PACKAGE = Path(fedbench.__file__).parent
 ARROWS = {
     "cli": {
         *("cli_options", "cli_results", "exits", "suites", "executors", "reports", "doctor", "ui", "estimate"),
-        *("runner", "tracking", "datasets", "profiling", "cli_bench", "cli_data"),
+        *("runner", "tracking", "datasets", "profiling", "cli_bench", "cli_data", "cli_tune"),
     },
+    "cli_tune": {"cli_options", "exits", "suites", "executors", "reports", "runner", "tracking", "tuning"},
     "cli_data": {"cli_options", "exits", "datasets", "reports"},
     "cli_bench": {"cli_options", "exits", "bench", "reports", "tracking"},
     "cli_results": {"cli_options", "exits", "reports", "suites", "tracking"},
@@ -40,7 +41,7 @@ ARROWS = {
     "bench_plugin": {"tracking", "yardsticks"},
     "yardsticks": set(),
     "estimate": {"simulation", "executors", "core", "datasets", "models"},
-    "reports": {"runner", "profiling", "estimate", "doctor", "datasets", "tracking"},
+    "reports": {"runner", "profiling", "estimate", "doctor", "datasets", "tracking", "tuning", "tune_specs"},
     "executors": {"runner", "simulation", "events", "yardsticks"},
     "runner": {"checkpoints", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
@@ -50,9 +51,16 @@ ARROWS = {
     "events": {"checkpoints"},  # for its annotations
     "checkpoints": set(),
     "tracking": {"datasets"},
-    "suites": {"suite_checks", "yaml_loader"},
-    "suite_checks": set(),
-    "specs": {"datasets", "models", "partitions"},
+    "tuning": {
+        *("suite_checks", "tune_checks", "tune_specs", "datasets", "partitions", "clients", "core", "simulation"),
+        *("executors", "runner", "tracking"),
+    },
+    "suites": {"suite_checks", "tune_checks", "yaml_loader"},
+    "suite_checks": {"frozen"},
+    "tune_checks": {"suite_checks", "tune_specs"},
+    "specs": {"datasets", "frozen", "models", "partitions", "tune_specs"},
+    "tune_specs": {"frozen"},
+    "frozen": set(),
     "measures": {"core"},  # for its annotations
     "core": set(),
     "datasets": set(),

@@ -14,7 +14,7 @@ import requests
 from browser import free_port, start_ui, ui
 
 from fedbench.tracking.store import open_store
-from fedbench.tracking.views import CELLS, SEEDS, view_address, view_tags
+from fedbench.tracking.views import CELLS, SEEDS, tuning_view_tags, view_address, view_tags
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,17 @@ def test_an_experiment_gets_the_views_that_it_lacks_and_keeps_the_others(tmp_pat
         assert ["seeds", "cells"] == [address.partition("viewStateShareKey=")[2][:5] for address in addresses]
     tags = client.get_experiment(experiment).tags
     assert ("changed by hand", view_tags()[cells]) == (tags[seeds], tags[cells])
+
+
+@pytest.mark.slow
+def test_of_an_experiment_with_tuning_the_trials_come_first(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = open_store(uri)
+    tags = view_tags() | tuning_view_tags("cafe", ["learning_rate"], is_minimised=False)
+    client.create_experiment("tiny.tuning", tags={"fedbench.schema": "2", **tags})
+    with ui("tiny.tuning", "--tracking-uri", uri, folder=tmp_path) as addresses:
+        views = [address.partition("viewStateShareKey=")[2].partition("&")[0] for address in addresses]
+    assert ["trials", "seeds", "cells"] == views
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from fedbench import __version__
 from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
 from fedbench.reports.figures import MAX_PANELS, Figure, draw_figures
+from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies, read_studies
 from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, short_verdict
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import parse_confusion
@@ -98,7 +99,9 @@ def make_report(stored: StoredSuite, folder: Path) -> Path:
     """Write the page and the figures into `folder`, which is made; returns the page's path."""
     confusions, gone = read_confusions(stored)
     figures = draw_figures(stored, confusions)
-    page = render(stored, figures, gone)
+    studies = read_studies(stored.client, stored.uri, stored.suite.name)
+    page = render(stored, figures, gone, studies)
+    figures += studies.figures
     with plain_errors(f"the report cannot be written to {folder}"):
         (folder / FIGURES).mkdir(parents=True, exist_ok=True)
         for old in (folder / FIGURES).glob("*.png"):
@@ -149,13 +152,16 @@ def read_confusions(stored: StoredSuite) -> tuple[dict[str, tuple[list[str], NDA
     return found, gone
 
 
-def render(stored: StoredSuite, figures: Sequence[Figure], gone: Sequence[str] = ()) -> str:
+def render(
+    stored: StoredSuite, figures: Sequence[Figure], gone: Sequence[str] = (), studies: Studies = NO_STUDIES
+) -> str:
     """The page. `gone` are cells whose confusion matrix is no longer in the store."""
     environment = Environment(
         loader=PackageLoader("fedbench.reports", "."),
         autoescape=select_autoescape(["jinja"]),
         undefined=StrictUndefined,
     )
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     present = {cell.result.verdict for cell in stored.cells}
     columns = [column for column in COLUMNS if any(column.value(cell) for cell in stored.cells)]
     return environment.get_template("report.html.jinja").render(
@@ -173,11 +179,10 @@ def render(stored: StoredSuite, figures: Sequence[Figure], gone: Sequence[str] =
             for index, cell in enumerate(stored.cells)
         ],
         verdicts=[(verdict, meaning) for verdict, meaning in MEANINGS.items() if verdict in present],
-        figures=[
-            {"title": each.title, "caption": each.caption, "data": base64.b64encode(each.png).decode()}
-            for each in figures
-        ],
-        origins=list(_origins(stored, gone)),
+        figures=figures,
+        studies=studies.parts,
+        studies_first=stored.suite.name.endswith(SUFFIX),
+        origins=list(_origins(stored, gone, studies.lost)),
     )
 
 
@@ -247,7 +252,7 @@ def _gains(gains: Sequence[Spread]) -> str:
     )
 
 
-def _origins(stored: StoredSuite, gone: Sequence[str]) -> Iterable[str]:
+def _origins(stored: StoredSuite, gone: Sequence[str], lost: Sequence[str]) -> Iterable[str]:
     runs = [run for cell in stored.cells for run in cell.runs.values()]
 
     def values(tag: str) -> str:
@@ -266,6 +271,8 @@ def _origins(stored: StoredSuite, gone: Sequence[str]) -> Iterable[str]:
         yield f"{stored.left_out} older runs of other code, data or device are left out."
     if gone:
         yield f"The confusion matrices of {len(gone)} cells are gone from the store: {', '.join(gone)}."
+    if lost:
+        yield f"The files of {len(lost)} studies cannot be read from the store: runs {', '.join(lost)}."
     yield (
         "Numbers after ± are standard deviations over seeds; all accuracies are on the test set, by which nothing "
         f"was chosen. Single runs are in the MLflow UI: fedbench ui {stored.suite.name}."

@@ -8,17 +8,19 @@ page as it is without a view; the names in it are those of MLflow 3.17's own fro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 SHARED_VIEW = "mlflow.sharedViewState."
 SEEDS = "seeds"  # every seed's run, grouped by cell
 CELLS = "cells"  # each cell's own run, with the mean and the spread over its seeds
+TRIALS = "trials"  # of an experiment with tuning: the trials of the study that was worked on last
 SPEED = "speed"  # the experiment of the timings, and its view: a line a benchmark; "speed-" and its name for a group
 
 SHOWN_FIRST = "Cells compared"  # the title above the charts
 SPEED_TITLE = "Speed over commits"  # likewise
+TRIALS_TITLE = "Trials compared"  # likewise
 FOLDED = ("Model metrics", "client_accuracy", "client_drift", "recall")  # MLflow's titles for most other charts
 
 
@@ -44,6 +46,11 @@ def speed_view_tags(groups: Iterable[str]) -> dict[str, str]:
         for group in sorted(groups)
     }
     return {SHARED_VIEW + SPEED: _saved(SPEED_TITLE, 2, _speed(finished)), **of_groups}
+
+
+def tuning_view_tags(study: str, fields: Sequence[str], is_minimised: bool) -> dict[str, str]:
+    """The tag that gives an experiment the view of a study's trials, the best first; `fields` are those searched."""
+    return {SHARED_VIEW + TRIALS: _saved(TRIALS_TITLE, 3, _trials(study, fields, is_minimised))}
 
 
 def view_address(server: str, experiment: str, view: str) -> str:
@@ -92,6 +99,38 @@ def _cells() -> dict[str, Any]:
     }
 
 
+def _trials(study: str, fields: Sequence[str], is_minimised: bool) -> dict[str, Any]:
+    measured = [f"validation/{name}" for name in ("accuracy", "balanced_accuracy", "loss")]
+    first = next((field for field in fields if field == "learning_rate"), fields[0])
+    return {
+        "searchFilter": f"tags.`fedbench.kind` = 'trial' and tags.`fedbench.study` = '{study}'",
+        "orderByKey": "metrics.`objective`",
+        "orderByAsc": is_minimised,
+        "runsHiddenMode": "SHOWALL",
+        **_columns(tags=["fedbench.state", "fedbench.verdict"], params=fields, metrics=["objective", *measured]),
+        "compareRunCharts": [
+            {
+                **_card("PARALLEL", "objective"),
+                "selectedParams": list(fields),
+                "selectedMetrics": ["objective"],
+                "showAllRuns": True,
+            },
+            {
+                **_card("SCATTER", "objective"),
+                "xaxis": {"key": first, "type": "PARAM"},
+                "yaxis": {"key": "objective", "type": "METRIC"},
+                "runsCountToCompare": 100,
+            },
+            _chart("LINE", measured[0]),
+        ],
+        "compareRunSections": [
+            {"uuid": SHOWN_FIRST, "name": TRIALS_TITLE, "display": True, "columns": 2},
+            *({"uuid": title, "name": title, "display": False} for title in (FOLDED[0], "objective", "validation")),
+        ],
+        "isAccordionReordered": True,
+    }
+
+
 def _speed(search_filter: str) -> dict[str, Any]:
     metrics = ["yardstick_multiple", "median_seconds", "gflops_per_second", "gbytes_per_second"]
     return {
@@ -117,13 +156,18 @@ def _speed(search_filter: str) -> dict[str, Any]:
     }
 
 
-def _columns(tags: Iterable[str], metrics: Iterable[str]) -> dict[str, Any]:
+def _columns(tags: Iterable[str], metrics: Iterable[str], params: Iterable[str] = ()) -> dict[str, Any]:
     """The table's columns, in this order; widths in pixels."""
-    keys = [f"tags.`{name}`" for name in tags] + [f"metrics.`{name}`" for name in metrics]
+    groups = {"tags": tags, "params": params, "metrics": metrics}
+    keys = [f"{group}.`{name}`" for group, names in groups.items() for name in names]
     widths = {"attributes.`Run Name`": 300, "runDateAndNestInfo": 135, "duration": 75} | dict.fromkeys(keys, 115)
     return {"selectedColumns": keys, "columnOrder": list(widths), "columnWidths": widths}
 
 
 def _chart(kind: str, metric: str) -> dict[str, Any]:
-    card = {"type": kind, "uuid": f"{kind} {metric}", "metricSectionId": SHOWN_FIRST, "metricKey": metric}
+    card = _card(kind, metric) | {"metricKey": metric}
     return card | ({"lineSmoothness": 0} if kind == "LINE" else {})  # left out, MLflow smooths what was measured
+
+
+def _card(kind: str, name: str) -> dict[str, Any]:
+    return {"type": kind, "uuid": f"{kind} {name}", "metricSectionId": SHOWN_FIRST}

@@ -31,7 +31,7 @@ from fedbench.tuning.plan_space import (
     require_round_fits,
 )
 
-__all__ = ["Params", "Plan", "identity", "local_steps", "make_plan", "require_enough"]
+__all__ = ["Params", "Plan", "identity", "local_steps", "make_plan", "require_enough", "require_skilful_target"]
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,21 @@ def require_enough(plan: Plan, num_training: int) -> None:
         raise SuiteError(
             f"scenario {plan.scenario}: needs {product}{spec.examples_needed} training examples, but {remain}; "
             f"lower {fields} or tune: validation"
+        )
+
+
+def require_skilful_target(plan: Plan, class_counts: Sequence[int]) -> None:
+    """Refuse a target that takes no skill; `class_counts` are the classes' numbers of validation examples.
+
+    Raises
+    ------
+    SuiteError
+        One line that says what takes none.
+    """
+    majority = max(class_counts) / sum(class_counts)
+    if plan.target is not None and plan.target <= majority:
+        raise SuiteError(
+            f"target {plan.target:.1%}: always naming the largest class reaches {majority:.1%}; choose a higher one"
         )
 
 

@@ -12,7 +12,7 @@ from fedbench.runner import ALGORITHM_REVISION
 from fedbench.tracking.mlflow import MlflowTracker
 from fedbench.tracking.tuning import StudyRun
 from fedbench.tuning.compute import Work, compute
-from fedbench.tuning.plan import Plan, identity, require_enough
+from fedbench.tuning.plan import Plan, identity, require_enough, require_skilful_target
 from fedbench.tuning.results import TrialResult, TuningResult
 from fedbench.tuning.search import trial_results
 from fedbench.tuning.storage import default_storage, open_storage, open_study, storage_errors
@@ -48,6 +48,7 @@ class Tuning:
         optuna_storage = open_storage(url)
         held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation, data.folder)
         require_enough(plan, len(held_out.train_labels))
+        require_skilful_target(plan, held_out.test_labels.bincount().tolist())
         self.identity = identity(plan, held_out.digest, data.device, ALGORITHM_REVISION)
         self.study = open_study(optuna_storage, plan, self.identity)
         self.study_run = StudyRun(self.client, self.uri, self.experiment_id, plan, self.identity)

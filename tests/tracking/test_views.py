@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fedbench.tracking.views import CELLS, SEEDS, view_address, view_tags
+from fedbench.tracking.views import CELLS, SEEDS, TRIALS, tuning_view_tags, view_address, view_tags
 
 MAX_TAG = 5_000  # characters in an experiment's tag, MLflow's limit
 
@@ -45,3 +45,30 @@ def test_the_addresses_name_the_views() -> None:
     query = "compareRunsMode=CHART&workflowType=machine_learning"
     assert f"{runs}?viewStateShareKey=seeds&{query}" == view_address("http://host:1", "7", SEEDS)
     assert f"{runs}?viewStateShareKey=cells&workflowType=machine_learning" == view_address("http://host:1", "7", CELLS)
+
+
+def trials_state(fields: list[str], is_minimised: bool = False) -> dict[str, Any]:
+    (saved,) = tuning_view_tags("f" * 64, fields, is_minimised).values()
+    assert len(saved) < MAX_TAG
+    return dict(json.loads(json.loads(saved)["state"]))
+
+
+def test_the_trials_are_sorted_by_the_objective_the_best_first() -> None:
+    fields = ["client_fraction", "local_epochs", "batch_size", "learning_rate", "rounds"]
+    assert ("metrics.`objective`", False) == (trials_state(fields)["orderByKey"], trials_state(fields)["orderByAsc"])
+    assert trials_state(fields, is_minimised=True)["orderByAsc"]
+    columns = trials_state(fields)["selectedColumns"]
+    assert ["tags.`fedbench.state`", "tags.`fedbench.verdict`", "params.`client_fraction`"] == columns[:3]
+    assert "metrics.`objective`" in columns
+
+
+def test_the_charts_of_the_trials_are_of_the_searched_fields() -> None:
+    parallel, scatter, line = trials_state(["local_epochs", "learning_rate"])["compareRunCharts"]
+    assert ["local_epochs", "learning_rate"] == parallel["selectedParams"]
+    assert ("learning_rate", "objective") == (scatter["xaxis"]["key"], scatter["yaxis"]["key"])
+    assert ("LINE", "validation/accuracy") == (line["type"], line["metricKey"])
+    assert "rounds" == trials_state(["rounds"])["compareRunCharts"][1]["xaxis"]["key"]
+
+
+def test_the_address_of_the_trials_opens_their_charts() -> None:
+    assert "viewStateShareKey=trials&compareRunsMode=CHART" in view_address("http://host:1", "7", TRIALS)

@@ -240,14 +240,12 @@ def test_a_worker_that_is_killed_is_replaced_and_its_trial_tried_again(tmp_path:
     assert list(range(6)) == [trial.number for trial in trial_results(study, plan)]
 
 
-def test_an_error_of_a_worker_that_a_user_can_mend_ends_the_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_a_worker_that_a_user_can_mend_ends_the_study(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path)
     work = replace(tiny_work(plan, storage_in(tmp_path)), storage=f"sqlite:///{tmp_path}/no/such.db")
     (tmp_path / "no").write_text("a file where a folder should be")
     study = open_tiny(tiny_work(plan, storage_in(tmp_path)))
-    with pytest.raises(compute_module.StoreError, match="storage sqlite:.*no/such.db"):
+    with pytest.raises(compute_module.StoreError, match=r"storage sqlite:.*no/such.db"):
         list(compute(work, study, 2))
 
 
@@ -285,7 +283,9 @@ def test_a_seed_that_diverged_stays_as_it_is_and_its_loss_is_infinite(tmp_path: 
 
 def test_a_seed_that_ended_early_counts_with_its_last_round() -> None:
     def rounds(*accuracies: float) -> SeedProgress:
-        return SeedProgress([dict.fromkeys(("accuracy", "balanced_accuracy", "loss", "train_loss"), a) for a in accuracies])
+        return SeedProgress(
+            [dict.fromkeys(("accuracy", "balanced_accuracy", "loss", "train_loss"), a) for a in accuracies]
+        )
 
     assert [0.4, 0.5] == pytest.approx([each["accuracy"] for each in mean_rounds([rounds(0.2), rounds(0.6, 0.8)])])
 

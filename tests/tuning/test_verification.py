@@ -1,4 +1,4 @@
-"""What is said of the best against the default, with numbers that a reader can check; and the file that it is saved to."""
+"""What is said of the best against the default, with numbers that a reader can check; and what is saved of it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,182 @@
+"""What a study came to, in words, as a table and as JSON: all from one object, which the study's run keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fedbench.measures import Verdict, spread
+from fedbench.reports.table import STYLES
+from fedbench.tracking.studies import study_json
+from fedbench.tune_specs import Objective
+from fedbench.tuning.results import Answer
+
+if TYPE_CHECKING:
+    from fedbench.tuning.results import TuningResult
+
+Document = Mapping[str, Any]  # what `tuning_json` makes
+ANSWER_STYLES = {Answer.BETTER: "bold green", Answer.WORSE: "bold red"}
+BOUGHT = {  # what is said before the reason
+    Answer.UNCLEAR: "the search bought nothing that these seeds can show: ",
+    Answer.WORSE: "the search bought nothing: ",
+    Answer.SAME: "the search bought nothing: ",
+}
+
+
+def tuning_json(result: TuningResult) -> dict[str, Any]:
+    """One JSON object for machines; see docs/results-json.md. Rates are fractions in [0, 1]."""
+    return study_json(result)
+
+
+def tuning_table(result: TuningResult) -> RenderableType:
+    """The table of default and best, narrow enough for a terminal of 80 columns, and around it what is to be known."""
+    document = tuning_json(result)
+    parts: list[RenderableType] = [Text(line) for line in headline(document)]
+    if rows := candidate_rows(document):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for name in ("default", "best"):
+            table.add_column(name, justify="right")
+        for title, *values in rows:
+            table.add_row(title, *(Text(value, style=_style(title, value)) for value in values))
+        parts += ["", table]
+    parts += ["", *(Text(line) for line in sentences(document))]
+    return Group(*parts, Text(answer(document), style=ANSWER_STYLES.get(result.answer, "bold yellow")))
+
+
+def _style(title: str, value: str) -> str:
+    return STYLES.get(Verdict(value), "") if title == "verdict" and value in set(Verdict) else ""
+
+
+def headline(document: Document) -> list[str]:
+    """What was tuned and by what, and what became of the trials."""
+    *others, last = document["searched"]
+    fields = f"{', '.join(others)} and {last}" if others else last
+    aim = "lowest" if Objective(document["objective"]).is_minimised else "highest"
+    if document["objective"] == Objective.ROUNDS_TO_TARGET:
+        aim = "fewest"
+    complete = document["trials"] - document["pruned"] - document["failed"]
+    return [
+        f"{document['suite']}: {document['cell']}",
+        f"Searched: {fields}, for the {aim} {objective_words(document)} on the validation split.",
+        f"{document['trials']} trials: {complete} complete, {document['pruned']} pruned, {document['failed']} failed; "
+        f"{document['collapsed']} of them collapsed. {len(document['seeds'])} seeds each; "
+        f"{document['local_steps']:,} local steps in all.",
+    ]
+
+
+def objective_words(document: Document) -> str:
+    """The objective as it is said."""
+    if document["objective"] == Objective.ROUNDS_TO_TARGET:
+        return f"rounds to {100 * document['target']:.4g} % accuracy"
+    return str(document["objective"]).replace("_", " ")
+
+
+def objective_scale(objective: str) -> tuple[float, int, str]:
+    """By what a value is multiplied to be shown, how many digits it has after the point, and the unit of a difference.
+
+    A rate is shown in percent.
+    """
+    if objective == Objective.LOSS:
+        return 1, 3, "nats"
+    return (1, 1, "rounds") if objective == Objective.ROUNDS_TO_TARGET else (100, 1, "points")
+
+
+def candidate_rows(document: Document) -> list[tuple[str, str, str]]:
+    """Title, default and best of each line of the table; empty if there is neither."""
+    sides = [document["default"], document["best"]]
+    if not any(sides):
+        return []
+    _, _, unit = objective_scale(document["objective"])
+    name = objective_words(document) + (" (%)" if unit == "points" else "")
+    fields = [*document["searched"], *(["rounds"] if "rounds" not in document["searched"] else [])]
+    rows = [(field.replace("_", " "), *(_field(side, field) for side in sides)) for field in fields]
+    rows += [
+        ("local steps of a run", *(f"{side['local_steps']:,}" if side else "" for side in sides)),
+        (
+            f"{name}, validation",
+            *(_spread(document, side["validation_values"]) if side else "" for side in sides),
+        ),
+        (f"{name}, test", *(_spread(document, side["test"]["values"]) if side else "" for side in sides)),
+        ("verdict", *(side["verdict"] if side else "" for side in sides)),
+    ]
+    return [(title, default or "–", best or "–") for title, default, best in rows]
+
+
+def _field(side: Document | None, field: str) -> str:
+    if side is None:
+        return ""
+    value = side["params"].get(field, side.get(field))
+    if value is None:
+        return "all"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _spread(document: Document, values: Sequence[float | None]) -> str:
+    """Mean ± standard deviation over seeds."""
+    scale, digits, _ = objective_scale(document["objective"])
+    known = [scale * value for value in values if value is not None]
+    if len(known) < len(values):
+        return "not finite"
+    if not known:
+        return ""
+    over = spread(known)
+    return f"{over.mean:.{digits}f}" + ("" if over.std is None else f" ± {over.std:.{digits}f}")
+
+
+def sentences(document: Document) -> list[str]:
+    """The gain with its interval, what the numbers are of, and what was held equal."""
+    found = []
+    if document["gain"]["mean"] is not None:
+        found.append(_gain(document))
+    if document["best"]:
+        found.append(
+            f"±: standard deviation over {len(document['seeds'])} seeds on the validation split, over "
+            f"{len(document['fresh_seeds'])} fresh seeds on the test set, which chose nothing."
+        )
+    candidates = [(name, document[name]) for name in ("default", "best") if document[name]]
+    found += [f"{name}: {each['verdict']}, {each['reason']}" for name, each in candidates if each["reason"]]
+    return [*found, _budget(document)]
+
+
+def _gain(document: Document) -> str:
+    scale, digits, unit = objective_scale(document["objective"])
+    mean, *bounds = (
+        None if value is None else f"{scale * value:+.{digits}f}"
+        for value in (document["gain"][name] for name in ("mean", "low", "high"))
+    )
+    interval = f" (95 % interval {bounds[0]} to {bounds[1]})" if all(bounds) else ""
+    sign = (
+        "" if unit == "points" else "; above zero, the best needs less" if unit == "rounds" else "; above zero is less"
+    )
+    return f"gain on the test set: {mean} {unit}{interval}, seed by seed{sign}"
+
+
+def _budget(document: Document) -> str:
+    best, default = document["best"], document["default"]
+    if "rounds" in document["searched"]:
+        return "budget: rounds are searched: nothing is held equal"
+    if document["budget"] == "steps":
+        held = "budget: local steps are held equal"
+        return (
+            f"{held}; the best has {best['rounds']} rounds, the default {default['rounds']}"
+            if best and default
+            else held
+        )
+    held = "budget: rounds are held equal"
+    if not (best and default and default["local_steps"]):
+        return held
+    if best["local_steps"] == default["local_steps"]:
+        return f"{held}; the best takes as many local steps as the default"
+    return f"{held}; the best takes {best['local_steps'] / default['local_steps']:.2g}x the default's local steps"
+
+
+def answer(document: Document) -> str:
+    """The answer in words."""
+    text = f"{BOUGHT.get(document['verdict'], '')}{document['reason']}"
+    return text if text.startswith(document["verdict"]) else f"{document['verdict']}: {text}"

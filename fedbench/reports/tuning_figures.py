@@ -1,0 +1,249 @@
+"""A study's figures: Optuna's own plots, in the style and the words of the other figures."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from fedbench.reports.figures import PANEL_INCHES, STYLE, Figure  # before Matplotlib, which it sets up
+
+# isort: split
+import matplotlib.pyplot as plt
+import optuna
+from matplotlib import style as styles
+from matplotlib.ticker import MaxNLocator
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.visualization import matplotlib as plots
+
+from fedbench.reports.axes import legend, name_axes, panels_of, sized, tidy, without_legend
+from fedbench.reports.tuning import objective_scale, objective_words, tuning_json
+from fedbench.tune_specs import Objective
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+    from fedbench.tuning.results import TuningResult
+
+WIDTH = 8.4  # inches
+OPTUNA_STYLE = STYLE | {"figure.constrained_layout.use": True}  # from the beginning: Optuna adds bars of colours
+MIN_TRIALS = 5  # complete ones, below which a surface and shares of importance are chance
+DRAWN = (TrialState.COMPLETE, TrialState.PRUNED)
+FAILURES = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    ArithmeticError,
+    LookupError,
+)  # what Optuna raises on what it cannot draw
+
+
+def draw_study(study: optuna.Study, result: TuningResult) -> list[Figure]:
+    """Draw what can be drawn of a study: with few trials, one field or equal values there is less to see."""
+    with _quiet():
+        return list(_draw(_Shown(study, result)))
+
+
+def _draw(shown: _Shown) -> Iterator[Figure]:
+    drawings: tuple[tuple[str, str, Callable[[], tuple[Drawing, str] | None]], ...] = (
+        ("history", "The search, trial by trial", shown.history),
+        ("slice", "Each field by itself", shown.slice),
+        ("contour", "Two fields together", shown.contour),
+        ("importance", "Which field matters", shown.importance),
+        ("rounds", "Trials by round", shown.rounds),
+    )
+    for name, title, draw in drawings:
+        with suppress(*FAILURES):  # a picture less is no reason to lose the study's report
+            if drawn := draw():
+                drawing, caption = drawn
+                buffer = io.BytesIO()
+                drawing.savefig(buffer, metadata={"Software": None})
+                yield Figure(name, title, caption, buffer.getvalue())
+        plt.close("all")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The report's style instead of that which Optuna's plots ask for, and none of its warnings."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings(), plt.rc_context(OPTUNA_STYLE), patch.dict(styles.library, ggplot=OPTUNA_STYLE):
+            for kind in (ExperimentalWarning, UserWarning, RuntimeWarning):
+                warnings.simplefilter("ignore", kind)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+class _Shown:
+    """A study as it is drawn: a copy with rates in percent, names as they are read, and without what is not finite."""
+
+    def __init__(self, study: optuna.Study, result: TuningResult) -> None:
+        self.result = result
+        document = tuning_json(result)
+        self.scale, _, unit = objective_scale(document["objective"])
+        self.words = objective_words(document)
+        unit = {"points": " (%)", "nats": " (nats)", "rounds": ""}[unit]
+        self.label = f"{self.words} on the validation split{unit}"
+        space = result.plan.space
+        self.fields = [axis.field.replace("_", " ") for axis in space]
+        self.whole = {field for field, axis in zip(self.fields, space, strict=True) if isinstance(axis.low, int)}
+        self.study = optuna.create_study(direction=study.direction)
+        self.study.set_metric_names([self.label])
+        trials = study.get_trials(deepcopy=False)
+        last = max((trial.number for trial in trials if trial.state in DRAWN), default=-1)
+        for trial in trials[: last + 1]:
+            self.study.add_trial(self._shown(trial))
+        self.complete = [t for t in self.study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
+        self.values_differ = len({trial.value for trial in self.complete}) > 1
+        self.varying = [field for field in self.fields if len({trial.params.get(field) for trial in self.complete}) > 1]
+
+    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial that is drawn; one that is not is there as failed, so that the others keep their numbers."""
+        is_drawn = trial.state is TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
+        if not is_drawn and trial.state is not TrialState.PRUNED:
+            return create_trial(state=TrialState.FAIL)
+        params, distributions = {}, {}
+        for field, distribution in trial.distributions.items():
+            name = field.replace("_", " ")
+            params[name], distributions[name] = _labelled(trial.params[field], distribution)
+        curve = self._curve(trial)
+        value = self.scale * (trial.value or 0.0) if is_drawn else None
+        return create_trial(
+            state=trial.state, value=value, params=params, distributions=distributions, intermediate_values=curve
+        )
+
+    def _curve(self, trial: FrozenTrial) -> dict[int, float]:
+        """What a trial measured by round: the objective, or the accuracy where the objective counts rounds."""
+        metric, scale = self.curve_metric
+        found = next((each for each in self.result.trials if each.number == trial.number), None)
+        values = {step: each.get(metric, math.nan) for step, each in enumerate(found.rounds if found else (), start=1)}
+        return {step: scale * value for step, value in values.items() if math.isfinite(value)}
+
+    @property
+    def curve_metric(self) -> tuple[str, float]:
+        """The metric that is drawn by round, and by what it is multiplied."""
+        objective = self.result.plan.objective
+        metric = "accuracy" if objective is Objective.ROUNDS_TO_TARGET else str(objective)
+        return metric, objective_scale(metric)[0]
+
+    def history(self) -> tuple[Drawing, str] | None:
+        """The objective of each trial and the best so far."""
+        if not self.complete:
+            return None
+        axes = plots.plot_optimization_history(self.study, target_name=self.label)
+        drawing = sized(axes, WIDTH, PANEL_INCHES[1])
+        name_axes(axes, "trial", self.label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.lines[0].set(color="C1", alpha=1, drawstyle="steps-post")
+        default = next((trial.value for trial in self.complete if trial.number == 0), None)
+        if default is not None:
+            axes.axhline(default, color="grey", linestyle=":", linewidth=1, label="the default configuration")
+        legend(axes, {self.label: "a trial", "Best Value": "the best so far"})
+        return drawing, f"{len(self.complete)} complete trials; pruned and failed ones are not drawn."
+
+    def slice(self) -> tuple[Drawing, str] | None:
+        """The objective against each field."""
+        if not self.varying:
+            return None
+        panels = panels_of(plots.plot_slice(self.study, params=self.varying, target_name=self.label))
+        drawing = sized(panels[0], max(WIDTH / 2, min(PANEL_INCHES[0] * len(panels), 12.6)), PANEL_INCHES[1])
+        for axes in panels:
+            name_axes(axes, axes.get_xlabel(), axes.get_ylabel())
+            tidy(axes.xaxis, self.whole)
+        drawing.axes[-1].set_ylabel("trial")
+        drawing.axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
+        drawing.suptitle("")
+        return drawing, "Each point is a complete trial; the darker, the later."
+
+    def contour(self) -> tuple[Drawing, str] | None:
+        """The objective over two fields; of more, over the two that matter most."""
+        if len(self.complete) < MIN_TRIALS or len(self.varying) < 2 or not self.values_differ:
+            return None
+        fields = self.importances()[:2] if len(self.varying) > 2 else self.varying
+        (axes,) = panels_of(plots.plot_contour(self.study, params=fields, target_name=self.label))
+        drawing = sized(axes, WIDTH / 1.4, WIDTH / 1.9)
+        name_axes(axes, axes.get_xlabel(), axes.get_ylabel())
+        for ruler in (axes.xaxis, axes.yaxis):
+            tidy(ruler, self.whole)
+        for points in axes.collections[2:]:
+            points.set(sizes=[9], linewidth=0)
+        axes.grid(visible=False)
+        which = f"The two of {len(self.varying)} fields that matter most. " if len(self.varying) > 2 else ""
+        caption = f"Points are complete trials; between them the {self.words} is interpolated, which is a guess."
+        return drawing, which + caption
+
+    def importances(self) -> list[str]:
+        """The fields by how much they matter, the first the most."""
+        evaluator = PedAnovaImportanceEvaluator()
+        return list(get_param_importances(self.study, evaluator=evaluator, params=self.varying))
+
+    def importance(self) -> tuple[Drawing, str] | None:
+        """How far each field decides."""
+        if len(self.complete) < MIN_TRIALS or len(self.varying) < 2 or not self.values_differ:
+            return None
+        axes = plots.plot_param_importances(self.study, evaluator=PedAnovaImportanceEvaluator(), params=self.varying)
+        drawing = sized(axes, WIDTH * 0.7, 1.1 + 0.4 * len(self.varying))
+        name_axes(axes, "share of what the fields explain", "")
+        without_legend(axes)
+        for bar in axes.patches:
+            bar.set_color("C0")
+        for number in axes.texts:
+            number.set_text(f" {number.get_text()}")
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(0, 1.15 * max(float(number.get_position()[0]) for number in axes.texts))
+        return drawing, (
+            "How far each field by itself decides whether a trial is among the better ones (PED-ANOVA), as shares of "
+            "one. With few trials this is rough."
+        )
+
+    def rounds(self) -> tuple[Drawing, str] | None:
+        """What each trial measured round by round, and where trials were pruned."""
+        with_curves = [trial for trial in self.study.get_trials(deepcopy=False) if len(trial.intermediate_values) > 0]
+        if not any(len(trial.intermediate_values) > 1 for trial in with_curves):
+            return None
+        axes = plots.plot_intermediate_values(self.study)
+        drawing = sized(axes, WIDTH, PANEL_INCHES[1])
+        metric, scale = self.curve_metric
+        name_axes(
+            axes, "round", f"{metric.replace('_', ' ')} on the validation split ({'%' if scale == 100 else 'nats'})"
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _restyle_curves(axes, with_curves, self.result.best.trial if self.result.best else None)
+        pruned = sum(trial.state is TrialState.PRUNED for trial in with_curves)
+        return drawing, f"{len(with_curves)} trials, means over the seeds; {pruned} were pruned and end early."
+
+
+def _labelled(value: Any, distribution: BaseDistribution) -> tuple[Any, BaseDistribution]:
+    """A choice as text that sorts as the choices are listed; other values as they are."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return value, distribution
+    labels = [f"{place:03d}|{'all' if each is None else each}" for place, each in enumerate(distribution.choices)]
+    return labels[distribution.choices.index(value)], CategoricalDistribution(labels)
+
+
+def _restyle_curves(axes: Axes, trials: Sequence[FrozenTrial], best: int | None) -> None:
+    """The best in front, and a colour for what was pruned; Optuna gives each of many trials one."""
+    without_legend(axes)
+    seen = set()
+    for line, trial in zip(axes.lines, trials, strict=True):
+        is_best, is_pruned = trial.number == best, trial.state is TrialState.PRUNED
+        words = "the best" if is_best else "pruned" if is_pruned else "complete"
+        line.set(
+            color="C0" if is_best else "C1" if is_pruned else "grey",
+            linewidth=2.2 if is_best else 1,
+            alpha=1 if is_best else 0.55,
+            zorder=3 if is_best else 2,
+            label="_" if words in seen else words,
+        )
+        seen.add(words)
+    axes.legend(fontsize=7)

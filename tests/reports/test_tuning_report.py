@@ -1,0 +1,247 @@
+"""What a study came to: in a terminal, as JSON, in pictures, and on the report's page from the store alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_store import address, made_suite, record
+from made_study import WIDE_SPACE, made_optuna, made_plan, made_result, made_trial, without_answer
+from PIL import Image
+from rich.console import Console
+
+from fedbench.measures import Verdict, spread
+from fedbench.reports.figures import Figure
+from fedbench.reports.page import make_report
+from fedbench.reports.stored import read_suite
+from fedbench.reports.studies import read_studies
+from fedbench.reports.tuning import tuning_json, tuning_table
+from fedbench.reports.tuning_figures import draw_study
+from fedbench.specs import Suite
+from fedbench.tracking.mlflow import MlflowTracker
+from fedbench.tracking.tuning import StudyRun
+from fedbench.tune_specs import Objective
+from fedbench.tuning.results import Answer, TuningResult
+
+ALL_FIGURES = ["history", "slice", "contour", "importance", "rounds"]
+
+
+def printed(result: TuningResult) -> str:
+    """The table in a terminal of 80 columns, with each line's words apart by one space."""
+    console = Console(file=StringIO(), width=80)
+    console.print(tuning_table(result))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= 80
+    return re.sub(r"[ \n]+", " ", text)
+
+
+# In words
+
+
+def test_the_table_has_default_and_best_side_by_side() -> None:
+    text = printed(made_result())
+    assert "made: pair init=shared Searched: local_epochs and learning_rate, for the highest accuracy on the" in text
+    assert "12 trials: 8 complete, 3 pruned, 1 failed; 1 of them collapsed. 3 seeds each;" in text
+    for row in (
+        "local epochs 5 19",
+        "learning rate 0.01 0.114",
+        "rounds 4 4",
+        "accuracy (%), test 80.0 ± 1.0 89.0 ± 2.0",
+    ):
+        assert f" {row} " in text, row
+    assert "gain on the test set: +9.0 points (95 % interval +6.5 to +11.5), seed by seed" in text
+    assert text.rstrip().endswith("better: the best is better than the default on 3 fresh seeds")
+
+
+@pytest.mark.parametrize(
+    ("objective", "words", "gain"),
+    [
+        (Objective.BALANCED_ACCURACY, "the highest balanced accuracy on", "+9.0 points"),
+        (Objective.LOSS, "the lowest loss on", "+0.090 nats"),
+        (Objective.ROUNDS_TO_TARGET, "the fewest rounds to 85 % accuracy on", "+0.1 rounds"),
+    ],
+)
+def test_each_objective_has_its_unit(objective: Objective, words: str, gain: str) -> None:
+    text = printed(made_result(made_plan(objective=objective, target=0.85)))
+    assert words in text
+    assert f"gain on the test set: {gain} (" in text
+
+
+@pytest.mark.parametrize("answer", [Answer.UNCLEAR, Answer.WORSE, Answer.SAME])
+def test_a_search_that_bought_nothing_says_so(answer: Answer) -> None:
+    text = printed(replace(made_result(), answer=answer, reason="so it is"))
+    how = " that these seeds can show" if answer is Answer.UNCLEAR else ""
+    assert f"{answer}: the search bought nothing{how}: so it is" in text
+
+
+def test_where_there_is_no_answer_there_is_the_reason() -> None:
+    text = printed(without_answer())
+    assert "2 trials: 0 complete, 0 pruned, 2 failed" in text
+    assert "no answer: 2 of 2 trials failed, the first: RuntimeError: no memory" in text
+    assert "best" not in text.partition("Searched")[2].partition("budget")[0]
+
+
+def test_the_budget_is_said_plainly() -> None:
+    result = made_result()
+    assert "budget: rounds are held equal; the best takes 3.8x the default's local steps" in printed(result)
+    steps = replace(result, plan=replace(result.plan, budget="steps"))
+    assert "budget: local steps are held equal; the best has 4 rounds, the default 4" in printed(steps)
+    rounds = replace(result, plan=replace(result.plan, space=(replace_field(result, "rounds"),), budget="none"))
+    assert "budget: rounds are searched: nothing is held equal" in printed(rounds)
+    same = replace(result, best=result.default)
+    assert "the best takes as many local steps as the default" in printed(same)
+
+
+def replace_field(result: TuningResult, field: str) -> Any:
+    return result.plan.space[0].model_copy(update={"field": field})
+
+
+def test_a_best_that_collapsed_on_the_test_set_is_called_so() -> None:
+    result = made_result()
+    assert result.best is not None
+    best = replace(result.best, verdict=Verdict.COLLAPSED, reason="1 of 3 seeds: predicts class 0")
+    text = printed(replace(result, best=best))
+    assert "verdict ok collapsed" in text
+    assert "best: collapsed, 1 of 3 seeds: predicts class 0" in text
+
+
+def test_what_is_not_finite_is_null_in_json_and_called_so_in_words() -> None:
+    result = made_result(made_plan(objective=Objective.LOSS))
+    assert result.best is not None
+    best = replace(result.best, test=spread((0.5, float("inf"), 0.5)))
+    result = replace(result, best=best, gain=None)
+    document = json.loads(json.dumps(tuning_json(result), allow_nan=False))
+    assert {"mean": None, "std": None, "values": [0.5, None, 0.5]} == document["best"]["test"]
+    assert {"mean": None, "low": None, "high": None} == document["gain"]
+    assert "not finite" in printed(result)
+
+
+def test_the_json_has_both_configurations_and_the_gain() -> None:
+    document = tuning_json(made_result(made_plan(space=WIDE_SPACE)))
+    assert ["client_fraction", "local_epochs", "batch_size", "learning_rate"] == list(document["best"]["params"])
+    assert [0.87, 0.89, 0.91] == document["best"]["test"]["values"]
+    assert pytest.approx(0.09) == document["gain"]["mean"]
+    assert ("better", 12, 1) == (document["verdict"], document["trials"], document["failed"])
+
+
+# In pictures
+
+
+def test_the_figures_of_a_study_are_pictures_with_something_in_them() -> None:
+    result = made_result(made_plan(space=WIDE_SPACE), count=30)
+    figures = draw_study(made_optuna(result), result)
+    assert ALL_FIGURES == [figure.name for figure in figures]
+    for figure in figures:
+        pixels = np.asarray(Image.open(BytesIO(figure.png)).convert("RGB"))
+        assert min(pixels.shape[:2]) > 150, figure.name
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50, figure.name
+
+
+def test_the_figures_are_the_same_each_time() -> None:
+    result = made_result(count=20)
+    assert draw_study(made_optuna(result), result) == draw_study(made_optuna(result), result)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (made_result(count=2), ["history", "slice", "rounds"]),
+        (made_result(made_plan(space=WIDE_SPACE[3:]), 12), ["history", "slice", "rounds"]),
+        (without_answer(), []),
+    ],
+    ids=["few trials", "one field", "no trial that ended"],
+)
+def test_what_cannot_be_drawn_is_left_out(result: TuningResult, expected: list[str]) -> None:
+    assert expected == [figure.name for figure in draw_study(made_optuna(result), result)]
+
+
+def test_trials_of_equal_values_and_such_that_are_not_finite_do_not_disturb() -> None:
+    plan = made_plan(objective=Objective.LOSS)
+    trials = [replace(trial, value=0.5, values=(0.5,) * 3) for trial in made_result(plan).trials if trial.values]
+    trials[3] = replace(trials[3], value=float("inf"), values=(float("inf"),) * 3)
+    result = replace(made_result(plan), trials=tuple(trials))
+    assert ["history", "slice", "rounds"] == [figure.name for figure in draw_study(made_optuna(result), result)]
+
+
+# On the page
+
+
+FIGURE = Figure("history", "The <search>", "What is seen.", b"a picture")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """A store in which the suite `made` ran, with two studies that are finished and one that is not."""
+    text = "name: made\nquestion: Why?\nseeds: [0]\nscenarios: [{name: a, rounds: 1}]\n"
+    record(made_suite(tmp_path, text), address(tmp_path))
+    record(made_suite(tmp_path, text.replace("name: made\n", "name: made.tuning\n")), address(tmp_path))
+    for identity, cell in (("one", "pair <b>"), ("two", "later")):
+        study_run(address(tmp_path), identity, cell).finish(named(made_result(), cell), [FIGURE])
+    study_run(address(tmp_path), "three", "under way").record([made_trial(made_plan(), 0, made_plan().default)])
+    return address(tmp_path)
+
+
+def named(result: TuningResult, cell: str) -> TuningResult:
+    return replace(result, plan=replace(result.plan, cell=cell))
+
+
+def study_run(uri: str, identity: str, cell: str) -> StudyRun:
+    suite = Suite.model_construct(name="made.tuning", question="Why?", seeds=(0,), scenarios=(), path=Path())
+    tracker = MlflowTracker(suite, uri)
+    return StudyRun(tracker.client, uri, tracker.experiment_id, made_plan(cell=cell), identity)
+
+
+def page_of(name: str, uri: str, folder: Path) -> str:
+    return make_report(read_suite(name, uri), folder).read_text()
+
+
+@pytest.mark.parametrize("name", ["made", "made.tuning"])
+def test_the_report_of_a_suite_shows_its_finished_studies_the_latest_first(
+    store: str, tmp_path: Path, name: str
+) -> None:
+    page = page_of(name, store, tmp_path / "out")
+    assert ["made: later", "made: pair &lt;b&gt;"] == re.findall(r"<h3>(made: .*)</h3>", page)
+    assert "under way" not in page
+    assert 2 == page.count("<h4>The &lt;search&gt;</h4>")
+    assert '<td class="text">accuracy (%), test</td><td>80.0 ± 1.0</td><td>89.0 ± 2.0</td>' in page
+    assert "<strong>better: the best is better than the default on 3 fresh seeds</strong>" in page
+    assert "budget: rounds are held equal; the best takes 3.8x the default&#39;s local steps" in page
+    first = "Tuning" if name == "made.tuning" else "Results by cell"
+    assert first == next(title for title in re.findall(r"<h2>(.*?)</h2>", page) if title != "In words")
+    pictures = sorted((tmp_path / "out" / "figures").glob("tuning-*-history.png"))
+    assert [b"a picture"] * 2 == [path.read_bytes() for path in pictures]
+
+
+def test_a_suite_without_studies_has_no_such_part(tmp_path: Path) -> None:
+    text = "name: made\nquestion: Why?\nseeds: [0]\nscenarios: [{name: a, rounds: 1}]\n"
+    record(made_suite(tmp_path, text), address(tmp_path))
+    assert "Tuning" not in page_of("made", address(tmp_path), tmp_path / "out")
+
+
+def test_an_experiment_that_is_not_fedbenchs_is_no_suites_tuning(tmp_path: Path) -> None:
+    text = "name: made\nquestion: Why?\nseeds: [0]\nscenarios: [{name: a, rounds: 1}]\n"
+    record(made_suite(tmp_path, text), address(tmp_path))
+    read_suite("made", address(tmp_path)).client.create_experiment("made.tuning")
+    assert "Tuning" not in page_of("made", address(tmp_path), tmp_path / "out")
+
+
+def test_a_study_whose_files_are_gone_is_named_and_the_others_are_shown(store: str, tmp_path: Path) -> None:
+    client = read_suite("made", store).client
+    experiment = client.get_experiment_by_name("made.tuning")
+    assert experiment is not None
+    studies = client.search_runs([experiment.experiment_id], "tags.`fedbench.study` = 'two'")
+    (run,) = (run for run in studies if run.data.tags["fedbench.kind"] == "study")
+    (path,) = (tmp_path / "mlruns").rglob(f"{run.info.run_id}/artifacts/study.json")
+    path.write_text('{"suite": "made"}')
+    assert (run.info.run_id,) == read_studies(client, store, "made").lost
+    page = page_of("made", store, tmp_path / "out")
+    assert ["made: pair &lt;b&gt;"] == re.findall(r"<h3>(made: .*)</h3>", page)
+    assert f"The files of 1 studies cannot be read from the store: runs {run.info.run_id}." in page
+    path.unlink()
+    assert (run.info.run_id,) == read_studies(client, store, "made").lost
