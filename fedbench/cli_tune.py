@@ -159,7 +159,7 @@ def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> Tun
             outcomes.append(outcome)
             advance(1, outcome.run.cell)
     result = tuning.result(execute, outcomes)
-    tuning.study_run.finish(result, draw_study(tuning.study, result))
+    tuning.study_run.finish(result, draw_study(result))
     return result
 
 

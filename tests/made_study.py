@@ -1,16 +1,12 @@
-"""A finished study with made numbers: its plan, its trials and answer, and the Optuna study that they are of."""
+"""A finished study with made numbers: its plan, its trials and its answer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
 
 from fedbench.measures import Verdict, difference_of, spread
 from fedbench.specs import CellSpec
@@ -28,7 +24,6 @@ WIDE_SPACE = (
     Axis(field="batch_size", choices=(10, 50, None)),
     Axis(field="learning_rate", low=0.001, high=1.0, log=True),
 )
-STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
 def made_plan(**changes: Any) -> Plan:
@@ -132,38 +127,3 @@ def without_answer(plan: Plan | None = None) -> TuningResult:
     trials = tuple(made_trial(plan, number, plan.default, "failed") for number in range(2))
     reason = "no answer: 2 of 2 trials failed, the first: RuntimeError: no memory"
     return TuningResult(plan, trials, None, None, None, Answer.NONE, reason, 1.0)
-
-
-def distribution_of(axis: Axis) -> BaseDistribution:
-    if axis.choices:
-        return CategoricalDistribution(axis.choices)
-    assert axis.low is not None
-    assert axis.high is not None
-    if isinstance(axis.low, int):
-        return IntDistribution(axis.low, int(axis.high), log=axis.log)
-    return FloatDistribution(axis.low, axis.high, log=axis.log)
-
-
-def made_optuna(result: TuningResult) -> optuna.Study:
-    """The Optuna study of a result, with a trial more whose process died and one that is under way."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    plan = result.plan
-    study = optuna.create_study(direction="minimize" if plan.objective.is_minimised else "maximize")
-    for trial in result.trials:
-        study.add_trial(_optuna_trial(plan, trial))
-    study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
-    study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
-    return study
-
-
-def _optuna_trial(plan: Plan, trial: TrialResult) -> optuna.trial.FrozenTrial:
-    metric = str(plan.objective) if plan.objective is not Objective.ROUNDS_TO_TARGET else "accuracy"
-    reported: Mapping[int, float] = {step: values[metric] for step, values in enumerate(trial.rounds, start=1)}
-    return optuna.trial.create_trial(
-        state=STATES[trial.state],
-        value=None if trial.state == "failed" else trial.value,
-        params=dict(trial.params),
-        distributions={axis.field: distribution_of(axis) for axis in plan.space},
-        intermediate_values=dict(reported),
-        user_attrs={"result": "{}"},
-    )

@@ -7,8 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING, Any, cast
 
 from fedbench.reports.figures import PANEL_INCHES, STYLE, Figure  # before Matplotlib, which it sets up
 
@@ -17,7 +16,7 @@ import matplotlib.pyplot as plt
 import optuna
 from matplotlib import style as styles
 from matplotlib.ticker import MaxNLocator
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -31,12 +30,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-    from fedbench.tuning.results import TuningResult
+    from fedbench.tune_specs import Axis
+    from fedbench.tuning.results import TrialResult, TuningResult
 
 WIDTH = 8.4  # inches
 OPTUNA_STYLE = STYLE | {"figure.constrained_layout.use": True}  # from the beginning: Optuna adds bars of colours
 MIN_TRIALS = 5  # complete ones, below which a surface and shares of importance are chance
-DRAWN = (TrialState.COMPLETE, TrialState.PRUNED)
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 FAILURES = (
     ValueError,
     TypeError,
@@ -46,10 +46,10 @@ FAILURES = (
 )  # what Optuna raises on what it cannot draw
 
 
-def draw_study(study: optuna.Study, result: TuningResult) -> list[Figure]:
+def draw_study(result: TuningResult) -> list[Figure]:
     """Draw what can be drawn of a study: with few trials, one field or equal values there is less to see."""
     with _quiet():
-        return list(_draw(_Shown(study, result)))
+        return list(_draw(_Shown(result)))
 
 
 def _draw(shown: _Shown) -> Iterator[Figure]:
@@ -73,21 +73,26 @@ def _draw(shown: _Shown) -> Iterator[Figure]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The report's style instead of that which Optuna's plots ask for, and none of its warnings."""
-    verbosity = optuna.logging.get_verbosity()
+    verbosity, asked_for = optuna.logging.get_verbosity(), styles.library["ggplot"]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    styles.library["ggplot"] = OPTUNA_STYLE  # type: ignore[assignment]
     try:
-        with warnings.catch_warnings(), plt.rc_context(OPTUNA_STYLE), patch.dict(styles.library, ggplot=OPTUNA_STYLE):
+        with warnings.catch_warnings(), plt.rc_context(OPTUNA_STYLE):
             for kind in (ExperimentalWarning, UserWarning, RuntimeWarning):
                 warnings.simplefilter("ignore", kind)
             yield
     finally:
+        styles.library["ggplot"] = asked_for
         optuna.logging.set_verbosity(verbosity)
 
 
 class _Shown:
-    """A study as it is drawn: a copy with rates in percent, names as they are read, and without what is not finite."""
+    """A study as it is drawn: of Optuna's kind, with rates in percent and names as they are read.
 
-    def __init__(self, study: optuna.Study, result: TuningResult) -> None:
+    It is made of the result, not of the storage, in which a trial that was tried again is there twice.
+    """
+
+    def __init__(self, result: TuningResult) -> None:
         self.result = result
         document = tuning_json(result)
         self.scale, _, unit = objective_scale(document["objective"])
@@ -96,37 +101,39 @@ class _Shown:
         self.label = f"{self.words} on the validation split{unit}"
         space = result.plan.space
         self.fields = [axis.field.replace("_", " ") for axis in space]
-        self.whole = {field for field, axis in zip(self.fields, space, strict=True) if isinstance(axis.low, int)}
-        self.study = optuna.create_study(direction=study.direction)
+        defaults = result.plan.default.values()
+        self.whole = {field for field, own in zip(self.fields, defaults, strict=True) if not isinstance(own, float)}
+        self.distributions = {
+            field: _distribution(axis, whole=field in self.whole)
+            for field, axis in zip(self.fields, space, strict=True)
+        }
+        self.study = optuna.create_study(direction="minimize" if result.plan.objective.is_minimised else "maximize")
         self.study.set_metric_names([self.label])
-        trials = study.get_trials(deepcopy=False)
-        last = max((trial.number for trial in trials if trial.state in DRAWN), default=-1)
-        for trial in trials[: last + 1]:
-            self.study.add_trial(self._shown(trial))
+        by_number = {trial.number: trial for trial in result.trials}
+        for number in range(max(by_number, default=-1) + 1):
+            self.study.add_trial(self._shown(by_number.get(number)))
         self.complete = [t for t in self.study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
         self.values_differ = len({trial.value for trial in self.complete}) > 1
         self.varying = [field for field in self.fields if len({trial.params.get(field) for trial in self.complete}) > 1]
 
-    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
+    def _shown(self, trial: TrialResult | None) -> FrozenTrial:
         """A trial that is drawn; one that is not is there as failed, so that the others keep their numbers."""
-        is_drawn = trial.state is TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
-        if not is_drawn and trial.state is not TrialState.PRUNED:
+        if trial is None or trial.value is None or (trial.state == "complete" and not math.isfinite(trial.value)):
             return create_trial(state=TrialState.FAIL)
-        params, distributions = {}, {}
-        for field, distribution in trial.distributions.items():
-            name = field.replace("_", " ")
-            params[name], distributions[name] = _labelled(trial.params[field], distribution)
-        curve = self._curve(trial)
-        value = self.scale * (trial.value or 0.0) if is_drawn else None
+        values = {axis.field.replace("_", " "): trial.params[axis.field] for axis in self.result.plan.space}
+        params = {field: _labelled(value, self.distributions[field]) for field, value in values.items()}
         return create_trial(
-            state=trial.state, value=value, params=params, distributions=distributions, intermediate_values=curve
+            state=STATES[trial.state],
+            value=self.scale * trial.value if trial.state == "complete" else None,
+            params=params,
+            distributions=self.distributions,
+            intermediate_values=self._curve(trial),
         )
 
-    def _curve(self, trial: FrozenTrial) -> dict[int, float]:
+    def _curve(self, trial: TrialResult) -> dict[int, float]:
         """What a trial measured by round: the objective, or the accuracy where the objective counts rounds."""
         metric, scale = self.curve_metric
-        found = next((each for each in self.result.trials if each.number == trial.number), None)
-        values = {step: each.get(metric, math.nan) for step, each in enumerate(found.rounds if found else (), start=1)}
+        values = {step: each[metric] for step, each in enumerate(trial.rounds, start=1)}
         return {step: scale * value for step, value in values.items() if math.isfinite(value)}
 
     @property
@@ -223,12 +230,24 @@ class _Shown:
         return drawing, f"{len(with_curves)} trials, means over the seeds; {pruned} were pruned and end early."
 
 
-def _labelled(value: Any, distribution: BaseDistribution) -> tuple[Any, BaseDistribution]:
-    """A choice as text that sorts as the choices are listed; other values as they are."""
+def _distribution(axis: Axis, whole: bool) -> BaseDistribution:
+    """What Optuna drew a field's values from; choices as text that sorts as they are listed."""
+    if axis.choices:
+        return CategoricalDistribution([_label(place, choice) for place, choice in enumerate(axis.choices)])
+    low, high = cast(float, axis.low), cast(float, axis.high)
+    return IntDistribution(int(low), int(high), log=axis.log) if whole else FloatDistribution(low, high, log=axis.log)
+
+
+def _label(place: int, choice: float | None) -> str:
+    return f"{place:03d}|{'all' if choice is None else choice}"
+
+
+def _labelled(value: float | None, distribution: BaseDistribution) -> Any:
+    """A choice as `_distribution` has it; another value as it is."""
     if not isinstance(distribution, CategoricalDistribution):
-        return value, distribution
-    labels = [f"{place:03d}|{'all' if each is None else each}" for place, each in enumerate(distribution.choices)]
-    return labels[distribution.choices.index(value)], CategoricalDistribution(labels)
+        return value
+    labels = [_label(place, value) for place in range(len(distribution.choices))]
+    return next(label for label in labels if label in distribution.choices)
 
 
 def _restyle_curves(axes: Axes, trials: Sequence[FrozenTrial], best: int | None) -> None:

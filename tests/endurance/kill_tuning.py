@@ -1,8 +1,8 @@
 """Kill a study with two workers again and again, and see whether a trial is lost, doubled or different.
 
-At moments drawn at random one of the command's workers, or the command with all of them, is killed with SIGKILL; a
-command that is gone is started again, until the study ends by itself. Then every trial's numbers are compared with those
-that its parameters give when nothing interrupts them.
+At moments drawn at random one of the command's workers, or the command with all of them, is killed with SIGKILL;
+a command that is gone is started again, until the study ends by itself. Then every trial's numbers are compared with
+those that its parameters give when nothing interrupts them.
 
     python tests/endurance/kill_tuning.py --kills 20 --folder /tmp/kills
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_store import address, made_suite, record
-from made_study import WIDE_SPACE, made_optuna, made_plan, made_result, made_trial, without_answer
+from made_study import WIDE_SPACE, made_plan, made_result, made_trial, without_answer
 from PIL import Image
 from rich.console import Console
 
@@ -22,7 +22,7 @@ from fedbench.reports.page import make_report
 from fedbench.reports.stored import read_suite
 from fedbench.reports.studies import read_studies
 from fedbench.reports.tuning import tuning_json, tuning_table
-from fedbench.reports.tuning_figures import draw_study
+from fedbench.reports.tuning_figures import _Shown, draw_study
 from fedbench.specs import Suite
 from fedbench.tracking.mlflow import MlflowTracker
 from fedbench.tracking.tuning import StudyRun
@@ -135,7 +135,7 @@ def test_the_json_has_both_configurations_and_the_gain() -> None:
 
 def test_the_figures_of_a_study_are_pictures_with_something_in_them() -> None:
     result = made_result(made_plan(space=WIDE_SPACE), count=30)
-    figures = draw_study(made_optuna(result), result)
+    figures = draw_study(result)
     assert ALL_FIGURES == [figure.name for figure in figures]
     for figure in figures:
         pixels = np.asarray(Image.open(BytesIO(figure.png)).convert("RGB"))
@@ -143,9 +143,18 @@ def test_the_figures_of_a_study_are_pictures_with_something_in_them() -> None:
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50, figure.name
 
 
+def test_trials_keep_their_numbers_where_one_is_not_there_yet() -> None:
+    result = made_result(count=12)
+    shown = _Shown(replace(result, trials=result.trials[:3] + result.trials[4:])).study.trials
+    drawn = {trial.number: trial.params for trial in shown if trial.params}
+    assert 12 == len(shown)
+    assert 3 not in drawn
+    assert result.trials[9].params["learning_rate"] == drawn[9]["learning rate"]
+
+
 def test_the_figures_are_the_same_each_time() -> None:
     result = made_result(count=20)
-    assert draw_study(made_optuna(result), result) == draw_study(made_optuna(result), result)
+    assert draw_study(result) == draw_study(result)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +167,7 @@ def test_the_figures_are_the_same_each_time() -> None:
     ids=["few trials", "one field", "no trial that ended"],
 )
 def test_what_cannot_be_drawn_is_left_out(result: TuningResult, expected: list[str]) -> None:
-    assert expected == [figure.name for figure in draw_study(made_optuna(result), result)]
+    assert expected == [figure.name for figure in draw_study(result)]
 
 
 def test_trials_of_equal_values_and_such_that_are_not_finite_do_not_disturb() -> None:
@@ -166,7 +175,7 @@ def test_trials_of_equal_values_and_such_that_are_not_finite_do_not_disturb() ->
     trials = [replace(trial, value=0.5, values=(0.5,) * 3) for trial in made_result(plan).trials if trial.values]
     trials[3] = replace(trials[3], value=float("inf"), values=(float("inf"),) * 3)
     result = replace(made_result(plan), trials=tuple(trials))
-    assert ["history", "slice", "rounds"] == [figure.name for figure in draw_study(made_optuna(result), result)]
+    assert ["history", "slice", "rounds"] == [figure.name for figure in draw_study(result)]
 
 
 # On the page
