@@ -98,7 +98,7 @@ class _Shown:
         self.scale, _, unit = objective_scale(document["objective"])
         self.words = objective_words(document)
         unit = {"points": " (%)", "nats": " (nats)", "rounds": ""}[unit]
-        self.label = f"{self.words} on the validation split{unit}"
+        self.label = f"{self.words}, validation{unit}"
         space = result.plan.space
         self.fields = [axis.field.replace("_", " ") for axis in space]
         defaults = result.plan.default.values()
@@ -221,9 +221,7 @@ class _Shown:
         axes = plots.plot_intermediate_values(self.study)
         drawing = sized(axes, WIDTH, PANEL_INCHES[1])
         metric, scale = self.curve_metric
-        name_axes(
-            axes, "round", f"{metric.replace('_', ' ')} on the validation split ({'%' if scale == 100 else 'nats'})"
-        )
+        name_axes(axes, "round", f"{metric.replace('_', ' ')}, validation ({'%' if scale == 100 else 'nats'})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _restyle_curves(axes, with_curves, self.result.best.trial if self.result.best else None)
         pruned = sum(trial.state is TrialState.PRUNED for trial in with_curves)

@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 import torch
 
+from fedbench.datasets import Dataset
 from fedbench.datasets.validation import load_held_out
 from fedbench.errors import FedbenchError, StoreError, one_line
 from fedbench.executors.allocator import keep_freed_memory
@@ -53,23 +54,25 @@ class Work:
     deadline: float | None = None
 
 
-def compute(work: Work, study: optuna.Study, num_workers: int) -> Iterator[None]:
-    """Compute trials until the study is done, and yield now and then.
+def compute(work: Work, study: optuna.Study, held_out: Dataset, num_workers: int) -> Iterator[None]:
+    """Compute trials on `held_out` until the study is done, and yield now and then.
 
     In one process the trials are the same each time, also if the study was interrupted in between. In several, which
     parameters a trial has depends on which trials ended before it.
     """
     with storage_errors(work.storage):
-        yield from _compute_here(work, study) if num_workers == 1 else _compute_in_processes(work, study, num_workers)
+        yield from (
+            _compute_here(work, study, held_out)
+            if num_workers == 1
+            else _compute_in_processes(work, study, num_workers)
+        )
 
 
-def _compute_here(work: Work, study: optuna.Study) -> Iterator[None]:
+def _compute_here(work: Work, study: optuna.Study, held_out: Dataset) -> Iterator[None]:
     torch.set_num_threads(1)  # for each of the threads; see `fedbench.executors`
     keep_freed_memory()
-    plan = work.plan
-    held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation, work.data_dir)
     validation = Validation(held_out, torch.device(work.device), ThreadMap(lambda: work.num_threads))
-    yield from compute_trials(study, plan, validation, work.deadline)
+    yield from compute_trials(study, work.plan, validation, work.deadline)
 
 
 def _compute_in_processes(work: Work, study: optuna.Study, num_workers: int) -> Iterator[None]:
@@ -128,8 +131,10 @@ def _take_part(connection: Connection, work: Work) -> None:
     """Compute trials until the study is done, and say so; or what is wrong."""
     end_with_parent()
     try:
+        spec = work.plan.spec
+        held_out = load_held_out(spec.dataset, spec.split, work.plan.validation, work.data_dir)
         study = open_study(open_storage(work.storage), work.plan, work.identity)
-        for _ in compute(work, study, num_workers=1):
+        for _ in compute(work, study, held_out, num_workers=1):
             pass
     except FedbenchError as error:
         connection.send(str(error))

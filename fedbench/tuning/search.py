@@ -23,7 +23,7 @@ from fedbench.tune_specs import Axis
 from fedbench.tuning.plan import Plan, local_steps
 from fedbench.tuning.results import TrialResult
 from fedbench.tuning.results import TrialState as State
-from fedbench.tuning.slots import RESULT, SURPLUS, Slot, is_surplus, slots
+from fedbench.tuning.slots import RESULT, SURPLUS, Slot, has_ended, is_surplus, slots
 from fedbench.tuning.storage import DEAD_AFTER_SECONDS, retry
 from fedbench.tuning.trial import (
     SeedProgress,
@@ -65,8 +65,9 @@ def compute_trials(study: optuna.Study, plan: Plan, validation: Validation, dead
         if step is _Next.COMPUTE:
             try:
                 study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
-            except UpdateFinishedTrialError:
-                pass  # this process was asleep for a minute, and the trial is another's now
+            except (UpdateFinishedTrialError, ValueError):  # as Optuna says that a trial has been ended by others
+                if not _has_lost(study, claim):
+                    raise
             except KeyboardInterrupt:
                 retry_dead(study)
                 raise
@@ -99,10 +100,22 @@ def retry_dead(study: optuna.Study) -> None:
             retry()(study, slot.trials[-1])
 
 
+def _has_lost(study: optuna.Study, claim: Claim) -> bool:
+    """Whether others held this process to be dead, since it was asleep for a minute, and ended its last trial."""
+    own = [trial for trial in study.get_trials(deepcopy=False) if _claimed(trial).get("name") == claim.name]
+    return bool(own) and own[-1].state is TrialState.FAIL and not has_ended(own[-1])
+
+
+def _claimed(trial: FrozenTrial) -> dict[str, Any]:
+    """Who computes a trial; empty where that is not said, or said of the trial that this one is a retry of."""
+    claimed: dict[str, Any] = trial.user_attrs.get(CLAIM, {})
+    return claimed if claimed.get("trial") == trial.number else {}
+
+
 def _is_dead(trial: FrozenTrial) -> bool:
     """Whether the process of a running trial is known to have ended, or did not come to say which it is."""
-    claimed = trial.user_attrs.get(CLAIM, {})
-    if claimed.get("trial") != trial.number:  # none, or that of the trial that this one is a retry of
+    claimed = _claimed(trial)
+    if not claimed:
         began = trial.datetime_start or datetime.now()
         return datetime.now() - began > timedelta(seconds=DEAD_AFTER_SECONDS)
     claim = Claim(claimed["name"], **json.loads(claimed["text"]))

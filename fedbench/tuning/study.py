@@ -46,10 +46,10 @@ class Tuning:
         self.client, self.uri, self.experiment_id = tracker.client, tracker.uri, tracker.experiment_id
         url = storage or default_storage(self.uri)
         optuna_storage = open_storage(url)
-        held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation, data.folder)
-        require_enough(plan, len(held_out.train_labels))
-        require_skilful_target(plan, held_out.test_labels.bincount().tolist())
-        self.identity = identity(plan, held_out.digest, data.device, ALGORITHM_REVISION)
+        self._held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation, data.folder)
+        require_enough(plan, len(self._held_out.train_labels))
+        require_skilful_target(plan, self._held_out.test_labels.bincount().tolist())
+        self.identity = identity(plan, self._held_out.digest, data.device, ALGORITHM_REVISION)
         self.study = open_study(optuna_storage, plan, self.identity)
         self.study_run = StudyRun(self.client, self.uri, self.experiment_id, plan, self.identity)
         self._work = Work(plan, self.identity, url, data.folder, data.device)
@@ -58,7 +58,7 @@ class Tuning:
         """Compute trials until there are enough, and yield now and then all that have ended; they are recorded."""
         work = replace(self._work, num_threads=num_threads, deadline=deadline)
         yield self._recorded()
-        for _ in compute(work, self.study, num_workers):
+        for _ in compute(work, self.study, self._held_out, num_workers):
             yield self._recorded()
 
     def _recorded(self) -> tuple[TrialResult, ...]:

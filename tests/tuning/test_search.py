@@ -15,15 +15,13 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
-from tiny_study import computed, open_tiny, storage_in, tiny_plan, tiny_work
+from tiny_study import compute_tiny, computed, held_out_of, open_tiny, storage_in, tiny_plan, tiny_work
 
 import fedbench.tuning.compute as compute_module
 import fedbench.tuning.search as search_module
-from fedbench.datasets.validation import load_held_out
 from fedbench.measures import Verdict
 from fedbench.tracking.claims import Claim
 from fedbench.tune_specs import Axis, Objective
-from fedbench.tuning.compute import compute
 from fedbench.tuning.search import CLAIM, compute_trials, retry_dead, trial_results
 from fedbench.tuning.slots import RESULT, SURPLUS, slots
 from fedbench.tuning.trial import SeedProgress, Validation, mean_rounds, objective_value, train_and_validate
@@ -74,12 +72,34 @@ def test_a_trial_that_is_interrupted_is_tried_again_with_the_same_parameters(
 
     monkeypatch.setattr(search_module, "train_and_validate", interrupted_once)
     with pytest.raises(KeyboardInterrupt):
-        list(compute(work, study, 1))
+        list(compute_tiny(work, study))
     assert [0] == [trial.number for trial in trial_results(study, plan)]
-    list(compute(work, study, 1))
+    list(compute_tiny(work, study))
     again = trial_results(study, plan)
     assert [(trial.number, trial.params, trial.value) for trial in whole] == [
         (trial.number, trial.params, trial.value) for trial in again
+    ]
+
+
+def test_a_process_that_was_asleep_and_lost_its_trial_goes_on_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = tiny_plan(tmp_path, trials=3)
+    work = tiny_work(plan, storage_in(tmp_path))
+    study = open_tiny(work)
+    asleep = []
+
+    def slow_once(*arguments: object) -> object:
+        if not asleep:
+            asleep.append(True)
+            study.tell(0, state=TrialState.FAIL)  # others found it without a heartbeat
+            retry_dead(study)
+        return train_and_validate(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(search_module, "train_and_validate", slow_once)
+    list(compute_tiny(work, study))
+    assert [(0, "complete"), (1, "complete"), (2, "complete")] == [
+        (trial.number, trial.state) for trial in trial_results(study, plan)
     ]
 
 
@@ -134,7 +154,7 @@ def test_no_trial_is_begun_after_the_deadline(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, trials=3)
     work = replace(tiny_work(plan, storage_in(tmp_path)), deadline=time.time() - 1)
     study = open_tiny(work)
-    list(compute(work, study, 1))
+    list(compute_tiny(work, study))
     assert () == trial_results(study, plan)
 
 
@@ -209,8 +229,7 @@ class TestDeadProcesses:
         retry_dead(study)
         search_module.retry()(study, study.trials[0])  # another process, at the same moment
         plan = tiny_plan(tmp_path, trials=2)
-        data = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation)
-        list(compute_trials(study, plan, Validation(data, torch.device("cpu")), None))
+        list(compute_trials(study, plan, Validation(held_out_of(plan), torch.device("cpu")), None))
         ended = [trial for trial in study.trials if RESULT in trial.user_attrs]
         assert 2 == len(ended) == len(trial_results(study, plan))
         assert 1 == sum(SURPLUS in trial.user_attrs for trial in study.trials)
@@ -230,7 +249,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_trial_tried_again(tmp_path:
     work = tiny_work(plan, storage_in(tmp_path))
     study = open_tiny(work)
     killed = 0
-    for _ in compute(work, study, 2):
+    for _ in compute_tiny(work, study, 2):
         running = [t for t in study.get_trials(states=(TrialState.RUNNING,)) if CLAIM in t.user_attrs]
         if running and killed < 2:
             pid = Claim("", **search_module.json.loads(running[0].user_attrs[CLAIM]["text"])).pid
@@ -246,7 +265,7 @@ def test_an_error_of_a_worker_that_a_user_can_mend_ends_the_study(tmp_path: Path
     (tmp_path / "no").write_text("a file where a folder should be")
     study = open_tiny(tiny_work(plan, storage_in(tmp_path)))
     with pytest.raises(compute_module.StoreError, match=r"storage sqlite:.*no/such.db"):
-        list(compute(work, study, 2))
+        list(compute_tiny(work, study, 2))
 
 
 def history(*accuracies: float) -> list[dict[str, float]]:

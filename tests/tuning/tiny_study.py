@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 
+from fedbench.datasets import Dataset
 from fedbench.datasets.validation import load_held_out
 from fedbench.suites import load_suite
 from fedbench.tuning.compute import Work, compute
@@ -40,8 +42,15 @@ def tiny_plan(folder: Path, trials: int = 4, **changes: Any) -> Plan:
 
 
 def tiny_work(plan: Plan, storage: str) -> Work:
-    digest = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation).digest
-    return Work(plan, identity(plan, digest, "cpu", 1), storage, None, "cpu")
+    return Work(plan, identity(plan, held_out_of(plan).digest, "cpu", 1), storage, None, "cpu")
+
+
+def held_out_of(plan: Plan) -> Dataset:
+    return load_held_out(plan.spec.dataset, plan.spec.split, plan.validation)
+
+
+def compute_tiny(work: Work, study: optuna.Study, num_workers: int = 1) -> Iterator[None]:
+    return compute(work, study, held_out_of(work.plan), num_workers)
 
 
 def open_tiny(work: Work) -> optuna.Study:
@@ -52,7 +61,7 @@ def computed(plan: Plan, storage: str, num_workers: int = 1) -> tuple[TrialResul
     """The trials of a plan, computed until there are enough."""
     work = tiny_work(plan, storage)
     study = open_tiny(work)
-    for _ in compute(work, study, num_workers):
+    for _ in compute_tiny(work, study, num_workers):
         pass
     return trial_results(study, plan)
 
