@@ -81,7 +81,7 @@ def _majority_rate(cell: StoredCell) -> str:
 
 COLUMNS = (
     Column("cell", "", lambda cell: cell.cell.label, is_text=True),
-    Column("verdict", "", lambda cell: short_verdict(cell.result), is_text=True),
+    Column("verdict", "", lambda cell: short_verdict(cell.result.verdict, cell.result.reason), is_text=True),
     Column("accuracy", "percent, mean ± standard deviation over seeds, on the test set", _percent("accuracy")),
     Column("95 % interval", "of the mean accuracy over seeds, by Student's t distribution", _interval),
     Column("balanced accuracy", "percent; mean over the classes of the share found", _percent("balanced_accuracy")),

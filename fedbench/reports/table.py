@@ -93,14 +93,14 @@ def percent(spread: Spread) -> str:
 
 
 def _verdict(result: CellResult) -> Text:
-    return Text(short_verdict(result), style=STYLES[result.verdict])
+    return Text(short_verdict(result.verdict, result.reason), style=STYLES[result.verdict])
 
 
-def short_verdict(result: CellResult) -> str:
-    """``ok``, or ``collapsed 1/5`` where one of five seeds did."""
-    if result.reason and result.verdict not in (Verdict.OK, Verdict.SKIPPED):
-        return f"{result.verdict} {result.reason.split(' seeds:')[0].replace(' of ', '/')}"
-    return str(result.verdict)
+def short_verdict(verdict: Verdict, reason: str | None) -> str:
+    """``ok``, or ``collapsed 1/5`` where one of five seeds did; `reason` is that of `fedbench.measures.judge_cell`."""
+    if reason and verdict not in (Verdict.OK, Verdict.SKIPPED):
+        return f"{verdict} {reason.split(' seeds:')[0].replace(' of ', '/')}"
+    return str(verdict)
 
 
 def _notes(results: Sequence[CellResult]) -> list[Text]:

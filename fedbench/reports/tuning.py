@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedbench.measures import Verdict, spread
-from fedbench.reports.table import STYLES
+from fedbench.reports.table import STYLES, short_verdict
 from fedbench.tracking.studies import study_json
 from fedbench.tune_specs import Objective
 from fedbench.tuning.results import Answer
@@ -50,7 +50,8 @@ def tuning_table(result: TuningResult) -> RenderableType:
 
 
 def _style(title: str, value: str) -> str:
-    return STYLES.get(Verdict(value), "") if title == "verdict" and value in set(Verdict) else ""
+    verdict = value.partition(" ")[0]
+    return STYLES[Verdict(verdict)] if title == "verdict" and verdict in set(Verdict) else ""
 
 
 def headline(document: Document) -> list[str]:
@@ -103,7 +104,7 @@ def candidate_rows(document: Document) -> list[tuple[str, str, str]]:
             *(_spread(document, side["validation_values"]) if side else "" for side in sides),
         ),
         (f"{name}, test", *(_spread(document, side["test"]["values"]) if side else "" for side in sides)),
-        ("verdict", *(side["verdict"] if side else "" for side in sides)),
+        ("verdict", *(short_verdict(Verdict(side["verdict"]), side["reason"]) if side else "" for side in sides)),
     ]
     return [(title, default or "–", best or "–") for title, default, best in rows]
 

@@ -11,6 +11,8 @@ from fedbench.files import plain_errors, replacing
 from fedbench.specs import CellSpec
 from fedbench.tuning.results import Candidate, TuningResult
 
+MARK = "# Written by fedbench tune"  # how a file begins that may be replaced
+
 
 def require_new_file(path: Path) -> None:
     """Find out before a search whether its result can be saved.
@@ -18,11 +20,11 @@ def require_new_file(path: Path) -> None:
     Raises
     ------
     SuiteError
-        If the file is there already, its folder is not, or its name is not that of a suite file.
+        If the file is there and not from an earlier `fedbench tune`, its folder is not, or it is no suite file's name.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"--save {path}: a suite file ends in .yaml")
-    if path.exists():
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(MARK.encode())):
         raise SuiteError(f"--save {path}: the file is there already; name a new one")
     if not path.absolute().parent.is_dir():
         raise SuiteError(f"--save {path}: there is no folder {path.parent}; make it first")
@@ -43,6 +45,6 @@ def save_suite(path: Path, result: TuningResult, best: Candidate, seeds: tuple[i
         "scenarios": [{"name": plan.scenario, **fields}],
     }
     text = yaml.safe_dump(content, sort_keys=False)
-    head = f"# The best of {len(result.trials)} trials, by {plan.objective} on a validation split: {result.answer}.\n"
+    head = f"{MARK}: the best of {len(result.trials)} trials by {plan.objective} on a validation split.\n"
     with plain_errors(f"cannot write {path}"), replacing(path) as file:
         file.write((head + text).encode())

@@ -11,7 +11,7 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
-from sqlalchemy import create_engine, event, inspect
+from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
@@ -59,8 +59,8 @@ def open_storage(url: str) -> RDBStorage:
         else:
             folder = None
             require_reachable_database(url, "storage", "--storage")
-        with exclusive(folder) if folder else nullcontext():  # two that make one file at once would fail
-            _require_optuna_or_empty(url)
+        is_made = _is_made(url)
+        with exclusive(folder) if folder and not is_made else nullcontext():  # two that make one at once would fail
             storage = RDBStorage(
                 url,
                 engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}} if folder else {"pool_pre_ping": True},
@@ -73,15 +73,23 @@ def open_storage(url: str) -> RDBStorage:
         return storage
 
 
-def _require_optuna_or_empty(url: str) -> None:
-    """Refuse another program's database, such as MLflow's: both would keep their versions in one table."""
+def _is_made(url: str) -> bool:
+    """Whether Optuna's tables are there.
+
+    Another program's database is refused, such as MLflow's: both would keep their versions in one table.
+    """
     engine = create_engine(url)
     try:
         tables = set(inspect(engine).get_table_names())
+        if tables and "studies" not in tables:
+            place = without_password(url)
+            raise StoreError(f"storage {place} is another program's database: name another with --storage")
+        if "alembic_version" not in tables:
+            return False
+        with engine.connect() as connection:  # which is written last
+            return connection.execute(text("SELECT 1 FROM alembic_version")).first() is not None
     finally:
         engine.dispose()
-    if tables and "studies" not in tables:
-        raise StoreError(f"storage {without_password(url)} is another program's database: name another with --storage")
 
 
 def _write_one_at_a_time(engine: Engine) -> None:
@@ -164,7 +172,7 @@ def storage_errors(url: str) -> Iterator[None]:
         raise StoreError(f"storage {shown} needs a driver ({error}): install it") from error
     except (SQLAlchemyError, OptunaError, OSError) as error:
         cause = error.__cause__ or error
-        text = " ".join(str(cause).split()).partition(" [SQL:")[0][:300]
+        problem = " ".join(str(cause).split()).partition(" [SQL:")[0][:300]
         raise StoreError(
-            f"storage {shown} failed ({text}): check that it can be written, or name another with --storage"
+            f"storage {shown} failed ({problem}): check that it can be written, or name another with --storage"
         ) from error

@@ -145,6 +145,13 @@ def test_what_is_saved_is_a_suite_with_the_best_values_exactly(plan: Plan, tmp_p
     assert (best.spec, (4, 5)) == (cell.spec, cell.seeds)
 
 
+def test_what_was_saved_may_be_replaced(plan: Plan, tmp_path: Path) -> None:
+    best = candidate(plan, trial(1), 0.5, 0.5, 0.6)
+    for _ in range(2):
+        require_new_file(tmp_path / "best.yaml")
+        save_suite(tmp_path / "best.yaml", answer(plan, [trial(1)], best, None, 1.0), best, (0,))
+
+
 def test_null_values_are_saved_too(plan: Plan, tmp_path: Path) -> None:
     found = trial(1, params={"batch_size": None})
     best = candidate(plan, found, 0.5, 0.5, 0.6)
