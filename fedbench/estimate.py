@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedbench.core import ClientData, FlatModel, evaluate, num_selected
+from fedbench.core import ClientData, FlatModel, evaluate
 from fedbench.core.client import client_update
 from fedbench.datasets import dataset_info
 from fedbench.executors.allocator import keep_freed_memory
@@ -60,9 +60,9 @@ def estimate_suite(suite: Suite) -> list[CellEstimate]:
 
 def _estimate_cell(cell: Cell, train_seconds: float, test_seconds: float) -> CellEstimate:
     spec = cell.spec
-    selected = num_selected(spec.client_fraction, spec.num_clients)
+    selected = spec.clients_per_round
     passes = spec.rounds * selected * spec.local_epochs * len(cell.seeds)
-    steps = passes * -(-spec.num_examples // (spec.batch_size or spec.num_examples))
+    steps = spec.local_steps() * len(cell.seeds)
     measured_models = spec.rounds + (selected if selected <= MAX_CLIENTS_MEASURED else 0)
     measured_models += len(THETAS) if spec.interpolation else 0
     seconds = passes * spec.num_examples * train_seconds + len(cell.seeds) * (

@@ -26,7 +26,7 @@ from fedbench.traces import LABEL, WHOLE, Operator, read_trace
 
 if TYPE_CHECKING:
     from fedbench.runner import DataSource, Executor
-    from fedbench.specs import CellSpec, RunSpec
+    from fedbench.specs import RunSpec
 
 # Before anything imports PyTorch: its profiler reads it when it is loaded, and talks on standard error without it.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -121,7 +121,7 @@ class Recorder:
     def _watched(self, jobs: Iterable[Job], device: str) -> Iterator[Job]:
         for job in jobs:
             if self.profile is None and self.error is None:
-                if _steps(job.run.spec) <= MAX_STEPS:
+                if job.run.spec.local_steps(rounds=1) <= MAX_STEPS:
                     self._recording = _Recording(job, device)
                 else:
                     self._too_large = job.run
@@ -145,18 +145,10 @@ class Recorder:
             raise self.error
         if run := self._too_large:
             return (
-                f"Nothing was profiled: a round of {run.cell} has {_steps(run.spec)} local steps, and {MAX_STEPS} can "
-                "be recorded; make it smaller, as with --set local_epochs=1"
+                f"Nothing was profiled: a round of {run.cell} has {run.spec.local_steps(rounds=1)} local steps, and "
+                f"{MAX_STEPS} can be recorded; make it smaller, as with --set local_epochs=1"
             )
         return "Nothing to profile: no run was computed. With --fresh the finished runs are computed again."
-
-
-def _steps(spec: CellSpec) -> int:
-    """Local steps of SGD in one round."""
-    from fedbench.core import num_selected
-
-    batches = math.ceil(spec.num_examples / (spec.batch_size or spec.num_examples))
-    return num_selected(spec.client_fraction, spec.num_clients) * spec.local_epochs * batches
 
 
 class _Recording:
@@ -175,7 +167,7 @@ class _Recording:
         self.run = job.run
         self.first = kept.round + 1 if kept else 1
         self.rounds = 0
-        self.max_rounds = min(MAX_ROUNDS, MAX_STEPS // _steps(job.run.spec))
+        self.max_rounds = min(MAX_ROUNDS, MAX_STEPS // job.run.spec.local_steps(rounds=1))
         gpu = [ProfilerActivity.CUDA] if device == "cuda" else []
         self._profiler = profile(activities=[ProfilerActivity.CPU, *gpu])
         self._open = ExitStack()

@@ -24,7 +24,6 @@ from fedbench.core import (
     evaluate,
     fedavg,
     interpolate,
-    num_selected,
 )
 from fedbench.errors import one_line
 from fedbench.events import Event, Job, RoundDone, RunDone
@@ -119,7 +118,7 @@ def fedavg_rounds(
     keep_client_models: bool = True,
 ) -> Iterator[RoundResult]:
     """Call `fedavg` as `spec` says; the clients' own models are kept if wanted and few enough to measure."""
-    few = keep_client_models and num_selected(spec.client_fraction, spec.num_clients) <= MAX_CLIENTS_MEASURED
+    few = keep_client_models and spec.clients_per_round <= MAX_CLIENTS_MEASURED
     return fedavg(
         partial(build_model, spec.model),
         clients,

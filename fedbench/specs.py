@@ -119,6 +119,11 @@ class CellSpec(Frozen):
         """Clients selected each round, m = max(round(C·K), 1): as in `core`, which knows nothing of specs."""
         return max(round(self.client_fraction * self.num_clients), 1)
 
+    def local_steps(self, rounds: int | None = None) -> int:
+        """SGD steps that all clients take together in `rounds` rounds, or in all: T · m · E · ⌈n_k / B⌉."""
+        batches = -(-self.num_examples // (self.batch_size or self.num_examples))
+        return (self.rounds if rounds is None else rounds) * self.clients_per_round * self.local_epochs * batches
+
     def shortfall(self) -> str | None:
         """Say in one line why the data is too small for this cell; None if it is not."""
         if self.num_examples > 0 and self.examples_needed <= self.available:

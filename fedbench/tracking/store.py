@@ -53,7 +53,10 @@ def without_password(uri: str) -> str:
         url = make_url(uri)
     except (ArgumentError, ValueError):  # a folder, or nonsense
         return re.sub(r"://[^/@]*@", "://***@", uri)
-    return uri if url.password is None else url.render_as_string(hide_password=True)
+    secrets = {key: "***" for key in url.query if "pass" in key.lower()}  # drivers take it there, too
+    if url.password is None and not secrets:
+        return uri
+    return url.update_query_dict(secrets).render_as_string(hide_password=True).replace("%2A", "*")
 
 
 def open_existing_store(uri: str) -> MlflowClient:

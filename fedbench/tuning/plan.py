@@ -26,12 +26,11 @@ from fedbench.tuning.plan_space import (
     Params,
     configuration,
     default_space,
-    local_steps,
     require_default_inside,
     require_round_fits,
 )
 
-__all__ = ["Params", "Plan", "identity", "local_steps", "make_plan", "require_enough", "require_skilful_target"]
+__all__ = ["Params", "Plan", "identity", "make_plan", "require_enough", "require_skilful_target"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Plan:
         spec = configuration(self.spec, params)
         if self.budget != "steps":
             return spec
-        rounds = local_steps(self.spec) // local_steps(spec, rounds=1)
+        rounds = self.spec.local_steps() // spec.local_steps(rounds=1)
         return configuration(spec, {"rounds": max(rounds, 1)})
 
     def searched_spec(self, params: Params, num_training: int) -> CellSpec:

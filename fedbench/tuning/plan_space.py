@@ -22,22 +22,6 @@ def configuration(spec: CellSpec, params: Params) -> CellSpec:
     return CellSpec.model_validate(spec.model_dump() | dict(params))
 
 
-def local_steps(spec: CellSpec, rounds: int | None = None, num_examples: int | None = None) -> int:
-    """SGD steps that all clients of a run take together: T · m · E · ⌈n_k / B⌉.
-
-    Parameters
-    ----------
-    rounds
-        T, if not the spec's.
-    num_examples
-        n_k, if not the spec's. `CellSpec.num_examples` counts all training data; while a study searches, a part of it
-        is held out, and without `examples_per_client` every client has fewer.
-    """
-    examples = spec.num_examples if num_examples is None else num_examples
-    batches = 1 if spec.batch_size is None else -(-examples // spec.batch_size)
-    return (spec.rounds if rounds is None else rounds) * spec.clients_per_round * spec.local_epochs * batches
-
-
 def default_space(spec: CellSpec, budget: str) -> tuple[Axis, ...]:
     """Local epochs and learning rate around those of the default configuration `spec`.
 
@@ -68,9 +52,9 @@ def require_default_inside(space: tuple[Axis, ...], spec: CellSpec) -> None:
 
 def require_round_fits(space: tuple[Axis, ...], spec: CellSpec) -> None:
     """Refuse a space with a point of which one round takes more local steps than the whole budget, that of `spec`."""
-    budget = local_steps(spec)
+    budget = spec.local_steps()
     dearest = configuration(spec, {axis.field: _dearest(axis) for axis in space})
-    steps = local_steps(dearest, rounds=1)
+    steps = dearest.local_steps(rounds=1)
     if steps <= budget:
         return
     too_many = f"one round can take {steps:,} local steps, but the budget of all rounds is {budget:,}"
@@ -79,7 +63,7 @@ def require_round_fits(space: tuple[Axis, ...], spec: CellSpec) -> None:
         if fitting is not None:
             bound = "smallest" if axis.field == "batch_size" else "largest"
             raise SuiteError(f"tune: space: {axis.field}: {too_many}; the {bound} value that fits is {show(fitting)}")
-    rounds = -(-steps // local_steps(spec, rounds=1))
+    rounds = -(-steps // spec.local_steps(rounds=1))
     raise SuiteError(f"tune: space: {too_many}; narrow the space, or set rounds to {rounds} in the scenario")
 
 
@@ -95,7 +79,7 @@ def _dearest_that_fits(axis: Axis, dearest: CellSpec, budget: int) -> int | floa
     """The value of an axis with the most steps within the budget, the other fields being the dearest; None if none."""
 
     def fits(value: int | float | None) -> bool:
-        return local_steps(configuration(dearest, {axis.field: value}), rounds=1) <= budget
+        return configuration(dearest, {axis.field: value}).local_steps(rounds=1) <= budget
 
     if axis.choices:
         fitting = tuple(value for value in axis.choices if fits(value))
@@ -103,7 +87,7 @@ def _dearest_that_fits(axis: Axis, dearest: CellSpec, budget: int) -> int | floa
     assert axis.low is not None  # noqa: S101 - there are no choices
     assert axis.high is not None  # noqa: S101
     if axis.field == "client_fraction":
-        clients = budget // (local_steps(dearest, rounds=1) // dearest.clients_per_round)
+        clients = budget // (dearest.local_steps(rounds=1) // dearest.clients_per_round)
         fraction = clients / dearest.num_clients
         return fraction if clients and axis.low <= fraction <= axis.high else None
     values = range(int(axis.low), int(axis.high) + 1)

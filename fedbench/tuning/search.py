@@ -20,7 +20,7 @@ from fedbench.errors import one_line
 from fedbench.measures import Verdict
 from fedbench.tracking.claims import Claim
 from fedbench.tune_specs import Axis
-from fedbench.tuning.plan import Plan, local_steps
+from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import TrialResult
 from fedbench.tuning.results import TrialState as State
 from fedbench.tuning.slots import RESULT, SURPLUS, Slot, has_ended, is_surplus, slots
@@ -154,7 +154,7 @@ def _objective(trial: Trial, plan: Plan, validation: Validation, claim: Claim) -
         "values": [_finite(value) for value in values],
         "verdict": str(verdict),
         "reason": reason,
-        "local_steps": sum(local_steps(spec, len(seed.rounds)) for seed in progress),
+        "local_steps": sum(spec.local_steps(len(seed.rounds)) for seed in progress),
         "seconds": time.perf_counter() - began,
     }
     trial.set_user_attr(RESULT, result)

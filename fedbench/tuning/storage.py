@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, OptunaError
@@ -29,6 +30,8 @@ warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats; c
 HEARTBEAT_SECONDS = 10
 DEAD_AFTER_SECONDS = 60  # without a heartbeat; a dead process of this machine is known to be dead at once
 WAIT_SECONDS = 60  # for another process that writes to the same SQLite file
+MAKING_ATTEMPTS, MAKING_SECONDS = 10, 0.2  # while others make the same tables
+PING: dict[str, Any] = {"pool_pre_ping": True}  # a server may have closed a connection meanwhile
 IDENTITY = "fedbench.study"  # the study's attribute that says what it is of
 
 
@@ -59,18 +62,30 @@ def open_storage(url: str) -> RDBStorage:
         else:
             folder = None
             require_reachable_database(url, "storage", "--storage")
-        is_made = _is_made(url)
-        with exclusive(folder) if folder and not is_made else nullcontext():  # two that make one at once would fail
-            storage = RDBStorage(
+        attempts = 1 if _is_made(url) else MAKING_ATTEMPTS
+        with exclusive(folder) if folder and attempts > 1 else nullcontext():
+            storage = _open(url, {"connect_args": {"timeout": WAIT_SECONDS}} if folder else PING, attempts)
+        if folder:
+            _write_one_at_a_time(storage.engine)
+        return storage
+
+
+def _open(url: str, engine_options: dict[str, Any], attempts: int) -> RDBStorage:
+    """Open a storage, or make it; of those that make one at once on a server all but one fail, and have to look again."""
+    while True:
+        attempts -= 1
+        try:
+            return RDBStorage(
                 url,
-                engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}} if folder else {"pool_pre_ping": True},
+                engine_kwargs=dict(engine_options),
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=DEAD_AFTER_SECONDS,
                 heartbeat_stale_trial_callback=retry(),
             )
-        if folder:
-            _write_one_at_a_time(storage.engine)
-        return storage
+        except (SQLAlchemyError, OptunaError):
+            if not attempts:
+                raise
+            time.sleep(MAKING_SECONDS)
 
 
 def _is_made(url: str) -> bool:
@@ -154,6 +169,11 @@ def _await_first_trial(study: optuna.Study, plan: Plan) -> None:
     study.enqueue_trial(dict(plan.default), skip_if_exists=True)
 
 
+def _driver_of(url: str) -> str:
+    """How to come by the driver that an address needs, in words."""
+    return 'pip install "fedbench-mlflow[postgresql]"' if url.startswith("postgresql:") else "install it"
+
+
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
     """Use a storage: what goes wrong becomes a `StoreError` of one line."""
@@ -169,7 +189,7 @@ def storage_errors(url: str) -> Iterator[None]:
             "with --storage"
         ) from error
     except ImportError as error:
-        raise StoreError(f"storage {shown} needs a driver ({error}): install it") from error
+        raise StoreError(f"storage {shown} needs a driver ({error}): {_driver_of(url)}") from error
     except (SQLAlchemyError, OptunaError, OSError) as error:
         cause = error.__cause__ or error
         problem = " ".join(str(cause).split()).partition(" [SQL:")[0][:300]

@@ -16,7 +16,7 @@ from fedbench.tracking.mlflow import MlflowTracker
 from fedbench.tracking.store import store_errors
 from fedbench.tracking.stored import infinite, is_finished, search_runs
 from fedbench.tune_specs import Objective
-from fedbench.tuning.plan import Plan, local_steps
+from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import Answer, Candidate, TrialResult, TuningResult
 from fedbench.tuning.trial import objective_value
 
@@ -98,7 +98,7 @@ class Verification:
             test=spread([self._tested(runs[seed]) for seed in self.plan.fresh_seeds]) if complete else None,
             verdict=verdict,
             reason=reason,
-            local_steps=local_steps(spec),
+            local_steps=spec.local_steps(),
             run_ids=tuple(runs[seed].info.run_id for seed in self.plan.fresh_seeds if seed in runs),
         )
 

@@ -67,7 +67,7 @@ def kill_until_done(folder: Path, trials: int, kills: int, stream: random.Random
     process = start(folder, trials)
     while killed.total() < kills:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(stream.uniform(2, 9))
+            process.wait(stream.uniform(3, 12))
             break  # it ended by itself
         workers = workers_of(process)
         if workers and stream.random() < 0.5:
@@ -104,6 +104,7 @@ def check(folder: Path, trials: int) -> Counter[str]:
     wrong["doubled"] += max(len(found) - trials, 0) + len(found) - len({str(trial.params) for trial in found})
     wrong["failed"] += sum(trial.state == "failed" for trial in found)
     wrong["left running"] += sum(not trial.state.is_finished() for trial in study.trials)
+    torch.set_num_threads(1)  # as in every process that computes; see `fedbench.executors`
     validation = Validation(held_out, torch.device("cpu"))
     for trial in found:
         progress: Any = None

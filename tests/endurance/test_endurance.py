@@ -24,7 +24,7 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("script", ["kill_quickstart.py", "many_writers.py"])
+@pytest.mark.parametrize("script", ["kill_quickstart.py", "kill_tuning.py", "many_writers.py"])
 def test_a_script_says_what_it_does(script: str) -> None:
     assert f"python tests/endurance/{script}" in run(script, "--help")
 
@@ -35,6 +35,12 @@ def test_nothing_is_lost_doubled_or_different_when_the_command_is_killed(tmp_pat
     out = run("kill_quickstart.py", "--kills", "2", "--folder", str(tmp_path / "kills"), *small)
     assert "\n2 kills at 0 to " in out
     assert "lost: 0\ndoubled: 0\ndifferent: 0\nleft running: 0\ncheckpoint left: 0\ncell is not right: 0\n" in out
+
+
+@pytest.mark.slow
+def test_no_trial_is_lost_doubled_or_different_when_a_study_is_killed(tmp_path: Path) -> None:
+    out = run("kill_tuning.py", "--kills", "3", "--trials", "6", "--folder", str(tmp_path / "kills"))
+    assert "lost: 0\ndoubled: 0\ndifferent: 0\nleft running: 0\nfailed: 0\n" in out
 
 
 @pytest.mark.slow

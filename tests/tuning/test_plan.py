@@ -17,7 +17,7 @@ from fedbench.errors import SuiteError
 from fedbench.specs import CellSpec, Suite
 from fedbench.suites import list_suites, load_suite, parse_overrides
 from fedbench.tune_specs import Axis, Objective
-from fedbench.tuning.plan import Plan, identity, local_steps, make_plan, most_training, require_enough
+from fedbench.tuning.plan import Plan, identity, make_plan, most_training, require_enough
 
 SUITE = """
 name: s
@@ -237,12 +237,8 @@ def test_nothing_is_held_equal_where_rounds_are_searched(tmp_path: Path) -> None
     ],
 )
 def test_local_steps_are_those_of_all_selected_clients(spec: CellSpec, steps: int) -> None:
-    assert steps == local_steps(spec)
-    assert steps // 2 == local_steps(spec, rounds=1)
-
-
-def test_local_steps_can_be_told_the_number_of_examples() -> None:
-    assert 2 * 10 == local_steps(CellSpec(rounds=2, num_clients=2, local_epochs=1), num_examples=250)
+    assert steps == spec.local_steps()
+    assert steps // 2 == spec.local_steps(rounds=1)
 
 
 @given(st.floats(0, 1), st.integers(1, 10_000))
@@ -346,8 +342,8 @@ def test_with_equal_steps_no_configuration_takes_more_steps_than_the_default(
         assert "the budget of all rounds is" in str(error)  # noqa: PT017 (a space may also fit)
         assume(False)
     params = {axis.field: data.draw(_values(axis)) for axis in plan.space}
-    assert local_steps(plan.spec_of(params)) <= local_steps(plan.spec)
-    assert local_steps(replace(plan, budget="rounds").spec_of(params), rounds=1) <= local_steps(plan.spec)
+    assert plan.spec_of(params).local_steps() <= plan.spec.local_steps()
+    assert replace(plan, budget="rounds").spec_of(params).local_steps(rounds=1) <= plan.spec.local_steps()
 
 
 def _values(axis: Axis) -> st.SearchStrategy[Any]:

@@ -1,0 +1,168 @@
+"""Studies in a PostgreSQL database: several commands, one that dies, and a password that nobody sees."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+from postgresql import PASSWORD, Server, server, why_no_postgresql
+from tiny_study import SUITE, computed, storage_in, tiny_plan
+
+from fedbench.tuning.search import CLAIM
+from fedbench.tuning.slots import slots
+from fedbench.tuning.storage import open_storage
+
+PACKAGE = Path(__file__).parents[2]
+REASON = why_no_postgresql()
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Optuna leaves its connections to the garbage collector
+]
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Server]:
+    with server() as running:
+        yield running
+        gc.collect()  # closes what Optuna has left open
+
+
+def start(*arguments: str, folder: Path, suite: str = SUITE) -> subprocess.Popen[str]:
+    """Begin `fedbench tune` in a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    (folder / "tiny.yaml").write_text(suite)
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fedbench", "tune", "tiny.yaml", *arguments],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(PACKAGE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def trial_runs(tracking_uri: str) -> list[str]:
+    """The numbers of the trials in MLflow."""
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name("tiny.tuning")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'trial'")
+    return sorted(run.data.tags["fedbench.trial"] for run in runs)
+
+
+def study_in(url: str) -> optuna.Study:
+    storage = open_storage(url)
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def test_a_study_has_the_same_trials_as_in_sqlite(postgresql: Server, tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path, trials=14)
+    sqlite, here = (computed(plan, url) for url in (storage_in(tmp_path), postgresql.create("same")))
+    assert [replace(trial, seconds=0.0) for trial in sqlite] == [replace(trial, seconds=0.0) for trial in here]
+
+
+def test_the_tables_are_made_once_however_many_begin(postgresql: Server) -> None:
+    for attempt in range(5):
+        url, together = postgresql.create(f"tables_{attempt}"), Barrier(6)
+
+        def opened(_: int, url: str = url, together: Barrier = together) -> str:
+            together.wait()
+            return open_storage(url).get_current_version()
+
+        with ThreadPoolExecutor(6) as pool:
+            assert 1 == len(set(pool.map(opened, range(6))))
+
+
+def test_two_commands_share_the_trials_and_give_one_answer(postgresql: Server, tmp_path: Path) -> None:
+    url, tracking = postgresql.create("shared"), f"sqlite:///{tmp_path}/mlflow.db"
+    options = ("--storage", url, "--tracking-uri", tracking, "--trials", "8", "--json")
+    processes = [start(*options, folder=tmp_path / name) for name in ("a", "b")]
+    ended = [process.communicate(timeout=300) for process in processes]
+    assert [0, 0] == [process.returncode for process in processes], ended
+    first, second = (json.loads(out) for out, _ in ended)
+    assert (8, first["best"], first["gain"]) == (second["trials"], second["best"], second["gain"])
+    found = slots(study_in(url).trials)
+    assert (8, 8) == (len(found), sum(slot.ended is not None for slot in found))
+    assert 8 == len({str(slot.trials[0].params) for slot in found})
+    assert [*"01234567"] == trial_runs(tracking)
+
+
+def test_a_killed_worker_costs_its_trial_only(postgresql: Server, tmp_path: Path) -> None:
+    url = postgresql.create("killed")
+    suite = SUITE.replace("examples_per_client: 20, rounds: 3", "examples_per_client: 300, rounds: 8")
+    process = start("--storage", url, "--workers", "2", "--trials", "5", "--json", folder=tmp_path / "a", suite=suite)
+    number, pid = running_trial(url)
+    os.kill(pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert 0 == process.returncode, err
+    assert 5 == json.loads(out)["trials"]
+    found = slots(study_in(url).trials)
+    assert [number] == [slot.trials[0].number for slot in found if len(slot.trials) == 2]
+    assert 5 == len(found)
+    assert [*"01234"] == trial_runs(f"sqlite:///{tmp_path}/a/mlruns/mlflow.db")
+
+
+def running_trial(url: str) -> tuple[int, int]:
+    """The number and the process of a trial that is being computed."""
+    for _ in range(600):
+        time.sleep(0.1)
+        if optuna.get_all_study_names(storage := open_storage(url)):
+            (name,) = optuna.get_all_study_names(storage)
+            running = optuna.load_study(study_name=name, storage=storage).get_trials(states=(TrialState.RUNNING,))
+            for trial in running:
+                if CLAIM in trial.user_attrs and trial.number > 0:
+                    return trial.number, json.loads(trial.user_attrs[CLAIM]["text"])["pid"]
+    pytest.fail("no trial was begun")
+
+
+def test_the_password_is_nowhere(postgresql: Server, tmp_path: Path) -> None:
+    url = postgresql.create("secret")
+    process = start("--storage", url, "--trials", "2", "--workers", "2", folder=tmp_path / "a")
+    out, err = process.communicate(timeout=300)
+    assert 0 == process.returncode, err
+    assert PASSWORD not in out + err
+    files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert files
+    assert [] == [path for path in files if PASSWORD.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("way", ["password", "query", "database", "later"])
+def test_what_fails_is_one_line_without_the_password(postgresql: Server, tmp_path: Path, way: str) -> None:
+    urls = {
+        "password": postgresql.url("postgres", "wr0ng-s3cret-word"),
+        "query": f"postgresql://127.0.0.1:{postgresql.port}/none?user=me&password={PASSWORD}",
+        "database": postgresql.url("none"),
+        "later": postgresql.create("later") if way == "later" else "",
+    }
+    process = start("--storage", urls[way], "--trials", "500", folder=tmp_path / "a")
+    if way == "later":
+        running_trial(urls[way])
+        postgresql.execute(
+            "ALTER DATABASE later ALLOW_CONNECTIONS false",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'later'",
+        )
+    out, err = process.communicate(timeout=300)
+    assert (2, "", 1) == (process.returncode, out, len(err.splitlines())), err
+    assert PASSWORD not in err
+    assert "failed" in err
+    for path in (tmp_path / "a").rglob("*"):
+        assert path.is_dir() or PASSWORD.encode() not in path.read_bytes()
