@@ -21,7 +21,7 @@ from fedbench.cli_options import (
     console,
     print_json,
 )
-from fedbench.errors import FedbenchError, InterruptedSuiteError
+from fedbench.errors import FedbenchError, InterruptedSuiteError, SuiteError
 from fedbench.exits import EXIT_FAILED, say
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def tune_command(
         from fedbench.tuning.save import require_new_file
 
         require_new_file(save)
+    if register is not None:
+        _require_model_name(register)
     if plan.note:
         say(plan.note)
     from fedbench.runner import DataSource, choose_device
@@ -166,18 +168,22 @@ def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> Tun
 @contextmanager
 def _interruptible(tuning: Tuning) -> Iterator[None]:
     """Whatever ends the command before its time, the study's run does not look alive afterwards."""
-    from fedbench.tuning.search import trial_results
-
     try:
         yield
     except KeyboardInterrupt:
         tuning.study_run.kill("interrupted")
-        done = f"{len(trial_results(tuning.study, tuning.plan))} of {tuning.plan.trials} trials have ended"
+        done = f"{len(tuning.ended())} of {tuning.plan.trials} trials have ended"
         raise InterruptedSuiteError(f"{done}; the same command goes on from here") from None
     except BaseException as error:
         with suppress(FedbenchError):  # of a store that is gone, the first error is the one to show
             tuning.study_run.kill(str(error))
         raise
+
+
+def _require_model_name(name: str) -> None:
+    """Refuse what MLflow would refuse after the search."""
+    if not name.strip() or set(name) & set("/:") or name in (".", ".."):
+        raise SuiteError(f"--register {name!r}: a model's name has neither / nor :, and is not empty")
 
 
 def _register(tuning: Tuning, result: TuningResult, name: str) -> str:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(PACKAGE), "HOME": str(folder / "home"), "COLUMNS": "80"}
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return inherited | {"PYTHONPATH": str(PACKAGE), "HOME": str(folder / "home"), "COLUMNS": "80"}
 
 
 def tune(*arguments: str, folder: Path) -> tuple[int, str, str]:
@@ -195,6 +197,9 @@ def test_where_every_trial_collapses_there_is_a_verdict_and_no_answer(folder: Pa
         (("tiny.yaml", "--set", "num_clients=90"), "needs 90 x 50 = 4500 training examples"),
         (("tiny.yaml", "--set", "learning_rate=0.9"), "leaves out the scenario's own 0.9"),
         (("tiny.yaml", "--save", "tiny.yaml"), "the file is there already"),
+        (("tiny.yaml", "--save", "/proc/best.yaml"), "cannot write /proc/best.yaml"),
+        (("tiny.yaml", "--register", ""), "--register '': a model's name"),
+        (("tiny.yaml", "--register", "a/b"), "--register 'a/b': a model's name"),
         (("tiny.yaml", "--storage", "sqlite://"), "names no file"),
         (
             ("tiny.yaml", "--storage", "sqlite:///tiny.yaml"),
@@ -236,3 +241,15 @@ def test_a_target_that_naming_one_class_reaches_is_refused(folder: Path) -> None
     code, _, err = tune("tiny.yaml", "--objective", "rounds_to_target", "--target", "0.05", folder=folder)
     assert 2 == code
     assert "always naming the largest class reaches 10.0%" in err
+
+
+def test_the_trials_of_a_study_whose_storage_was_deleted_are_not_mixed_with_those_of_the_next(folder: Path) -> None:
+    assert 0 == tune("tiny.yaml", "--trials", "3", folder=folder)[0]
+    (folder / "mlruns" / "optuna.db").unlink()
+    assert 0 == tune("tiny.yaml", "--trials", "2", folder=folder)[0]
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny.tuning")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'trial'")
+    counts = Counter(run.data.tags["fedbench.study"] for run in runs)
+    assert [2, 3] == sorted(counts.values())

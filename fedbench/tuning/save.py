@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -21,6 +22,8 @@ def require_new_file(path: Path) -> None:
     ------
     SuiteError
         If the file is there and not from an earlier `fedbench tune`, its folder is not, or it is no suite file's name.
+    DataError
+        If nothing can be written there.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"--save {path}: a suite file ends in .yaml")
@@ -28,6 +31,8 @@ def require_new_file(path: Path) -> None:
         raise SuiteError(f"--save {path}: the file is there already; name a new one")
     if not path.absolute().parent.is_dir():
         raise SuiteError(f"--save {path}: there is no folder {path.parent}; make it first")
+    with plain_errors(f"cannot write {path}"), tempfile.TemporaryFile(dir=path.absolute().parent):
+        pass
 
 
 def save_suite(path: Path, result: TuningResult, best: Candidate, seeds: tuple[int, ...]) -> None:

@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from statistics import fmean
@@ -61,7 +60,8 @@ def compute_trials(study: optuna.Study, plan: Plan, validation: Validation, dead
     """
     claim = Claim.of_this_process()
     objective = partial(_objective, plan=plan, validation=validation, claim=claim)
-    while (step := _next_step(study, plan.trials, deadline)) is not _Next.END:
+    unclaimed: dict[int, float] = {}
+    while (step := _next_step(study, plan.trials, deadline, unclaimed)) is not _Next.END:
         if step is _Next.COMPUTE:
             try:
                 study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
@@ -76,8 +76,8 @@ def compute_trials(study: optuna.Study, plan: Plan, validation: Validation, dead
         yield
 
 
-def _next_step(study: optuna.Study, wanted: int, deadline: float | None) -> _Next:
-    retry_dead(study)
+def _next_step(study: optuna.Study, wanted: int, deadline: float | None, unclaimed: dict[int, float]) -> _Next:
+    retry_dead(study, unclaimed)
     found = slots(study.get_trials(deepcopy=False))
     done = sum(slot.ended is not None or slot.is_given_up for slot in found)
     if done >= wanted or (deadline is not None and time.time() > deadline):
@@ -86,11 +86,16 @@ def _next_step(study: optuna.Study, wanted: int, deadline: float | None) -> _Nex
     return _Next.COMPUTE if is_left else _Next.WAIT
 
 
-def retry_dead(study: optuna.Study) -> None:
-    """Put trials whose processes died into the queue again: of this machine at once, of others without a heartbeat."""
+def retry_dead(study: optuna.Study, unclaimed: dict[int, float] | None = None) -> None:
+    """Put trials whose processes died into the queue again: of this machine at once, of others without a heartbeat.
+
+    A process can be killed before it says which it is. `unclaimed` has the trials of which that was not said when this
+    was called before, and when they were first seen; one that stays so is dead. The clocks of two machines may differ
+    too much to take the time at which it began.
+    """
     optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _is_dead(trial):
+        if _is_dead(trial, {} if unclaimed is None else unclaimed):
             try:
                 study.tell(trial.number, state=TrialState.FAIL)
             except (ValueError, UpdateFinishedTrialError):
@@ -112,12 +117,12 @@ def _claimed(trial: FrozenTrial) -> dict[str, Any]:
     return claimed if claimed.get("trial") == trial.number else {}
 
 
-def _is_dead(trial: FrozenTrial) -> bool:
+def _is_dead(trial: FrozenTrial, unclaimed: dict[int, float]) -> bool:
     """Whether the process of a running trial is known to have ended, or did not come to say which it is."""
     claimed = _claimed(trial)
     if not claimed:
-        began = trial.datetime_start or datetime.now()
-        return datetime.now() - began > timedelta(seconds=DEAD_AFTER_SECONDS)
+        now = time.monotonic()
+        return now - unclaimed.setdefault(trial.number, now) > DEAD_AFTER_SECONDS
     claim = Claim(claimed["name"], **json.loads(claimed["text"]))
     return claim.is_of_this_host() and not claim.is_alive()
 

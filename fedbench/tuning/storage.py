@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import optuna
@@ -33,6 +34,15 @@ WAIT_SECONDS = 60  # for another process that writes to the same SQLite file
 MAKING_ATTEMPTS, MAKING_SECONDS = 10, 0.2  # while others make the same tables
 PING: dict[str, Any] = {"pool_pre_ping": True}  # a server may have closed a connection meanwhile
 IDENTITY = "fedbench.study"  # the study's attribute that says what it is of
+COPY = "fedbench.copy"  # and what tells it from another of the same, in another storage or after this one was deleted
+
+
+class _Storage(RDBStorage):
+    """A storage whose heartbeats may fail: they come from a thread that would end with a traceback, for good."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(SQLAlchemyError, OptunaError):  # if it is gone for long, the trial will find out
+            super().record_heartbeat(trial_id)
 
 
 def default_storage(tracking_uri: str) -> str:
@@ -71,11 +81,11 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def _open(url: str, engine_options: dict[str, Any], attempts: int) -> RDBStorage:
-    """Open a storage, or make it; of those that make one at once on a server all but one fail, and have to look again."""
+    """Open a storage, or make it; of those that make one at once on a server all but one fail, and look again."""
     while True:
         attempts -= 1
         try:
-            return RDBStorage(
+            return _Storage(
                 url,
                 engine_kwargs=dict(engine_options),
                 heartbeat_interval=HEARTBEAT_SECONDS,
@@ -146,11 +156,10 @@ def open_study(storage: RDBStorage, plan: Plan, identity: str) -> optuna.Study:
             study = optuna.create_study(
                 storage=storage, study_name=name, direction=direction, sampler=sampler, pruner=pruner
             )
-            study.set_user_attr(IDENTITY, identity)
-            study.enqueue_trial(dict(plan.default))
+            _begin(study, plan, identity)
         except DuplicatedStudyError:
             study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
-            _await_first_trial(study, plan)
+            _await_first_trial(study, plan, identity)
     found = study.user_attrs.get(IDENTITY)
     if found != identity or study.direction is not direction:
         raise StoreError(
@@ -160,13 +169,32 @@ def open_study(storage: RDBStorage, plan: Plan, identity: str) -> optuna.Study:
     return study
 
 
-def _await_first_trial(study: optuna.Study, plan: Plan) -> None:
+def _begin(study: optuna.Study, plan: Plan, identity: str) -> None:
+    study.set_user_attr(COPY, secrets.token_hex(4))
+    study.set_user_attr(IDENTITY, identity)
+    study.enqueue_trial(dict(plan.default), skip_if_exists=True)
+
+
+def copy_of(study: optuna.Study, identity: str) -> str:
+    """What a study is called in MLflow: two of the same identity may have other trials, which must not be mixed."""
+    return f"{identity}-{study.user_attrs[COPY]}" if COPY in study.user_attrs else identity
+
+
+def _await_first_trial(study: optuna.Study, plan: Plan, identity: str) -> None:
     """Wait until whoever made the study has put the default into it; do so if that process was killed before."""
     for _ in range(50):
         if study.get_trials(deepcopy=False):
             return
         time.sleep(0.1)
-    study.enqueue_trial(dict(plan.default), skip_if_exists=True)
+    if study.user_attrs.get(IDENTITY) in (None, identity):
+        _begin(study, plan, identity)
+
+
+def _database_error(error: BaseException | None) -> BaseException | None:
+    """The error, or that which it hides: where a storage fails at the end of a trial, Optuna stumbles over it."""
+    while error and not isinstance(error, (SQLAlchemyError, OptunaError)):
+        error = error.__context__
+    return error
 
 
 def _driver_of(url: str) -> str:
@@ -190,8 +218,13 @@ def storage_errors(url: str) -> Iterator[None]:
         ) from error
     except ImportError as error:
         raise StoreError(f"storage {shown} needs a driver ({error}): {_driver_of(url)}") from error
-    except (SQLAlchemyError, OptunaError, OSError) as error:
-        cause = error.__cause__ or error
+    except (SQLAlchemyError, OptunaError, OSError, UnboundLocalError, AssertionError) as error:
+        found = error if isinstance(error, OSError) else _database_error(error)
+        if found is None:
+            raise
+        cause = found
+        while cause.__cause__:
+            cause = cause.__cause__
         problem = " ".join(str(cause).split()).partition(" [SQL:")[0][:300]
         raise StoreError(
             f"storage {shown} failed ({problem}): check that it can be written, or name another with --storage"

@@ -15,7 +15,7 @@ from fedbench.tuning.compute import Work, compute
 from fedbench.tuning.plan import Plan, identity, require_enough, require_skilful_target
 from fedbench.tuning.results import TrialResult, TuningResult
 from fedbench.tuning.search import trial_results
-from fedbench.tuning.storage import default_storage, open_storage, open_study, storage_errors
+from fedbench.tuning.storage import copy_of, default_storage, open_storage, open_study, storage_errors
 from fedbench.tuning.verification import Verification, answer, best_trial, tuning_suite
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class Tuning:
         require_skilful_target(plan, self._held_out.test_labels.bincount().tolist())
         self.identity = identity(plan, self._held_out.digest, data.device, ALGORITHM_REVISION)
         self.study = open_study(optuna_storage, plan, self.identity)
-        self.study_run = StudyRun(self.client, self.uri, self.experiment_id, plan, self.identity)
+        name = copy_of(self.study, self.identity)
+        self.study_run = StudyRun(self.client, self.uri, self.experiment_id, plan, name)
         self._work = Work(plan, self.identity, url, data.folder, data.device)
 
     def trials(self, num_workers: int, num_threads: int, deadline: float | None) -> Generator[tuple[TrialResult, ...]]:
@@ -61,15 +62,19 @@ class Tuning:
         for _ in compute(work, self.study, self._held_out, num_workers):
             yield self._recorded()
 
-    def _recorded(self) -> tuple[TrialResult, ...]:
+    def ended(self) -> tuple[TrialResult, ...]:
+        """The trials that have ended."""
         with storage_errors(self._work.storage):
-            trials = trial_results(self.study, self.plan)
+            return trial_results(self.study, self.plan)
+
+    def _recorded(self) -> tuple[TrialResult, ...]:
+        trials = self.ended()
         self.study_run.record(trials)
         return trials
 
     def candidates(self) -> list[TrialResult]:
         """The trials to be tested: the default, if it did not fail, and the best, if there is one."""
-        trials = trial_results(self.study, self.plan)
+        trials = self.ended()
         default = next((trial for trial in trials if trial.number == 0 and trial.values), None)
         best = best_trial(self.plan, trials)
         return list({each.number: each for each in (default, best) if each and best}.values())
@@ -82,7 +87,7 @@ class Tuning:
         """What the study came to; `outcomes` are those of `test`."""
         verification = self._verification(execute)
         tested = {trial.number: verification.candidate(trial, outcomes) for trial in self.candidates()}
-        trials = trial_results(self.study, self.plan)
+        trials = self.ended()
         best = best_trial(self.plan, trials)
         found = tested[best.number] if best else None
         return answer(self.plan, trials, found, tested.get(0), time.perf_counter() - self._began)

@@ -17,7 +17,14 @@ from fedbench.errors import StoreError
 from fedbench.measures import Verdict
 from fedbench.specs import Suite
 from fedbench.tracking.mlflow import MlflowTracker
-from fedbench.tracking.store import check_store, default_tracking_uri, experiment_id, local_folder, open_store
+from fedbench.tracking.store import (
+    check_store,
+    default_tracking_uri,
+    experiment_id,
+    local_folder,
+    open_store,
+    without_password,
+)
 
 FULL = 2  # SQLite's number for: wait until the disk has it
 
@@ -186,3 +193,8 @@ def test_the_experiment_of_a_suite_that_never_ran_says_how_to_run_it(store: Stor
     assert experiment_id(client, store.uri, "tiny").isdigit()
     with pytest.raises(StoreError, match=r"suite nosuch has no runs in .*: fedbench run nosuch"):
         experiment_id(client, store.uri, "nosuch")
+
+
+def test_a_password_among_the_options_of_an_address_is_hidden() -> None:
+    shown = without_password("postgresql://server/name?user=me&password=secret")
+    assert "postgresql://server/name?password=***&user=me" == shown

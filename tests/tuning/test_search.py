@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tiny_study import compute_tiny, computed, held_out_of, open_tiny, storage_i
 
 import fedbench.tuning.compute as compute_module
 import fedbench.tuning.search as search_module
+from fedbench.errors import StoreError
 from fedbench.measures import Verdict
 from fedbench.tracking.claims import Claim
 from fedbench.tune_specs import Axis, Objective
@@ -207,6 +210,18 @@ class TestDeadProcesses:
         retry_dead(study)
         assert [TrialState.RUNNING] == [trial.state for trial in study.trials]
 
+    def test_one_of_which_nobody_says_for_a_minute_whose_it_is_is_queued_again(
+        self, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        study.ask()
+        unclaimed: dict[int, float] = {}
+        retry_dead(study, unclaimed)
+        assert [TrialState.RUNNING] == [trial.state for trial in study.trials]
+        later = time.monotonic() + 61
+        monkeypatch.setattr(search_module.time, "monotonic", lambda: later)
+        retry_dead(study, unclaimed)
+        assert [TrialState.FAIL, TrialState.WAITING] == [trial.state for trial in study.trials]
+
     def test_one_that_was_told_to_be_dead_but_not_queued_is_queued(self, study: optuna.Study) -> None:
         study.tell(self.begin(study), state=TrialState.FAIL)
         retry_dead(study)
@@ -337,3 +352,18 @@ def test_a_command_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
                 process.kill()
     again = computed(plan, storage_in(tmp_path / "cut"))
     assert [(trial.params, trial.value) for trial in whole] == [(trial.params, trial.value) for trial in again]
+
+
+def test_a_storage_that_is_gone_at_the_end_of_a_trial_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna raises an error of its own there, which hides the storage's."""
+
+    def last(*arguments: object) -> object:
+        yield from train_and_validate(*arguments)  # type: ignore[arg-type]
+        with closing(sqlite3.connect(tmp_path / "optuna.db", isolation_level=None)) as connection:
+            connection.execute("DROP TABLE trial_values")
+
+    monkeypatch.setattr(search_module, "train_and_validate", last)
+    with pytest.raises(StoreError, match=r"storage sqlite:.* failed \(.*no such table"):
+        computed(tiny_plan(tmp_path, trials=2), storage_in(tmp_path))
