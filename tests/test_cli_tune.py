@@ -88,6 +88,7 @@ def test_the_gain_is_the_difference_of_the_tests(tuned: tuple[Path, dict[str, ob
     assert pytest.approx(difference) == found["gain"]["mean"]
 
 
+@pytest.mark.slow
 def test_the_tests_are_runs_of_the_suite_with_the_saved_values(tuned: tuple[Path, dict[str, object]]) -> None:
     """A run by `fedbench run` of the saved file, on a fresh seed, has the accuracy that the study reports."""
     folder, found = tuned
@@ -117,6 +118,7 @@ def test_all_of_it_is_in_mlflow(tuned: tuple[Path, dict[str, object]]) -> None:
     assert {"figures/history.png", "figures/slice.png"} <= pictures
 
 
+@pytest.mark.slow
 def test_the_same_command_computes_nothing_anew_and_more_trials_are_added(
     tuned: tuple[Path, dict[str, object]],
 ) -> None:
@@ -132,6 +134,7 @@ def test_the_same_command_computes_nothing_anew_and_more_trials_are_added(
     assert (0, 7) == (code, json.loads(out)["trials"])
 
 
+@pytest.mark.slow
 def test_for_people_there_is_a_table_and_what_to_do_next(tuned: tuple[Path, dict[str, object]]) -> None:
     code, out, err = tune("tiny.yaml", "--trials", "6", folder=tuned[0])
     assert 0 == code
@@ -141,6 +144,7 @@ def test_for_people_there_is_a_table_and_what_to_do_next(tuned: tuple[Path, dict
     assert "" == err
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_the_study_does_not_look_alive(folder: Path) -> None:
     arguments = command("tiny.yaml", "--trials", "500")
     with subprocess.Popen(arguments, cwd=folder, env=environment(folder), stderr=subprocess.PIPE) as process:
@@ -173,6 +177,7 @@ def wait_for_trials(folder: Path, count: int) -> None:
     pytest.fail("no trials ended")
 
 
+@pytest.mark.slow
 def test_where_every_trial_collapses_there_is_a_verdict_and_no_answer(folder: Path) -> None:
     (folder / "tiny.yaml").write_text(
         SUITE.replace("low: 0.01, high: 0.5", "low: 1.0e-9, high: 1.0e-8, log: true").replace(
@@ -226,6 +231,7 @@ def test_mlflows_own_database_is_not_taken_for_optunas(folder: Path) -> None:
     assert "another program's database: name another with --storage" in err
 
 
+@pytest.mark.slow
 def test_a_storage_of_another_version_of_optuna_is_refused(folder: Path) -> None:
     optuna.storages.RDBStorage(f"sqlite:///{folder}/old.db").engine.dispose()
     with closing(sqlite3.connect(folder / "old.db")) as connection:
@@ -243,6 +249,7 @@ def test_a_target_that_naming_one_class_reaches_is_refused(folder: Path) -> None
     assert "always naming the largest class reaches 10.0%" in err
 
 
+@pytest.mark.slow
 def test_the_trials_of_a_study_whose_storage_was_deleted_are_not_mixed_with_those_of_the_next(folder: Path) -> None:
     assert 0 == tune("tiny.yaml", "--trials", "3", folder=folder)[0]
     (folder / "mlruns" / "optuna.db").unlink()

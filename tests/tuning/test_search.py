@@ -47,6 +47,7 @@ def test_the_same_seed_gives_the_same_trials_and_another_gives_others(tmp_path: 
     assert found[0][1:] != found[2][1:]
 
 
+@pytest.mark.slow
 def test_a_study_that_is_interrupted_after_each_trial_has_the_trials_of_one_that_is_not(tmp_path: Path) -> None:
     (tmp_path / "cut").mkdir()
     whole = computed(tiny_plan(tmp_path, trials=12), storage_in(tmp_path))
@@ -250,6 +251,7 @@ class TestDeadProcesses:
         assert 1 == sum(SURPLUS in trial.user_attrs for trial in study.trials)
 
 
+@pytest.mark.slow
 def test_two_workers_end_with_the_trials_asked_for(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, trials=7)
     trials = computed(plan, storage_in(tmp_path), num_workers=2)
@@ -274,6 +276,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_trial_tried_again(tmp_path:
     assert list(range(6)) == [trial.number for trial in trial_results(study, plan)]
 
 
+@pytest.mark.slow
 def test_an_error_of_a_worker_that_a_user_can_mend_ends_the_study(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path)
     work = replace(tiny_work(plan, storage_in(tmp_path)), storage=f"sqlite:///{tmp_path}/no/such.db")
