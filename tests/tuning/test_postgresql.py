@@ -123,10 +123,10 @@ def test_a_killed_worker_costs_its_trial_only(postgresql: Server, tmp_path: Path
 
 def running_trial(url: str) -> tuple[int, int]:
     """The number and the process of a trial that is being computed."""
+    storage = open_storage(url)  # once: each has connections of its own
     for _ in range(600):
         time.sleep(0.1)
-        if optuna.get_all_study_names(storage := open_storage(url)):
-            (name,) = optuna.get_all_study_names(storage)
+        for name in optuna.get_all_study_names(storage):
             running = optuna.load_study(study_name=name, storage=storage).get_trials(states=(TrialState.RUNNING,))
             for trial in running:
                 if CLAIM in trial.user_attrs and trial.number > 0:
