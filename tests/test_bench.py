@@ -16,6 +16,7 @@ from mmap import PAGESIZE
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import torch
 from browser import close_assistant, fedbench_environment, fresh_page, open_view, ui
@@ -395,7 +396,7 @@ def test_an_interruption_ends_the_benchmarks_and_leaves_nothing(made: Path, tmp_
         text=True,
     )
     try:
-        wait_for(lambda: len(list(marked(str(tmp_path)))) > 1)  # pytest runs
+        wait_for(lambda: any(map(runs_pytest, marked(str(tmp_path)))))  # git runs before
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -414,6 +415,13 @@ def wait_for(condition: Any) -> None:
             return
         time.sleep(0.05)
     pytest.fail("it did not happen in 30 seconds")
+
+
+def runs_pytest(pid: int) -> bool:
+    try:
+        return "pytest" in psutil.Process(pid).cmdline()
+    except psutil.Error:  # it has ended
+        return False
 
 
 def marked(mark: str) -> Iterator[int]:
