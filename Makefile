@@ -21,6 +21,7 @@ demo: $(VENV)/.installed
 	@echo "Next:"
 	@echo "  $(VENV)/bin/fedbench ui quickstart           compare the runs in the MLflow UI"
 	@echo "  $(VENV)/bin/fedbench report quickstart       the same on one page with figures, to send to a colleague"
+	@echo "  $(VENV)/bin/fedbench tune quickstart         search local epochs and learning rate, test the answer"
 	@echo "  $(VENV)/bin/fedbench data fetch mnist        bring the full MNIST, then"
 	@echo "  $(VENV)/bin/fedbench run client-grid-mnist   the study's table: clients x images per client"
 	@echo "  $(VENV)/bin/fedbench suites                  see all suites"

@@ -152,15 +152,16 @@ def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> Tun
                 done = len(trials)
     execute = choose_executor()
     outcomes: list[Outcome] = []
-    num_runs = len(tuning.candidates()) * len(plan.fresh_seeds)
+    ended = tuning.ended()
+    num_runs = len(tuning.candidates(ended)) * len(plan.fresh_seeds)
     with (
         progress(f"testing {plan.suite}", num_runs, "runs") as advance,
-        closing(tuning.test(execute)) as testing,
+        closing(tuning.test(ended, execute)) as testing,
     ):
         for outcome in testing:
             outcomes.append(outcome)
             advance(1, outcome.run.cell)
-    result = tuning.result(execute, outcomes)
+    result = tuning.result(ended, execute, outcomes)
     tuning.study_run.finish(result, draw_study(result))
     return result
 

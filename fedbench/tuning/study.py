@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -72,22 +72,20 @@ class Tuning:
         self.study_run.record(trials)
         return trials
 
-    def candidates(self) -> list[TrialResult]:
-        """The trials to be tested: the default, if it did not fail, and the best, if there is one."""
-        trials = self.ended()
+    def candidates(self, trials: Sequence[TrialResult]) -> list[TrialResult]:
+        """Those of `trials` to be tested: the default, if it did not fail, and the best, if there is one."""
         default = next((trial for trial in trials if trial.number == 0 and trial.values), None)
         best = best_trial(self.plan, trials)
         return list({each.number: each for each in (default, best) if each and best}.values())
 
-    def test(self, execute: Executor) -> Generator[Outcome]:
-        """Retrain and test them over the fresh seeds; what is finished already is not run again."""
-        yield from self._verification(execute).outcomes(tuning_suite(self.plan, self.candidates()))
+    def test(self, trials: Sequence[TrialResult], execute: Executor) -> Generator[Outcome]:
+        """Retrain and test the candidates over the fresh seeds; what is finished already is not run again."""
+        yield from self._verification(execute).outcomes(tuning_suite(self.plan, self.candidates(trials)))
 
-    def result(self, execute: Executor, outcomes: list[Outcome]) -> TuningResult:
-        """What the study came to; `outcomes` are those of `test`."""
+    def result(self, trials: Sequence[TrialResult], execute: Executor, outcomes: Sequence[Outcome]) -> TuningResult:
+        """What the study came to; `outcomes` are those of `test`. Another command may have added trials meanwhile."""
         verification = self._verification(execute)
-        tested = {trial.number: verification.candidate(trial, outcomes) for trial in self.candidates()}
-        trials = self.ended()
+        tested = {trial.number: verification.candidate(trial, outcomes) for trial in self.candidates(trials)}
         best = best_trial(self.plan, trials)
         found = tested[best.number] if best else None
         return answer(self.plan, trials, found, tested.get(0), time.perf_counter() - self._began)
