@@ -23,21 +23,36 @@ class Job:
         See `fedbench.runner.fingerprint`.
     checkpoint
         Where the run is kept after each round, and from where it goes on; None to keep nothing.
+    digests
+        Whether each round tells the digests of its models.
     """
 
     run: RunSpec
     fingerprint: str = ""
     cell_fingerprint: str = ""
     checkpoint: Path | None = None
+    digests: bool = False
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What tells two models apart to the last bit: the averaged model's digest, and each client's own, if measured."""
+
+    model: str
+    clients: Mapping[int, str]
 
 
 @dataclass(frozen=True)
 class RoundDone:
-    """A run ended a round, counted from 1; `metrics` is all that was measured of it, by name."""
+    """A run ended a round, counted from 1; `metrics` is all that was measured of it, by name.
+
+    `digests` is None unless the job asked for them, and in rounds that a checkpoint tells again.
+    """
 
     run: RunSpec
     round: int
     metrics: Mapping[str, float]
+    digests: Digests | None = None
 
 
 @dataclass(frozen=True)

@@ -138,28 +138,60 @@ def spread_by_step(series: Sequence[Mapping[int, float]]) -> dict[int, Spread]:
     return {step: spread([values[max(each for each in values if each <= step)] for values in series]) for step in steps}
 
 
-def difference_of(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[float, tuple[float, float] | None]:
-    """How much larger the second set's mean is, and the 95 % interval of that.
+@dataclass(frozen=True)
+class Difference:
+    """How much larger the mean of a second set of seeds is than that of a first.
+
+    Attributes
+    ----------
+    mean
+        Second − first.
+    error
+        Its standard error; None with a single seed.
+    freedom
+        The degrees of freedom of Student's t distribution that belongs to it.
+    is_paired
+        Whether the two sets are of the same seeds.
+    """
+
+    mean: float
+    error: float | None = None
+    freedom: float = 0.0
+    is_paired: bool = False
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval; None with a single seed."""
+        if self.error is None:
+            return None
+        margin = t_quantile(self.freedom) * self.error if self.error else 0.0
+        return self.mean - margin, self.mean + margin
+
+
+def difference_of(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
+    """How much larger the second set's mean is.
 
     Sets of the same seeds, two or more, are compared pair by pair, since a seed's partition and random streams are the
-    same in both: Student's t interval of the differences. Others are compared as independent samples: Welch's t
-    interval. With a single seed there is none.
+    same in both: Student's t distribution of the differences. Others are compared as independent samples: Welch's.
     """
     if len(first) > 1 and first.keys() == second.keys():
         over = spread([second[seed] - first[seed] for seed in first])
-        return over.mean, over.interval
+        return Difference(over.mean, _standard_error(over), len(first) - 1, is_paired=True)
     one, other = spread(list(first.values())), spread(list(second.values()))
-    difference = other.mean - one.mean
-    if one.std is None or other.std is None:
-        return difference, None
-    parts = [each.std**2 / len(each.values) for each in (one, other) if each.std is not None]
-    error = math.sqrt(sum(parts))
+    mean = other.mean - one.mean
+    errors = [_standard_error(each) for each in (one, other)]
+    if errors[0] is None or errors[1] is None:
+        return Difference(mean)
+    error = math.hypot(errors[0], errors[1])
     if error == 0:
-        return difference, (difference, difference)
+        return Difference(mean, error)
     counts = (len(one.values), len(other.values))
-    freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
-    margin = t_quantile(freedom) * error
-    return difference, (difference - margin, difference + margin)
+    parts = sum((each or 0) ** 4 / (count - 1) for each, count in zip(errors, counts, strict=True))
+    return Difference(mean, error, error**4 / parts)
+
+
+def _standard_error(over: Spread) -> float | None:
+    return None if over.std is None else over.std / math.sqrt(len(over.values))
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from fedbench.core import (
     interpolate,
 )
 from fedbench.errors import one_line
-from fedbench.events import Event, Job, RoundDone, RunDone
+from fedbench.events import Digests, Event, Job, RoundDone, RunDone
 from fedbench.measures import CLIENT_ACCURACY, RunResult, Verdict, judge, run_result
 from fedbench.models import build_model
 
@@ -78,7 +79,7 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, spread: OrderedMap
             latest = Checkpoint(_copy(result.model), tuple(history), torch.from_numpy(evaluation.confusion), line)
             if job.checkpoint:
                 save_checkpoint(job.checkpoint, job.fingerprint, latest)
-            yield RoundDone(run, result.round, history[-1])
+            yield RoundDone(run, result.round, history[-1], digests_of(result) if job.digests else None)
             if _is_over(metrics):
                 break
             started = time.perf_counter()
@@ -155,6 +156,20 @@ def round_metrics(result: RoundResult, evaluation: Evaluation, class_names: tupl
             if math.isfinite(recall)  # a class without test images has none
         },
     }
+
+
+def digests_of(result: RoundResult) -> Digests:
+    """The digests of a round's averaged model and of its clients' own models."""
+    clients = zip(result.selected_clients, result.client_models, strict=False)  # all are there, or none
+    return Digests(digest(result.model), {client: digest(model) for client, model in clients})
+
+
+def digest(model: nn.Module) -> str:
+    """The first 64 bits of SHA-256 over a model's parameters and buffers, as 16 hexadecimal digits."""
+    total = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 def client_metrics(result: RoundResult, measure: Measure, accuracy: float) -> dict[str, float]:

@@ -115,10 +115,10 @@ def made_result(plan: Plan | None = None, count: int = 12) -> TuningResult:
     found = max(complete, key=lambda trial: sign * (trial.value or 0.0))
     default = made_candidate(plan, trials[0], (0.79, 0.80, 0.81))
     best = made_candidate(plan, found, (0.87, 0.89, 0.91))
-    mean, interval = difference_of(dict(enumerate((0.79, 0.80, 0.81))), dict(enumerate((0.87, 0.89, 0.91))))
-    assert interval is not None
+    gain = difference_of(dict(enumerate((0.79, 0.80, 0.81))), dict(enumerate((0.87, 0.89, 0.91))))
+    assert gain.interval is not None
     reason = "the best is better than the default on 3 fresh seeds"
-    return TuningResult(plan, tuple(trials), best, default, (mean, interval), Answer.BETTER, reason, 30.0)
+    return TuningResult(plan, tuple(trials), best, default, (gain.mean, gain.interval), Answer.BETTER, reason, 30.0)
 
 
 def without_answer(plan: Plan | None = None) -> TuningResult:

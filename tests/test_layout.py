@@ -41,7 +41,17 @@ ARROWS = {
     "bench_plugin": {"tracking", "yardsticks"},
     "yardsticks": set(),
     "estimate": {"simulation", "executors", "core", "datasets", "models"},
-    "reports": {"runner", "profiling", "estimate", "doctor", "datasets", "tracking", "tuning", "tune_specs"},
+    "reports": {
+        "runner",
+        "profiling",
+        "estimate",
+        "doctor",
+        "datasets",
+        "tracking",
+        "tuning",
+        "tune_specs",
+        "regression",
+    },
     "executors": {"runner", "simulation", "events", "yardsticks"},
     "runner": {"checkpoints", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
@@ -54,6 +64,9 @@ ARROWS = {
     "tuning": {
         *("suite_checks", "tune_checks", "tune_specs", "datasets", "partitions", "clients", "core", "simulation"),
         *("executors", "runner", "tracking"),
+    },
+    "regression": {
+        *("bench", "datasets", "events", "executors", "runner", "suites", "tracking", "yardsticks"),
     },
     "suites": {"suite_checks", "tune_checks", "yaml_loader"},
     "suite_checks": {"frozen"},

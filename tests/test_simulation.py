@@ -23,7 +23,7 @@ from fedbench.datasets import Dataset, load_dataset
 from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.measures import TIMES, Verdict
 from fedbench.models import build_model
-from fedbench.simulation import THETAS, fedavg_rounds, simulate, unmet_requirement
+from fedbench.simulation import THETAS, digest, fedavg_rounds, simulate, unmet_requirement
 from fedbench.specs import CellSpec, RunSpec
 
 TINY: dict[str, Any] = {"num_clients": 2, "examples_per_client": 20, "rounds": 2, "local_epochs": 1}
@@ -404,3 +404,25 @@ def test_a_checkpoint_of_another_run_fails_the_run_in_one_line(dataset: Dataset,
     (end,) = simulate(Job(make_run(), "other", "of the cell", tmp_path / "run.ckpt"), dataset)
     assert isinstance(end, RunDone)
     assert f"CheckpointError: checkpoint {tmp_path / 'run.ckpt'} is of another run" == end.result.reason
+
+
+def test_each_round_tells_the_digests_of_its_models_if_the_job_asks_for_them(dataset: Dataset) -> None:
+    run = make_run(num_clients=2, rounds=2)
+    rounds = [event for event in simulate(Job(run, digests=True), dataset) if isinstance(event, RoundDone)]
+    again = [event for event in simulate(Job(run, digests=True), dataset) if isinstance(event, RoundDone)]
+    assert [each.digests for each in rounds] == [each.digests for each in again]
+    digests = [each.digests for each in rounds if each.digests]
+    assert [{0, 1}, {0, 1}] == [set(each.clients) for each in digests]
+    every = [value for each in digests for value in (each.model, *each.clients.values())]
+    assert 6 == len(set(every))
+    assert digest(final_model(done(run, dataset))) == digests[-1].model
+    assert all(event.digests is None for event in simulate(Job(run), dataset) if isinstance(event, RoundDone))
+
+
+def test_a_digest_is_of_every_bit_of_parameters_and_buffers() -> None:
+    model = nn.BatchNorm1d(2)
+    before = digest(model)
+    assert 16 == len(before)
+    with torch.no_grad():
+        model.get_buffer("running_mean")[1] = torch.tensor(1e-30)
+    assert before != digest(model)

@@ -186,16 +186,16 @@ def _compare_cell(suite: str, first: StoredCell, second: StoredCell, metric: str
     common = one.keys() & other.keys()
     if len(common) > 1:  # the others have nothing to be compared with
         one, other = ({seed: side[seed] for seed in sorted(common)} for side in (one, other))
-    difference, interval = difference_of(one, other)
+    difference = difference_of(one, other)
     return CellComparison(
         suite,
         first.cell.label,
         spread(list(one.values())),
         spread(list(other.values())),
-        difference,
-        interval,
+        difference.mean,
+        difference.interval,
         len(common) > 1,
-        Change.EQUAL if one == other else judge_change(interval, metric in LOWER_IS_BETTER),
+        Change.EQUAL if one == other else judge_change(difference.interval, metric in LOWER_IS_BETTER),
         (str(first.result.verdict), str(second.result.verdict)),
     )
 

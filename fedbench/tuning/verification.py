@@ -145,11 +145,12 @@ def answer(
         for each in (default, best)
         if each.test
     ]
-    mean, interval = difference_of(*by_seed)
-    if interval is None or not math.isfinite(mean):
+    difference = difference_of(*by_seed)
+    interval = difference.interval
+    if interval is None or not math.isfinite(difference.mean):
         gain, verdict = None, Answer.UNCLEAR
     else:
-        gain = (mean, interval)
+        gain = (difference.mean, interval)
         verdict = Answer.BETTER if interval[0] > 0 else Answer.WORSE if interval[1] < 0 else Answer.UNCLEAR
     return replace(result, gain=gain, answer=verdict, reason=_SENTENCES[verdict])
 

@@ -28,27 +28,26 @@ T_2, T_4 = 4.302653, 2.776445  # 97.5 % points of Student's t with 2 and 4 degre
 
 def test_common_seeds_are_compared_pair_by_pair() -> None:
     """Differences 1, 2 and 3: mean 2, standard deviation 1, standard error 1/√3."""
-    difference, interval = difference_of({0: 10.0, 1: 20.0, 2: 30.0}, {0: 11.0, 1: 22.0, 2: 33.0})
-    assert 2.0 == difference
-    assert interval is not None
-    assert pytest.approx((2 - T_2 / 3**0.5, 2 + T_2 / 3**0.5)) == interval
+    difference = difference_of({0: 10.0, 1: 20.0, 2: 30.0}, {0: 11.0, 1: 22.0, 2: 33.0})
+    assert (2.0, True) == (difference.mean, difference.is_paired)
+    assert pytest.approx((2 - T_2 / 3**0.5, 2 + T_2 / 3**0.5)) == difference.interval
 
 
 def test_other_seeds_are_compared_as_independent_samples() -> None:
     """Both have variance 1 and three values: 4 degrees of freedom, standard error √(2/3)."""
-    difference, interval = difference_of({0: 1.0, 1: 2.0, 2: 3.0}, {3: 2.0, 4: 3.0, 5: 4.0})
-    assert 1.0 == difference
-    assert interval is not None
-    assert pytest.approx((1 - T_4 * (2 / 3) ** 0.5, 1 + T_4 * (2 / 3) ** 0.5)) == interval
+    difference = difference_of({0: 1.0, 1: 2.0, 2: 3.0}, {3: 2.0, 4: 3.0, 5: 4.0})
+    assert (1.0, False) == (difference.mean, difference.is_paired)
+    assert pytest.approx((1 - T_4 * (2 / 3) ** 0.5, 1 + T_4 * (2 / 3) ** 0.5)) == difference.interval
 
 
 def test_a_single_seed_has_no_interval() -> None:
-    assert (0.5, None) == difference_of({0: 1.0}, {0: 1.5})
-    assert (0.5, None) == difference_of({0: 1.0, 1: 1.0}, {7: 1.5})
+    for first, second in (({0: 1.0}, {0: 1.5}), ({0: 1.0, 1: 1.0}, {7: 1.5})):
+        difference = difference_of(first, second)
+        assert (0.5, None) == (difference.mean, difference.interval)
 
 
 def test_samples_without_spread_have_an_interval_without_width() -> None:
-    assert (1.0, (1.0, 1.0)) == difference_of({0: 1.0, 1: 1.0}, {2: 2.0, 3: 2.0})
+    assert (1.0, 1.0) == difference_of({0: 1.0, 1: 1.0}, {2: 2.0, 3: 2.0}).interval
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The gate: whether the model is worse or the code slower than before."""
