@@ -11,13 +11,16 @@ import typer
 
 from fedbench.cli_bench import add_bench_command
 from fedbench.cli_data import data_app
+from fedbench.cli_gate import add_gate_commands
 from fedbench.cli_options import (
     DataDirOption,
     DeviceOption,
     JsonOption,
     OverridesOption,
+    SeedsOption,
     SuiteArgument,
     TrackingUriOption,
+    WorkersOption,
     console,
     print_json,
 )
@@ -93,9 +96,7 @@ def suites_command(
 @app.command("run", epilog="Example: fedbench run client-grid-mnist --seeds 0-2 --set learning_rate=0.05")
 def run_command(
     suite_name: SuiteArgument,
-    seeds: Annotated[
-        str | None, typer.Option(help="Seeds instead of the file's: 0,1,2 or 0-4.", show_default=False)
-    ] = None,
+    seeds: SeedsOption = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="SCENARIO", help="Only this scenario; may be repeated.", show_default=False),
@@ -103,10 +104,7 @@ def run_command(
     overrides: OverridesOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run also what is finished already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long it may take.")] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Cores that compute (default: what the machine carries).", show_default=False),
-    ] = None,
+    workers: WorkersOption = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Record where the time of the first run goes; one worker.")
     ] = False,
@@ -204,6 +202,7 @@ def _dry_run(suite: Suite, workers: int | None, as_json: bool) -> None:
 
 add_tune_command(app)
 add_result_commands(app)
+add_gate_commands(app)
 add_bench_command(app)
 app.add_typer(data_app, name="data")
 

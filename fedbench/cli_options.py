@@ -26,6 +26,15 @@ TrackingUriOption = Annotated[
         show_default=False,
     ),
 ]
+SeedsOption = Annotated[
+    str | None, typer.Option("--seeds", help="Seeds instead of the file's: 0,1,2 or 0-4.", show_default=False)
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Cores that compute (default: what the machine carries).", show_default=False
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 OverridesOption = Annotated[
     list[str] | None,

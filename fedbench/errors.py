@@ -25,6 +25,10 @@ class BenchmarkError(FedbenchError):
     """The timing benchmarks cannot be run, or none was selected."""
 
 
+class BaselineError(FedbenchError):
+    """A baseline is missing, damaged, or of something else than what is checked."""
+
+
 class InterruptedSuiteError(FedbenchError):
     """A suite, or the timing benchmarks, was interrupted; the text says how to go on."""
 

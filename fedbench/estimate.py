@@ -10,6 +10,7 @@ import torch
 from fedbench.core import ClientData, FlatModel, evaluate
 from fedbench.core.client import client_update
 from fedbench.datasets import dataset_info
+from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.models import MODELS, build_model
 from fedbench.simulation import MAX_CLIENTS_MEASURED, THETAS
@@ -41,7 +42,7 @@ class CellEstimate:
 
 def estimate_suite(suite: Suite) -> list[CellEstimate]:
     """Estimate every cell of `suite`. Needs neither the data nor the tracking store."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     keep_freed_memory()
     speeds: dict[tuple[str, int], tuple[float, float]] = {}
     estimates = []

@@ -27,10 +27,11 @@ PACKAGE = Path(fedbench.__file__).parent
 ARROWS = {
     "cli": {
         *("cli_options", "cli_results", "exits", "suites", "executors", "reports", "doctor", "ui", "estimate"),
-        *("runner", "tracking", "datasets", "profiling", "cli_bench", "cli_data", "cli_tune"),
+        *("runner", "tracking", "datasets", "profiling", "cli_bench", "cli_data", "cli_gate", "cli_tune"),
     },
     "cli_tune": {"cli_options", "exits", "suites", "executors", "reports", "runner", "tracking", "tuning"},
     "cli_data": {"cli_options", "exits", "datasets", "reports"},
+    "cli_gate": {"cli_options", "exits", "suites", "executors", "regression", "reports", "runner", "tracking"},
     "cli_bench": {"cli_options", "exits", "bench", "reports", "tracking"},
     "cli_results": {"cli_options", "exits", "reports", "suites", "tracking"},
     "cli_options": set(),
@@ -66,7 +67,7 @@ ARROWS = {
         *("executors", "runner", "tracking"),
     },
     "regression": {
-        *("bench", "datasets", "events", "executors", "runner", "suites", "tracking", "yardsticks"),
+        *("bench", "datasets", "events", "executors", "frozen", "runner", "suites", "tracking", "yardsticks"),
     },
     "suites": {"suite_checks", "tune_checks", "yaml_loader"},
     "suite_checks": {"frozen"},

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fedbench.events import Event, Job
     from fedbench.runner import DataSource, Executor
 
+THREADS = 1  # of PyTorch, in the computation of a run
+
 
 def choose_executor(num_workers: int | None = None) -> Executor:
     """In this process for one worker or a single run, else in that many; None takes what the machine carries.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedbench.events import Event, Job
+from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.executors.threads import ThreadMap
 from fedbench.simulation import simulate
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def execute(jobs: Iterable[Job], data: DataSource, num_threads: Callable[[], int] = lambda: 1) -> Iterator[Event]:
     """See `fedbench.executors`. A run's clients are spread over `num_threads()` threads, asked for each round."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     keep_freed_memory()
     for job in jobs:
         yield from simulate(job, data.dataset(job.run.spec), data.device, ThreadMap(num_threads))

@@ -54,7 +54,10 @@ class CellCheck:
         The least true drop that would be found `worse` with a probability of `POWER`, in all cells at once; None if the
         scatter is not known.
     seeds_needed
-        How many seeds would show, with a probability of `POWER`, that an unchanged cell is equivalent; None likewise.
+        How many seeds that the baseline has would show, with a probability of `POWER`, that an unchanged cell is
+        equivalent; None if the scatter of their differences is not known.
+    fresh_seeds_needed
+        The same for seeds that the baseline does not have.
     """
 
     cell: Cell
@@ -68,6 +71,7 @@ class CellCheck:
     reason: str | None = None
     least_effect: float | None = None
     seeds_needed: int | None = None
+    fresh_seeds_needed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from fedbench.datasets import Dataset
 from fedbench.datasets.validation import load_held_out
 from fedbench.errors import FedbenchError, StoreError, one_line
+from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.executors.processes import end_with_parent, held_back, how_it_died
 from fedbench.executors.threads import ThreadMap
@@ -69,7 +70,7 @@ def compute(work: Work, study: optuna.Study, held_out: Dataset, num_workers: int
 
 
 def _compute_here(work: Work, study: optuna.Study, held_out: Dataset) -> Iterator[None]:
-    torch.set_num_threads(1)  # for each of the threads; see `fedbench.executors`
+    torch.set_num_threads(THREADS)  # for each of the threads; see `fedbench.executors`
     keep_freed_memory()
     validation = Validation(held_out, torch.device(work.device), ThreadMap(lambda: work.num_threads))
     yield from compute_trials(study, work.plan, validation, work.deadline)
