@@ -69,7 +69,7 @@ class CellRecord(Frozen):
     label: str
     spec: CellSpec
     data: str
-    seeds: tuple[SeedRecord, ...]
+    seeds: Annotated[tuple[SeedRecord, ...], Field(min_length=1)]
 
     @property
     def by_seed(self) -> dict[int, SeedRecord]:
@@ -148,7 +148,8 @@ def _first_fault(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return one_line(error)
     first = error.errors()[0]
-    return " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".split())[:300]
+    said = first.get("ctx", {}).get("error", first["msg"])  # pydantic's own text names the kind of error first
+    return " ".join(f"{'.'.join(map(str, first['loc']))}: {said}".split())[:300]
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
