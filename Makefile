@@ -4,16 +4,20 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-slow bench check wheel clean
+.PHONY: help set-up demo test test-slow bench check gate gate-speed wheel clean
 
 help:
 	@echo "make demo      set up, run the suite quickstart and show its table"
 	@echo "make test      set up, run the fast tests"
 	@echo "make test-slow set up, run the slow tests"
 	@echo "make bench     set up, time the parts of fedbench"
+	@echo "make gate      set up, check that quickstart gives what its baseline says"
+	@echo "make gate-speed AGAINST=REV  set up, check that the code is not slower than that revision"
 	@echo "make check     set up, run the linters and the type checker"
 	@echo "make wheel     build the wheel into dist/"
 	@echo "make clean     remove .venv and what was built"
+
+set-up: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	@$(RUN) fedbench run quickstart
@@ -39,6 +43,14 @@ check: $(VENV)/.installed-dev
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-actions .github/actions/*/action.yml
+
+gate: $(VENV)/.installed
+	@$(RUN) fedbench check quickstart $(GATE_ARGS)
+
+gate-speed: $(VENV)/.installed-dev
+	@$(RUN) fedbench check --speed --against "$(AGAINST)" $(GATE_ARGS)
 
 wheel: $(VENV)/.installed-dev
 	@$(RUN) build --wheel
