@@ -1,0 +1,225 @@
+"""A stored file of how long each benchmark takes beside the machine's yardsticks, and the check against it.
+
+Yardsticks make times of several machines comparable to some ten percent, no better, so that this finds only coarse
+slowdowns. `fedbench.regression.speed` is for the fine ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from fedbench.bench import Measured, checkout, run_benchmarks
+from fedbench.errors import BaselineError, BenchmarkError
+from fedbench.files import plain_errors, replacing
+from fedbench.frozen import Frozen
+from fedbench.regression.baseline import FIRST_REASON, Update
+from fedbench.regression.results import BenchmarkCheck, Judgement, SpeedCheck
+from fedbench.tracking.speed import commit_of
+
+FORMAT = 1  # of the file
+SPEED_FILE = "speed.json"
+FILE_THRESHOLD = 1.25  # a benchmark whose multiple of the yardstick is this many times the stored one is slower
+REPEATS = 3  # so often is measured what is stored, and what looks slower
+FEW = 4  # up to so many benchmarks are measured again one by one; else all at once
+
+ANEW = "make it anew with: fedbench baseline --speed --reason TEXT"
+
+
+class StoredBenchmark(Frozen):
+    """A benchmark: its group, and the median of its times as multiples of the yardstick's."""
+
+    group: str
+    yardstick_multiple: Annotated[float, Field(gt=0)]
+
+
+class SpeedBaseline(Frozen):
+    """What the file holds beside a checksum. `history` is oldest first."""
+
+    format: Literal[1] = 1
+    machine: str
+    versions: dict[str, str]
+    history: Annotated[tuple[Update, ...], Field(min_length=1)]
+    benchmarks: Annotated[dict[str, StoredBenchmark], Field(min_length=1)]
+
+
+def write_speed_baseline(path: Path, reason: str | None = None) -> SpeedBaseline:
+    """Measure all benchmarks `REPEATS` times and store the median multiple of each whose work is counted.
+
+    Parameters
+    ----------
+    reason
+        Why the file changes. It is kept in it; a file that is there already needs one.
+
+    Raises
+    ------
+    BaselineError
+        If the file is there and there is no reason, or it cannot be read. Nothing has been measured then.
+    BenchmarkError
+        If the benchmarks cannot be run, or one fails.
+    DataError
+        If the file cannot be written.
+    InterruptedSuiteError
+        After Ctrl-C. The file is as it was.
+    """
+    before = read_speed_baseline(path) if path.exists() else None
+    if before and not reason:
+        raise BaselineError(f"{path} is there: say why it changes with --reason TEXT, which is kept in it")
+    runs = [run_benchmarks() for _ in range(REPEATS)]
+    for run in runs:
+        for name, why in run.failed.items():
+            raise BenchmarkError(f"{name} fails: {why}: nothing was written")
+    groups = {each.name: each.group for each in runs[0].results}
+    found = [_multiples(run) for run in runs]
+    now = Update(
+        commit=commit_of(checkout()).name, date=datetime.now(UTC).date().isoformat(), reason=reason or FIRST_REASON
+    )
+    baseline = SpeedBaseline(
+        machine=runs[0].machine,
+        versions=dict(runs[0].versions),
+        history=(*(before.history if before else ()), now),
+        benchmarks={
+            name: StoredBenchmark(group=groups[name], yardstick_multiple=median(each[name] for each in found))
+            for name in found[0]
+        },
+    )
+    content = baseline.model_dump(mode="json")
+    content["checksum"] = _checksum(content)
+    with plain_errors(f"cannot write {path}"), replacing(path) as file:
+        file.write((json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+    return baseline
+
+
+def read_speed_baseline(path: Path) -> SpeedBaseline:
+    """Read the file.
+
+    Raises
+    ------
+    BaselineError
+        If it is missing, unreadable, of another kind or format, or changed by hand.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BaselineError(f"there is no {path}: make it with fedbench baseline --speed") from None
+    except OSError as error:
+        raise BaselineError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise BaselineError(f"{path} is not JSON: restore it, or delete it and {ANEW}") from None
+    if not isinstance(content, dict) or "format" not in content:
+        raise BaselineError(f"{path} is no baseline of speed: restore it, or delete it and {ANEW}")
+    if content["format"] != FORMAT:
+        raise BaselineError(
+            f"{path} has format {content['format']!r:.20}, this fedbench reads {FORMAT}: delete it and {ANEW}"
+        )
+    checksum = content.pop("checksum", None)
+    try:
+        baseline = SpeedBaseline.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        fault = " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".split())[:300]
+        raise BaselineError(f"{path}: {fault}: restore it, or delete it and {ANEW}") from None
+    if checksum != _checksum(content):
+        raise BaselineError(f"{path} was changed by hand (its checksum): restore it, or delete it and {ANEW}")
+    return baseline
+
+
+def check_against_file(path: Path) -> SpeedCheck:
+    """Measure all benchmarks and compare their multiples of the yardstick with the stored ones.
+
+    What looks slower than `FILE_THRESHOLD` is measured again, `REPEATS` times in all, and is ``worse`` if it was slower
+    every time. Of a benchmark that was measured more than once, the ratio and the time now are the least ones and the
+    interval is the range of its ratios; else there is no interval. A benchmark that fails is ``worse``, with its
+    reason; it has no time: `BenchmarkCheck.ratio` and ``now`` are NaN, and ``samples`` is 0.
+
+    Raises
+    ------
+    BaselineError
+        If the file cannot be read, or has other benchmarks than there are.
+    BenchmarkError
+        If the benchmarks cannot be run.
+    InterruptedSuiteError
+        After Ctrl-C.
+    """
+    baseline, start = read_speed_baseline(path), time.monotonic()
+    measured = run_benchmarks()
+    found = {name: [multiple] for name, multiple in _multiples(measured).items()}
+    failed = dict(measured.failed)
+    _require_equal(baseline, found, failed, path)
+    for _ in range(REPEATS - 1):
+        slower = [
+            name
+            for name, multiples in found.items()
+            if min(multiples) > FILE_THRESHOLD * baseline.benchmarks[name].yardstick_multiple and name not in failed
+        ]
+        for select in slower if len(slower) <= FEW else [None]:
+            again = run_benchmarks(select)
+            failed |= again.failed
+            for name, multiple in _multiples(again).items():
+                if name in slower and select in (None, name):  # the selection may match others too
+                    found[name].append(multiple)
+    checks = [_check(name, stored, found.get(name, [])) for name, stored in baseline.benchmarks.items()]
+    checks = [each for each in checks if each.samples and each.name not in failed]
+    checks += [_failure(name, why, baseline) for name, why in failed.items()]
+    return SpeedCheck(
+        str(path),
+        baseline.history[-1].commit,
+        FILE_THRESHOLD,
+        "yardstick",
+        measured.machine,
+        tuple(checks),
+        seconds=time.monotonic() - start,
+    )
+
+
+def _multiples(measured: Measured) -> dict[str, float]:
+    found = {each.name: each.yardstick_multiple for each in measured.results}
+    return {name: multiple for name, multiple in found.items() if multiple is not None}
+
+
+def _require_equal(baseline: SpeedBaseline, found: Mapping[str, object], failed: Mapping[str, str], path: Path) -> None:
+    """Refuse a file of other benchmarks. What a file has that cannot be imported is not known, but fails anyway."""
+    if new := sorted(found.keys() - baseline.benchmarks.keys()):
+        raise BaselineError(f"{path} has no benchmark {', '.join(new)}, which there is now: {ANEW}")
+    gone = sorted(baseline.benchmarks.keys() - found.keys() - failed.keys())
+    if gone and not any(name.endswith(".py") for name in failed):
+        raise BaselineError(f"{path} has a benchmark {', '.join(gone)}, which is there no more: {ANEW}")
+
+
+def _check(name: str, stored: StoredBenchmark, multiples: list[float]) -> BenchmarkCheck:
+    before = stored.yardstick_multiple
+    ratios = sorted(multiple / before for multiple in multiples) or [float("nan")]
+    judgement = Judgement.NOT_WORSE
+    if ratios[0] > FILE_THRESHOLD:
+        judgement = Judgement.WORSE
+    elif ratios[0] < 1 / FILE_THRESHOLD:
+        judgement = Judgement.BETTER
+    return BenchmarkCheck(
+        name=name,
+        group=stored.group,
+        ratio=ratios[0],
+        interval=(ratios[0], ratios[-1]) if len(multiples) > 1 else None,
+        before=before,
+        now=ratios[0] * before,
+        samples=len(multiples),
+        judgement=judgement,
+    )
+
+
+def _failure(name: str, why: str, baseline: SpeedBaseline) -> BenchmarkCheck:
+    stored, nan = baseline.benchmarks.get(name), float("nan")
+    group, before = (stored.group, stored.yardstick_multiple) if stored else ("", nan)
+    return BenchmarkCheck(name, group, nan, None, before, nan, 0, Judgement.WORSE, f"fails: {why}")
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """Finds slips of the hand; it keeps nobody from changing the file."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
