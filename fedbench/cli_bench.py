@@ -52,7 +52,8 @@ def bench_command(
 def _recorded(select: str | None, tracking_uri: str | None) -> Measured:
     """Measure, then record; what would keep it from being recorded is found out before."""
     from fedbench.bench import checkout, run_benchmarks
-    from fedbench.tracking.speed import commit_of, open_speed, record_speed
+    from fedbench.tracking.commits import commit_of
+    from fedbench.tracking.speed import open_speed, record_speed
     from fedbench.tracking.store import default_tracking_uri
 
     uri = tracking_uri or default_tracking_uri()

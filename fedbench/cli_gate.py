@@ -20,9 +20,11 @@ from fedbench.cli_options import (
     print_json,
 )
 from fedbench.errors import BaselineError, InterruptedSuiteError
-from fedbench.exits import EXIT_FAILED
+from fedbench.exits import EXIT_FAILED, say
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from fedbench.regression.baseline import Baseline, CellRecord, SeedRecord
     from fedbench.regression.results import AccuracyCheck, Gate, SpeedCheck
     from fedbench.runner import DataSource
@@ -70,22 +72,22 @@ def baseline_command(
     """Write what every run of a suite gives to a file, for `fedbench check` to compare with."""
     if speed == (suite_name is not None):
         raise BaselineError("name a suite or give --speed, not both: fedbench baseline quickstart")
-    from fedbench.regression.baseline import FIRST_REASON, baseline_path, read_baseline, write_baseline
+    from fedbench.regression.baseline import baseline_path, read_baseline
+    from fedbench.regression.stored_file import require_reason, write_stored
 
     why = (reason or "").strip()
     if suite_name is None:
         from fedbench.regression.speed_file import SPEED_FILE, write_speed_baseline
 
-        write_speed_baseline(baselines / SPEED_FILE, why or None)
+        write_speed_baseline(baselines / SPEED_FILE, why)
         typer.echo(f"{baselines / SPEED_FILE}: commit it with the code that it is of.")
         return
     from fedbench.suites import load_suite
 
     suite = load_suite(suite_name)
     path = baseline_path(suite, baselines)
+    require_reason(path, why)
     before = read_baseline(path, suite.name) if path.exists() else None
-    if before and not why:
-        raise BaselineError(f"{path} is there: say why it changes with --reason TEXT, which is kept in it")
     from fedbench.regression.gate import check_against_baseline, new_baseline, require_judgeable
     from fedbench.runner import DataSource, choose_device
 
@@ -94,7 +96,7 @@ def baseline_command(
     started = time.perf_counter()
     cells = _measured(suite, data, workers)
     seconds = time.perf_counter() - started
-    baseline = new_baseline(suite, cells, data.device, why or FIRST_REASON, before, margin, metric)
+    baseline = new_baseline(suite, cells, data.device, why, before, margin, metric)
     if before:
         from fedbench.regression.results import Gate
         from fedbench.reports.gate import gate_table
@@ -104,7 +106,7 @@ def baseline_command(
     if before and baseline.model_copy(update={"history": before.history}) == before:
         typer.echo(f"{path} is up to date; nothing was written.")
         return
-    write_baseline(path, baseline)
+    write_stored(path, baseline)
     typer.echo(f"{path}: {len(cells)} cells, {len(suite.runs)} runs. Commit it with the code that it is of.")
 
 
@@ -158,10 +160,11 @@ def check_command(
     from fedbench.tracking.store import default_tracking_uri
 
     uri = tracking_uri or default_tracking_uri()
+    client = None
     if log:
         from fedbench.tracking.regression import open_regression
 
-        open_regression(uri)  # what would keep the result from being recorded is found out before it is there
+        client = open_regression(uri)  # what would keep the result from being recorded is found out before it is there
     try:
         accuracy = None
         if suite and baseline:
@@ -174,8 +177,8 @@ def check_command(
     else:
         console().print(gate_table(gate, power))
     _write_files(gate, junit, markdown)
-    if log:
-        _record(gate, uri)
+    if client:
+        _record(client, uri, gate)
     if not gate.has_passed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -254,8 +257,13 @@ def _write_files(gate: Gate, junit: Path | None, markdown: Path | None) -> None:
                 file.write(make(gate).encode())
 
 
-def _record(gate: Gate, uri: str) -> None:
-    from fedbench.tracking.regression import open_regression, record_gate
-    from fedbench.tracking.speed import commit_of
+def _record(client: MlflowClient, uri: str, gate: Gate) -> None:
+    from fedbench.reports.gate import gate_json
+    from fedbench.reports.gate_markdown import gate_markdown
+    from fedbench.tracking.commits import commit_of
+    from fedbench.tracking.regression import record_gate
 
-    record_gate(open_regression(uri), uri, gate, commit_of(Path.cwd()))
+    commit = commit_of(Path.cwd())
+    if commit.is_shallow:
+        say("the repository lacks history: the check is recorded at too small a step (see: git fetch --unshallow)")
+    record_gate(client, uri, gate, commit, gate_markdown(gate), gate_json(gate))

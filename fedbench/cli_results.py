@@ -1,4 +1,4 @@
-"""The commands on what is recorded: report, compare, export, runs. They read the tracking store alone."""
+"""The commands on what is recorded: report, compare, export, history, runs. They read the tracking store alone."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def add_result_commands(app: typer.Typer) -> None:
     app.command("report", epilog="Example: fedbench report quickstart --out report")(report_command)
     app.command("compare", epilog="Example: fedbench compare ~/main/mlruns mlruns")(compare_command)
     app.command("export", epilog="Example: fedbench export quickstart --out quickstart.csv")(export_command)
+    app.command("history", epilog="Example: fedbench history quickstart --out report")(history_command)
     app.add_typer(runs_app, name="runs")
 
 
@@ -108,6 +109,39 @@ def export_command(
     require_known_ending(out)
     rows = export_suite(_read(suite_name, tracking_uri), out)
     typer.echo(f"{out}: {rows} rows")
+
+
+def history_command(
+    suite_name: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A suite's name or file; speed: the timing benchmarks alone.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder to write to (default: mlruns/reports/SUITE).", show_default=False),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead; figures are written with --out alone.")
+    ] = False,
+    tracking_uri: TrackingUriOption = None,
+) -> None:
+    """Draw a suite's accuracy and the code's speed over commits, from what `fedbench check` recorded."""
+    name = _suite_name(suite_name)
+    from fedbench.reports.history import read_history
+    from fedbench.reports.history_table import history_json, history_table
+    from fedbench.tracking.store import DEFAULT_FOLDER, default_tracking_uri
+
+    history = read_history(name, tracking_uri or default_tracking_uri())
+    figures: list[Path] = []
+    if out or not as_json:
+        from fedbench.reports.history_figures import write_figures
+
+        figures = write_figures(history, out or DEFAULT_FOLDER / "reports" / name)
+    if as_json:
+        print_json(history_json(history, list(map(str, figures))))
+        return
+    console().print(history_table(history))
+    for path in figures:
+        typer.echo(path)
 
 
 @runs_app.command("list", epilog="Example: fedbench runs list quickstart --status orphaned")

@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 
 from fedbench.errors import StoreError
 from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store, store_errors, without_password
-from fedbench.tracking.stored import SPEED_SCHEMA
-from fedbench.tracking.views import CELLS, SEEDS, SHARED_VIEW, SPEED, TRIALS, view_address, view_tags
+from fedbench.tracking.stored import REGRESSION_SCHEMA, SPEED_SCHEMA
+from fedbench.tracking.views import CELLS, REGRESSION, SEEDS, SHARED_VIEW, SPEED, TRIALS, view_address, view_tags
 
 START_SECONDS = 120.0
 LEADS = {
@@ -68,6 +68,9 @@ def _give_views(client: MlflowClient, uri: str, experiment: str) -> tuple[str, .
         tags = client.get_experiment(experiment).tags
         if SPEED_SCHEMA in tags:
             return (SPEED,)  # `fedbench bench` gave it what there is
+        if REGRESSION_SCHEMA in tags:  # likewise `fedbench check`, a view for each suite
+            views = (key.removeprefix(SHARED_VIEW) for key in sorted(tags) if key.startswith(SHARED_VIEW))
+            return (REGRESSION, *(view for view in views if view.startswith(f"{REGRESSION}-")))
         if tags.get("fedbench.schema", "1") == "1":
             return ()
         for key, value in view_tags().items():
@@ -80,7 +83,7 @@ def _where_to_look(server: str, suite_name: str | None, experiment: str | None, 
     if experiment is None:
         return f"MLflow UI: {server}"
     if views:
-        leads = ("MLflow UI", *(LEADS[view] for view in views[1:]))
+        leads = ("MLflow UI", *(LEADS.get(view) or view.removeprefix(f"{REGRESSION}-") for view in views[1:]))
         addresses = (view_address(server, experiment, view) for view in views)
         return "\n".join(f"{lead}: {address}" for lead, address in zip(leads, addresses, strict=True))
     page = f"{server}/#/experiments/{experiment}/runs"

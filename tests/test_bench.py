@@ -31,8 +31,9 @@ from fedbench.errors import BenchmarkError, StoreError
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.reports.speed import duration
 from fedbench.reports.stored import read_suite
+from fedbench.tracking.commits import Commit, commit_of
 from fedbench.tracking.runs import list_runs
-from fedbench.tracking.speed import Commit, commit_of, open_speed, record_speed
+from fedbench.tracking.speed import open_speed, record_speed
 from fedbench.tracking.store import experiment_of
 from fedbench.tracking.views import SPEED, view_address
 from fedbench.yardsticks import Yardsticks

@@ -298,6 +298,49 @@ def test_the_page_on_json_names_the_fields_of_a_study() -> None:
     assert {*document, *(f"best.{name}" for name in document["best"])} == described
 
 
+def paths(document: Any, prefix: str = "") -> Iterator[str]:
+    """The fields of a JSON object, those of objects in it and in lists after a dot: ``cells[].label``."""
+    for key, value in document.items():
+        yield f"{prefix}{key}"
+        inner = value[0] if isinstance(value, list) and value else value
+        if isinstance(inner, dict):
+            yield from paths(inner, f"{prefix}{key}{'[]' if isinstance(value, list) else ''}.")
+
+
+def described_fields(page: Path, heading: str) -> set[str]:
+    return {name for row in table(page, heading) for name in re.findall(r"`([^`]+)`", row[0])}
+
+
+def test_the_page_on_json_names_the_fields_of_a_check() -> None:
+    from made_gate import FAILED
+
+    from fedbench.reports.gate import gate_json
+
+    page = ROOT / "docs/results-json.md"
+    (example,) = (block for block in map(json.loads, blocks(page, "json")) if "failures" in block)
+    fields = list(paths(gate_json(FAILED)))
+    assert fields == list(paths(example))
+    of_spreads = re.compile(r"\.(baseline|now)\.(mean|std|values)$")
+    parents = {"accuracy.cells", "speed.benchmarks"}
+    expected = {name for name in fields if not of_spreads.search(name)} - parents
+    assert expected == described_fields(page, "## `fedbench check SUITE --json`")
+
+
+def test_the_page_on_json_names_the_fields_of_a_history() -> None:
+    from fedbench.measures import Spread
+    from fedbench.reports.history import Check, History, Timing
+    from fedbench.reports.history_table import history_json
+
+    page = ROOT / "docs/results-json.md"
+    (example,) = (block for block in map(json.loads, blocks(page, "json")) if "timings" in block)
+    cells, ratios = {"two-models init:shared": Spread(0.8, 0.1, ())}, {"client_step:simple-cnn": 1.0}
+    check = Check("run", 0, "made", "none", 0, "passed", "accuracy", (), cells, {}, ratios)
+    document = history_json(History("made", (check,), (), (Timing("step", "training", "none", 0, 0, 2.0),)), [])
+    assert list(paths(document)) == list(paths(example))
+    names = {name for name in paths(document) if not re.search(r"\.(cells|ratios)\.", name)} - {"suite"}
+    assert names == described_fields(page, "## `fedbench history SUITE --json`")
+
+
 def test_the_page_on_mlflow_names_the_fields_of_a_claim() -> None:
     from fedbench.tracking.claims import Claim
 

@@ -1,43 +1,25 @@
-"""Baselines: what every run of a suite gave, in a file that is committed with the code.
-
-The file is JSON, sorted and with a line a round, so that a change of it can be reviewed. Its checksum is there to find
-slips of the hand, not to keep anybody from changing it.
-"""
+"""Baselines: what every run of a suite gave, in a file that is committed with the code."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from fedbench.errors import BaselineError, one_line
-from fedbench.files import plain_errors, replacing
+from fedbench.errors import BaselineError
 from fedbench.frozen import Frozen
 from fedbench.measures import Verdict
+from fedbench.regression.stored_file import Update, read_stored
 from fedbench.runner import ALGORITHM_REVISION
 from fedbench.specs import Cell, CellSpec, Suite, unknown
 
-FORMAT = 1  # of the file
-FOLDER = Path("baselines")
 MARGIN = 0.01  # what an accuracy may differ by without mattering, as a fraction
-FIRST_REASON = "first baseline"
-LINE = 400  # a value is written on one line if it has fewer characters
 
 METRICS = ("accuracy", "balanced_accuracy")  # that can be judged; more is better. The first is the default
 
 Margin = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Update(Frozen):
-    """One making of the file: at which commit, on which day (UTC), and why."""
-
-    commit: str
-    date: str
-    reason: str
 
 
 class RoundRecord(Frozen):
@@ -117,71 +99,12 @@ def read_baseline(path: Path, suite: str) -> Baseline:
     Raises
     ------
     BaselineError
-        If the file is missing, unreadable, no baseline, of another schema or suite, or changed by hand.
+        If the file is missing, unreadable, no baseline, of another format or suite, or changed by hand.
     """
-    anew = f"make it anew with: fedbench baseline {suite} --reason TEXT"
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BaselineError(f"there is no {path}: make it with fedbench baseline {suite}") from None
-    except OSError as error:
-        raise BaselineError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise BaselineError(f"{path} is not JSON: restore it, or delete it and {anew}") from None
-    if not isinstance(content, dict) or "format" not in content:
-        raise BaselineError(f"{path} is no baseline: restore it, or delete it and {anew}")
-    if content["format"] != FORMAT:
-        raise BaselineError(f"{path} has format {content['format']!r:.20}, this fedbench reads {FORMAT}: {anew}")
-    checksum = content.pop("checksum", None)
-    try:
-        baseline = Baseline.model_validate_json(json.dumps(content))
-    except ValueError as error:  # pydantic's among them
-        raise BaselineError(f"{path}: {_first_fault(error)}: restore it, or delete it and {anew}") from None
-    if checksum != _checksum(content):
-        raise BaselineError(f"{path} was changed by hand (its checksum): restore it, or delete it and {anew}")
+    baseline = read_stored(path, Baseline, f"fedbench baseline {suite}")
     if baseline.suite != suite:
-        raise BaselineError(f"{path} is the baseline of suite {baseline.suite}, not of {suite}: {anew}")
+        raise BaselineError(f"{path} is the baseline of suite {baseline.suite}, not of {suite}: delete it or rename it")
     return baseline
-
-
-def _first_fault(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return one_line(error)
-    first = error.errors()[0]
-    said = first.get("ctx", {}).get("error", first["msg"])  # pydantic's own text names the kind of error first
-    return " ".join(f"{'.'.join(map(str, first['loc']))}: {said}".split())[:300]
-
-
-def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline, whole or not at all.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be written.
-    """
-    content = baseline.model_dump(mode="json")
-    content["checksum"] = _checksum(content)
-    with plain_errors(f"cannot write {path}"), replacing(path) as file:
-        file.write((_laid_out(content) + "\n").encode())
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _laid_out(value: Any, indent: str = "") -> str:
-    """JSON with sorted keys; what is short is on one line."""
-    line = json.dumps(value, sort_keys=True, allow_nan=False)
-    if (len(line) <= LINE and indent) or not isinstance(value, dict | list) or not value:
-        return line
-    deeper = indent + " "
-    if isinstance(value, dict):
-        parts = [f"{deeper}{json.dumps(key)}: {_laid_out(value[key], deeper)}" for key in sorted(value)]
-    else:
-        parts = [deeper + _laid_out(each, deeper) for each in value]
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n" + ",\n".join(parts) + f"\n{indent}{closing}"
 
 
 def require_comparable(baseline: Baseline, suite: Suite, seeds_are_given: bool, path: Path) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from fedbench.errors import BaselineError
 from fedbench.measures import Verdict
 from fedbench.regression.accuracy import check_cells
-from fedbench.regression.baseline import MARGIN, METRICS, Baseline, CellRecord, Update
+from fedbench.regression.baseline import MARGIN, METRICS, Baseline, CellRecord
 from fedbench.regression.environment import differences, environment
 from fedbench.regression.results import AccuracyCheck
+from fedbench.regression.stored_file import update
 from fedbench.runner import ALGORITHM_REVISION
 from fedbench.specs import Suite, unknown
-from fedbench.tracking.speed import commit_of
+from fedbench.tracking.commits import commit_of
 
 
 def require_judgeable(margin: float | None, metric: str | None) -> None:
@@ -61,14 +61,14 @@ def check_against_baseline(
     used = margin or baseline.margin
     compare_bits = not others and not ignore_bits and baseline.revision == ALGORITHM_REVISION
     cells = check_cells(pairs, baseline.metric, used, compare_bits)
-    return AccuracyCheck(suite.name, baseline.metric, used, baseline.commit, others, cells, seconds)
+    return AccuracyCheck(suite.name, baseline.metric, used, baseline.commit, others, compare_bits, cells, seconds)
 
 
 def new_baseline(
     suite: Suite,
     cells: tuple[CellRecord, ...],
     device: str,
-    reason: str,
+    reason: str | None,
     before: Baseline | None,
     margin: float | None = None,
     metric: str | None = None,
@@ -90,11 +90,6 @@ def new_baseline(
         margin=margin or (before.margin if before else MARGIN),
         revision=ALGORITHM_REVISION,
         environment=environment(device),
-        history=(*(before.history if before else ()), _update(reason)),
+        history=(*(before.history if before else ()), update(commit_of(Path.cwd()).name, reason)),
         cells=cells,
     )
-
-
-def _update(reason: str) -> Update:
-    """The history's entry for a baseline that is made now, of the commit of the working directory."""
-    return Update(commit=commit_of(Path.cwd()).name, date=datetime.now(UTC).date().isoformat(), reason=reason)

@@ -85,7 +85,9 @@ class AccuracyCheck:
     baseline_commit
         The commit that the baseline is of; empty if it is not known.
     other_environment
-        What is not as it was for the baseline, in words; empty where bits are compared.
+        What is not as it was for the baseline, in words.
+    compares_bits
+        Whether any difference of a bit is a change: in the baseline's environment, unless that was not wanted.
     seconds
         How long the runs took.
     """
@@ -95,6 +97,7 @@ class AccuracyCheck:
     margin: float
     baseline_commit: str
     other_environment: tuple[str, ...]
+    compares_bits: bool
     cells: tuple[CellCheck, ...]
     seconds: float
 
@@ -168,19 +171,24 @@ class Gate:
     is_strict: bool = False
 
     @property
-    def failures(self) -> tuple[str, ...]:
-        """What fails the check, a line each; empty if it has passed."""
+    def failed(self) -> tuple[tuple[str, str], ...]:
+        """The labels of the cells and the names of the benchmarks that fail the check, each with why."""
         cells = self.accuracy.cells if self.accuracy else ()
         benchmarks = self.speed.benchmarks if self.speed else ()
         return (
-            *(f"{each.cell.label}: {why}" for each in cells if (why := cell_failure(each, self.is_strict))),
-            *(f"{each.name}: {why}" for each in benchmarks if (why := benchmark_failure(each, self.is_strict))),
+            *((each.cell.label, why) for each in cells if (why := cell_failure(each, self.is_strict))),
+            *((each.name, why) for each in benchmarks if (why := benchmark_failure(each, self.is_strict))),
         )
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The same as a line each; empty if the check has passed."""
+        return tuple(f"{name}: {why}" for name, why in self.failed)
 
     @property
     def has_passed(self) -> bool:
         """Whether nothing failed."""
-        return not self.failures
+        return not self.failed
 
 
 STRICT = (Judgement.CANNOT_TELL, Judgement.BETTER)  # what fails a strict check beside what fails every check

@@ -6,32 +6,28 @@ slowdowns. `fedbench.regression.speed` is for the fine ones.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fedbench.bench import Measured, checkout, run_benchmarks
 from fedbench.errors import BaselineError, BenchmarkError
-from fedbench.files import plain_errors, replacing
 from fedbench.frozen import Frozen
-from fedbench.regression.baseline import FIRST_REASON, Update
 from fedbench.regression.results import BenchmarkCheck, Judgement, SpeedCheck
-from fedbench.tracking.speed import commit_of
+from fedbench.regression.stored_file import Update, read_stored, require_reason, update, write_stored
+from fedbench.tracking.commits import commit_of
 
-FORMAT = 1  # of the file
 SPEED_FILE = "speed.json"
 FILE_THRESHOLD = 1.25  # a benchmark whose multiple of the yardstick is this many times the stored one is slower
 REPEATS = 3  # so often is measured what is stored, and what looks slower
 FEW = 4  # up to so many benchmarks are measured again one by one; else all at once
 
-ANEW = "make it anew with: fedbench baseline --speed --reason TEXT"
+MAKE = "fedbench baseline --speed"
+ANEW = f"make it anew with: {MAKE} --reason TEXT"
 
 
 class StoredBenchmark(Frozen):
@@ -70,31 +66,24 @@ def write_speed_baseline(path: Path, reason: str | None = None) -> SpeedBaseline
     InterruptedSuiteError
         After Ctrl-C. The file is as it was.
     """
+    require_reason(path, reason)
     before = read_speed_baseline(path) if path.exists() else None
-    if before and not reason:
-        raise BaselineError(f"{path} is there: say why it changes with --reason TEXT, which is kept in it")
     runs = [run_benchmarks() for _ in range(REPEATS)]
     for run in runs:
         for name, why in run.failed.items():
             raise BenchmarkError(f"{name} fails: {why}: nothing was written")
     groups = {each.name: each.group for each in runs[0].results}
     found = [_multiples(run) for run in runs]
-    now = Update(
-        commit=commit_of(checkout()).name, date=datetime.now(UTC).date().isoformat(), reason=reason or FIRST_REASON
-    )
     baseline = SpeedBaseline(
         machine=runs[0].machine,
         versions=dict(runs[0].versions),
-        history=(*(before.history if before else ()), now),
+        history=(*(before.history if before else ()), update(commit_of(checkout()).name, reason)),
         benchmarks={
             name: StoredBenchmark(group=groups[name], yardstick_multiple=median(each[name] for each in found))
             for name in found[0]
         },
     )
-    content = baseline.model_dump(mode="json")
-    content["checksum"] = _checksum(content)
-    with plain_errors(f"cannot write {path}"), replacing(path) as file:
-        file.write((json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_stored(path, baseline)
     return baseline
 
 
@@ -106,30 +95,7 @@ def read_speed_baseline(path: Path) -> SpeedBaseline:
     BaselineError
         If it is missing, unreadable, of another kind or format, or changed by hand.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BaselineError(f"there is no {path}: make it with fedbench baseline --speed") from None
-    except OSError as error:
-        raise BaselineError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise BaselineError(f"{path} is not JSON: restore it, or delete it and {ANEW}") from None
-    if not isinstance(content, dict) or "format" not in content:
-        raise BaselineError(f"{path} is no baseline of speed: restore it, or delete it and {ANEW}")
-    if content["format"] != FORMAT:
-        raise BaselineError(
-            f"{path} has format {content['format']!r:.20}, this fedbench reads {FORMAT}: delete it and {ANEW}"
-        )
-    checksum = content.pop("checksum", None)
-    try:
-        baseline = SpeedBaseline.model_validate_json(json.dumps(content))
-    except ValidationError as error:
-        first = error.errors()[0]
-        fault = " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".split())[:300]
-        raise BaselineError(f"{path}: {fault}: restore it, or delete it and {ANEW}") from None
-    if checksum != _checksum(content):
-        raise BaselineError(f"{path} was changed by hand (its checksum): restore it, or delete it and {ANEW}")
-    return baseline
+    return read_stored(path, SpeedBaseline, MAKE)
 
 
 def check_against_file(path: Path) -> SpeedCheck:
@@ -218,8 +184,3 @@ def _failure(name: str, why: str, baseline: SpeedBaseline) -> BenchmarkCheck:
     stored, nan = baseline.benchmarks.get(name), float("nan")
     group, before = (stored.group, stored.yardstick_multiple) if stored else ("", nan)
     return BenchmarkCheck(name, group, nan, None, before, nan, 0, Judgement.WORSE, f"fails: {why}")
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    """Finds slips of the hand; it keeps nobody from changing the file."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

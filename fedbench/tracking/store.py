@@ -29,7 +29,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from fedbench.errors import StoreError
-from fedbench.tracking.views import SPEED
+from fedbench.tracking.views import REGRESSION, SPEED
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and what goes wrong is said in one line
@@ -114,7 +114,8 @@ def experiment_of(client: MlflowClient, uri: str, suite_name: str) -> Experiment
     with store_errors(uri):
         experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
-        remedy = "bench" if suite_name == SPEED else f"run {suite_name}"
+        own = {SPEED: "bench", REGRESSION: "check SUITE"}
+        remedy = own.get(suite_name, f"run {suite_name}")
         raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: fedbench {remedy}")
     require_not_deleted(experiment, uri)
     return experiment

@@ -21,6 +21,8 @@ FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every
 INTERPOLATION = "interpolation/"  # metrics whose step is no round but 100 θ, since steps are whole numbers
 STEPS_PER_THETA = 100
 SPEED_SCHEMA = "fedbench.speed_schema"  # the tag that tells the experiment of the timings from a suite's
+REGRESSION_SCHEMA = "fedbench.regression_schema"  # likewise that of the checks
+NO_SUITES = {SPEED_SCHEMA: "the timings of fedbench bench", REGRESSION_SCHEMA: "the results of fedbench check"}
 PAGE = 5_000  # runs that are asked for at once
 
 
@@ -59,10 +61,10 @@ def require_schema(experiment: Experiment, place: str) -> None:
         One line that says what to do.
     """
     schema = experiment.tags.get("fedbench.schema")
-    if SPEED_SCHEMA in experiment.tags:
+    if held := next((what for tag, what in NO_SUITES.items() if tag in experiment.tags), None):
         raise StoreError(
-            f"experiment {experiment.name} in {place} holds the timings of fedbench bench and is no suite's: see them "
-            f"with fedbench ui {experiment.name}; a suite needs another name"
+            f"experiment {experiment.name} in {place} holds {held} and is no suite's: see them with "
+            f"fedbench ui {experiment.name}; a suite needs another name"
         )
     if schema is None:
         raise StoreError(

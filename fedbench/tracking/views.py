@@ -8,7 +8,7 @@ page as it is without a view; the names in it are those of MLflow 3.17's own fro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,10 +17,17 @@ SEEDS = "seeds"  # every seed's run, grouped by cell
 CELLS = "cells"  # each cell's own run, with the mean and the spread over its seeds
 TRIALS = "trials"  # of an experiment with tuning: the trials of the study that was worked on last
 SPEED = "speed"  # the experiment of the timings, and its view: a line a benchmark; "speed-" and its name for a group
+REGRESSION = (
+    "regression"  # the experiment of the checks, and its view: a line a suite; "regression-" and a suite's name
+)
 
 SHOWN_FIRST = "Cells compared"  # the title above the charts
 SPEED_TITLE = "Speed over commits"  # likewise
 TRIALS_TITLE = "Trials compared"  # likewise
+CHECKS_TITLE = "Checks over commits"  # likewise
+MAX_TAG = 5_000  # characters in an experiment's tag, MLflow's limit
+OVERALL = ("failures", "worst_difference", "largest_ratio")  # of a check: the metrics that every suite's can have
+CHECKS_FOLDED = ("Model metrics", "accuracy", "balanced_accuracy", "difference", "ratio", "std", "yardstick_multiple")
 FOLDED = ("Model metrics", "client_accuracy", "client_drift", "recall")  # MLflow's titles for most other charts
 
 
@@ -46,6 +53,35 @@ def speed_view_tags(groups: Iterable[str]) -> dict[str, str]:
         for group in sorted(groups)
     }
     return {SHARED_VIEW + SPEED: _saved(SPEED_TITLE, 2, _speed(finished)), **of_groups}
+
+
+def regression_view_tags(charts: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, str]:
+    """The tags that give the experiment of the checks its views: all suites, and each of `charts` by itself.
+
+    Parameters
+    ----------
+    charts
+        By suite, or `SPEED` for the benchmarks of all checks, the charts: each is the metrics that are its lines. Those
+        at the end that a tag has no room for are left out.
+    """
+    finished = "tags.`fedbench.kind` = 'check' and status = 'FINISHED'"
+    overall = _checks(finished, CHECKS_TITLE, [[name] for name in OVERALL])
+    return {
+        SHARED_VIEW + REGRESSION: _saved(CHECKS_TITLE, 2, overall),
+        **{f"{SHARED_VIEW}{REGRESSION}-{suite}": _fitting(finished, suite, own) for suite, own in charts.items()},
+    }
+
+
+def _fitting(finished: str, suite: str, charts: Sequence[Sequence[str]]) -> str:
+    """The view of a suite with as many charts as there is room for."""
+    own = "metrics.`largest_ratio` > 0" if suite == SPEED else f"tags.`fedbench.suite` = '{suite}'"
+    title = f"{CHECKS_TITLE}: {suite}"
+    group = "fedbench.kind" if suite == SPEED else "fedbench.suite"  # a benchmark is one line, whatever the suites
+    views = (
+        _saved(title, 1, _checks(f"{finished} and {own}", title, charts[:count], group))
+        for count in range(len(charts), -1, -1)
+    )
+    return next(view for view in views if len(view) < MAX_TAG)
 
 
 def tuning_view_tags(study: str, fields: Sequence[str], is_minimised: bool) -> dict[str, str]:
@@ -151,6 +187,29 @@ def _speed(search_filter: str) -> dict[str, Any]:
         "compareRunSections": [
             {"uuid": SHOWN_FIRST, "name": SPEED_TITLE, "display": True, "columns": 2},
             {"uuid": FOLDED[0], "name": FOLDED[0], "display": False},
+        ],
+        "isAccordionReordered": True,
+    }
+
+
+def _checks(
+    search_filter: str, title: str, charts: Sequence[Sequence[str]], group: str = "fedbench.suite"
+) -> dict[str, Any]:
+    return {
+        "searchFilter": search_filter,
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,  # of more than 100 runs the newest count
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": group}]},
+        "runsHiddenMode": "SHOWALL",
+        **_columns(tags=["fedbench.outcome", "fedbench.commit", "fedbench.failed"], metrics=OVERALL),
+        "compareRunCharts": [
+            # The step is the number of commits. MLflow tells the metrics of a chart apart by their dashes.
+            _chart("LINE", metrics[0]) | {"selectedMetricKeys": list(metrics), "displayPoints": True}
+            for metrics in charts
+        ],
+        "compareRunSections": [
+            {"uuid": SHOWN_FIRST, "name": title, "display": True, "columns": 2},
+            *({"uuid": each, "name": each, "display": False} for each in CHECKS_FOLDED),
         ],
         "isAccordionReordered": True,
     }

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedbench.measures import Verdict
-from fedbench.regression.baseline import Baseline, CellRecord, RoundRecord, SeedRecord, Update
+from fedbench.regression.baseline import Baseline, CellRecord, RoundRecord, SeedRecord
+from fedbench.regression.stored_file import Update
 from fedbench.runner import ALGORITHM_REVISION
 from fedbench.specs import Cell, Suite
 from fedbench.suites import load_suite

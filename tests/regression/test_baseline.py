@@ -19,9 +19,9 @@ from fedbench.regression.baseline import (
     read_baseline,
     require_comparable,
     require_data,
-    write_baseline,
 )
 from fedbench.regression.measure import _round_record
+from fedbench.regression.stored_file import write_stored
 from fedbench.specs import Suite
 
 
@@ -33,7 +33,7 @@ def suite(tmp_path: Path) -> Suite:
 @pytest.fixture
 def path(tmp_path: Path, suite: Suite) -> Path:
     path = baseline_path(suite, tmp_path / "baselines")
-    write_baseline(path, made_baseline(suite))
+    write_stored(path, made_baseline(suite))
     return path
 
 
@@ -56,7 +56,7 @@ def test_one_other_number_is_a_small_difference_of_the_file(path: Path, suite: S
     before = path.read_text().splitlines()
     cells = [made_cell(cell, dict.fromkeys(suite.seeds, 0.9)) for cell in suite.cells]
     cells[1] = made_cell(suite.cells[1], {0: 0.8, 1: 0.9, 2: 0.9, 3: 0.9, 4: 0.9})
-    write_baseline(path, made_baseline(suite, *cells))
+    write_stored(path, made_baseline(suite, *cells))
     after = path.read_text().splitlines()
     assert 2 == sum(one != other for one, other in zip(before, after, strict=True))  # the line and the checksum
 
@@ -178,7 +178,7 @@ def test_a_killed_write_leaves_the_earlier_file(path: Path, suite: Suite, monkey
     monkeypatch.setattr(Path, "replace", killed)
     other = made_baseline(suite).model_copy(update={"margin": 0.5})
     with pytest.raises(KeyboardInterrupt):
-        write_baseline(path, other)
+        write_stored(path, other)
     assert before == path.read_bytes()
     assert [path] == list(path.parent.iterdir())
 

@@ -1,0 +1,247 @@
+"""Accuracy and speed over commits, drawn."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import fedbench.reports.figures as look  # before Matplotlib, which it sets up
+
+# isort: split
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from fedbench.files import plain_errors, replacing
+from fedbench.reports.history import History, Timing, shown_name
+from fedbench.reports.history_table import date
+from fedbench.tracking.commits import short_commit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+FILES = ("history-accuracy.png", "history-speed.png")
+MAX_LABELS = 12  # commits that are named below a panel
+PANEL_INCHES = (6.2, 3.6)
+FAILED: dict[str, Any] = {
+    "marker": "X",
+    "markersize": 8,
+    "linestyle": "",
+    "color": "#D00000",
+    "markeredgecolor": "white",
+    "zorder": 5,  # above the lines
+}
+
+
+class AtCommit(Protocol):
+    """What is of a commit."""
+
+    @property
+    def commit(self) -> str: ...  # noqa: D102
+    @property
+    def count(self) -> int: ...  # noqa: D102
+    @property
+    def began(self) -> int: ...  # noqa: D102
+
+
+Item = TypeVar("Item", bound=AtCommit)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value at a position on the axis of commits."""
+
+    position: int
+    value: float
+    std: float = 0.0
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel: its title, the label of its values, its lines by name, and the labels of the commits.
+
+    Attributes
+    ----------
+    levels
+        Horizontal lines, by what they are.
+    """
+
+    title: str
+    label: str
+    lines: dict[str, list[Point]]
+    commits: list[str]
+    levels: dict[str, float]
+    is_logarithmic: bool = False
+
+
+def write_figures(history: History, folder: Path) -> list[Path]:
+    """Draw what there is into PNG files in `folder`, which is made; returns their paths.
+
+    Raises
+    ------
+    DataError
+        If they cannot be written.
+    """
+    written = []
+    for name, panels in zip(FILES, (accuracy_panels(history), speed_panels(history)), strict=True):
+        if not panels:
+            continue
+        with plain_errors(f"the figures cannot be written to {folder}"), replacing(folder / name, sync=False) as file:
+            file.write(draw(panels))
+        written.append(folder / name)
+    return written
+
+
+def accuracy_panels(history: History) -> list[Panel]:
+    """One for each scenario, or more if it has many cells: those of the last check's metric."""
+    checks = [each for each in history.checks if each.accuracies]
+    if not checks:
+        return []
+    metric = checks[-1].metric
+    positions, last, commits = by_commit([each for each in checks if each.metric == metric])
+    lines: dict[str, list[Point]] = defaultdict(list)
+    for position, check in zip(positions, last, strict=True):
+        for name, spread in check.accuracies.items():
+            lines[name].append(Point(position, 100 * spread.mean, 100 * (spread.std or 0.0), name in check.failed))
+    label = f"{metric.replace('_', ' ')} (%)"
+    return [
+        Panel(title, label, shown, commits, {})
+        for title, shown in _panels_of(lines, lambda name: name.partition(" ")[0])
+    ]
+
+
+def speed_panels(history: History) -> list[Panel]:
+    """The ratios of the checks, and the timings by group as multiples of the yardstick."""
+    positions, last, commits = by_commit(history.speed_checks)
+    ratios: dict[str, list[Point]] = defaultdict(list)
+    for position, check in zip(positions, last, strict=True):
+        for name, ratio in check.ratios.items():
+            ratios[name].append(Point(position, ratio, failed=name in check.failed))
+    levels = {"as before": 1.0, **({"slower beyond this": last[-1].threshold} if last else {})}
+    panels = [
+        Panel(title, "time / time before", shown, commits, levels)
+        for title, shown in _panels_of(ratios, lambda _: "checks of the speed")
+    ]
+    groups: dict[str, list[Timing]] = defaultdict(list)
+    for each in history.timings:
+        groups[each.group].append(each)
+    for group, timings in groups.items():
+        panels += _timing_panels(group, timings)
+    return panels
+
+
+def _timing_panels(group: str, timings: Sequence[Timing]) -> list[Panel]:
+    by_benchmark: dict[str, list[Timing]] = defaultdict(list)
+    for each in timings:
+        by_benchmark[each.benchmark].append(each)
+    keys = [_key(each) for each in by_commit(timings)[1]]
+    lines = {}
+    for name, own in by_benchmark.items():
+        _, last, _ = by_commit(own)
+        lines[name] = [Point(keys.index(_key(each)), each.multiple) for each in last]
+    commits = by_commit(timings)[2]
+    return [
+        Panel(f"benchmarks: {title}", "multiple of the yardstick", shown, commits, {}, is_logarithmic=True)
+        for title, shown in _panels_of(lines, lambda _: group)
+    ]
+
+
+def by_commit(found: Sequence[Item]) -> tuple[list[int], list[Item], list[str]]:
+    """Positions on the axis, what is there, and the commit's label: of each commit, what came last.
+
+    What has no commit has a position of its own, and its date as a label.
+    """
+    last = {_key(each): each for each in found}
+    labels = [short_commit(each.commit) if each.count else f"{date(each.began):%m-%d %H:%M}" for each in last.values()]
+    return list(range(len(last))), list(last.values()), labels
+
+
+def _key(item: AtCommit) -> tuple[int, str | int]:
+    return (item.count, item.commit if item.count else item.began)
+
+
+def _panels_of(
+    lines: dict[str, list[Point]], title_of: Callable[[str], str]
+) -> Iterator[tuple[str, dict[str, list[Point]]]]:
+    """Titles of panels, each with few enough lines to tell apart."""
+    panels: dict[str, list[str]] = defaultdict(list)
+    for name in lines:
+        panels[title_of(name)].append(name)
+    for title, names in panels.items():
+        parts = [names[start : start + look.MAX_LINES] for start in range(0, len(names), look.MAX_LINES)]
+        for number, part in enumerate(parts, start=1):
+            words = f"{title} ({number} of {len(parts)})" if len(parts) > 1 else title
+            yield words, {_without(title, name): lines[name] for name in part}
+
+
+def _without(title: str, name: str) -> str:
+    """A line's label: the cell's axes in a panel of its scenario."""
+    return shown_name(name).removeprefix(f"{title} ")
+
+
+def draw(panels: Sequence[Panel]) -> bytes:
+    """The panels as a PNG file's content."""
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    with plt.rc_context(look.STYLE):
+        width, height = PANEL_INCHES
+        drawing, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+        drawing.set_layout_engine("constrained")
+        for place, panel in zip(axes.flat, panels, strict=False):
+            _draw_panel(place, panel)
+        for unused in axes.flat[len(panels) :]:
+            unused.set_visible(False)
+        return _png(drawing)
+
+
+def _png(drawing: Drawing) -> bytes:
+    buffer = io.BytesIO()
+    drawing.savefig(buffer, metadata={"Software": None})
+    plt.close(drawing)
+    return buffer.getvalue()
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for name, value in panel.levels.items():
+        style = ":" if value != 1 else "-"
+        axes.axhline(value, color="grey", linewidth=1, linestyle=style, label=name if value != 1 else None)
+    for name, points in panel.lines.items():
+        _draw_line(axes, name, points)
+    if failed := [point for points in panel.lines.values() for point in points if point.failed]:
+        axes.plot([each.position for each in failed], [each.value for each in failed], label="failed", **FAILED)
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.label)
+    if panel.is_logarithmic:
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    shown = labelled(len(panel.commits))
+    axes.set_xticks(shown, [panel.commits[index] for index in shown], rotation=45, ha="right", fontsize=7)
+    axes.set_xlim(-0.5, len(panel.commits) - 0.5)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _draw_line(axes: Axes, name: str, points: Iterable[Point]) -> None:
+    found = list(points)
+    positions, values = [each.position for each in found], [each.value for each in found]
+    (line,) = axes.plot(positions, values, label=name, marker="o", markersize=3)
+    if not any(each.std for each in found):
+        return
+    if len(found) == 1:  # a band of one commit could not be seen
+        axes.errorbar(positions, values, [found[0].std], color=line.get_color(), capsize=3, linewidth=1)
+        return
+    low, high = ([each.value + side * each.std for each in found] for side in (-1, 1))
+    axes.fill_between(positions, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def labelled(number: int) -> list[int]:
+    """Which of so many commits are named: evenly spread, the last among them."""
+    step = -(-number // MAX_LABELS)
+    return list(range((number - 1) % step, number, step))
