@@ -24,7 +24,7 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("script", ["kill_quickstart.py", "kill_tuning.py", "many_writers.py"])
+@pytest.mark.parametrize("script", ["kill_quickstart.py", "kill_tuning.py", "many_writers.py", "speed_gate.py"])
 def test_a_script_says_what_it_does(script: str) -> None:
     assert f"python tests/endurance/{script}" in run(script, "--help")
 

@@ -63,9 +63,9 @@ def say(text: str) -> None:
 
 
 def check_all(
-    names: Sequence[str], variant: Variant, tree: Path, suite: Path, baselines: Path, folder: Path
+    names: Sequence[str], variant: Variant, tree: Path, suite: Path, baselines: Path, folder: Path, at_once: int
 ) -> dict[str, Check]:
-    """Check a copy with each fault, as many at once as there are cores, each on one."""
+    """Check a copy with each fault, so many at once, each on one core."""
 
     def check_one(name: str) -> Check:
         copy = patched_tree(tree, folder / name, *variant.patches, FAULTS[name].patch)
@@ -74,7 +74,7 @@ def check_all(
         say(f"{variant.name}: {name}: {is_caught(done) or 'not caught'} ({done.seconds:.0f} s)")
         return done
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         return dict(zip(names, pool.map(check_one, names), strict=True))
 
 
@@ -163,6 +163,7 @@ def main() -> int:
     parser.add_argument("--faults", nargs="*", choices=FAULTS, help="these faults alone; none: only the repeats")
     parser.add_argument("--other-environment", action="store_true", help="check elsewhere than the baseline was made")
     parser.add_argument("--repeats", type=int, default=0, help="how often the sound copy is checked (default: 0)")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="faults that are checked at once")
     options = parser.parse_args()
     folder, suite = options.folder.absolute(), suite_path(options.suite)
     folder.mkdir(parents=True)
@@ -178,7 +179,7 @@ def main() -> int:
         variants = [other_instructions(tree, suite, baselines), PERMUTED]
     wrong = []
     for variant in variants if names else ():
-        checks = check_all(names, variant, tree, suite, baselines, folder / "faulty")
+        checks = check_all(names, variant, tree, suite, baselines, folder / "faulty", options.at_once)
         missed = print_table(checks, variant)
         tell(checks, variant, missed)
         wrong += missed
