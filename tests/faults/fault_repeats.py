@@ -29,18 +29,24 @@ def repeats_here(tree: Path, suite: Path, baselines: Path, repeats: int, say: Ca
 
 
 def repeats_elsewhere(
-    tree: Path, suite: Path, folder: Path, settings: Mapping[str, str], repeats: int, say: Callable[[str], None]
+    tree: Path,
+    suite: Path,
+    folder: Path,
+    settings: Mapping[str, str],
+    repeats: int,
+    workers: int,
+    say: Callable[[str], None],
 ) -> bool:
     """Compare fresh seeds of the sound copy with themselves elsewhere, and with others; whether alarms are few."""
     seeds = range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + SEEDS * repeats)
     many = suite_with_seeds(suite, folder, seeds)
     permuted = patched_tree(tree, folder / "permuted", PERMUTED_SUM)
     say(f"measuring {len(seeds)} seeds three times")
-    before = make_baseline(tree, many, folder / "before")
+    before = make_baseline(tree, many, folder / "before", workers=workers)
     say("measured in the baseline's environment")
-    other = make_baseline(tree, many, folder / "other", settings)
+    other = make_baseline(tree, many, folder / "other", settings, workers)
     say("measured with other instructions")
-    reverse = make_baseline(permuted, many, folder / "reverse")
+    reverse = make_baseline(permuted, many, folder / "reverse", workers=workers)
     pairings = (
         ("other instructions, the same seeds", other, 0),
         ("permuted sum, the same seeds", reverse, 0),

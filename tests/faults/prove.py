@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("--faults", nargs="*", choices=FAULTS, help="these faults alone; none: only the repeats")
     parser.add_argument("--other-environment", action="store_true", help="check elsewhere than the baseline was made")
     parser.add_argument("--repeats", type=int, default=0, help="how often the sound copy is checked (default: 0)")
-    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="faults that are checked at once")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="cores that are used")
     options = parser.parse_args()
     folder, suite = options.folder.absolute(), suite_path(options.suite)
     folder.mkdir(parents=True)
@@ -185,7 +185,8 @@ def main() -> int:
         wrong += missed
     are_fine = True
     if options.repeats and options.other_environment:
-        are_fine = repeats_elsewhere(tree, suite, folder / "repeats", variants[0].settings, options.repeats, say)
+        settings = variants[0].settings
+        are_fine = repeats_elsewhere(tree, suite, folder / "repeats", settings, options.repeats, options.at_once, say)
     elif options.repeats:
         are_fine = repeats_here(tree, suite, baselines, options.repeats, say)
     return 0 if are_fine and not wrong else 1
