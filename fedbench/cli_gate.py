@@ -21,6 +21,7 @@ from fedbench.cli_options import (
 )
 from fedbench.errors import BaselineError, InterruptedSuiteError
 from fedbench.exits import EXIT_FAILED, say
+from fedbench.files import require_writable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,12 +73,12 @@ def baseline_command(
     """Write what every run of a suite gives to a file, for `fedbench check` to compare with."""
     if speed == (suite_name is not None):
         raise BaselineError("name a suite or give --speed, not both: fedbench baseline quickstart")
-    from fedbench.regression.baseline import baseline_path, read_baseline
+    from fedbench.regression.baseline import SPEED_FILE, baseline_path, read_baseline
     from fedbench.regression.stored_file import require_reason, write_stored
 
     why = (reason or "").strip()
     if suite_name is None:
-        from fedbench.regression.speed_file import SPEED_FILE, write_speed_baseline
+        from fedbench.regression.speed_file import write_speed_baseline
 
         write_speed_baseline(baselines / SPEED_FILE, why)
         typer.echo(f"{baselines / SPEED_FILE}: commit it with the code that it is of.")
@@ -87,6 +88,7 @@ def baseline_command(
     suite = load_suite(suite_name)
     path = baseline_path(suite, baselines)
     require_reason(path, why)
+    require_writable(path)
     before = read_baseline(path, suite.name) if path.exists() else None
     from fedbench.regression.gate import check_against_baseline, new_baseline, require_judgeable
     from fedbench.runner import DataSource, choose_device
@@ -154,6 +156,8 @@ def check_command(
         raise BaselineError("name a suite, give --speed, or both: fedbench check quickstart")
     if against is not None and not speed:
         raise BaselineError("--against is of the speed: give --speed too")
+    for path in filter(None, (junit, markdown)):
+        require_writable(path)
     suite, baseline = _suite_and_baseline(suite_name, seeds, baselines, margin) if suite_name else (None, None)
     from fedbench.regression.results import Gate
     from fedbench.reports.gate import gate_json, gate_table
@@ -165,13 +169,10 @@ def check_command(
         from fedbench.tracking.regression import open_regression
 
         client = open_regression(uri)  # what would keep the result from being recorded is found out before it is there
-    try:
-        accuracy = None
-        if suite and baseline:
-            accuracy = _check_accuracy(suite, baseline, baselines, data_dir, device, workers, margin, ignore_bits)
-        gate = Gate(accuracy, _check_speed(against, baselines, minutes) if speed else None, strict)
-    except KeyboardInterrupt:
-        raise InterruptedSuiteError("nothing was recorded; the same command checks anew") from None
+    accuracy = None
+    if suite and baseline:
+        accuracy = _check_accuracy(suite, baseline, baselines, data_dir, device, workers, margin, ignore_bits)
+    gate = Gate(accuracy, _check_speed(against, baselines, minutes) if speed else None, strict)
     if as_json:
         print_json(gate_json(gate))
     else:
@@ -226,19 +227,23 @@ def _measured(suite: Suite, data: DataSource, workers: int | None) -> tuple[Cell
     from fedbench.regression.measure import cell_records, measure_suite
 
     runs: dict[RunSpec, SeedRecord] = {}
-    with (
-        progress(suite.name, len(suite.runs), "runs") as advance,
-        closing(measure_suite(suite, data, choose_executor(workers))) as measuring,
-    ):
-        for run, record in measuring:
-            runs[run] = record
-            advance(1, run.cell)
+    try:
+        with (
+            progress(suite.name, len(suite.runs), "runs") as advance,
+            closing(measure_suite(suite, data, choose_executor(workers))) as measuring,
+        ):
+            for run, record in measuring:
+                runs[run] = record
+                advance(1, run.cell)
+    except KeyboardInterrupt:
+        raise InterruptedSuiteError("nothing was written; the same command begins anew") from None
     return cell_records(suite, data, runs)
 
 
 def _check_speed(against: str | None, baselines: Path, minutes: float) -> SpeedCheck:
     if against is None:
-        from fedbench.regression.speed_file import SPEED_FILE, check_against_file
+        from fedbench.regression.baseline import SPEED_FILE
+        from fedbench.regression.speed_file import check_against_file
 
         return check_against_file(baselines / SPEED_FILE)
     from fedbench.regression.speed import check_against

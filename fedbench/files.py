@@ -50,6 +50,19 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
+def require_writable(path: Path) -> None:
+    """Find out before long work whether `replacing` could make `path`; nothing is made yet.
+
+    Raises
+    ------
+    DataError
+        If it could not, as far as that can be told.
+    """
+    there = next((each for each in path.absolute().parents if each.exists()), path)
+    if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
+        raise DataError(f"cannot write {path}: {path if path.is_dir() else there} is in the way or not writable")
+
+
 def remove(path: Path) -> None:
     """Remove a file of `replacing` and what killed processes left of it, as far as that can be done."""
     for each in (path, *path.parent.glob(f".{path.name}.*{TEMPORARY}")):

@@ -78,6 +78,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["check", "quikstart"], "unknown suite 'quikstart'; did you mean quickstart?"),
         (["check", "tiny.yaml", "--against", "HEAD"], "--against is of the speed: give --speed too"),
         (["check", "tiny.yaml", "--seeds", "4-1"], "--seeds: the range '4-1' falls"),
+        (["check", "--speed", "--minutes", "nan"], "Invalid value for '--minutes'"),
+        (["check", "tiny.yaml", "--junit", "tiny.yaml/check.xml"], "cannot write tiny.yaml/check.xml: "),
+        (["baseline", "tiny.yaml", "--baselines", "tiny.yaml"], "cannot write tiny.yaml/tiny.json: "),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], message: str) -> None:

@@ -15,6 +15,7 @@ from fedbench.regression.stored_file import Update, read_stored
 from fedbench.runner import ALGORITHM_REVISION
 from fedbench.specs import Cell, CellSpec, Suite, unknown
 
+SPEED_FILE = "speed.json"  # what no suite's baseline may be called: the timings are there
 MARGIN = 0.01  # what an accuracy may differ by without mattering, as a fraction
 
 METRICS = ("accuracy", "balanced_accuracy")  # that can be judged; more is better. The first is the default
@@ -89,7 +90,15 @@ class Baseline(Frozen):
 
 
 def baseline_path(suite: Suite, folder: Path) -> Path:
-    """Where the baseline of a suite is."""
+    """Where the baseline of a suite is.
+
+    Raises
+    ------
+    BaselineError
+        If the suite has the name of the file of the timings.
+    """
+    if f"{suite.name}.json" == SPEED_FILE:
+        raise BaselineError(f"{suite.path}: {folder / SPEED_FILE} is of the timings: give the suite another name")
     return folder / f"{suite.name}.json"
 
 

@@ -21,7 +21,6 @@ from fedbench.regression.results import BenchmarkCheck, Judgement, SpeedCheck
 from fedbench.regression.stored_file import Update, read_stored, require_reason, update, write_stored
 from fedbench.tracking.commits import commit_of
 
-SPEED_FILE = "speed.json"
 FILE_THRESHOLD = 1.25  # a benchmark whose multiple of the yardstick is this many times the stored one is slower
 REPEATS = 3  # so often is measured what is stored, and what looks slower
 FEW = 4  # up to so many benchmarks are measured again one by one; else all at once

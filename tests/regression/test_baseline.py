@@ -189,3 +189,9 @@ def test_a_spec_may_lack_a_field_that_is_newer_than_the_file(suite: Suite) -> No
     content = record.model_dump(mode="json")
     del content["spec"]["interpolation"]
     assert record == CellRecord.model_validate_json(json.dumps(content))
+
+
+def test_a_suite_may_not_have_the_name_of_the_timings(tmp_path: Path) -> None:
+    suite = made_suite(tmp_path, TEXT.replace("name: made", "name: speed"))
+    with pytest.raises(BaselineError, match="is of the timings: give the suite another name"):
+        baseline_path(suite, tmp_path)
