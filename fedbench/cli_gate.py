@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,8 +25,6 @@ from fedbench.exits import EXIT_FAILED, say
 from fedbench.files import require_writable
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from fedbench.regression.baseline import Baseline, CellRecord, SeedRecord
     from fedbench.regression.results import AccuracyCheck, Gate, SpeedCheck
     from fedbench.runner import DataSource
@@ -161,14 +160,8 @@ def check_command(
     suite, baseline = _suite_and_baseline(suite_name, seeds, baselines, margin) if suite_name else (None, None)
     from fedbench.regression.results import Gate
     from fedbench.reports.gate import gate_json, gate_table
-    from fedbench.tracking.store import default_tracking_uri
 
-    uri = tracking_uri or default_tracking_uri()
-    client = None
-    if log:
-        from fedbench.tracking.regression import open_regression
-
-        client = open_regression(uri)  # what would keep the result from being recorded is found out before it is there
+    record = _recorder(tracking_uri) if log else None
     accuracy = None
     if suite and baseline:
         accuracy = _check_accuracy(suite, baseline, baselines, data_dir, device, workers, margin, ignore_bits)
@@ -178,8 +171,8 @@ def check_command(
     else:
         console().print(gate_table(gate, power))
     _write_files(gate, junit, markdown)
-    if client:
-        _record(client, uri, gate)
+    if record:
+        record(gate)
     if not gate.has_passed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -262,13 +255,16 @@ def _write_files(gate: Gate, junit: Path | None, markdown: Path | None) -> None:
                 file.write(make(gate).encode())
 
 
-def _record(client: MlflowClient, uri: str, gate: Gate) -> None:
+def _recorder(tracking_uri: str | None) -> Callable[[Gate], str]:
+    """What records a check; whatever would keep it from that is found out now."""
     from fedbench.reports.gate import gate_json
     from fedbench.reports.gate_markdown import gate_markdown
     from fedbench.tracking.commits import commit_of
-    from fedbench.tracking.regression import record_gate
+    from fedbench.tracking.regression import open_regression, record_gate
+    from fedbench.tracking.store import default_tracking_uri
 
-    commit = commit_of(Path.cwd())
+    uri = tracking_uri or default_tracking_uri()
+    client, commit = open_regression(uri), commit_of(Path.cwd())
     if commit.is_shallow:
         say("the repository lacks history: the check is recorded at too small a step (see: git fetch --unshallow)")
-    record_gate(client, uri, gate, commit, gate_markdown(gate), gate_json(gate))
+    return lambda gate: record_gate(client, uri, gate, commit, gate_markdown(gate), gate_json(gate))

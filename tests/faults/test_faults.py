@@ -72,7 +72,7 @@ def test_the_script_says_what_it_does() -> None:
 
 
 @pytest.mark.slow
-def test_every_fault_of_accuracy_is_caught_where_the_table_says_and_nothing_else_is(tree: Path, tmp_path: Path) -> None:
+def test_a_fault_of_accuracy_is_caught_where_the_table_says_and_a_sound_tree_passes(tree: Path, tmp_path: Path) -> None:
     suite = suite_with_seeds(HERE / "faults.yaml", tmp_path, [1])  # seed 0 is blind to a seed that is ignored
     make_baseline(tree, suite, tmp_path / "baselines", workers=1)
 
@@ -81,8 +81,8 @@ def test_every_fault_of_accuracy_is_caught_where_the_table_says_and_nothing_else
         copy = patched_tree(tree, tmp_path / "faulty" / (name or "none"), *patches)
         return check(copy, suite, tmp_path / "baselines", workers=1)
 
-    names = ["", *ACCURACY]
+    names = ["", *ACCURACY[::2]]  # each takes five seconds of a core; prove.py takes all
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = dict(zip(names, pool.map(checked, names), strict=True))
     assert {name: int(bool(name)) for name in names} == {name: done.exit_code for name, done in checks.items()}
-    assert {name: list(FAULTS[name].cells) for name in ACCURACY} == {name: checks[name].not_same for name in ACCURACY}
+    assert {name: list(FAULTS[name].cells) for name in names[1:]} == {name: checks[name].not_same for name in names[1:]}
