@@ -103,7 +103,7 @@ def baseline_command(
         from fedbench.reports.gate import gate_table
 
         accuracy = check_against_baseline(suite, before, cells, data.device, seconds)
-        console().print(gate_table(Gate(accuracy, None)))
+        console().print(gate_table(Gate(accuracy, None), verdict=False))
     if before and baseline.model_copy(update={"history": before.history}) == before:
         typer.echo(f"{path} is up to date; nothing was written.")
         return

@@ -195,10 +195,21 @@ STRICT = (Judgement.CANNOT_TELL, Judgement.BETTER)  # what fails a strict check 
 
 
 def cell_failure(check: CellCheck, is_strict: bool) -> str | None:
-    """Why a cell fails, in words; None if it passes."""
+    """Why a cell fails, by how much and how sure that is, in words; None if it passes."""
+    parts = []
     if check.judgement is Judgement.WORSE or (is_strict and check.judgement in STRICT):
-        return check.reason or f"{check.judgement} by {100 * abs(check.difference):.1f} points"
-    return f"changed: {check.changed}" if check.changed else None
+        parts.append(check.reason or f"{check.judgement}: {_points(check)}")
+    if check.changed:
+        parts.append(f"changed: {check.changed}")
+    return "; ".join(parts) or None
+
+
+def _points(check: CellCheck) -> str:
+    difference = f"{100 * check.difference:+.1f} points"
+    if check.interval is None:
+        return difference
+    low, high = (f"{100 * bound:+.1f}" for bound in check.interval)
+    return f"{difference} (95 % interval {low} to {high})"
 
 
 def benchmark_failure(check: BenchmarkCheck, is_strict: bool) -> str | None:

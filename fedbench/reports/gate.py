@@ -44,13 +44,15 @@ STYLES = {
 }
 
 
-def gate_table(gate: Gate, power: bool = False) -> RenderableType:
-    """The check for people; the last lines say whether it passed.
+def gate_table(gate: Gate, power: bool = False, verdict: bool = True) -> RenderableType:
+    """The check for people.
 
     Parameters
     ----------
     power
         Whether to say how many seeds each cell would need.
+    verdict
+        Whether the last lines say if it passed, and what failed.
     """
     parts: list[RenderableType] = []
     if gate.accuracy:
@@ -64,7 +66,7 @@ def gate_table(gate: Gate, power: bool = False) -> RenderableType:
             parts += [_table(power_rows(gate.accuracy)), "", Text(power_note(gate.accuracy)), ""]
     if gate.speed:
         parts += [_table(speed_rows(gate.speed, gate.is_strict)), "", *map(_line, speed_notes(gate.speed)), ""]
-    return Group(*parts, *map(Text, strict_note(gate)), *_verdict(gate))
+    return Group(*parts, *([*map(Text, strict_note(gate)), *_verdict(gate)] if verdict else []))
 
 
 def _verdict(gate: Gate) -> list[RenderableType]:

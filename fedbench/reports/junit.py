@@ -125,9 +125,8 @@ def _add_suite(
         # How long each took is not known: those of a suite are computed side by side.
         element = ET.SubElement(suite, "testcase", classname=plain(case.classname), name=plain(case.name), time="0")
         if case.failure is not None:
-            ET.SubElement(element, "failure", message=plain(f"{case.failure} ({case.details})")).text = plain(
-                case.details.replace(", ", "\n")
-            )
+            failure = ET.SubElement(element, "failure", message=plain(case.failure))
+            failure.text = plain(case.details.replace(", ", "\n"))
         elif case.skipped is not None:
             ET.SubElement(element, "skipped", message=plain(case.skipped))
         ET.SubElement(element, "system-out").text = plain(case.details)

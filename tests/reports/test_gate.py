@@ -113,7 +113,7 @@ def test_the_headline_has_the_verdict_and_the_details_are_folded_if_all_is_well(
 def test_what_failed_comes_first_and_nothing_is_folded() -> None:
     lines = gate_markdown(FAILED).splitlines()
     assert "### made and speed: failed" == lines[0]
-    assert "- pair init=shared: worse by 6.0 points" == lines[2]
+    assert "- pair init=shared: worse: -6.0 points (95 % interval -8.5 to -3.5)" == lines[2]
     assert not any("<details>" in line for line in lines)
     assert "| pair init=shared | 87.0 ± 1.0 | 81.0 ± 0.0 | -6.0 | -8.5 to -3.5 | **worse** | 2.1 |" in lines
 
@@ -139,7 +139,7 @@ def test_a_name_can_break_neither_the_table_nor_the_page() -> None:
 def test_the_json_has_the_numbers_as_fractions() -> None:
     document = gate_json(FAILED)
     cell, alone = document["accuracy"]["cells"]
-    assert ("worse", "worse by 6.0 points") == (cell["judgement"], cell["failure"])
+    assert ("worse", "worse: -6.0 points (95 % interval -8.5 to -3.5)") == (cell["judgement"], cell["failure"])
     assert pytest.approx(-0.06) == cell["difference"]
     assert [0.86, 0.87, 0.88] == cell["baseline"]["values"]
     assert ([], None, "one seed") == (alone["ci95"], alone["now"]["std"], alone["reason"])
