@@ -94,7 +94,7 @@ FAILED = Gate(
     made_speed(
         made_benchmark("step[cnn-10]", 1.3, Judgement.WORSE),
         made_benchmark("evaluate", math.nan, Judgement.WORSE, "fails: ZeroDivisionError: division by zero"),
-        made_benchmark("average", 1.04, Judgement.CANNOT_TELL, "not clear after 9 sessions: give it more time"),
+        made_benchmark("average", 1.04, Judgement.CANNOT_TELL, "not clear after 9 sessions"),
     ),
 )
 STRICT = replace(

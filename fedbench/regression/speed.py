@@ -61,7 +61,7 @@ def check_against(
 
     Every benchmark is measured in `LEAST_SESSIONS` sessions, each a new pair of processes, and then on, until its
     interval (see `fedbench.regression.bootstrap.estimate`) shows that it is slower than `THRESHOLD`, or that it is not.
-    What is not clear after `max_seconds` is ``can't tell``.
+    What is not clear after `max_seconds`, or when another one is found to be slower, is ``can't tell``.
 
     A benchmark that fails now is ``worse``, with the reason; one that fails in the revision, as one that uses what the
     revision does not have, is ``can't tell``. Neither has a time: `BenchmarkCheck.ratio`, ``before`` and ``now`` are
@@ -105,7 +105,7 @@ def _measure(trees: Trees, revision: str, select: str | None, deadline: float) -
     with _shown_until(deadline) as note:
         for number in count():
             start = time.monotonic()
-            if number and (start + last > deadline or not _unclear(found)):
+            if number and (start + last > deadline or not _unclear(found) or _is_decided(found)):
                 break
             try:
                 with processes(trees, number) as (before, now):
@@ -127,6 +127,12 @@ def _measure(trees: Trees, revision: str, select: str | None, deadline: float) -
 
 def _unclear(found: list[_Benchmark]) -> list[_Benchmark]:
     return [each for each in found if each.judgement is None]
+
+
+def _is_decided(found: list[_Benchmark]) -> bool:
+    """Whether all has been looked at and one is slower for certain: the others can only fail as well."""
+    has_looked = all(len(each.sessions) >= LEAST_SESSIONS for each in _unclear(found))
+    return has_looked and any(each.judgement is Judgement.WORSE for each in found)
 
 
 def _selected(before: Side, now: Side, revision: str, select: str | None) -> list[_Benchmark]:
@@ -189,7 +195,7 @@ def _check(each: _Benchmark, number: int) -> BenchmarkCheck:
         now=median(pair.now for pair in pairs),
         samples=len(pairs),
         judgement=each.judgement or Judgement.CANNOT_TELL,
-        reason=None if each.judgement else f"not clear after {len(each.sessions)} sessions: give it more time",
+        reason=None if each.judgement else f"not clear after {len(each.sessions)} sessions",
     )
 
 
