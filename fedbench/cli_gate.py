@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,6 +77,7 @@ def baseline_command(
 
     why = (reason or "").strip()
     if suite_name is None:
+        _refuse({"--margin": margin, "--metric": metric}, "is of a suite: name one")
         from fedbench.regression.speed_file import write_speed_baseline
 
         write_speed_baseline(baselines / SPEED_FILE, why)
@@ -134,8 +135,14 @@ def check_command(
         ),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=0.1, max=1000, help="How long --against may measure while the answer is unclear.")
-    ] = 4.0,
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1000,
+            help="How long --against may measure while the answer is unclear (default: 4).",
+            show_default=False,
+        ),
+    ] = None,
     workers: WorkersOption = None,
     baselines: BaselinesOption = Path("baselines"),
     junit: Annotated[
@@ -153,8 +160,13 @@ def check_command(
     """Check that the model is not worse than its baseline, and the code not slower; exit code 1 if it is."""
     if suite_name is None and not speed:
         raise BaselineError("name a suite, give --speed, or both: fedbench check quickstart")
-    if against is not None and not speed:
-        raise BaselineError("--against is of the speed: give --speed too")
+    if suite_name is None:
+        of_suite = {"--seeds": seeds, "--ignore-bits": ignore_bits, "--margin": margin, "--power": power}
+        _refuse(of_suite, "is of a suite: name one")
+    if not speed:
+        _refuse({"--against": against, "--minutes": minutes}, "is of the speed: give --speed too")
+    elif against is None:
+        _refuse({"--minutes": minutes}, "is of --against: give a revision too")
     for path in filter(None, (junit, markdown)):
         require_writable(path)
     suite, baseline = _suite_and_baseline(suite_name, seeds, baselines, margin) if suite_name else (None, None)
@@ -175,6 +187,13 @@ def check_command(
         record(gate)
     if not gate.has_passed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would change nothing."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise BaselineError(f"{name} {why}")
 
 
 def _suite_and_baseline(
@@ -233,15 +252,15 @@ def _measured(suite: Suite, data: DataSource, workers: int | None) -> tuple[Cell
     return cell_records(suite, data, runs)
 
 
-def _check_speed(against: str | None, baselines: Path, minutes: float) -> SpeedCheck:
+def _check_speed(against: str | None, baselines: Path, minutes: float | None) -> SpeedCheck:
     if against is None:
         from fedbench.regression.baseline import SPEED_FILE
         from fedbench.regression.speed_file import check_against_file
 
         return check_against_file(baselines / SPEED_FILE)
-    from fedbench.regression.speed import check_against
+    from fedbench.regression.speed import MAX_SECONDS, check_against
 
-    return check_against(against, 60 * minutes)
+    return check_against(against, MAX_SECONDS if minutes is None else 60 * minutes)
 
 
 def _write_files(gate: Gate, junit: Path | None, markdown: Path | None) -> None:
