@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.exceptions import TyperException
+
+from fedbench.cli import app
+from fedbench.errors import FedbenchError
 
 PACKAGE = Path(__file__).parents[1]
 SUITE = """
@@ -86,10 +90,36 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["baseline", "tiny.yaml", "--baselines", "tiny.yaml"], "cannot write tiny.yaml/tiny.json: "),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(folder: Path, arguments: list[str], message: str) -> None:
-    done = fedbench(*arguments, folder=folder)
-    assert (2, "") == (done.code, done.out)
-    assert [f"fedbench: error: {message}"] == [line[: len(message) + 17] for line in done.err.splitlines()]
+def test_bad_input_is_refused_in_one_line(
+    folder: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises((FedbenchError, TyperException)) as refused:
+        app(arguments, standalone_mode=False)
+    said = refused.value.format_message() if isinstance(refused.value, TyperException) else str(refused.value)
+    assert said.startswith(message)
+    assert "\n" not in said
+
+
+def test_without_a_baseline_the_exit_code_is_2_and_neither_torch_nor_mlflow_is_imported(folder: Path) -> None:
+    script = (
+        "import sys\n"
+        "from fedbench.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(sorted({'torch', 'mlflow'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "check", "tiny.yaml"],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "fedbench: error: there is no baselines/tiny.json: make it with fedbench baseline tiny\n"
+    assert (2, "[]\n", said) == (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.slow
