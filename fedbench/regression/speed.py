@@ -153,7 +153,7 @@ def _selected(before: Side, now: Side, revision: str, select: str | None) -> lis
     for each in kept:
         if each.name not in before.names:
             each.judgement = Judgement.CANNOT_TELL
-            each.reason = _not_before(revision, "; ".join(before.broken.values()))
+            each.reason = _not_before(revision, "; ".join(dict.fromkeys(before.broken.values())))
     return kept + broken
 
 
