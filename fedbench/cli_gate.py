@@ -104,7 +104,8 @@ def baseline_command(
         from fedbench.reports.gate import gate_table
 
         accuracy = check_against_baseline(suite, before, cells, data.device, seconds)
-        console().print(gate_table(Gate(accuracy, None), verdict=False))
+        if accuracy.cells:  # none, if no cell is what it was
+            console().print(gate_table(Gate(accuracy, None), verdict=False))
     if before and baseline.model_copy(update={"history": before.history}) == before:
         typer.echo(f"{path} is up to date; nothing was written.")
         return

@@ -153,7 +153,7 @@ def accuracy_notes(accuracy: AccuracyCheck) -> list[str]:
 
 def _environment(accuracy: AccuracyCheck) -> str:
     if accuracy.compares_bits:
-        return "The environment is the baseline's: every bit is compared."
+        return "The environment is the baseline's: every bit of the seeds that both have is compared."
     if not accuracy.other_environment:
         return "The environment is the baseline's, but bits are not compared."
     return f"The environment is not the baseline's, so bits are not compared: {'; '.join(accuracy.other_environment)}."

@@ -69,7 +69,7 @@ def test_the_notes_name_margin_baseline_and_what_is_other_than_it_was() -> None:
     text = printed(PASSED)
     assert "Margin: 1 point. Baseline: commit c0ffee1." in text
     assert all(words in text for words in OTHER)
-    assert "The environment is the baseline's: every bit is compared." in printed(FAILED)
+    assert "The environment is the baseline's: every bit of the seeds that both have is compared." in printed(FAILED)
     assert "Against main (commit c0ffee1): median times of a call." in text
 
 
