@@ -15,19 +15,19 @@ from fedbench.specs import Cell
 
 @dataclass(frozen=True)
 class _Pair:
-    """A cell's runs before and now, by seed: of the seeds in common if these are two or more."""
+    """A cell's runs before and now, by seed: of the seeds in common if these are two or more.
+
+    `broken` is what is wrong beyond what numbers tell, with whatever seed.
+    """
 
     cell: Cell
     before: Mapping[int, SeedRecord]
     now: Mapping[int, SeedRecord]
-
-    @property
-    def common(self) -> list[int]:
-        return sorted(self.before.keys() & self.now.keys())
+    broken: str | None
 
     @property
     def is_same(self) -> bool:
-        return self.before == self.now
+        return self.before == self.now and self.broken is None
 
     def difference(self, metric: str) -> Difference:
         return difference_of(_values(self.before, metric), _values(self.now, metric))
@@ -50,7 +50,7 @@ def check_cells(
         Whether the two are of one environment, so that any difference of a seed that both have is a change.
     """
     matched = [_pair(*each) for each in pairs]
-    tested = [pair for pair in matched if not pair.is_same and _broken(pair) is None]
+    tested = [pair for pair in matched if not pair.is_same and pair.broken is None]
     differences = {pair.cell.label: pair.difference(metric) for pair in tested}
     judged = dict(zip(differences, judge_all(list(differences.values()), margin), strict=True))
     return tuple(_check(pair, metric, margin, compare_bits, judged, len(tested)) for pair in matched)
@@ -61,14 +61,13 @@ def _pair(cell: Cell, before: CellRecord, now: CellRecord) -> _Pair:
     common = sides[0].keys() & sides[1].keys()
     if len(common) > 1 or common == sides[1].keys():  # the others have nothing to be compared with
         sides = ({seed: sides[0][seed] for seed in sorted(common)}, {seed: sides[1][seed] for seed in sorted(common)})
-    return _Pair(cell, *sides)
+    return _Pair(cell, *sides, _broken(before.by_seed, now.by_seed))
 
 
 def _check(
     pair: _Pair, metric: str, margin: float, compare_bits: bool, judged: Mapping[str, Judgement], num_tested: int
 ) -> CellCheck:
     before, now = (list(_values(side, metric).values()) for side in (pair.before, pair.now))
-    broken = _broken(pair)
     over_seeds = spread(before).std
     fresh = None if over_seeds is None else seeds_needed(over_seeds, margin, max(num_tested, 1), is_paired=False)
     if pair.is_same:
@@ -85,24 +84,22 @@ def _check(
         difference.mean,
         difference.interval,
         difference.is_paired,
-        Judgement.WORSE if broken else judged[pair.cell.label],
+        Judgement.WORSE if pair.broken else judged[pair.cell.label],
         changed=where_changed(pair.before, pair.now) if compare_bits else None,
-        reason=broken or ("one seed" if error is None else None),
+        reason=pair.broken or ("one seed" if error is None else None),
         least_effect=least_effect(difference, max(num_tested, 1)),
         seeds_needed=None if scatter is None else seeds_needed(scatter, margin, max(num_tested, 1), is_paired=True),
         fresh_seeds_needed=fresh,
     )
 
 
-def _broken(pair: _Pair) -> str | None:
-    """What is wrong beyond what numbers tell: runs that failed, or that diverge and did not."""
-    failed = [record for record in pair.now.values() if record.verdict is Verdict.FAILED]
+def _broken(before: Mapping[int, SeedRecord], now: Mapping[int, SeedRecord]) -> str | None:
+    """Runs that failed, or that diverge and did not."""
+    failed = [record for record in now.values() if record.verdict is Verdict.FAILED]
     if failed:
-        return f"{len(failed)} of {len(pair.now)} seeds failed: {failed[0].reason}"
-    diverged = {name: _share_diverged(side) for name, side in (("before", pair.before), ("now", pair.now))}
-    if diverged["now"] > diverged["before"]:
-        return f"{diverged['now']:.0%} of the seeds diverged, in the baseline {diverged['before']:.0%}"
-    return None
+        return f"{len(failed)} of {len(now)} seeds failed: {failed[0].reason}"
+    was, share = _share_diverged(before), _share_diverged(now)
+    return f"{share:.0%} of the seeds diverged, in the baseline {was:.0%}" if share > was else None
 
 
 def _share_diverged(side: Mapping[int, SeedRecord]) -> float:

@@ -37,7 +37,7 @@ class RoundRecord(Frozen):
 
 
 class SeedRecord(Frozen):
-    """A run: how it ended, its rounds, and a digest of its interpolation if it has one."""
+    """A run: how it ended, its rounds, and a digest of its interpolation if it has one. `reason`: why it failed."""
 
     seed: int
     verdict: Verdict

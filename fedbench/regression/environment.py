@@ -54,15 +54,21 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str,
     return tuple(words(name) for name in sorted({*before, *now}) if before.get(name) != now.get(name))
 
 
-def _processor() -> tuple[str, str]:
-    """The processor, and its instruction sets, as far as the system tells."""
+def processor_entries() -> dict[str, str]:
+    """What the system tells of the first processor, by its own names; nothing where there is no such file."""
     try:
         text = CPUINFO.read_text()
     except OSError:
-        return platform.processor() or platform.machine(), ""
+        return {}
     lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-    first = {name.strip(): value.strip() for name, _, value in lines}
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def _processor() -> tuple[str, str]:
+    """The processor, and its instruction sets, as far as the system tells."""
+    first = processor_entries()
     known = [first[name] for name in ("vendor_id", "model name", "CPU implementer", "CPU part") if name in first]
     known += [f"{name} {first[name]}" for name in ("cpu family", "model", "stepping", "cache size") if name in first]
     flags = (first.get("flags") or first.get("Features") or "").split()
-    return ", ".join(known) or platform.machine(), " ".join(sorted(filter(VECTOR.fullmatch, flags)))
+    name = ", ".join(known) or platform.processor() or platform.machine()
+    return name, " ".join(sorted(filter(VECTOR.fullmatch, flags)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedbench.errors import SuiteError
 from fedbench.events import Job, RoundDone
-from fedbench.measures import CLIENT_ACCURACY, TIMES
+from fedbench.measures import CLIENT_ACCURACY, TIMES, Verdict
 from fedbench.regression.baseline import CellRecord, RoundRecord, SeedRecord
 from fedbench.specs import RunSpec, Suite
 
@@ -77,7 +77,7 @@ def _seed_record(done: RunDone, rounds: Mapping[int, RoundRecord]) -> SeedRecord
     return SeedRecord(
         seed=done.run.seed,
         verdict=done.result.verdict,
-        reason=done.result.reason,
+        reason=done.result.reason if done.result.verdict is Verdict.FAILED else None,  # else words that may be reworded
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         interpolation=_digest(line) if line else None,
     )

@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from fedbench.bench import require_pytest
 from fedbench.errors import BenchmarkError, InterruptedSuiteError
 from fedbench.progress import progress
 from fedbench.regression.bootstrap import estimate, judge
+from fedbench.regression.environment import processor_entries
 from fedbench.regression.lockstep import Pair, Side, SideError, processes, time_in_turns
 from fedbench.regression.results import BenchmarkCheck, Judgement, SpeedCheck
 from fedbench.regression.trees import Trees, unpacked
@@ -35,7 +36,6 @@ LEFT_OUT = (  # beginnings of names: of those that say nothing that a quicker on
     "weighted_average[resnet50",
     "weighted_average[simple-cnn-100]",
 )
-CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass
@@ -217,8 +217,5 @@ def _shown_until(deadline: float) -> Iterator[Callable[[str], None]]:
 
 def _machine() -> str:
     """The processor's name and how many cores may be used."""
-    name = ""
-    with suppress(OSError):
-        lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
-        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), "")
+    name = processor_entries().get("model name", "")
     return f"{name or platform.processor() or platform.machine()}, {usable_cores()} cores"

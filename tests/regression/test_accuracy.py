@@ -85,6 +85,13 @@ def test_a_run_that_failed_is_worse_whatever_the_others_are(cell: Cell) -> None:
     assert (Judgement.WORSE, "1 of 5 seeds failed: ValueError: no") == (found.judgement, found.reason)
 
 
+def test_a_run_that_failed_with_a_seed_that_the_baseline_lacks_is_worse_too(cell: Cell) -> None:
+    record = made_cell(cell, BEFORE)
+    failed = made_seed(9, verdict=Verdict.FAILED, reason="ValueError: no")
+    found = check(cell, record, record.model_copy(update={"seeds": (*record.seeds, failed)}))
+    assert (Judgement.WORSE, "1 of 6 seeds failed: ValueError: no") == (found.judgement, found.reason)
+
+
 def test_a_run_that_diverges_and_did_not_is_worse(cell: Cell) -> None:
     record = made_cell(cell, BEFORE)
     diverged = made_seed(4, made_round(0.1), made_round(0.88), verdict=Verdict.DIVERGED, reason="the loss")
