@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -363,3 +365,12 @@ def test_the_notebooks_blocks_print_what_the_page_says(code: int, text: int) -> 
     with redirect_stdout(printed):
         exec(compile(blocks(page, "python")[code], f"notebook.md, block {code + 1}", "exec"), {})  # noqa: S102 - our own page
     assert blocks(page, "text")[text] == printed.getvalue()
+
+
+def test_the_jobs_on_the_page_of_the_gate_are_what_github_and_gitlab_take(tmp_path: Path) -> None:
+    for text, schema in zip(blocks(ROOT / "docs/gate.md", "yaml"), ("github-workflows", "gitlab-ci"), strict=True):
+        job = tmp_path / f"{schema}.yml"
+        job.write_text(text)
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(job)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert 0 == done.returncode, done.stdout
