@@ -13,9 +13,14 @@ from fedbench.cli_bench import add_bench_command
 from fedbench.cli_data import data_app
 from fedbench.cli_gate import add_gate_commands
 from fedbench.cli_options import (
+    AddressOption,
+    CpusOption,
     DataDirOption,
     DeviceOption,
+    ExecutorOption,
+    GpusOption,
     JsonOption,
+    MemoryOption,
     OverridesOption,
     SeedsOption,
     SuiteArgument,
@@ -26,11 +31,11 @@ from fedbench.cli_options import (
 )
 from fedbench.cli_results import add_result_commands
 from fedbench.cli_tune import add_tune_command
-from fedbench.errors import InterruptedSuiteError
+from fedbench.errors import ClusterError, InterruptedSuiteError
 from fedbench.exits import EXIT_BAD_INPUT, EXIT_FAILED, run_to_exit, say
 
 if TYPE_CHECKING:
-    from fedbench.runner import Outcome
+    from fedbench.runner import Executor, Outcome
     from fedbench.specs import Suite
 
 app = typer.Typer(
@@ -112,6 +117,11 @@ def run_command(
     data_dir: DataDirOption = None,
     tracking_uri: TrackingUriOption = None,
     device: DeviceOption = "cpu",
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
+    cpus_per_run: CpusOption = None,
+    gpus_per_run: GpusOption = None,
+    memory_per_run: MemoryOption = None,
 ) -> None:
     """Run a suite: every seed of every cell, tracked in MLflow. Finished runs are skipped."""
     from fedbench.suites import load_suite, parse_overrides, parse_seeds
@@ -125,22 +135,22 @@ def run_command(
     if profile:
         from fedbench.profiling import Recorder, require_one_worker
 
-        workers = require_one_worker(workers)
+        workers = require_one_worker(workers, executor)
     if dry_run:
         _dry_run(suite, workers, as_json)
         return
 
-    from fedbench.executors import choose_executor
     from fedbench.progress import progress
     from fedbench.reports.profile import profile_json, profile_summary
     from fedbench.reports.results import cell_results, num_failed, suite_json
-    from fedbench.runner import DataSource, choose_device, run_suite
+    from fedbench.runner import DataSource, run_suite
     from fedbench.tracking.mlflow import MlflowTracker
 
-    data = DataSource(data_dir, choose_device(device))
+    per_run = (cpus_per_run, gpus_per_run, memory_per_run)
+    execute, device = _executor(executor, address, per_run, workers, device)
+    data = DataSource(data_dir, device)
     data.require(cell.spec for cell in suite.cells)
     tracker = MlflowTracker(suite, tracking_uri)
-    execute = choose_executor(workers)
     recorder = None
     if profile:
         from fedbench.executors import in_process
@@ -168,6 +178,26 @@ def run_command(
         typer.echo(profile_summary(recorder), err=True)
     if num_failed(outcomes):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _executor(
+    name: str,
+    address: str | None,
+    per_run: tuple[int | None, float | None, float | None],
+    workers: int | None,
+    device: str,
+) -> tuple[Executor, str]:
+    """The executor that the options ask for, and the device that runs are computed on."""
+    from fedbench.executors import choose_executor, cluster_executor
+    from fedbench.executors.needs import Needs
+    from fedbench.runner import choose_device
+
+    if name == "ray":
+        needs = Needs.of(device, *per_run)
+        return cluster_executor(address, needs, workers), needs.device
+    if address is not None or any(each is not None for each in per_run):
+        raise ClusterError("--address and what a run takes of a cluster need --executor ray")
+    return choose_executor(workers), choose_device(device)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,6 +36,42 @@ WorkersOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+ExecutorOption = Annotated[
+    Literal["local", "ray"], typer.Option("--executor", help="Where runs are computed: on this machine, or by Ray.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="The head of the Ray cluster (default: RAY_ADDRESS, else Ray is started on this machine).",
+        show_default=False,
+    ),
+]
+CpusOption = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus-per-run", min=1, help="With Ray: cores of a node that a run takes (default: 1).", show_default=False
+    ),
+]
+GpusOption = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-run",
+        min=0,
+        help="With Ray: GPUs, or the part of one, that a run takes (default: 1 with --device cuda).",
+        show_default=False,
+    ),
+]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory-per-run",
+        min=0.1,
+        help="With Ray: memory of a node that a run takes, in GiB (default: 1).",
+        show_default=False,
+    ),
+]
 OverridesOption = Annotated[
     list[str] | None,
     typer.Option(

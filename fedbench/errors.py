@@ -17,6 +17,10 @@ class StoreError(FedbenchError):
     """The tracking store cannot be opened, read or written."""
 
 
+class ClusterError(FedbenchError):
+    """A Ray cluster cannot be reached, or cannot compute runs."""
+
+
 class CheckpointError(FedbenchError):
     """A checkpoint cannot be used; the run starts anew."""
 

@@ -45,14 +45,16 @@ def part(name: str) -> AbstractContextManager[object]:
     return record_function(LABEL + name)
 
 
-def require_one_worker(num_workers: int | None) -> int:
+def require_one_worker(num_workers: int | None, executor: str = "local") -> int:
     """One worker, whose runs are computed in this process.
 
     Raises
     ------
     SuiteError
-        If another number is asked for.
+        If another number is asked for, or another machine.
     """
+    if executor != "local":
+        raise SuiteError(f"--profile records this process: leave out --executor {executor}")
     if num_workers not in (None, 1):
         raise SuiteError(f"--profile records one process, not {num_workers}: leave --workers out, or set it to 1")
     return 1

@@ -53,7 +53,7 @@ ARROWS = {
         "tune_specs",
         "regression",
     },
-    "executors": {"runner", "simulation", "events", "yardsticks"},
+    "executors": {"checkpoints", "datasets", "runner", "simulation", "events", "yardsticks"},
     "runner": {"checkpoints", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
     "traces": set(),

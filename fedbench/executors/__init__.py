@@ -9,12 +9,17 @@ thread; its result does not depend on that. A run that a dead worker began may t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from fedbench.errors import ClusterError
+
 if TYPE_CHECKING:
     from fedbench.events import Event, Job
+    from fedbench.executors.needs import Needs
     from fedbench.runner import DataSource, Executor
 
 THREADS = 1  # of PyTorch, in the computation of a run
@@ -36,5 +41,31 @@ def choose_executor(num_workers: int | None = None) -> Executor:
             yield from in_process.execute(chain(first, jobs), data, num_threads=lambda: count)
         else:
             yield from workers.execute(chain(first, jobs), data, count)
+
+    return execute
+
+
+def cluster_executor(address: str | None, needs: Needs, num_workers: int | None = None) -> Executor:
+    """On the Ray cluster at `address`, else at ``RAY_ADDRESS``, else on a Ray that is started on this machine.
+
+    Parameters
+    ----------
+    needs
+        What each run takes of a node.
+    num_workers
+        How many runs are computed at once at most; None takes what the cluster has room for.
+
+    Raises
+    ------
+    ClusterError
+        If Ray is not installed.
+    """
+    if find_spec("ray") is None:
+        raise ClusterError('--executor ray needs Ray: pip install "fedbench-mlflow[ray]"')
+
+    def execute(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
+        from fedbench.executors import ray_cluster
+
+        yield from ray_cluster.execute(jobs, data, address or os.environ.get("RAY_ADDRESS"), needs, num_workers)
 
     return execute

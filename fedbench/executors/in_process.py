@@ -14,12 +14,18 @@ from fedbench.executors.threads import ThreadMap
 from fedbench.simulation import simulate
 
 if TYPE_CHECKING:
+    from fedbench.datasets import Dataset
     from fedbench.runner import DataSource
 
 
 def execute(jobs: Iterable[Job], data: DataSource, num_threads: Callable[[], int] = lambda: 1) -> Iterator[Event]:
     """See `fedbench.executors`. A run's clients are spread over `num_threads()` threads, asked for each round."""
+    for job in jobs:
+        yield from compute(job, data.dataset(job.run.spec), data.device, num_threads)
+
+
+def compute(job: Job, dataset: Dataset, device: str, num_threads: Callable[[], int]) -> Iterator[Event]:
+    """Compute one run."""
     torch.set_num_threads(THREADS)
     keep_freed_memory()
-    for job in jobs:
-        yield from simulate(job, data.dataset(job.run.spec), data.device, ThreadMap(num_threads))
+    yield from simulate(job, dataset, device, ThreadMap(num_threads))

@@ -38,7 +38,7 @@ def default_workers() -> int:
 def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator[Event]:
     """See `fedbench.executors`. A run whose worker dies is tried once more, then it has failed."""
     torch.set_num_threads(1)  # this process only stores models, beside as many busy ones as there are cores
-    Thread(target=_import_what_storing_models_takes, daemon=True).start()
+    Thread(target=import_what_storing_models_takes, daemon=True).start()
     jobs = iter(jobs)
     again: list[Job] = []
     deaths: Counter[RunSpec] = Counter()
@@ -77,7 +77,7 @@ def execute(jobs: Iterable[Job], data: DataSource, num_workers: int) -> Iterator
                     yield RunDone(job.run, RunResult(Verdict.FAILED, reason))
 
 
-def _import_what_storing_models_takes() -> None:
+def import_what_storing_models_takes() -> None:
     """Import what takes seconds when the first run ends. Until then this process has nothing else to do."""
     import torch._dynamo
     import torch.export._trace  # noqa: F401

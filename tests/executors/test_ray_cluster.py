@@ -1,0 +1,161 @@
+"""Runs on a real Ray cluster of two nodes: the bits of this process, whatever dies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from needed import needs as needing
+from ray_nodes import Nodes, ray_nodes, why_no_ray
+from test_executors import assert_equal_ends, ends, make_jobs, make_runs, untimed
+
+from fedbench.errors import ClusterError
+from fedbench.events import Event, Job, RoundDone, RunDone
+from fedbench.executors import in_process
+from fedbench.executors.needs import GIB, Needs
+from fedbench.measures import Verdict
+from fedbench.runner import DataSource, run_suite
+from fedbench.tracking.memory import MemoryTracker
+
+pytestmark = [pytest.mark.slow, needing(why_no_ray())]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Nodes]:
+    with ray_nodes(2) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def execute(cluster: Nodes) -> Any:
+    from fedbench.executors import ray_cluster
+
+    return partial(ray_cluster.execute, address=cluster.address, needs=Needs(), num_workers=None)
+
+
+def test_a_cluster_gives_the_bits_of_this_process(execute: Any) -> None:
+    jobs = make_jobs(5, init="independent", batch_size=7)
+    events = list(execute(jobs, DataSource()))
+    expected, there = ends(list(in_process.execute(jobs, DataSource()))), ends(events)
+    assert set(expected) == set(there)
+    for seed, done in expected.items():
+        assert_equal_ends(done, there[seed])
+        rounds = [event for event in events if event.run.seed == seed]
+        assert [RoundDone, RoundDone, RunDone] == [type(event) for event in rounds]
+
+
+def test_a_job_is_asked_for_only_when_it_can_soon_be_computed(execute: Any) -> None:
+    """Two nodes have room for one run each, and two runs are handed out ahead."""
+    asked, ended = 0, 0
+
+    def jobs() -> Iterator[Job]:
+        nonlocal asked
+        for job in make_jobs(8):
+            asked += 1
+            yield job
+
+    for event in execute(jobs(), DataSource()):
+        assert asked <= ended + 4
+        ended += isinstance(event, RunDone)
+    assert (8, 8) == (asked, ended)
+    asked, ended = 0, 0
+    for event in execute(jobs(), DataSource(), num_workers=1):
+        assert asked <= ended + 1
+        ended += isinstance(event, RunDone)
+    assert (8, 8) == (asked, ended)
+
+
+def killing(kill: Callable[[], object], execute: Any, told: list[Event]) -> Any:
+    """An executor that does so once two runs have told of their second round."""
+
+    def executor(jobs: Any, data: DataSource) -> Iterator[Event]:
+        second = set()
+        for event in execute(jobs, data):
+            told.append(event)
+            yield event
+            if isinstance(event, RoundDone) and event.round == 2 and len(second) < 2:
+                second.add(event.run.seed)
+                if len(second) == 2:
+                    kill()
+
+    return executor
+
+
+@pytest.mark.parametrize("what", ["worker", "node"])
+@pytest.mark.parametrize("kept", [True, False], ids=["with checkpoints", "without"])
+def test_a_run_whose_worker_or_node_is_killed_ends_with_the_same_bits_in_the_same_record(
+    execute: Any, cluster: Nodes, tmp_path: Path, what: str, kept: bool
+) -> None:
+    def kill_node_and_add_another() -> None:
+        cluster.kill_node()
+        cluster.add_node()
+
+    tracker = MemoryTracker(checkpoints=tmp_path / "kept" if kept else None)
+    runs = make_runs(3, rounds=25)
+    expected = ends(list(in_process.execute([Job(run) for run in runs], DataSource())))
+    told: list[Event] = []
+    kill = cluster.kill_worker if what == "worker" else kill_node_and_add_another
+    outcomes = list(run_suite(runs, DataSource(), tracker, killing(kill, execute, told)))
+    assert {seed: done.result for seed, done in expected.items()} == {each.run.seed: each.result for each in outcomes}
+    assert [25, 25, 25] == [len(run.rounds) for run in tracker.runs]
+    for tracked in tracker.runs:
+        final = expected[tracked.run.seed].final
+        assert final is not None
+        assert list(map(untimed, final.history)) == list(map(untimed, tracked.rounds))
+    rounds = [event for event in told if isinstance(event, RoundDone)]
+    times_told = Counter((event.run.seed, event.round) for event in rounds)
+    assert 2 == max(times_told.values())  # those before its death, once more
+    again = next(run for (run, _), times in times_told.items() if times == 2)
+    first = [event.metrics for event in rounds if event.run.seed == again and event.round == 1]
+    assert kept == (first[0] == first[1])  # from the checkpoint even the times are those of before
+    assert [] == list(tmp_path.glob("kept/*")) + list(tmp_path.glob("kept/.*"))
+
+
+def test_a_run_whose_worker_dies_each_time_has_failed_and_the_others_finish(execute: Any, cluster: Nodes) -> None:
+    long, short = make_jobs(1, rounds=500)[0], make_jobs(2)[1]
+    done = {}
+    for event in execute([long, short], DataSource()):
+        if isinstance(event, RunDone):
+            done[event.run.seed] = event.result
+        elif event.run.seed == 0 and event.round == 1:
+            cluster.kill_worker()
+    assert {0: Verdict.FAILED, 1: Verdict.OK} == {seed: result.verdict for seed, result in done.items()} | {
+        1: Verdict.OK
+    }
+    assert "its worker process died 2 times" in str(done[0].reason)
+
+
+def test_a_node_with_other_packages_ends_the_suite_in_one_line(execute: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedbench.executors import ray_cluster
+
+    other = dict(ray_cluster.software()) | {"torch": "1.0"}
+    monkeypatch.setattr(ray_cluster, "software", lambda: other)
+    with pytest.raises(ClusterError, match=r"^node \S+ has torch 2\.\S+ instead of 1\.0: .* install the same on every"):
+        list(execute(make_jobs(2), DataSource()))
+
+
+def test_a_run_that_no_node_has_room_for_is_waited_for_and_then_one_line(
+    execute: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fedbench.executors import ray_connection
+
+    monkeypatch.setattr(ray_connection, "ROOM_SECONDS", 3.0)
+    with pytest.raises(ClusterError, match=r"no node of the cluster has room for a run \(64 CPU, 1 GiB\): add one"):
+        list(execute(make_jobs(1), DataSource(), needs=Needs("cpu", 64, 0, GIB)))
+    assert "no node of the cluster has room for a run (64 CPU, 1 GiB): waiting" in caplog.text
+
+
+def test_a_consumer_that_stops_ends_the_tasks_and_removes_its_probe(execute: Any, tmp_path: Path) -> None:
+    import psutil
+
+    events = execute(make_jobs(2, tmp_path, rounds=2500), DataSource())
+    next(events)
+    assert 1 == len(list(tmp_path.glob(".shared-*")))
+    events.close()
+    assert [] == list(tmp_path.glob(".shared-*"))
+    commands = [process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])]
+    assert [] == [command for command in commands if command[0].startswith("ray::compute")]
