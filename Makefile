@@ -45,6 +45,9 @@ check: $(VENV)/.installed-dev
 	@$(RUN) mypy
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
+	@$(VENV)/bin/hadolint docker/Dockerfile
+	@$(VENV)/bin/shellcheck docker/*.sh .ci/run
 
 gate: $(VENV)/.installed
 	@$(RUN) fedbench check quickstart $(GATE_ARGS)

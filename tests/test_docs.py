@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import typer
+from empty_store import put_empty_store
 
 from fedbench.specs import CellSpec
 
@@ -157,7 +158,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
 
     folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{folder}/mlflow.db")
     small = {"rounds": 1, "local_epochs": 1, "examples_per_client": 10, "require_accuracy": [None, 1.0]}
     suite = load_suite("quickstart", only=["two-models"], seeds=[0, 1], overrides={**small, "init": "shared"})
     for fresh, runs in ((False, suite.runs), (True, suite.runs[:2])):
@@ -210,7 +211,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
     folder = tmp_path_factory.mktemp("studied")
     suite = Suite.model_construct(name="made.tuning", question="Why?", seeds=(0,), scenarios=(), path=folder)
-    tracker = MlflowTracker(suite, f"sqlite:///{folder}/mlflow.db")
+    tracker = MlflowTracker(suite, put_empty_store(f"sqlite:///{folder}/mlflow.db"))
     client, experiment_id, claim = tracker.client, tracker.experiment_id, Claim.of_this_process()
     study = StudyRun(client, tracker.uri, experiment_id, made_plan(), "finished")
     study.finish(made_result(), [Figure("history", "The search", "What is seen.", b"")])

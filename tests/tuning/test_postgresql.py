@@ -18,6 +18,7 @@ from threading import Barrier
 import optuna
 import pytest
 from mlflow import MlflowClient
+from needed import needs
 from optuna.trial import TrialState
 from postgresql import PASSWORD, Server, server, why_no_postgresql
 from tiny_study import SUITE, computed, storage_in, tiny_plan
@@ -27,11 +28,10 @@ from fedbench.tuning.slots import slots
 from fedbench.tuning.storage import open_storage
 
 PACKAGE = Path(__file__).parents[2]
-REASON = why_no_postgresql()
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+    needs(why_no_postgresql()),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Optuna leaves its connections to the garbage collector
 ]
 

@@ -146,8 +146,8 @@ def test_a_trial_measures_the_mean_over_its_seeds(tmp_path: Path) -> None:
 
 
 def test_pruning_ends_bad_trials_early_and_can_be_switched_off(tmp_path: Path) -> None:
-    pruned = computed(tiny_plan(tmp_path, trials=20), storage_in(tmp_path))
-    whole = computed(tiny_plan(tmp_path, trials=20, pruning=False), storage_in(tmp_path))
+    pruned = computed(tiny_plan(tmp_path, trials=12), storage_in(tmp_path))
+    whole = computed(tiny_plan(tmp_path, trials=12, pruning=False), storage_in(tmp_path))
     assert "pruned" in {trial.state for trial in pruned}
     assert {"complete"} == {trial.state for trial in whole}
     assert all(len(trial.rounds) < 3 for trial in pruned if trial.state == "pruned")
