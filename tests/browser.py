@@ -77,12 +77,15 @@ def fedbench_environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(PACKAGE), "NO_PROXY": "127.0.0.1", "PYTHONUNBUFFERED": "1"} | more
 
 
-def start_ui(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    """Start `fedbench ui` in `folder`; FEDBENCH_TEST marks all processes of it."""
+def start_ui(*arguments: str, folder: Path, workers: int = 1) -> subprocess.Popen[str]:
+    """Start `fedbench ui` in `folder`; FEDBENCH_TEST marks all processes of it.
+
+    Its server has four `workers` as it comes, each of which imports MLflow; one answers a test as well.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "fedbench", "ui", *arguments],
         cwd=folder,
-        env=fedbench_environment(FEDBENCH_TEST=str(folder)),
+        env=fedbench_environment(FEDBENCH_TEST=str(folder), MLFLOW_WORKERS=str(workers)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

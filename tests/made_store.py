@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from empty_store import put_empty_store
 
 from fedbench.datasets import load_dataset
 from fedbench.measures import Verdict, run_result
@@ -63,7 +64,7 @@ def record(
     fresh: bool = False,
 ) -> None:
     """Record every run of a suite that is not in the store yet, without computing anything."""
-    tracker = MlflowTracker(suite, uri)
+    tracker = MlflowTracker(suite, put_empty_store(uri))
     dataset = load_dataset("mnist-5k")
     finished = tracker.finished_runs()
     try:

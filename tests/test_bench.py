@@ -21,6 +21,7 @@ import pytest
 import torch
 from browser import close_assistant, fedbench_environment, fresh_page, open_view, ui
 from browser import why_no_browser as why_not
+from empty_store import put_empty_store
 from test_docs import TRACKING, first_cells, table
 
 from fedbench import bench, yardsticks
@@ -71,6 +72,18 @@ def test_slow(benchmark):
 def test_no_benchmark():
     raise AssertionError
 """
+QUICK_YARDSTICKS = """
+from fedbench import yardsticks
+
+yardsticks.SECONDS, yardsticks.COPIED_BYTES = 0.02, 16 << 20
+"""
+FEW_ROUNDS = """
+from pytest_benchmark.fixture import BenchmarkFixture
+
+pedantic = BenchmarkFixture.pedantic
+FEW = {"rounds": 2, "warmup_rounds": 1}
+BenchmarkFixture.pedantic = lambda *arguments, **options: pedantic(*arguments, **options | FEW)
+"""
 HERE = Yardsticks(flop_rate=1e11, flop_rate_all_cores=2e11, bandwidth=1e10, bandwidth_all_cores=1.5e10, num_cores=2)
 RESULT = BenchmarkResult("step", "training", {"flops": 10**9}, 0.02, 0.001, 0.018, 0.002, 30, 50.0, None, 2.0)
 
@@ -80,6 +93,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of benchmarks: some quick, some failing, one that would take ten minutes."""
     folder = tmp_path_factory.mktemp("made")
     shutil.copy(shipped_benchmarks() / "pytest.ini", folder)
+    (folder / "conftest.py").write_text(QUICK_YARDSTICKS)
     (folder / "test_made.py").write_text(MADE)
     return folder
 
@@ -92,7 +106,8 @@ def measured(made: Path) -> Measured:
 # Yardsticks
 
 
-def test_the_yardsticks_are_measured_and_leave_the_threads_as_they_were() -> None:
+def test_the_yardsticks_are_measured_and_leave_the_threads_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yardsticks, "SECONDS", 0.02)
     before = torch.get_num_threads()
     found = yardsticks.measure()
     assert before == torch.get_num_threads()
@@ -209,7 +224,7 @@ def made_measurement(*results: BenchmarkResult) -> Measured:
 
 
 def test_each_benchmark_is_a_run_whose_step_is_the_number_of_commits(measured: Measured, tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{tmp_path}/mlflow.db")
     client = open_speed(uri)
     record_speed(client, uri, measured, Commit("a" * 40 + "-dirty", 7))
     runs = {run.data.tags["fedbench.benchmark"]: run for run in recorded_runs(client)}
@@ -227,7 +242,7 @@ def test_each_benchmark_is_a_run_whose_step_is_the_number_of_commits(measured: M
 
 
 def test_the_page_on_mlflow_names_what_is_recorded_of_a_benchmark_and_nothing_else(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{tmp_path}/mlflow.db")
     client = open_speed(uri)
     copied = replace(RESULT, name="copy", params={"bytes": 1}, gflops_per_second=None, gbytes_per_second=1.0)
     record_speed(client, uri, made_measurement(RESULT, copied), Commit("a" * 40, 7))
@@ -244,7 +259,7 @@ def test_the_page_on_mlflow_names_what_is_recorded_of_a_benchmark_and_nothing_el
 
 
 def test_a_second_measurement_adds_runs_and_the_views_of_its_groups(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{tmp_path}/mlflow.db")
     client = open_speed(uri)
     record_speed(client, uri, made_measurement(RESULT), Commit("a" * 40, 1))
     record_speed(client, uri, made_measurement(replace(RESULT, group="tracking")), Commit("b" * 40, 2))
@@ -257,7 +272,7 @@ def test_a_second_measurement_adds_runs_and_the_views_of_its_groups(tmp_path: Pa
 
 
 def test_if_the_store_fails_meanwhile_nothing_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{tmp_path}/mlflow.db")
     client = open_speed(uri)
     log_batch, calls = client.log_batch, iter((True, False))
 
@@ -279,18 +294,18 @@ def test_if_the_store_fails_meanwhile_nothing_is_recorded(tmp_path: Path, monkey
 def test_an_experiment_of_that_name_of_another_kind_is_refused_before_anything_is_measured(
     tmp_path: Path, tags: dict[str, str], line: str
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{tmp_path}/mlflow.db")
     open_speed(uri).create_experiment("speed", tags=tags)
     with pytest.raises(StoreError, match=line):
         open_speed(uri)
 
 
 def test_the_timings_are_no_suites_runs(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{tmp_path}/mlflow.db")
     record_speed(open_speed(uri), uri, made_measurement(RESULT), Commit("none", 0))
     assert [] == list_runs(None, uri)
     with pytest.raises(StoreError, match=r"fedbench bench$"):
-        experiment_of(open_speed(f"sqlite:///{tmp_path}/empty.db"), "", "speed")
+        experiment_of(open_speed(put_empty_store(f"sqlite:///{tmp_path}/empty.db")), "", "speed")
     with pytest.raises(StoreError, match="holds the timings of fedbench bench and is no suite's"):
         read_suite("speed", uri)
 
@@ -435,30 +450,27 @@ def marked(mark: str) -> Iterator[int]:
 
 @pytest.mark.slow
 def test_every_benchmark_is_timed_and_recorded(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fedbench", "bench", "--json"],
-        cwd=tmp_path,
-        env=fedbench_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    benchmarks, folder = tmp_path / "benchmarks", tmp_path / "folder"
+    shutil.copytree(shipped_benchmarks(), benchmarks, ignore=shutil.ignore_patterns("__pycache__"))
+    with (benchmarks / "conftest.py").open("a") as file:
+        file.write(QUICK_YARDSTICKS + FEW_ROUNDS)
+    folder.mkdir()
+    done = fedbench(benchmarks, folder, "--json")
     assert 0 == done.returncode, done.stderr
     timed = json.loads(done.stdout)["benchmarks"]
     assert {"averaging", "training", "evaluation", "partition", "tracking"} == {each["group"] for each in timed}
     without = [each["name"] for each in timed if "yardstick_multiple" not in each["extra_info"]]
     assert ["test_track_a_run_of_five_rounds"] == without
-    runs = recorded_runs(open_speed(f"sqlite:///{tmp_path}/mlruns/mlflow.db"))
+    runs = recorded_runs(open_speed(f"sqlite:///{folder}/mlruns/mlflow.db"))
     recorded = {f"test_{run.data.tags['fedbench.benchmark']}" for run in runs}
     assert ({each["name"] for each in timed}, len(timed)) == (recorded, len(runs))
-    assert ["mlruns"] == [path.name for path in tmp_path.iterdir()]
+    assert ["mlruns"] == [path.name for path in folder.iterdir()]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(why_not() is not None, reason=why_not() or "there is a browser")
 def test_the_ui_opens_on_a_line_for_each_benchmark_over_the_commits(tmp_path: Path) -> None:
-    (tmp_path / "mlruns").mkdir()
-    uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     client = open_speed(uri)
     for count in (40, 43, 44):
         other = replace(RESULT, name="evaluate", group="evaluation", median=0.1, yardstick_multiple=count / 10)

@@ -1,4 +1,4 @@
-"""`fedbench baseline` and `fedbench check` by the real commands."""
+"""`fedbench baseline` and `fedbench check`, from their arguments to their exit codes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command import Done, fedbench_here
 from typer.exceptions import TyperException
 
 from fedbench.cli import app
@@ -28,13 +28,6 @@ scenarios:
   - {name: grid, num_clients: [2, 3]}
 """
 OTHER = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}  # another environment on the same machine
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -66,7 +59,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a suite and its baseline."""
     folder: Path = tmp_path_factory.mktemp("kept")
     (folder / "tiny.yaml").write_text(SUITE)
-    done = fedbench("baseline", "tiny.yaml", "--workers", "1", folder=folder)
+    done = fedbench_here("baseline", "tiny.yaml", "--workers", "1", folder=folder)
     said = "baselines/tiny.json: 2 cells, 6 runs. Commit it with the code that it is of.\n"
     assert (0, said) == (done.code, done.out)
     return folder
@@ -124,7 +117,8 @@ def test_without_a_baseline_the_exit_code_is_2_and_neither_torch_nor_mlflow_is_i
 
 @pytest.mark.slow
 def test_a_check_of_the_same_code_passes_and_is_recorded(kept: Path) -> None:
-    done = fedbench("check", "tiny.yaml", "--junit", "out/check.xml", "--markdown", "out/check.md", folder=kept)
+    pages = ("--junit", "out/check.xml", "--markdown", "out/check.md")
+    done = fedbench_here("check", "tiny.yaml", *pages, "--workers", "1", folder=kept)
     assert 0 == done.code, done.err
     assert 2 == sum(line.endswith("same") for line in map(str.rstrip, done.out.splitlines()))
     assert "passed" in done.out.splitlines()[-1]
@@ -169,13 +163,14 @@ def test_a_baseline_changes_for_a_reason_alone_and_keeps_it(kept: Path, folder: 
     path = folder / "baselines/tiny.json"
     path.write_bytes((kept / "baselines/tiny.json").read_bytes())
     before = path.read_bytes()
-    done = fedbench("baseline", "tiny.yaml", folder=folder)
+    done = fedbench_here("baseline", "tiny.yaml", folder=folder)
     assert (2, before) == (done.code, path.read_bytes())
     assert "say why it changes with --reason TEXT" in done.err
-    same = fedbench("baseline", "tiny.yaml", "--reason", "again", "--workers", "1", folder=folder)
+    same = fedbench_here("baseline", "tiny.yaml", "--reason", "again", "--workers", "1", folder=folder)
     assert (0, before) == (same.code, path.read_bytes())
     assert "baselines/tiny.json is up to date; nothing was written." == same.out.splitlines()[-1]
-    wider = fedbench("baseline", "tiny.yaml", "--reason", "wider", "--margin", "0.02", "--workers", "1", folder=folder)
+    change = ("--reason", "wider", "--margin", "0.02", "--workers", "1")
+    wider = fedbench_here("baseline", "tiny.yaml", *change, folder=folder)
     assert 0 == wider.code, wider.err
     content = json.loads(path.read_text())
     assert (["first baseline", "wider"], 0.02) == ([each["reason"] for each in content["history"]], content["margin"])

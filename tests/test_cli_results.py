@@ -1,4 +1,4 @@
-"""The commands on what is recorded, by the real command."""
+"""The commands on what is recorded, from arguments to exit codes; the first of them in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import fedbench_here
 from made_store import TEXT, address, made_suite, record
 
 PACKAGE = Path(__file__).parents[1]
@@ -17,6 +18,12 @@ PACKAGE = Path(__file__).parents[1]
 
 def fedbench(*arguments: str, folder: Path) -> tuple[int, str, str]:
     """Exit code, standard output and standard error; the home folder is one of its own."""
+    done = fedbench_here(*arguments, folder=folder)
+    return done.code, done.out, done.err
+
+
+def process(*arguments: str, folder: Path) -> tuple[int, str, str]:
+    """The same by a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "fedbench", *arguments],
         cwd=folder,
@@ -38,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_report_is_written_beside_the_store_and_kept_in_it(folder: Path) -> None:
-    code, out, err = fedbench("report", "made.yaml", folder=folder)
+    code, out, err = process("report", "made.yaml", folder=folder)
     assert (0, "") == (code, err)
     page = folder / "mlruns" / "reports" / "made" / "report.html"
     assert out.startswith("mlruns/reports/made/report.html: open it in a browser.")

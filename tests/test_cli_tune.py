@@ -1,4 +1,4 @@
-"""`fedbench tune` by the real command: an answer, its JSON, what it leaves, going on, and bad input in one line."""
+"""`fedbench tune` from arguments to exit codes: answers and their JSON, what is left, going on, refusals."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from command import fedbench_here
+from empty_store import put_empty_store
 from mlflow import MlflowClient
 
 PACKAGE = Path(__file__).parents[1]
@@ -46,16 +48,15 @@ def environment(folder: Path) -> dict[str, str]:
 
 def tune(*arguments: str, folder: Path) -> tuple[int, str, str]:
     """Exit code, standard output and standard error; the home folder is one of its own."""
-    done = subprocess.run(
-        command(*arguments), cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
+    done = fedbench_here("tune", *arguments, folder=folder, columns=80)
+    return done.code, done.out, done.err
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """A folder with a suite and an empty store."""
     (tmp_path / "tiny.yaml").write_text(SUITE)
+    put_empty_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     return tmp_path
 
 
@@ -92,14 +93,8 @@ def test_the_gain_is_the_difference_of_the_tests(tuned: tuple[Path, dict[str, ob
 def test_the_tests_are_runs_of_the_suite_with_the_saved_values(tuned: tuple[Path, dict[str, object]]) -> None:
     """A run by `fedbench run` of the saved file, on a fresh seed, has the accuracy that the study reports."""
     folder, found = tuned
-    done = subprocess.run(
-        [sys.executable, "-m", "fedbench", "run", "best.yaml", "--seeds", "11", "--json"],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        check=True,
-    )
-    (cell,) = json.loads(done.stdout)["cells"]
+    done = fedbench_here("run", "best.yaml", "--seeds", "11", "--json", folder=folder)
+    (cell,) = json.loads(done.out)["cells"]
     assert [found["best"]["test"]["values"][1]] == cell["accuracy"]["values"]  # type: ignore[index]
 
 
@@ -224,8 +219,6 @@ def test_bad_input_is_one_line(folder: Path, arguments: tuple[str, ...], message
 
 
 def test_mlflows_own_database_is_not_taken_for_optunas(folder: Path) -> None:
-    (folder / "mlruns").mkdir()
-    MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db").search_experiments()
     code, _, err = tune("tiny.yaml", "--storage", "sqlite:///mlruns/mlflow.db", folder=folder)
     assert 2 == code
     assert "another program's database: name another with --storage" in err

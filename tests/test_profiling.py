@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_cli import SUITE, Done, complaint, fedbench, notices
+from command import Done, fedbench_here
+from test_cli import SUITE, complaint, fedbench, notices
 
 from fedbench.checkpoints import load_checkpoint
 from fedbench.errors import DataError
@@ -94,7 +95,7 @@ HEADS = ("part", "operator")
 
 def test_if_all_is_finished_one_line_says_so(ran: tuple[Path, Done]) -> None:
     folder, _ = ran
-    done = fedbench("run", "tiny.yaml", "--profile", "--json", folder=folder)
+    done = fedbench_here("run", "tiny.yaml", "--profile", "--json", folder=folder)
     assert (0, 0, None) == (done.code, json.loads(done.out)["executed"], json.loads(done.out)["profile"])
     message = "Nothing to profile: no run was computed. With --fresh the finished runs are computed again."
     assert [message] == notices(done)
@@ -102,7 +103,7 @@ def test_if_all_is_finished_one_line_says_so(ran: tuple[Path, Done]) -> None:
 
 def test_a_profile_needs_one_worker(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(SUITE)
-    message = complaint(fedbench("run", "tiny.yaml", "--profile", "--workers", "2", folder=tmp_path))
+    message = complaint(fedbench_here("run", "tiny.yaml", "--profile", "--workers", "2", folder=tmp_path))
     assert "--profile records one process, not 2: leave --workers out, or set it to 1" == message
 
 

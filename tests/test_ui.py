@@ -1,17 +1,22 @@
-"""`fedbench ui` by its own command: it starts, answers, and ends without a trace."""
+"""`fedbench ui`: it starts, answers, prints where to look, and ends without a trace."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import requests
 from browser import free_port, start_ui, ui
+from command import fedbench_here
+from empty_store import put_empty_store
+from mlflow import MlflowClient
 
 from fedbench.tracking.store import open_store
 from fedbench.tracking.views import CELLS, SEEDS, tuning_view_tags, view_address, view_tags
@@ -20,20 +25,27 @@ from fedbench.tracking.views import CELLS, SEEDS, tuning_view_tags, view_address
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A store with an experiment: its address and the experiment's id."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    uri = put_empty_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
     client = open_store(uri)
     return uri, client.create_experiment("tiny", tags={"fedbench.schema": "2", **view_tags()})
 
 
+@pytest.fixture(scope="module")
+def server(store: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a tracking server on that store."""
+    with ui("--tracking-uri", store[0], folder=tmp_path_factory.mktemp("server")) as addresses:
+        yield addresses[0]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 4), (signal.SIGTERM, 1)])
 def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
-    store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, workers: int
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     uri, experiment = store
     port = free_port()
-    process = start_ui("tiny", "--port", str(port), "--tracking-uri", uri, folder=tmp_path)
+    process = start_ui("tiny", "--port", str(port), "--tracking-uri", uri, folder=tmp_path, workers=workers)
     try:
         assert process.stdout is not None
         server = f"http://127.0.0.1:{port}"
@@ -54,43 +66,63 @@ def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
             os.killpg(process.pid, signal.SIGKILL)
 
 
+# Where to look: of a tracking server, which is asked and not started
+
+
+def printed(suite: str, server: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that are printed of a suite."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    done = fedbench_here("ui", suite, "--tracking-uri", server, folder=folder)
+    assert (0, "") == (done.code, done.err)
+    return re.findall(r"http://\S+", done.out)
+
+
 @pytest.mark.slow
-def test_an_experiment_gets_the_views_that_it_lacks_and_keeps_the_others(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    client = open_store(uri)
+def test_of_a_tracking_server_the_addresses_in_its_own_ui_are_printed(
+    server: str, store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [view_address(server, store[1], view) for view in (SEEDS, CELLS)]
+    assert expected == printed("tiny", server, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_an_experiment_gets_the_views_that_it_lacks_and_keeps_the_others(
+    server: str, store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(store[0])
     seeds, cells = view_tags()
-    experiment = client.create_experiment("tiny", tags={"fedbench.schema": "2", seeds: "changed by hand"})
-    with ui("tiny", "--tracking-uri", uri, folder=tmp_path) as addresses:
-        assert ["seeds", "cells"] == [address.partition("viewStateShareKey=")[2][:5] for address in addresses]
+    experiment = client.create_experiment("other", tags={"fedbench.schema": "2", seeds: "changed by hand"})
+    addresses = printed("other", server, tmp_path, monkeypatch)
+    assert ["seeds", "cells"] == [address.partition("viewStateShareKey=")[2][:5] for address in addresses]
     tags = client.get_experiment(experiment).tags
     assert ("changed by hand", view_tags()[cells]) == (tags[seeds], tags[cells])
 
 
 @pytest.mark.slow
-def test_of_an_experiment_with_tuning_the_trials_come_first(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    client = open_store(uri)
+def test_of_an_experiment_with_tuning_the_trials_come_first(
+    server: str, store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tags = view_tags() | tuning_view_tags("cafe", ["learning_rate"], is_minimised=False)
-    client.create_experiment("tiny.tuning", tags={"fedbench.schema": "2", **tags})
-    with ui("tiny.tuning", "--tracking-uri", uri, folder=tmp_path) as addresses:
-        views = [address.partition("viewStateShareKey=")[2].partition("&")[0] for address in addresses]
+    MlflowClient(store[0]).create_experiment("tiny.tuning", tags={"fedbench.schema": "2", **tags})
+    addresses = printed("tiny.tuning", server, tmp_path, monkeypatch)
+    views = [address.partition("viewStateShareKey=")[2].partition("&")[0] for address in addresses]
     assert ["trials", "seeds", "cells"] == views
 
 
 @pytest.mark.slow
-def test_an_experiment_of_the_first_schema_opens_without_a_view(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    client = open_store(uri)
-    experiment = client.create_experiment("tiny", tags={"fedbench.schema": "1"})
-    with ui("tiny", "--tracking-uri", uri, folder=tmp_path) as addresses:
-        (address,) = addresses
-        assert address.endswith(f"/#/experiments/{experiment}/runs")
+def test_an_experiment_of_the_first_schema_opens_without_a_view(
+    server: str, store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(store[0])
+    experiment = client.create_experiment("old", tags={"fedbench.schema": "1"})
+    (address,) = printed("old", server, tmp_path, monkeypatch)
+    assert address.endswith(f"/#/experiments/{experiment}/runs")
     assert not view_tags().keys() & client.get_experiment(experiment).tags.keys()
 
 
 def wait_until_gone(mark: str) -> None:
-    """Wait for the end of every process that was started with `mark` in its environment; five seconds at most."""
-    for _ in range(100):
+    """Wait for the end of every process that was started with `mark` in its environment; 30 seconds at most."""
+    for _ in range(600):
         if not any(mark in environment(process) for process in Path("/proc").glob("[0-9]*")):
             return
         time.sleep(0.05)
@@ -103,15 +135,16 @@ def environment(process: Path) -> str:
     return ""
 
 
+# What is refused
+
+
 def refusal(*arguments: str, folder: Path) -> str:
-    process = start_ui(*arguments, folder=folder)
-    out, err = process.communicate(timeout=60)
-    assert (2, "") == (process.returncode, out)
-    (line,) = err.splitlines()
+    done = fedbench_here("ui", *arguments, folder=folder)
+    assert (2, "") == (done.code, done.out)
+    (line,) = done.err.splitlines()
     return line
 
 
-@pytest.mark.slow
 def test_a_port_in_use_is_one_line(store: tuple[str, str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -120,27 +153,12 @@ def test_a_port_in_use_is_one_line(store: tuple[str, str], tmp_path: Path) -> No
     assert line.endswith("choose another with --port or --host")
 
 
-@pytest.mark.slow
 def test_a_suite_that_never_ran_is_one_line_that_says_how_to_run_it(store: tuple[str, str], tmp_path: Path) -> None:
     line = refusal("nosuch", "--tracking-uri", store[0], folder=tmp_path)
     assert "suite nosuch has no runs in" in line
     assert line.endswith("fedbench run nosuch")
 
 
-@pytest.mark.slow
-def test_of_a_tracking_server_the_addresses_in_its_own_ui_are_printed(
-    store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with ui("tiny", "--tracking-uri", store[0], folder=tmp_path) as addresses:
-        server = addresses[0].partition("/#/")[0]
-        asked = start_ui("tiny", "--tracking-uri", server, folder=tmp_path)
-        out, err = asked.communicate(timeout=60)
-    assert (0, "") == (asked.returncode, err)
-    assert [view_address(server, store[1], view) in out for view in (SEEDS, CELLS)] == [True, True]
-
-
-@pytest.mark.slow
 def test_a_tracking_server_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     line = refusal("--tracking-uri", "http://127.0.0.1:1", folder=tmp_path)
     assert "tracking server http://127.0.0.1:1 does not answer" in line

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import TABLE, close_assistant, fedbench_environment, fresh_page, open_view, read_rows, show, ui
+from browser import TABLE, close_assistant, fresh_page, open_view, read_rows, show, ui
 from browser import why_no_browser as why_not
+from command import fedbench_here
 
 from fedbench.tracking.store import open_store
 
@@ -62,9 +61,8 @@ class Shown:
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     folder = tmp_path_factory.mktemp("shown")
     (folder / "tiny.yaml").write_text(SUITE)
-    command = [sys.executable, "-m", "fedbench", "run", "tiny.yaml"]
-    done = subprocess.run(command, cwd=folder, env=fedbench_environment(), capture_output=True, text=True, check=False)
-    assert 1 == done.returncode, done.stderr  # the hopeless runs failed
+    done = fedbench_here("run", "tiny.yaml", "--workers", "1", folder=folder)
+    assert 1 == done.code, done.err  # the hopeless runs failed
     client = open_store(f"sqlite:///{folder}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None

@@ -51,8 +51,8 @@ def test_the_wheel_carries_every_suite(installed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_wheel_runs_a_suite_in_an_empty_folder_and_writes_only_its_store(installed: Path, tmp_path: Path) -> None:
-    options = ("--only", "two-models", "--seeds", "0", "--set", "local_epochs=1", "--json")
-    results = json.loads(fedbench(installed, tmp_path, "run", "quickstart", *options))
+    little = ("--only", "two-models", "--seeds", "0", "--set", "local_epochs=1", "--set", "examples_per_client=50")
+    results = json.loads(fedbench(installed, tmp_path, "run", "quickstart", *little, "--json"))
     assert (2, 0, 0) == (results["executed"], results["skipped"], results["failed"])
     assert ["mlruns"] == [path.name for path in tmp_path.iterdir()]
 

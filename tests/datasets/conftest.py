@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fedbench.datasets import dataset_module, download, ham10000, mnist
+from fedbench.datasets import dataset_module, download, ham10000, mnist, mnist_5k
 
 CLASSES = ("nv", "mel", "bkl", "bcc", "akiec", "vasc", "df")
 
@@ -29,6 +30,11 @@ def _quick_and_local(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     if "mirror" not in request.keywords:
         monkeypatch.delenv("FEDBENCH_MIRROR", raising=False)
         monkeypatch.delenv("FEDBENCH_DATA_DIR", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _mnist_5k_is_read_each_time(read_mnist_5k: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist_5k, "_read_table", read_mnist_5k)
 
 
 # --- a server ---------------------------------------------------------------------------------------------------
@@ -119,9 +125,9 @@ def serve() -> Iterator[Callable[[Path], Server]]:
 @pytest.fixture
 def wait_for() -> Callable[[Callable[[], bool]], None]:
     def wait(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not condition():
-            assert time.monotonic() < end, "waited 20 seconds in vain"
+            assert time.monotonic() < end, "waited 60 seconds in vain"
             time.sleep(0.01)
 
     return wait

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from empty_store import put_empty_store
 from made_gate import FAILED, PASSED, SPEED_ALONE, made_accuracy, made_benchmark, made_check, made_speed
 from rich.console import Console
 
@@ -37,8 +38,7 @@ DAY = 86_400_000  # milliseconds
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose store has checks of four commits, the later ones recorded first."""
     folder = tmp_path_factory.mktemp("history")
-    (folder / "mlruns").mkdir()
-    uri = address(folder)
+    uri = put_empty_store(address(folder))
     client = open_regression(uri)
     for count, gate in ((12, FAILED), (10, PASSED), (11, PASSED), (13, SPEED_ALONE)):
         commit = Commit(f"{count:040x}", count)

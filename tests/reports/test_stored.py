@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from empty_store import put_empty_store
 from made_store import address, made_suite, metrics_of, record
 
 from fedbench.errors import StoreError
@@ -73,7 +74,7 @@ def test_the_json_object_is_that_of_a_run(stored: StoredSuite) -> None:
 def test_a_suite_that_never_ran_and_an_empty_store_are_one_line(made: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"^suite nosuch has no runs in .*: fedbench run nosuch$"):
         read_suite("nosuch", made)
-    client = open_store(address(tmp_path))
+    client = open_store(put_empty_store(address(tmp_path)))
     client.create_experiment("made", tags={"fedbench.schema": "2"})
     with pytest.raises(StoreError, match=r"^suite made has no finished runs in .*: fedbench run made$"):
         read_suite("made", address(tmp_path))
@@ -92,13 +93,13 @@ def test_a_run_that_somebody_changed_by_hand_is_left_out(tmp_path: Path, tag: st
 
 @pytest.mark.parametrize(("tags", "line"), [({}, "was not made by fedbench"), ({"fedbench.schema": "9"}, "upgrade")])
 def test_an_experiment_of_another_schema_is_one_line(tmp_path: Path, tags: dict[str, str], line: str) -> None:
-    open_store(address(tmp_path)).create_experiment("made", tags=tags)
+    open_store(put_empty_store(address(tmp_path))).create_experiment("made", tags=tags)
     with pytest.raises(StoreError, match=line):
         read_suite("made", address(tmp_path))
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(tmp_path: Path) -> None:
-    client = open_store(address(tmp_path))
+    client = open_store(put_empty_store(address(tmp_path)))
     client.delete_experiment(client.create_experiment("made", tags={"fedbench.schema": "2"}))
     with pytest.raises(StoreError, match="was deleted: restore it"):
         read_suite("made", address(tmp_path))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from empty_store import empty_store as new_store
 from tiny_store import Store, track, write_suite
 
 from fedbench.specs import Suite
-from fedbench.tracking.store import open_store
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +20,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def empty_store() -> bytes:
     """The bytes of a new SQLite store: copying them is quicker than making one."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    open_store(f"sqlite:///{path}")
-    return path.read_bytes()
+    return new_store()
 
 
 @pytest.fixture

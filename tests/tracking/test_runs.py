@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from empty_store import put_empty_store
 from tiny_store import track, write_suite
 
 from fedbench.errors import StoreError
@@ -23,7 +24,7 @@ scenarios: [{name: a, examples_per_client: 10, rounds: 1, local_epochs: 1}]
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
     """A store with one cell of two seeds."""
-    address = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    address = put_empty_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     track(write_suite(tmp_path, TWO), address)
     return address
 
