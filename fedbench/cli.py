@@ -113,6 +113,9 @@ def run_command(
     profile: Annotated[
         bool, typer.Option("--profile", help="Record where the time of the first run goes; one worker.")
     ] = False,
+    store_models: Annotated[
+        bool, typer.Option("--models/--no-models", help="Store each run's final model, or its numbers alone.")
+    ] = True,
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
     tracking_uri: TrackingUriOption = None,
@@ -161,7 +164,7 @@ def run_command(
     with (
         _interruptible(suite, outcomes, fresh),
         progress(suite.name, len(suite.runs), "runs") as advance,
-        closing(run_suite(suite.runs, data, tracker, execute, fresh)) as running,
+        closing(run_suite(suite.runs, data, tracker, execute, fresh, store_models)) as running,
     ):
         for outcome in running:
             outcomes.append(outcome)

@@ -83,7 +83,12 @@ class DataSource:
 
 
 def run_suite(
-    runs: Iterable[RunSpec], data: DataSource, tracker: Tracker, execute: Executor, fresh: bool = False
+    runs: Iterable[RunSpec],
+    data: DataSource,
+    tracker: Tracker,
+    execute: Executor,
+    fresh: bool = False,
+    store_models: bool = True,
 ) -> Generator[Outcome, None, None]:
     """Yield each run's outcome as it is known: first those that are skipped, then the others as they end.
 
@@ -101,9 +106,11 @@ def run_suite(
         Computes the runs that are left (see `fedbench.executors`).
     fresh
         Compute also what the tracker has already, from the start.
+    store_models
+        Whether the final model of each run is recorded.
     """
     try:
-        yield from _SuiteRun(data, tracker, fresh).outcomes(runs, execute)
+        yield from _SuiteRun(data, tracker, fresh, store_models).outcomes(runs, execute)
     finally:
         tracker.close()
 
@@ -111,10 +118,11 @@ def run_suite(
 class _SuiteRun:
     """The runs of a suite while they are executed and recorded."""
 
-    def __init__(self, data: DataSource, tracker: Tracker, fresh: bool) -> None:
+    def __init__(self, data: DataSource, tracker: Tracker, fresh: bool, store_models: bool) -> None:
         self.data = data
         self.tracker = tracker
         self.fresh = fresh
+        self.store_models = store_models
         self.open: dict[RunSpec, TrackedRun] = {}
         self.jobs: dict[RunSpec, Job] = {}
         self.known: list[Outcome] = []  # what came of runs that were not computed here
@@ -222,7 +230,9 @@ class _SuiteRun:
             return Outcome(done.run, None, executed=False)
         try:
             if done.final is not None:
-                _log_final(done.run.spec, done.final, tracked, self.data.dataset(done.run.spec))
+                _log_final(done.final, tracked, self.data.dataset(done.run.spec))
+                if self.store_models:
+                    _log_model(done.run.spec, done.final, tracked, self.data.dataset(done.run.spec))
         except FedbenchError:
             raise
         except Exception as error:  # a model that cannot be exported costs its run, not the suite
@@ -233,12 +243,15 @@ class _SuiteRun:
         return Outcome(done.run, result, executed=True)
 
 
-def _log_final(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:
-    from fedbench.models import build_model
-
+def _log_final(final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:
     if final.interpolation:
         tracked.log_interpolation(final.interpolation)
     tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
+
+
+def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:
+    from fedbench.models import build_model
+
     model = build_model(spec.model)
     model.load_state_dict(final.state)
     example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()

@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 from command import Done, fedbench_here
+from needed import needs
+from ray_nodes import why_no_ray
 
 PACKAGE = Path(__file__).parents[1]
 SUITE = """
@@ -555,6 +557,31 @@ def test_a_store_that_does_not_answer_is_one_line_without_the_password(tmp_path:
     message = complaint(fedbench_here("run", "quickstart", "--tracking-uri", uri, folder=tmp_path))
     assert "secret" not in message
     assert "--tracking-uri" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--address", "10.0.0.5:6379"), "--address and what a run takes of a cluster need --executor ray"),
+        (("--gpus-per-run", "1"), "--address and what a run takes of a cluster need --executor ray"),
+        (("--executor", "ray", "--profile"), "--profile records this process: leave out --executor ray"),
+        (("--executor", "ray", "--device", "mps"), "the nodes of a cluster have cpu and cuda"),
+        (("--executor", "ray", "--device", "cuda", "--gpus-per-run", "0"), "do not go together"),
+    ],
+)
+def test_options_of_a_cluster_that_do_not_fit_are_one_line(folder: Path, options: tuple[str, ...], words: str) -> None:
+    assert words in complaint(fedbench_here("run", "tiny.yaml", *options, folder=folder))
+
+
+@pytest.mark.slow
+@needs(why_no_ray())
+def test_a_run_on_a_ray_of_this_machine_prints_nothing_but_its_results(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SUITE)
+    done = fedbench("run", "tiny.yaml", "--executor", "ray", "--workers", "1", "--json", "--no-models", folder=tmp_path)
+    assert 0 == done.code, done.err
+    assert 2 == json.loads(done.out)["executed"]
+    assert "ray" not in done.err.lower()
+    assert [] == list(tmp_path.rglob("MLmodel"))
 
 
 @pytest.mark.slow

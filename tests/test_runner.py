@@ -51,6 +51,16 @@ def ran() -> tuple[list[RunSpec], MemoryTracker, list[Outcome]]:
 Ran = tuple[list[RunSpec], MemoryTracker, list[Outcome]]
 
 
+def test_models_can_be_left_out(ran: Ran) -> None:
+    assert all(tracked.model is not None for tracked in ran[1].runs)
+    tracker = MemoryTracker()
+    (outcome,) = run_suite(ran[0][:1], DATA, tracker, in_process.execute, store_models=False)
+    (tracked,) = tracker.runs
+    assert tracked.model is None
+    assert tracked.confusion is not None
+    assert outcome.result == ran[2][0].result
+
+
 def test_every_run_is_executed_and_tracked_in_order(ran: Ran) -> None:
     runs, tracker, outcomes = ran
     assert runs == [outcome.run for outcome in outcomes] == [tracked.run for tracked in tracker.runs]

@@ -40,7 +40,8 @@ def connected(address: str | None, num_cpus: int | None) -> Iterator[None]:
     """
     if address and address != "auto":
         _require_answer(address)
-    options: dict[str, Any] = {"address": address} if address else {"num_cpus": num_cpus, "include_dashboard": False}
+    own = {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}  # not what somebody left here
+    options: dict[str, Any] = {"address": address} if address else own
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
