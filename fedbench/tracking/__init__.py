@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a benchmark reports to nobody
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
+# A server that is away is asked every 5 s in the mean, for 10 minutes, unless the user wants it otherwise. Without a
+# factor MLflow's pauses do not double up to two minutes; what is left of them is chance, of up to 10 s.
+if not any(f"MLFLOW_HTTP_REQUEST_{name}" in os.environ for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "BACKOFF_JITTER")):
+    os.environ.setdefault("_MLFLOW_HTTP_REQUEST_MAX_RETRIES_LIMIT", "120")
+    os.environ |= {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "120",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "10",
+    }
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 SCHEMA_VERSION = 2  # of the tags, parameters, metrics and artifacts in docs/tracking.md
 

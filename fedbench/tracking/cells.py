@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from fedbench.measures import CLIENT_ACCURACY, Verdict, judge_cell, spread_by_step
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.claims import Claim, claims_of
+from fedbench.tracking.repeated import create_run, delete_tag
 from fedbench.tracking.store import MAX_BATCH, store_errors
 from fedbench.tracking.stored import infinite, is_finished, search_runs
 
@@ -50,6 +51,7 @@ class Cells:
         self.touched: set[str] = set()
         self._series: dict[str, dict[str, dict[int, float]]] = {}  # by run and metric, of what ran here
         self._confusions: dict[str, str] = {}
+        self._claims: set[str] = set()  # the names of ours, on summaries
 
     def remember(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
         """Keep what a run measured, so that it need not be read back."""
@@ -70,8 +72,11 @@ class Cells:
                 if self._is_up_to_date(runs):
                     return
             wanted = f"tags.`{CELL}` = '{fingerprint}' and tags.`fedbench.kind` != 'superseded'"
-            while not self._settle(search_runs(self.client, self.experiment_id, wanted)):
+            while not self._settle(runs := search_runs(self.client, self.experiment_id, wanted)):
                 pass  # look again: another process may have recorded something meanwhile
+        for run in runs:  # of a hundred thousand runs no more is kept than of the cells under way
+            self._series.pop(run.info.run_id, None)
+            self._confusions.pop(run.info.run_id, None)
 
     def _mark(self, fingerprint: str, fingerprints: Collection[str]) -> None:
         """Give a cell's runs of schema 1 the tag that they lack."""
@@ -125,6 +130,7 @@ class Cells:
         verdict, reason = judge_cell(verdicts, [run.data.tags.get("fedbench.reason") for run in seeds])
         kept = ("suite", "scenario", "cell", "cell_fingerprint", "version", "python", "torch", "processor")
         claim = Claim.of_this_process()
+        self._claims.add(claim.name)
         tags = {
             "fedbench.schema": str(SCHEMA_VERSION),
             "fedbench.kind": "cell",
@@ -137,7 +143,7 @@ class Cells:
             "mlflow.source.type": "LOCAL",
             claim.tag: claim.text(),
         }
-        created = self.client.create_run(self.experiment_id, run_name=first.tags["fedbench.cell"], tags=tags)
+        created = create_run(self.client, self.experiment_id, first.tags["fedbench.cell"], tags)
         run_id = str(created.info.run_id)
         now = int(time.time() * 1000)
         metrics = [
@@ -153,11 +159,11 @@ class Cells:
         if all(confusions):
             self.client.log_text(run_id, add_confusions([text for text in confusions if text]), "confusion.csv")
         self.client.set_terminated(run_id, "FINISHED")
-        self.client.delete_tag(run_id, claim.tag)
+        delete_tag(self.client, run_id, claim.tag)
 
     def _delete(self, parents: Iterable[Run]) -> None:
         for parent in parents:
-            if not _is_alive(parent):  # else its process settles it
+            if not _is_alive(parent, self._claims):  # else its process settles it
                 with suppress(MlflowException):  # another one was quicker to delete it
                     self.client.delete_run(parent.info.run_id)
 
@@ -239,5 +245,7 @@ def _is_of(parent: Run, seeds: Sequence[Run]) -> bool:
     return parent.info.status == "FINISHED" and parent.data.tags.get("fedbench.runs") == _runs_digest(seeds)
 
 
-def _is_alive(run: Run) -> bool:
-    return run.info.status == "RUNNING" and any(claim.is_alive() for claim in claims_of(run.data.tags))
+def _is_alive(run: Run, ours: Collection[str] = ()) -> bool:
+    """Whether another process works on a run."""
+    claims = [claim for claim in claims_of(run.data.tags) if claim.name not in ours]
+    return run.info.status == "RUNNING" and any(claim.is_alive() for claim in claims)

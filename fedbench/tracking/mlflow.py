@@ -21,6 +21,7 @@ from fedbench.tracking.claims import claims_of
 from fedbench.tracking.environment import environment_tags
 from fedbench.tracking.mlflow_run import MlflowRun
 from fedbench.tracking.ownership import Ownership, is_cut_off, result_among
+from fedbench.tracking.repeated import create_run, delete_tag, discard_models, discard_run
 from fedbench.tracking.store import (  # first: it sets MLflow up
     checkpoint_folder,
     default_tracking_uri,
@@ -124,23 +125,31 @@ class MlflowTracker:
             if self.ownership.rivals(runs):
                 return None
             found = next((each for each in runs if is_cut_off(each) and self._recorded(each) <= rounds), None)
-            run_id = found.info.run_id if found else self._create(run, fingerprint, cell_fingerprint, dataset)
             if found:
-                self.ownership.want(run_id)
-            answer = self.ownership.contend(run_id, fingerprint, fresh)
-            if answer is None or isinstance(answer, RunResult):
-                self._withdraw(run_id, was_created=found is None)
-                return answer
-            recorded = self._take_up(found, run, cell_fingerprint, dataset) if found else 0
+                self.ownership.want(found.info.run_id)
+            ours = found or self._create(run, fingerprint, cell_fingerprint)
+            run_id = str(ours.info.run_id)
+            try:
+                answer = self.ownership.contend(run_id, fingerprint, fresh, _params(run))
+                if answer is None or isinstance(answer, RunResult):
+                    self._withdraw(run_id, was_created=found is None)
+                    return answer
+                if not (found and found.inputs and found.inputs.dataset_inputs):
+                    self._log_input(run_id, _dataset_input(dataset))
+            except BaseException:
+                if found is None:  # nobody else knows of this run yet
+                    discard_run(self.client, run_id)
+                raise
+            recorded = self._take_up(found, cell_fingerprint) if found else 0
             for other in answer:
                 if other.info.run_id != run_id and is_cut_off(other):  # and nothing can be made of it
                     self._supersede(other)
-        tracked = MlflowRun(self.ownership, self.cells, run_id, recorded, found.data.metrics if found else {})
+        tracked = MlflowRun(self.ownership, self.cells, ours, recorded)
         tracked.seconds += time.perf_counter() - began
         self.cells.touched.add(cell_fingerprint)
         return tracked
 
-    def _create(self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset) -> str:
+    def _create(self, run: RunSpec, fingerprint: str, cell_fingerprint: str) -> Run:
         claim = self.ownership.claim.refreshed("wanted")
         tags = {
             "fedbench.schema": str(SCHEMA_VERSION),
@@ -154,24 +163,11 @@ class MlflowTracker:
             claim.tag: claim.text(),
             **self._now(),
         }
-        created = self.client.create_run(self.experiment_id, run_name=f"{run.cell} seed={run.seed}", tags=tags)
-        run_id = str(created.info.run_id)
-        try:
-            self._log_params(run_id, run)
-            self._log_input(run_id, _dataset_input(dataset))
-        except BaseException:  # nobody else knows of this run yet
-            with suppress(MlflowException):
-                self.client.delete_run(run_id)
-            raise
-        return run_id
+        return create_run(self.client, self.experiment_id, f"{run.cell} seed={run.seed}", tags)
 
     def _now(self) -> dict[str, str]:
         """The tags that say what computes a run now."""
         return {"fedbench.invocation": self._invocation, **environment_tags()}
-
-    def _log_params(self, run_id: str, run: RunSpec) -> None:
-        params = {"seed": run.seed, **run.spec.model_dump()}
-        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
     def _log_input(self, run_id: str, dataset: DatasetInput) -> None:
         try:
@@ -187,29 +183,23 @@ class MlflowTracker:
 
     def _withdraw(self, run_id: str, was_created: bool) -> None:
         if was_created:
-            with suppress(MlflowException):
-                self.client.delete_run(run_id)
+            discard_run(self.client, run_id)
         else:
             self.ownership.release(run_id)
 
-    def _take_up(self, run: Run, spec: RunSpec, cell_fingerprint: str, dataset: Dataset) -> int:
+    def _take_up(self, run: Run, cell_fingerprint: str) -> int:
         """Make an unfinished run of another process ours; the last round that it recorded."""
         run_id = run.info.run_id
-        self._log_params(run_id, spec)  # it may have been killed before it could
-        if not (run.inputs and run.inputs.dataset_inputs):
-            self._log_input(run_id, _dataset_input(dataset))
         for claim in claims_of(run.data.tags):
             if claim.name != self.ownership.claim.name:
-                self.client.delete_tag(run_id, claim.tag)
+                delete_tag(self.client, run_id, claim.tag)
         if "fedbench.reason" in run.data.tags:
-            self.client.delete_tag(run_id, "fedbench.reason")
+            delete_tag(self.client, run_id, "fedbench.reason")
         if run.info.status != "RUNNING":
             self.client.update_run(run_id, status="RUNNING")
         tags = {"fedbench.schema": str(SCHEMA_VERSION), "fedbench.cell_fingerprint": cell_fingerprint, **self._now()}
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        for output in run.outputs.model_outputs if run.outputs else ():  # a model that may be half written
-            with suppress(MlflowException):
-                self.client.delete_logged_model(output.model_id)
+        discard_models(self.client, self.experiment_id, run_id)  # one that may be half written
         return self._recorded(run)
 
     def _supersede(self, run: Run) -> None:
@@ -224,8 +214,13 @@ class MlflowTracker:
     def close(self) -> None:
         """See `fedbench.tracking.Tracker`."""
         for run_id in self.ownership.end():  # it was begun when an interruption came, and nobody knows of it
-            with suppress(FedbenchError):
-                MlflowRun(self.ownership, self.cells, run_id, 0, {}).kill("interrupted")
+            with suppress(FedbenchError), store_errors(self.uri):
+                run = self.client.get_run(run_id)
+                MlflowRun(self.ownership, self.cells, run, 0).kill("interrupted")
+
+
+def _params(run: RunSpec) -> list[Param]:
+    return [Param(key, str(value)) for key, value in {"seed": run.seed, **run.spec.model_dump()}.items()]
 
 
 def _dataset_input(dataset: Dataset) -> DatasetInput:

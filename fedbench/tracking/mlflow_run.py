@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from fedbench.measures import RunResult, Verdict
 from fedbench.tracking.cells import Cells, confusion_csv
 from fedbench.tracking.environment import public_version
 from fedbench.tracking.ownership import Ownership
+from fedbench.tracking.repeated import discard_models
+from fedbench.tracking.server import repeats
 from fedbench.tracking.store import MAX_BATCH, store_errors
 from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
+from fedbench.tracking.waiting import is_away
 
 if TYPE_CHECKING:
     import numpy as np
+    from mlflow.models.model import ModelInfo
     from numpy.typing import NDArray
     from torch import nn
     from torch.export import ExportedProgram
 
+ATTEMPTS = 5  # to store a model through a network that loses answers
 FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
 TRACKING_SECONDS = "tracking_seconds"
 
@@ -70,17 +80,16 @@ class MlflowRun:
         What recording the run has taken so far.
     """
 
-    def __init__(
-        self, ownership: Ownership, cells: Cells, run_id: str, recorded: int, metrics: Mapping[str, float]
-    ) -> None:
+    def __init__(self, ownership: Ownership, cells: Cells, run: Run, recorded: int) -> None:
         self.client = ownership.client
         self.uri = ownership.uri
         self.ownership = ownership
         self.cells = cells
-        self.run_id = run_id
+        self.run_id = str(run.info.run_id)
         self.seconds = 0.0
         self._recorded = recorded
-        self._known = metrics
+        self._known = run.data.metrics
+        self._artifacts = run.info.artifact_uri
         self._waiting: list[Metric] = []
         self._last_flush = time.monotonic()
         self._has_ended = False
@@ -129,7 +138,15 @@ class MlflowRun:
         text = confusion_csv(confusion, class_names)
         with self._timed(), store_errors(self.uri):
             self.cells.remember_confusion(self.run_id, text)
-            self.client.log_text(self.run_id, text, "confusion.csv")
+            self._log_text(text, "confusion.csv")
+
+    def _log_text(self, text: str, name: str) -> None:
+        """As MLflow's client does it, but for asking where the run's artifacts are, which is known."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_text(text, encoding="utf-8")
+            place = get_artifact_repository(self._artifacts, tracking_uri=self.uri)
+            place.log_artifact(str(path))  # type: ignore[no-untyped-call]
 
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """See `fedbench.tracking.TrackedRun`. The model is stored as an exported program, without pickle."""
@@ -142,16 +159,33 @@ class MlflowRun:
             Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
             Schema([TensorSpec(example.dtype, (-1, num_classes))]),
         )
+        log_once = partial(
+            mlflow.pytorch.log_model,
+            model.eval(),
+            name="model",
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"torch=={public_version(torch.__version__)}"],
+            run_id=self.run_id,  # not an active run, whose end would mark it finished before its result is written
+            validate_serving_input=False,  # that loads the model again, half as long as storing it; tests do so
+        )
         with self._timed(), store_errors(self.uri), redirect_stdout(StringIO()), exported_once(name):
-            mlflow.pytorch.log_model(
-                model.eval(),
-                name="model",
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"torch=={public_version(torch.__version__)}"],
-                run_id=self.run_id,  # not an active run, whose end would mark it finished before its result is written
-                validate_serving_input=False,  # that loads the model again, half as long as storing it; tests do so
-            )
+            self._without_twins(log_once)
+
+    def _without_twins(self, log_once: Callable[[], ModelInfo]) -> None:
+        """Store a model, again if a request that was repeated was refused, and delete what that left behind."""
+        first = repeats()
+        for attempt in range(1, ATTEMPTS + 1):
+            before = repeats()
+            try:
+                model_id = log_once().model_id
+            except MlflowException:
+                if repeats() == before or is_away() or attempt == ATTEMPTS:
+                    raise
+            else:
+                break
+        if repeats() != first:
+            discard_models(self.client, self.ownership.experiment_id, self.run_id, kept=model_id)
 
     def is_ours(self) -> bool:
         """See `fedbench.tracking.TrackedRun`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from fedbench.errors import StoreError
+from fedbench.tracking.repeated import discard_run
 from fedbench.tracking.store import (
     local_folder,
     open_store,
@@ -113,6 +114,5 @@ def all_or_none(client: MlflowClient) -> Iterator[list[str]]:
         yield created
     except BaseException:
         for run_id in created:
-            with suppress(MlflowException):
-                client.delete_run(run_id)
+            discard_run(client, run_id)
         raise

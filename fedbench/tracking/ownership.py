@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
+from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from fedbench.errors import FedbenchError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 UNFINISHED = ("RUNNING", "SCHEDULED", "KILLED")
+HEART_SECONDS = 5.0  # for a beat under way to come to its end
 WAIT_SECONDS = 0.05  # until another process that wants the same run has made up its mind
 
 
@@ -61,17 +63,24 @@ class Ownership:
         claim = self.claim.refreshed(state)
         self.client.set_tag(run_id, claim.tag, claim.text())
 
-    def contend(self, run_id: str, fingerprint: str, fresh: bool) -> list[Run] | RunResult | None:
-        """All runs of the fingerprint once this one is ours; else the result of another process, or None."""
+    def _take(self, run_id: str, params: Sequence[Param]) -> None:
+        """Own a run, and give it its parameters in the same request."""
+        claim = self.claim.refreshed("owned")
+        with self._owning:
+            self.client.log_batch(run_id, params=params, tags=[RunTag(claim.tag, claim.text())])
+            self._own.add(run_id)
+
+    def contend(
+        self, run_id: str, fingerprint: str, fresh: bool, params: Sequence[Param] = ()
+    ) -> list[Run] | RunResult | None:
+        """All runs of the fingerprint once this one is ours, with `params`; else another process's result, or None."""
         while True:
             runs = self.runs_of(fingerprint)
             if result := result_among(run for run in runs if not fresh or run.info.run_id == run_id):
                 return result
             match decide(self.claim, self.rivals(runs)):
                 case Decision.OWN:
-                    with self._owning:
-                        self._write(run_id, "owned")
-                        self._own.add(run_id)
+                    self._take(run_id, params)
                     return runs
                 case Decision.LEAVE:
                     return None
@@ -99,7 +108,7 @@ class Ownership:
         """Stop that; the runs that were not released."""
         self._closed.set()
         if self._heart:
-            self._heart.join()
+            self._heart.join(HEART_SECONDS)  # a server that is away may have its beat wait for minutes
         return sorted(self._own)
 
     def _beat(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 
 from fedbench.errors import StoreError
+from fedbench.tracking.server import repeats
 from fedbench.tracking.store import without_password
 
 if TYPE_CHECKING:
@@ -40,10 +41,19 @@ def register_model(client: MlflowClient, uri: str, name: str, run_id: str | None
         with suppress(MlflowException):  # it is there; if it cannot be made, the version says why
             client.create_registered_model(name)
         source = f"models:/{model_id}"
+        before = repeats()
         made = client.create_model_version(name, source, run_id, dict(tags), model_id=model_id)
         version = str(made.version)
+        if repeats() != before:  # the request may have been carried out before, its answer lost
+            _discard_twin(client, name, int(version) - 1, run_id)
         client.set_registered_model_alias(name, BEST, version)
     return f"models:/{name}@{BEST} is version {version}"
+
+
+def _discard_twin(client: MlflowClient, name: str, version: int, run_id: str) -> None:
+    with suppress(MlflowException):  # there is no such version
+        if client.get_model_version(name, str(version)).run_id == run_id:
+            client.delete_model_version(name, str(version))
 
 
 def _model_of(client: MlflowClient, run_id: str) -> str | None:

@@ -15,6 +15,7 @@ from mlflow.entities import Metric, Param
 from fedbench.tracking.commits import Commit, short_commit
 from fedbench.tracking.environment import SOURCE_TAGS, version_tags
 from fedbench.tracking.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
+from fedbench.tracking.repeated import create_run
 from fedbench.tracking.store import MAX_BATCH, store_errors
 from fedbench.tracking.stored import REGRESSION_SCHEMA
 from fedbench.tracking.views import REGRESSION, SPEED, regression_view_tags
@@ -75,7 +76,7 @@ def record_gate(
         with all_or_none(client) as created:
             name = f"{suite_of(gate)} {short_commit(commit.name)}"
             tags = _tags(gate) | commit.tags | version_tags() | {"mlflow.note.content": shortened(summary)}
-            run_id = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+            run_id = str(create_run(client, experiment_id, name, tags).info.run_id)
             created.append(run_id)
             now = int(time.time() * 1000)
             points = [Metric(key, value, now, commit.count) for key, value in metrics.items()]

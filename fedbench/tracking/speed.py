@@ -11,6 +11,7 @@ from mlflow.entities import Metric, Param
 from fedbench.tracking.commits import Commit, short_commit
 from fedbench.tracking.environment import SOURCE_TAGS
 from fedbench.tracking.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
+from fedbench.tracking.repeated import create_run
 from fedbench.tracking.store import store_errors
 from fedbench.tracking.stored import SPEED_SCHEMA
 from fedbench.tracking.views import SPEED, speed_view_tags
@@ -54,7 +55,7 @@ def _record(
     created: list[str],
 ) -> None:
     name = f"{result.name} {short_commit(commit.name)}"
-    run = client.create_run(experiment_id, run_name=name, tags=_tags(result, measured, commit))
+    run = create_run(client, experiment_id, name, _tags(result, measured, commit))
     created.append(run.info.run_id)
     now = int(time.time() * 1000)
     values = metrics_of(result, measured)

@@ -7,18 +7,14 @@ import logging
 import os
 import re
 import shutil
-import signal
-import socket
 import sqlite3
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
+from http import HTTPStatus
 from pathlib import Path
-from types import FrameType
 
 import mlflow
-import requests
 from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
@@ -26,37 +22,37 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from fedbench.errors import StoreError
+from fedbench.tracking.database import connect_once, driver_of, require_reachable_database
+from fedbench.tracking.database import without_password as without_password  # for all who use a store
+from fedbench.tracking.server import asking, explain_refusal, is_server, require_answering_server
 from fedbench.tracking.views import REGRESSION, SPEED
+from fedbench.tracking.waiting import (
+    begin_anew,
+    give_up,
+    is_away,
+    require_not_given_up,
+    seconds_away,
+    uninterrupted,
+)
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and what goes wrong is said in one line
 
-HTTP_SERVER_ERROR = 500
-DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+CHECKPOINTS = "FEDBENCH_CHECKPOINT_DIR"
 DEFAULT_FOLDER = Path("mlruns")
 MAX_BATCH = 1_000  # metrics that MLflow takes at once
+GO_ON = "the same command goes on from here"
+ENDED = ("terminating connection", "closed the connection", "connection is lost")
+READ_ONLY = ("read-only transaction", "readonly database", "permission denied for")
 MIN_FREE_BYTES = 100 << 20  # on the disk of a local store, below which no run is begun
 
 
 def default_tracking_uri() -> str:
     """``MLFLOW_TRACKING_URI``, else a SQLite database inside ``mlruns/`` of the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_FOLDER / 'mlflow.db'}"
-
-
-def without_password(uri: str) -> str:
-    """A store's address as it may be shown."""
-    try:
-        url = make_url(uri)
-    except (ArgumentError, ValueError):  # a folder, or nonsense
-        return re.sub(r"://[^/@]*@", "://***@", uri)
-    secrets = {key: "***" for key in url.query if "pass" in key.lower()}  # drivers take it there, too
-    if url.password is None and not secrets:
-        return uri
-    return url.update_query_dict(secrets).render_as_string(hide_password=True).replace("%2A", "*")
 
 
 def open_existing_store(uri: str) -> MlflowClient:
@@ -81,18 +77,22 @@ def open_store(uri: str) -> MlflowClient:
     StoreError
         If the store cannot be opened or written, or was made by another version of MLflow.
     """
+    begin_anew()
     with store_errors(uri):
-        if uri.startswith("sqlite:"):
-            _require_writable_sqlite(uri)
-        elif uri.startswith(("http://", "https://")):
-            _require_answering_server(uri)
-        else:
-            require_reachable_database(uri)
         try:
+            if uri.startswith("sqlite:"):
+                _require_writable_sqlite(uri)
+            elif is_server(uri):
+                require_answering_server(uri, without_password(uri))
+            else:
+                require_reachable_database(uri)
+                connect_once(uri)
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
         except ImportError as error:
-            raise StoreError(f"tracking store {without_password(uri)} needs a driver ({error}): install it") from error
+            raise StoreError(
+                f"tracking store {without_password(uri)} needs a driver ({error}): {driver_of(uri)}"
+            ) from error
         return client
 
 
@@ -148,7 +148,13 @@ def local_folder(uri: str) -> Path | None:
 
 
 def checkpoint_folder(uri: str) -> Path:
-    """Where the runs under way of a store are kept: beside a SQLite file, else in the working directory."""
+    """Where the runs under way of a store are kept.
+
+    That is ``FEDBENCH_CHECKPOINT_DIR``, which several machines may share; else beside a SQLite file; else in
+    ``mlruns/`` of the working directory.
+    """
+    if chosen := os.environ.get(CHECKPOINTS):
+        return Path(chosen).absolute()
     return (local_folder(uri) or DEFAULT_FOLDER.absolute()) / "checkpoints"
 
 
@@ -209,84 +215,48 @@ def _leave_waiting_for_the_disk(connection: DBAPIConnection, _: object) -> None:
     cursor.close()
 
 
-def _require_answering_server(uri: str) -> None:
-    """Ask a tracking server once, briefly, before MLflow asks it patiently for minutes."""
-    try:
-        address = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search"
-        requests.post(address, json={"max_results": 1}, timeout=10).raise_for_status()
-    except requests.HTTPError as error:
-        if error.response.status_code >= HTTP_SERVER_ERROR:
-            raise StoreError(f"tracking server {without_password(uri)} answers {error.response.status_code}") from error
-    except (requests.RequestException, ValueError) as error:
-        raise StoreError(
-            f"tracking server {without_password(uri)} does not answer: start it, or correct --tracking-uri"
-        ) from error
-
-
-def require_reachable_database(uri: str, what: str = "tracking store", option: str = "--tracking-uri") -> None:
-    """Knock at a database's door, once, before a library asks it patiently for minutes.
-
-    Raises
-    ------
-    StoreError
-        If nobody answers, or `uri` is no address; `what` it is and the `option` that names another are in the text.
-    """
-    place = f"{what} {without_password(uri)}"
-    try:
-        url = make_url(uri)
-        host, port = url.host, url.port or DEFAULT_PORTS.get(url.get_backend_name())
-    except (ArgumentError, ValueError) as error:
-        raise StoreError(
-            f"{place} is no address of a store: use sqlite:///FOLDER/FILE.db, a database's or a server's address as "
-            f"{option}"
-        ) from error
-    if host and port:
-        try:
-            socket.create_connection((host, port), timeout=10).close()
-        except OSError as error:
-            raise StoreError(
-                f"{place} does not answer ({error.strerror or error}): start it, or correct {option}"
-            ) from error
-
-
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Use a store: interruptions wait until the end, and what goes wrong becomes a `StoreError` of one line."""
+    """Use a store: interruptions wait until the end, and what goes wrong becomes a `StoreError` of one line.
+
+    A server that is away is waited for. Once it was given up, it is not asked again.
+    """
+    require_not_given_up()
+    shown = without_password(uri)
     try:
-        with _uninterrupted():
+        with uninterrupted(is_server(uri)), asking(f"tracking server {shown}") if is_server(uri) else nullcontext():
             yield
     except StoreError:
         raise
     except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, OSError) as error:
-        raise StoreError(_explain(without_password(uri), error)) from error
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back: a write that is broken off can leave a run half recorded, or a lock behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
-    held: list[tuple[int, FrameType | None]] = []
-    handlers = {each: signal.signal(each, lambda *arguments: held.append(arguments)) for each in INTERRUPTIONS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if held and callable(handler := handlers[signal.Signals(held[0][0])]):
-            handler(*held[0])
+        give_up()
+        raise StoreError(_explain(shown, error)) from error
 
 
 def _explain(uri: str, error: Exception) -> str:
-    text = " ".join(str(error).split()).partition(" [SQL:")[0]
+    text = re.sub(r"://[^/@\s]*@", "://***@", " ".join(str(error).split()).partition(" [SQL:")[0])
+    if is_away():
+        return f"tracking store {uri} has not answered for {seconds_away():.0f} s: start it, then {GO_ON}"
+    if refused := re.search(r"failed with error code (401|403) ", text):
+        return explain_refusal(f"tracking server {uri}", int(refused[1]))
+    if "PERMISSION_DENIED" in text:
+        return explain_refusal(f"tracking server {uri}", HTTPStatus.FORBIDDEN)
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return (
             f"tracking store {uri} was made by another version of MLflow than this one ({mlflow.__version__}): upgrade "
             f"mlflow if it is newer, run `mlflow db upgrade {uri}` if it is older, or choose another --tracking-uri"
         )
     if "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC:
-        return f"tracking store {uri}: the disk is full: make room, then the same command goes on from here"
+        return f"tracking store {uri}: the disk is full: make room, then {GO_ON}"
     if "database is locked" in text:
-        return f"tracking store {uri} is locked by another program: end it, then the same command goes on from here"
+        return f"tracking store {uri} is locked by another program: end it, then {GO_ON}"
+    if any(words in text for words in READ_ONLY):
+        return (
+            f"tracking store {uri} can only be read ({text[:200]}): let its user write, or choose another with "
+            "--tracking-uri"
+        )
+    if any(words in text for words in ENDED):
+        return f"tracking store {uri} ended the connection ({text[:100]}): {GO_ON}"
+    if "password authentication failed" in text:
+        return f"tracking store {uri} refuses the user or the password: correct them in --tracking-uri"
     return f"tracking store {uri} failed ({text[:300]}): check that it can be written, or choose another --tracking-uri"

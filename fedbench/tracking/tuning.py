@@ -11,19 +11,18 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
 from fedbench.tracking import studies
 from fedbench.tracking.cells import PARENT
 from fedbench.tracking.claims import Claim, Decision, claims_of, decide
 from fedbench.tracking.environment import environment_tags
 from fedbench.tracking.registry import register_model
+from fedbench.tracking.repeated import create_run, delete_tag, discard_run
 from fedbench.tracking.store import MAX_BATCH, store_errors
 from fedbench.tracking.stored import search_runs
 from fedbench.tracking.views import tuning_view_tags
@@ -81,7 +80,7 @@ class StudyRun:
         """Say that work is being done, as this command does it."""
         run = self.client.get_run(self.run_id)
         if run.info.status == "KILLED":
-            self.client.delete_tag(self.run_id, "fedbench.reason")
+            delete_tag(self.client, self.run_id, "fedbench.reason")
         missing = {key: value for key, value in studies.study_params(self.plan).items() if key not in run.data.params}
         self._log_batch(self.run_id, params=missing, tags=environment_tags() | studies.wanted_tags(self.plan))
         self._show_as_running(run)
@@ -191,7 +190,7 @@ class StudyRun:
         """Make a run, claimed, unless another command makes or has made what `wanted` finds: then None."""
         claim = self._claim.refreshed("wanted")
         tags = {**tags, claim.tag: claim.text()}
-        run_id = str(self.client.create_run(self.experiment_id, start, tags, name).info.run_id)
+        run_id = str(create_run(self.client, self.experiment_id, name, tags, start).info.run_id)
         try:
             while True:
                 others = [r for r in search_runs(self.client, self.experiment_id, wanted) if r.info.run_id != run_id]
@@ -208,12 +207,11 @@ class StudyRun:
                     return run_id
                 time.sleep(WAIT_SECONDS)
         except BaseException:  # nobody else knows of this run yet
-            with suppress(MlflowException):
-                self.client.delete_run(run_id)
+            discard_run(self.client, run_id)
             raise
 
     def _release(self, run_id: str) -> None:
-        self.client.delete_tag(run_id, self._claim.tag)
+        delete_tag(self.client, run_id, self._claim.tag)
 
     def _log_batch(
         self,

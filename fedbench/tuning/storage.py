@@ -20,7 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fedbench.errors import StoreError
 from fedbench.files import exclusive
-from fedbench.tracking.store import DEFAULT_FOLDER, local_folder, require_reachable_database, without_password
+from fedbench.tracking.database import driver_of, require_reachable_database, without_password
+from fedbench.tracking.store import DEFAULT_FOLDER, local_folder
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.sampler import SlotSampler
 from fedbench.tuning.slots import MAX_RETRIES
@@ -197,11 +198,6 @@ def _database_error(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def _driver_of(url: str) -> str:
-    """How to come by the driver that an address needs, in words."""
-    return 'pip install "fedbench-mlflow[postgresql]"' if url.startswith("postgresql:") else "install it"
-
-
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
     """Use a storage: what goes wrong becomes a `StoreError` of one line."""
@@ -217,7 +213,7 @@ def storage_errors(url: str) -> Iterator[None]:
             "with --storage"
         ) from error
     except ImportError as error:
-        raise StoreError(f"storage {shown} needs a driver ({error}): {_driver_of(url)}") from error
+        raise StoreError(f"storage {shown} needs a driver ({error}): {driver_of(url)}") from error
     except (SQLAlchemyError, OptunaError, OSError, UnboundLocalError, AssertionError) as error:
         found = error if isinstance(error, OSError) else _database_error(error)
         if found is None:

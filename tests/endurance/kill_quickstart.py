@@ -12,7 +12,6 @@ Exit code 1 if something was lost, doubled, left over or different.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import random
 import signal
@@ -24,10 +23,12 @@ from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from recorded import CELL, DIFFERENT, DOUBLED, LOST, RUNNING, recorded, violations  # noqa: E402
+
 STATUSES = """
     SELECT tags.value, runs.run_uuid, runs.status FROM runs
     JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'fedbench.kind' WHERE runs.lifecycle_stage = 'active'
@@ -42,18 +43,7 @@ LATER = 1.5  # kills come up to so many times the time after which the first run
 COUNTS = ("stores", "kills", "during_a_run", "during_its_end", "after_some_finished", "compared", "superseded")
 
 
-VIOLATIONS = ("lost", "doubled", "different", "left running", "checkpoint left", "cell is not right", "failed")
-
-
-@dataclass
-class Record:
-    """What is compared of a seed's run: everything but times, ids and moments."""
-
-    metrics: dict[str, list[tuple[int, str]]]
-    params: dict[str, str]
-    inputs: list[tuple[str, str]]
-    confusion: str
-    model: str
+VIOLATIONS = (LOST, DOUBLED, DIFFERENT, RUNNING, "checkpoint left", CELL, "failed")
 
 
 @dataclass
@@ -130,85 +120,22 @@ def uninterrupted(folder: Path, arguments: list[str]) -> float:
     return first
 
 
-def records(folder: Path) -> tuple[dict[str, list[Record]], Any]:
-    """What a finished store holds of each fingerprint, and MLflow's client."""
-    import mlflow
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{folder}/mlruns/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient(uri)
-    (experiment,) = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'")
-    found: dict[str, list[Record]] = {}
-    models: dict[str, list[Any]] = {}
-    for model in client.search_logged_models([experiment.experiment_id], max_results=1000):
-        models.setdefault(str(model.source_run_id), []).append(model)
-    wanted = "tags.`fedbench.kind` = 'run' and status = 'FINISHED'"
-    for run in client.search_runs([experiment.experiment_id], wanted, max_results=10_000):
-        run_id = run.info.run_id
-        metrics = {
-            name: [
-                (each.step, "" if name.endswith("_seconds") else repr(each.value))
-                for each in client.get_metric_history(run_id, name)
-            ]
-            for name in run.data.metrics
-        }
-        inputs = [(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs]
-        confusion = Path(unquote(urlsplit(run.info.artifact_uri).path), "confusion.csv").read_text()
-        states = [digest_of(mlflow.pytorch.load_model(f"models:/{each.model_id}")) for each in models.get(run_id, [])]
-        record = Record(metrics, run.data.params, inputs, confusion, " ".join(states))
-        found.setdefault(run.data.tags["fedbench.fingerprint"], []).append(record)
-    return found, client
-
-
-def digest_of(model: Any) -> str:
-    """SHA-256 over a model's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def cells(client: Any) -> dict[str, list[dict[str, float]]]:
-    """Of each cell the metrics of its own runs, without those of time."""
-    (experiment,) = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'")
-    found: dict[str, list[dict[str, float]]] = {}
-    for run in client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'cell'", max_results=10_000):
-        metrics = {name: value for name, value in run.data.metrics.items() if "_seconds/" not in name}
-        found.setdefault(run.data.tags["fedbench.cell"], []).append(metrics | {run.info.status: 0.0})
-    return found
-
-
 def compare(folder: Path, reference: Path, tally: Tally) -> None:
     """Compare a store whose command was killed with the one that nothing interrupted."""
-    (expected, expected_client), (actual, client) = records(reference), records(folder)
-    for fingerprint in expected.keys() | actual.keys():
-        runs = actual.get(fingerprint, [])
-        if len(runs) != 1:
-            tally.blame("lost" if not runs else "doubled", f"{len(runs)} finished runs of {fingerprint[:8]}")
-            continue
-        tally.compared += 1
-        one, other = expected[fingerprint][0], runs[0]
-        for name, history in other.metrics.items():
-            if len({step for step, _ in history}) < len(history):
-                tally.blame("doubled", f"steps of {name} of {fingerprint[:8]}")
-        if len(other.model.split()) != 1:
-            tally.blame("doubled", f"{len(other.model.split())} models of {fingerprint[:8]}")
-        for part in ("metrics", "params", "inputs", "confusion", "model"):
-            if getattr(one, part) != getattr(other, part):
-                tally.blame("different", f"{part} of {fingerprint[:8]}")
-    statuses = runs_in(folder)
-    tally.superseded += len(statuses.get("superseded", {}))
-    for kind, runs_of_kind in statuses.items():
-        for run_id, status in runs_of_kind.items():
-            if status == "RUNNING":
-                tally.blame("left running", f"{kind} {run_id}")
-    of_cells = cells(client)
-    for cell, expected_runs in cells(expected_client).items():
-        if of_cells.get(cell) != expected_runs:
-            tally.blame("cell is not right", f"{len(of_cells.get(cell, []))} runs of {cell}")
+    expected, actual = (recorded(f"sqlite:///{each}/mlruns/mlflow.db", suite_in(each)) for each in (reference, folder))
+    for kind, what in violations(actual, expected):
+        tally.blame(kind, what)
+    tally.compared += sum(len(runs) == 1 for runs in actual.runs.values())
+    tally.superseded += actual.kinds["superseded"]
     for path in (folder / "mlruns" / "checkpoints").iterdir():
         tally.blame("checkpoint left", path.name)
+
+
+def suite_in(folder: Path) -> str:
+    """The name of the suite in a store."""
+    with closing(sqlite3.connect(folder / "mlruns" / "mlflow.db", timeout=60)) as connection:
+        ((name,),) = connection.execute("SELECT name FROM experiments WHERE name != 'Default'")
+    return str(name)
 
 
 def kill_until_done(folder: Path, arguments: list[str], latest: float, kills: int, stream: random.Random) -> Tally:

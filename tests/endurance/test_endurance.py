@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from needed import needs
+from postgresql import why_no_postgresql
+from ray_nodes import why_no_ray
 
 HERE = Path(__file__).parent
 
@@ -24,22 +27,23 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("script", ["kill_quickstart.py", "kill_tuning.py", "many_writers.py", "speed_gate.py"])
+@pytest.mark.parametrize("script", sorted({path.name for path in HERE.glob("*.py")} - {Path(__file__).name}))
 def test_a_script_says_what_it_does(script: str) -> None:
     assert f"python tests/endurance/{script}" in run(script, "--help")
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_doubled_or_different_when_the_command_is_killed(tmp_path: Path) -> None:
-    small = ("--", "quickstart", "--only", "more-data", "--seeds", "0-1", "--set", "examples_per_client=25")
-    out = run("kill_quickstart.py", "--kills", "2", "--folder", str(tmp_path / "kills"), *small)
+    small = ("--only", "more-data", "--seeds", "0-1", "--set", "examples_per_client=25", "--workers", "1")
+    out = run("kill_quickstart.py", "--kills", "2", "--folder", str(tmp_path / "kills"), "--", "quickstart", *small)
     assert "\n2 kills at 0 to " in out
     assert "lost: 0\ndoubled: 0\ndifferent: 0\nleft running: 0\ncheckpoint left: 0\ncell is not right: 0\n" in out
 
 
 @pytest.mark.slow
 def test_no_trial_is_lost_doubled_or_different_when_a_study_is_killed(tmp_path: Path) -> None:
-    out = run("kill_tuning.py", "--kills", "3", "--trials", "6", "--folder", str(tmp_path / "kills"))
+    one_of_each = ("--kills", "2", "--seed", "10")  # a worker, then the command
+    out = run("kill_tuning.py", *one_of_each, "--trials", "4", "--folder", str(tmp_path / "kills"))
     assert "lost: 0\ndoubled: 0\ndifferent: 0\nleft running: 0\nfailed: 0\n" in out
 
 
@@ -48,3 +52,23 @@ def test_nothing_is_lost_when_several_processes_record_at_once(tmp_path: Path) -
     out = run("many_writers.py", "--processes", "3", "--runs", "45", "--folder", str(tmp_path / "writers"))
     assert "45 runs by 3 processes: " in out
     assert "errors: 0\nlost or wrong: 0\n" in out
+
+
+@pytest.mark.slow
+@needs(why_no_ray())
+@needs(why_no_postgresql())
+def test_nothing_is_lost_doubled_or_different_when_parts_of_a_cluster_fail(tmp_path: Path) -> None:
+    """A worker, a node, the MLflow server for 20 s, PostgreSQL: one of each."""
+    out = run("cluster_faults.py", "--faults", "4", "--folder", str(tmp_path / "faults"), "--", "--seeds", "0-2")
+    assert "\n4 faults: database 1, node 1, server 1, worker 1\n" in out
+    assert (
+        "lost: 0\ndoubled: 0\ndifferent: 0\nleft running: 0\ncheckpoint left: 0\ncell is not right: 0\nfailed: 0\n"
+        in out
+    )
+
+
+@pytest.mark.slow
+@needs(why_no_ray())
+def test_many_runs_on_a_cluster_are_all_in_the_store(tmp_path: Path) -> None:
+    out = run("many_runs.py", "--runs", "60", "--folder", str(tmp_path / "many"))
+    assert "failed: 0\nlost: 0\ndoubled: 0\ncells: 6 of 6\n" in out

@@ -1,0 +1,241 @@
+"""What a tracking server may answer when it is asked first, each told in one line; whose words it gets; its absence."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import mlflow
+import pytest
+
+import fedbench.tracking  # noqa: F401 - it sets MLflow's retries
+from fedbench.errors import StoreError
+from fedbench.tracking import waiting
+from fedbench.tracking.store import open_store, store_errors
+
+MAJOR = mlflow.__version__.partition(".")[0]
+OTHER_MAJOR = f"{int(MAJOR) + 1}.0.1"
+EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
+
+
+@dataclass
+class Answers:
+    """What the server says, and what it was asked. An answer may be a list: one for each time, the last again."""
+
+    version: tuple[int, str] = (200, mlflow.__version__)
+    search: list[int] = field(default_factory=lambda: [200])
+    body: str = "{}"
+    kind: str = "application/json"
+    credentials: list[str | None] = field(default_factory=list)
+    asked: Callable[[int], None] = lambda _: None
+    uri: str = ""
+
+
+@pytest.fixture
+def answers() -> Iterator[Answers]:
+    """A server on a port of its own."""
+    answers = Answers()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(*answers.version, "text/plain")
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            times = sum(1 for _ in answers.credentials)
+            answers.credentials.append(self.headers["Authorization"])
+            answers.asked(times + 1)
+            self._answer(answers.search[min(times, len(answers.search) - 1)], answers.body, answers.kind)
+
+        def _answer(self, status: int, body: str, kind: str) -> None:
+            with suppress(BrokenPipeError):
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        answers.uri = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield answers
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_away() -> Iterator[None]:
+    yield
+    waiting.begin_anew()
+
+
+def refusal(uri: str) -> str:
+    with pytest.raises(StoreError) as error:
+        open_store(uri)
+    return str(error.value)
+
+
+def test_another_major_version_is_one_line(answers: Answers) -> None:
+    answers.version = (200, OTHER_MAJOR)
+    expected = (
+        f"tracking server {answers.uri} runs MLflow {OTHER_MAJOR}, and this is MLflow {mlflow.__version__}: install "
+        f"mlflow {int(MAJOR) + 1} here, upgrade the server, or choose another --tracking-uri"
+    )
+    assert expected == refusal(answers.uri)
+
+
+@pytest.mark.parametrize("version", [(200, f"{MAJOR}.999.0"), (404, "not found"), (200, "<html>"), (200, "")])
+def test_another_minor_version_and_one_that_is_not_told_are_taken(answers: Answers, version: tuple[int, str]) -> None:
+    answers.version = version
+    open_store(answers.uri)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "refuses the credentials (it answers 401): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, "does not let this user do so (it answers 403): ask for the permission, or set MLFLOW_TRACKING_USERNAME"),
+        (500, "answers 500: look into its log, and at its database"),
+        (503, "answers 503: look into its log, and at its database"),
+        (404, "is no MLflow server (it answers 404): correct --tracking-uri"),
+    ],
+)
+def test_a_refusal_is_one_line(answers: Answers, status: int, words: str) -> None:
+    answers.search = [status]
+    assert refusal(answers.uri).startswith(f"tracking server {answers.uri} {words}")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_proxy_that_wants_a_login_for_everything_is_one_line(answers: Answers, status: int) -> None:
+    answers.version, answers.search = (status, ""), [status]
+    assert f"(it answers {status})" in refusal(answers.uri)
+
+
+def test_a_page_for_people_is_no_mlflow_server(answers: Answers) -> None:
+    answers.body, answers.kind = "<html>welcome</html>", "text/html"
+    assert f"tracking server {answers.uri} is no MLflow server (it answers 200)" in refusal(answers.uri)
+
+
+def test_credentials_are_mlflows_own_and_not_told(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret-word")
+    open_store(answers.uri)
+    assert {f"Basic {base64.b64encode(b'me:s3cret-word').decode()}"} == set(answers.credentials)
+    answers.search = [401]
+    assert "s3cret" not in refusal(answers.uri)
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
+    answers.search, answers.credentials = [200], []
+    open_store(answers.uri)
+    assert {"Bearer t0ken"} == set(answers.credentials)
+
+
+def test_a_refusal_later_is_one_line_too(answers: Answers) -> None:
+    client = open_store(answers.uri)
+    answers.search, answers.body = [403], json.dumps({"error_code": "PERMISSION_DENIED", "message": "no"})
+    with pytest.raises(StoreError, match=r"does not let this user do so \(it answers 403\)"), store_errors(answers.uri):
+        client.search_experiments()
+
+
+# While it is away
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of 0.2 s at most; four attempts."""
+    for name, value in {"MAX_RETRIES": "4", "BACKOFF_FACTOR": "0", "BACKOFF_JITTER": "0.2"}.items():
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_line_tells_that_it_is_waited_for_and_one_that_it_is_back(
+    answers: Answers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = open_store(answers.uri)
+    answers.credentials, answers.search = [], [503, 503, 503, 200]
+    with store_errors(answers.uri):
+        client.search_experiments()
+    place = f"fedbench: tracking server {answers.uri}"
+    first, last = capsys.readouterr().err.splitlines()
+    assert f"{place} answers 503: waiting for it; Ctrl-C ends, and the same command goes on later" == first
+    assert f"{place} answers again, after 0 s" == last
+    assert not waiting.is_away()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_first_retry_is_nothing_to_tell(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
+    client = open_store(answers.uri)
+    answers.credentials, answers.search = [], [503, 200]
+    with store_errors(answers.uri):
+        client.search_experiments()
+    assert (2, "") == (len(answers.credentials), capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_after_all_attempts_it_is_given_up_and_not_asked_again(answers: Answers) -> None:
+    client = open_store(answers.uri)
+    answers.credentials, answers.search = [], [503]
+    with (
+        pytest.raises(StoreError, match=r"has not answered for \d+ s: start it, then the same"),
+        store_errors(answers.uri),
+    ):
+        client.search_experiments()
+    assert 5 == len(answers.credentials)
+    with pytest.raises(StoreError, match="did not answer: start it, then the same"), store_errors(answers.uri):
+        client.search_experiments()
+    assert 5 == len(answers.credentials)
+
+
+def test_ctrl_c_ends_the_waiting_within_seconds(answers: Answers) -> None:
+    """The pauses are those that fedbench sets: up to ten seconds each."""
+    client = open_store(answers.uri)
+    answers.credentials, answers.search = [], [503]
+
+    def interrupt(times: int) -> None:
+        if times == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    answers.asked = interrupt
+    with pytest.raises(KeyboardInterrupt), store_errors(answers.uri):
+        client.search_experiments()
+    assert 3 >= len(answers.credentials)
+
+
+def test_ctrl_c_during_a_request_waits_for_its_answer(answers: Answers) -> None:
+    client = open_store(answers.uri)
+    ended = []
+
+    def ask() -> None:
+        client.search_experiments()
+        ended.append(True)
+
+    answers.asked = lambda _: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), store_errors(answers.uri):
+        ask()
+    assert [True] == ended
+
+
+def test_mlflows_retries_are_set_unless_the_user_sets_them() -> None:
+    import subprocess
+    import sys
+
+    code = "import os, fedbench.tracking; print(sorted((k, v) for k, v in os.environ.items() if 'HTTP_REQUEST' in k))"
+    hidden = {name: value for name, value in os.environ.items() if "HTTP_REQUEST" not in name}
+    ours, theirs = (
+        subprocess.run(
+            [sys.executable, "-c", code], env=hidden | more, capture_output=True, text=True, check=True
+        ).stdout
+        for more in ({}, {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"})
+    )
+    assert "('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '120')" in ours
+    assert "[('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '2'), ('MLFLOW_HTTP_REQUEST_TIMEOUT', '60')]" == theirs.strip()
