@@ -91,6 +91,7 @@ def write(number: int, writers: int, runs: int, models: bool, uri: str, folder: 
             raise TypeError(f"the first run is {first}")
         first.log_model("simple-cnn", model, example, 10)
         tracker.client.delete_run(first.run_id)
+    tracker.finished_runs()
     barrier.wait()
     start = time.perf_counter()
     for index in range(number, runs, writers):
@@ -161,7 +162,7 @@ def rate_of(store: str, folder: Path, options: argparse.Namespace) -> Rate:
             import mlflow_server
             import postgresql
 
-            machine = stack.enter_context(postgresql.server())
+            machine = stack.enter_context(postgresql.server(is_durable=True))
             backend = machine.create("mlflow")
             run_server = mlflow_server.mlflow_server(
                 folder, backend, options=options.server_option, workers=options.workers

@@ -66,6 +66,7 @@ class Server:
 
     folder: Path
     port: int
+    is_durable: bool = False
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def url(self, database: str, password: str = PASSWORD, user: str = USER) -> str:
@@ -105,7 +106,12 @@ class Server:
         """Start it, or start it again with the databases that it had, and wait until it answers."""
         programs = _programs()
         assert programs is not None
-        settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        settings = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "on" if self.is_durable else "off",
+        }
         arguments = [f"--{key}={value}" for key, value in settings.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -144,8 +150,8 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """A new server without databases, ended and removed afterwards."""
+def server(is_durable: bool = False) -> Iterator[Server]:
+    """A new server without databases, ended and removed afterwards; one that is durable waits for the disk."""
     programs = _programs()
     assert programs is not None, why_no_postgresql()
     with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
@@ -164,7 +170,7 @@ def server() -> Iterator[Server]:
         )
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        running = Server(folder, port)
+        running = Server(folder, port, is_durable)
         try:
             running.start()
             yield running

@@ -69,6 +69,7 @@ class MlflowTracker:
             mlflow.set_experiment(experiment_id=self.experiment_id)  # likewise
         self.cells = Cells(self.client, self.uri, self.experiment_id)
         self.ownership = Ownership(self.client, self.uri, self.experiment_id)
+        self._begun: set[str] | None = None  # fingerprints that have runs; None: ask each time
         self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self.ownership.claim.name[:4]}"
 
     def _open_experiment(self) -> str:
@@ -108,6 +109,7 @@ class MlflowTracker:
         with store_errors(self.uri):
             seen = search_runs(self.client, self.experiment_id, "tags.`fedbench.kind` != 'superseded'")
         self.cells.seen = seen
+        self._begun = {run.data.tags.get("fedbench.fingerprint", "") for run in seen}
         runs = [run for run in seen if run.data.tags["fedbench.kind"] == "run" and is_finished(run)]
         return {run.data.tags["fedbench.fingerprint"]: stored_result(run) for run in runs}  # of equals, the latest
 
@@ -119,7 +121,7 @@ class MlflowTracker:
         require_space(self.uri)
         self.ownership.begin()
         with store_errors(self.uri):
-            runs = self.ownership.runs_of(fingerprint)
+            runs = self._runs_of(fingerprint)
             if not fresh and (result := result_among(runs)):
                 return result
             if self.ownership.rivals(runs):
@@ -133,6 +135,7 @@ class MlflowTracker:
                 answer = self.ownership.contend(run_id, fingerprint, fresh, _params(run))
                 if answer is None or isinstance(answer, RunResult):
                     self._withdraw(run_id, was_created=found is None)
+                    self._begun = None
                     return answer
                 if not (found and found.inputs and found.inputs.dataset_inputs):
                     self._log_input(run_id, _dataset_input(dataset))
@@ -148,6 +151,13 @@ class MlflowTracker:
         tracked.seconds += time.perf_counter() - began
         self.cells.touched.add(cell_fingerprint)
         return tracked
+
+    def _runs_of(self, fingerprint: str) -> list[Run]:
+        """The runs of a fingerprint; where there were none at first, and no other command is met, it is not asked."""
+        if self._begun is not None and fingerprint not in self._begun:
+            self._begun.add(fingerprint)
+            return []
+        return self.ownership.runs_of(fingerprint)
 
     def _create(self, run: RunSpec, fingerprint: str, cell_fingerprint: str) -> Run:
         claim = self.ownership.claim.refreshed("wanted")

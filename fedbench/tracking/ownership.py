@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 UNFINISHED = ("RUNNING", "SCHEDULED", "KILLED")
 HEART_SECONDS = 5.0  # for a beat under way to come to its end
+SURE_SECONDS = 5.0  # after a look: so soon nobody takes a run up, since its claim looks alive for a minute
 WAIT_SECONDS = 0.05  # until another process that wants the same run has made up its mind
 
 
@@ -41,6 +42,7 @@ class Ownership:
         self.experiment_id = experiment_id
         self.claim = Claim.of_this_process()
         self._own: set[str] = set()
+        self._seen: dict[str, tuple[float, float]] = {}  # when each run was surely ours, by two clocks
         self._owning = Lock()
         self._closed = Event()
         self._heart: Thread | None = None
@@ -69,6 +71,7 @@ class Ownership:
         with self._owning:
             self.client.log_batch(run_id, params=params, tags=[RunTag(claim.tag, claim.text())])
             self._own.add(run_id)
+            self._seen[run_id] = _now()
 
     def contend(
         self, run_id: str, fingerprint: str, fresh: bool, params: Sequence[Param] = ()
@@ -87,15 +90,22 @@ class Ownership:
             time.sleep(WAIT_SECONDS)
 
     def owns(self, run_id: str) -> bool:
-        """Whether a run is still this process's."""
+        """Whether a run is still this process's, which may have been asleep for minutes."""
+        if run_id in self._seen and _seconds_since(self._seen[run_id]) < SURE_SECONDS:
+            return True
+        now = _now()
         with store_errors(self.uri):
             run = self.client.get_run(run_id)
-        return run.info.lifecycle_stage == "active" and self.claim.tag in run.data.tags
+        is_ours = run.info.lifecycle_stage == "active" and self.claim.tag in run.data.tags
+        if is_ours:
+            self._seen[run_id] = now
+        return is_ours
 
     def release(self, run_id: str) -> None:
         """Give up the claim on a run."""
         with self._owning, store_errors(self.uri), suppress(MlflowException):  # it may be gone
             self._own.discard(run_id)
+            self._seen.pop(run_id, None)
             self.client.delete_tag(run_id, self.claim.tag)
 
     def begin(self) -> None:
@@ -118,6 +128,15 @@ class Ownership:
                 self._own = {run_id for run_id in self._own if self.owns(run_id)}  # it may have been asleep for minutes
                 for run_id in self._own:
                     self._write(run_id, "owned")
+
+
+def _now() -> tuple[float, float]:
+    return time.monotonic(), time.time()
+
+
+def _seconds_since(then: tuple[float, float]) -> float:
+    """By the clock that says more: one may stand still while the machine sleeps, the other may be set back."""
+    return max(now - before for now, before in zip(_now(), then, strict=True))
 
 
 def is_cut_off(run: Run) -> bool:

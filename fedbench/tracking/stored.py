@@ -24,6 +24,7 @@ SPEED_SCHEMA = "fedbench.speed_schema"  # the tag that tells the experiment of t
 REGRESSION_SCHEMA = "fedbench.regression_schema"  # likewise that of the checks
 NO_SUITES = {SPEED_SCHEMA: "the timings of fedbench bench", REGRESSION_SCHEMA: "the results of fedbench check"}
 PAGE = 5_000  # runs that are asked for at once
+MANY = 1_000  # runs that are no garbage while the command lasts, and need not be looked through
 
 
 def search_runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
@@ -36,7 +37,10 @@ def search_runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[R
             page = client.search_runs([experiment_id], wanted, order_by=order, max_results=PAGE, page_token=token)
             found += page
             if not (token := page.token):
-                return found
+                break
+    if len(found) >= MANY:
+        gc.freeze()
+    return found
 
 
 @contextmanager
@@ -47,7 +51,6 @@ def _without_garbage_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
         if was_enabled:
             gc.enable()
 

@@ -159,6 +159,7 @@ def begun(tracker: MlflowTracker, rounds: int = 0, fresh: bool = False) -> Mlflo
 def die(tracker: MlflowTracker, tracked: MlflowRun, ended: tuple[int, float]) -> None:
     """Make a run look as if its process had been killed."""
     tracker.ownership._own.clear()
+    tracker.ownership._seen.clear()
     dead = replace(tracker.ownership.claim, state="owned", pid=ended[0], started=ended[1])
     tracker.client.set_tag(tracked.run_id, dead.tag, dead.text())
 
@@ -181,6 +182,37 @@ def test_a_run_of_a_live_process_is_left_to_it(one: MlflowTracker, other: Mlflow
     assert [(tracked.run_id, "RUNNING", "run")] == active(one)
     assert tracked.is_ours()
     assert 1 == len(claims_of(one.client.get_run(tracked.run_id).data.tags))
+
+
+def test_a_run_that_another_command_finished_since_the_beginning_is_not_begun_and_from_then_on_it_is_asked_first(
+    one: MlflowTracker, other: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {} == dict(one.finished_runs())
+    for fingerprint in ("f", "g"):
+        tracked = start(other, fingerprint=fingerprint)
+        tracked.log_round(1, METRICS)
+        tracked.finish(RESULT)
+    asked: list[str] = []
+    create = one.client.create_run
+    monkeypatch.setattr(one.client, "create_run", lambda *arguments: asked.append("create") or create(*arguments))
+    assert [RESULT, RESULT] == [start(one, fingerprint=fingerprint) for fingerprint in ("f", "g")]
+    assert ["create"] == asked  # in vain, and withdrawn
+    assert ["FINISHED", "FINISHED"] == [status for _, status, _ in active(one)]
+
+
+def test_whether_a_run_is_still_ours_is_not_asked_twice_in_a_moment(
+    one: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracked = begun(one)
+    looks: list[str] = []
+    get_run = one.client.get_run
+    monkeypatch.setattr(one.client, "get_run", lambda run_id: looks.append(run_id) or get_run(run_id))
+    assert tracked.is_ours()
+    assert [] == looks
+    later = time.time() + ownership.SURE_SECONDS
+    monkeypatch.setattr(time, "time", lambda: later)  # it slept
+    assert tracked.is_ours()
+    assert [tracked.run_id] == looks
 
 
 def test_a_run_of_a_dead_process_is_taken_up_under_the_same_id(
@@ -312,6 +344,7 @@ def test_the_heart_does_not_claim_again_what_another_process_took_up(
 ) -> None:
     """This process was asleep for minutes, on another machine than the one that took the run up."""
     monkeypatch.setattr(ownership, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(ownership, "SURE_SECONDS", 0.0)
     tracked = begun(one)
     asleep = replace(
         one.ownership.claim, state="owned", host="elsewhere", heartbeat=time.time() - 2 * DEAD_AFTER_SECONDS
