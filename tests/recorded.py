@@ -39,6 +39,8 @@ def recorded(uri: str, suite: str) -> Recorded:
     """Read a suite's experiment by MLflow's own client."""
     from mlflow import MlflowClient
 
+    import fedbench.tracking  # noqa: F401 - it sets MLflow up
+
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(suite)
     assert experiment is not None, f"{suite} has no experiment in {uri}"
