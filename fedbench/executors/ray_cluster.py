@@ -41,16 +41,7 @@ LOSSES = 10  # of nodes, after which a run has failed; it is seldom the run's do
 def execute(
     jobs: Iterable[Job], data: DataSource, address: str | None, needs: Needs, num_workers: int | None
 ) -> Iterator[Event]:
-    """See `fedbench.executors`. A run whose process or node dies is tried again, elsewhere if need be.
-
-    Parameters
-    ----------
-    address
-        ``HOST:PORT`` of the cluster's head; None starts Ray on this machine alone.
-    needs
-        What each run takes of a node.
-    num_workers
-        How many runs are computed at once at most; None takes what the cluster has room for.
+    """See `fedbench.executors.cluster_executor`. A run whose process or node dies is tried again, elsewhere if need be.
 
     Raises
     ------
