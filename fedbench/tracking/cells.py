@@ -37,8 +37,6 @@ class Cells:
 
     Attributes
     ----------
-    seen
-        The experiment's runs of every kind, as they were when the suite began.
     touched
         Fingerprints of the cells of which something ran since.
     """
@@ -47,11 +45,17 @@ class Cells:
         self.client = client
         self.uri = uri
         self.experiment_id = experiment_id
-        self.seen: list[Run] = []
         self.touched: set[str] = set()
+        self._seen: dict[str, list[Run]] = defaultdict(list)  # by cell, as they were when the suite began
+        self._unmarked: list[Run] = []  # likewise, of schema 1
         self._series: dict[str, dict[str, dict[int, float]]] = {}  # by run and metric, of what ran here
         self._confusions: dict[str, str] = {}
         self._claims: set[str] = set()  # the names of ours, on summaries
+
+    def see(self, run: Run) -> None:
+        """Keep a run of any kind that was there when the suite began."""
+        cell = run.data.tags.get(CELL)
+        (self._unmarked if cell is None else self._seen[cell]).append(run)
 
     def remember(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
         """Keep what a run measured, so that it need not be read back."""
@@ -67,10 +71,9 @@ class Cells:
         """Bring a cell's own run up to date, if it is not: one run of each seed counts, the others are superseded."""
         with store_errors(self.uri):
             self._mark(fingerprint, fingerprints)
-            if fingerprint not in self.touched:
-                runs = [run for run in self.seen if run.data.tags.get(CELL) == fingerprint]
-                if self._is_up_to_date(runs):
-                    return
+            seen = self._seen.pop(fingerprint, [])
+            if fingerprint not in self.touched and self._is_up_to_date(seen):
+                return
             wanted = f"tags.`{CELL}` = '{fingerprint}' and tags.`fedbench.kind` != 'superseded'"
             while not self._settle(runs := search_runs(self.client, self.experiment_id, wanted)):
                 pass  # look again: another process may have recorded something meanwhile
@@ -80,10 +83,12 @@ class Cells:
 
     def _mark(self, fingerprint: str, fingerprints: Collection[str]) -> None:
         """Give a cell's runs of schema 1 the tag that they lack."""
-        for run in self.seen:
-            if CELL not in run.data.tags and run.data.tags.get("fedbench.fingerprint") in fingerprints:
+        for run in self._unmarked:
+            if run.data.tags.get("fedbench.fingerprint") in fingerprints:
                 self.client.set_tag(run.info.run_id, CELL, fingerprint)
                 run.data.tags[CELL] = fingerprint
+                self._seen[fingerprint].append(run)
+        self._unmarked = [run for run in self._unmarked if CELL not in run.data.tags]
 
     def _settle(self, runs: Sequence[Run]) -> bool:
         """Leave one run of the cell, the first that is of the seeds' present runs; False if it had to be made."""

@@ -32,7 +32,7 @@ from fedbench.tracking.store import (  # first: it sets MLflow up
     store_errors,
     without_password,
 )
-from fedbench.tracking.stored import is_finished, require_schema, search_runs, stored_result
+from fedbench.tracking.stored import each_run, is_finished, require_schema, search_runs, stored_result, without_numbers
 from fedbench.tracking.views import view_tags
 
 if TYPE_CHECKING:
@@ -106,12 +106,16 @@ class MlflowTracker:
 
     def finished_runs(self) -> Mapping[str, RunResult]:
         """See `fedbench.tracking.Tracker`."""
+        finished: dict[str, RunResult] = {}
+        self._begun = set()
         with store_errors(self.uri):
-            seen = search_runs(self.client, self.experiment_id, "tags.`fedbench.kind` != 'superseded'")
-        self.cells.seen = seen
-        self._begun = {run.data.tags.get("fedbench.fingerprint", "") for run in seen}
-        runs = [run for run in seen if run.data.tags["fedbench.kind"] == "run" and is_finished(run)]
-        return {run.data.tags["fedbench.fingerprint"]: stored_result(run) for run in runs}  # of equals, the latest
+            for run in each_run(self.client, self.experiment_id, "tags.`fedbench.kind` != 'superseded'"):
+                fingerprint = run.data.tags.get("fedbench.fingerprint", "")
+                self._begun.add(fingerprint)
+                if run.data.tags["fedbench.kind"] == "run" and is_finished(run):
+                    finished[fingerprint] = stored_result(run)  # of equals, the latest
+                self.cells.see(without_numbers(run))
+        return finished
 
     def start_run(
         self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset, rounds: int, fresh: bool
