@@ -141,7 +141,7 @@ def test_an_absence_pauses_a_suite_and_loses_nothing(
     ways = {"killed": (service.kill, service.start), "hanging": (service.pause, service.resume)}
     leave, come_back = ways[way]
     leave()
-    time.sleep(6)
+    time.sleep(15 if way == "hanging" else 6)  # of a hanging server the second time-out is told
     come_back()
     out, err = process.communicate(timeout=300)
     assert 0 == process.returncode, err
