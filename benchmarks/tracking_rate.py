@@ -115,16 +115,13 @@ def problems_of(uri: str, runs: int, models: bool) -> Iterator[str]:
     """What should be in the store and is not, or is and should not be; read by MLflow's own client."""
     from mlflow import MlflowClient
 
+    from fedbench.tracking.stored import each_run
+
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("rate")
     found: dict[str, list[Any]] = {}
-    token = None
-    while True:
-        page = client.search_runs([experiment.experiment_id], max_results=1_000, page_token=token)
-        for run in page:
-            found.setdefault(run.data.tags["fedbench.fingerprint"], []).append(run)
-        if not (token := page.token):
-            break
+    for run in each_run(client, experiment.experiment_id, ""):
+        found.setdefault(run.data.tags["fedbench.fingerprint"], []).append(run)
     for index in range(runs):
         same = found.pop(f"run-{index}", [])
         if [run.info.status for run in same] != ["FINISHED"]:

@@ -126,9 +126,7 @@ def test_a_run_whose_worker_dies_each_time_has_failed_and_the_others_finish(exec
             if lives and 1 in done:  # so that it is the other's worker
                 cluster.kill_worker()
                 lives = False
-    assert {0: Verdict.FAILED, 1: Verdict.OK} == {seed: result.verdict for seed, result in done.items()} | {
-        1: Verdict.OK
-    }
+    assert [True, False] == [done[seed].verdict is Verdict.FAILED for seed in (0, 1)]
     assert "its worker process died 2 times" in str(done[0].reason)
 
 
