@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedbench.core import Memory
 from fedbench.errors import CheckpointError
 from fedbench.files import replacing
 
@@ -33,12 +34,15 @@ class Checkpoint:
         (C, C) int64, the confusion matrix of the averaged model on the test set.
     interpolation
         (θ, loss, accuracy) of the models on the line through two clients' models; empty before the last round.
+    memory
+        What the algorithm remembers.
     """
 
     state: Mapping[str, Tensor]
     history: tuple[Mapping[str, float], ...]
     confusion: Tensor
     interpolation: tuple[tuple[float, float, float], ...] = field(default=())
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def round(self) -> int:
@@ -54,6 +58,7 @@ def environment() -> str:
 def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` of the run `fingerprint`; what was there is replaced as a whole."""
     content = {"fingerprint": fingerprint, "environment": environment(), **vars(checkpoint)}
+    content["memory"] = vars(checkpoint.memory)  # only plain types are read again
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with replacing(path, sync=False) as file:  # after a power cut the checksum tells
@@ -81,7 +86,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
         found, made_by = content.pop("fingerprint"), content.pop("environment")
-        checkpoint = Checkpoint(**content)
+        checkpoint = Checkpoint(**content | {"memory": Memory(**content["memory"])})
     except Exception as error:  # whatever a file that somebody else wrote may hold
         raise CheckpointError(f"checkpoint {path} is not one of this fedbench") from error
     if found != fingerprint:

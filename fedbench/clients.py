@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedbench.core import Client, Purpose, numpy_stream
-from fedbench.partitions import make_partition
+from fedbench.partitions import PARTITIONS, TrainingTable, make_partition
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,12 +41,21 @@ class _ClientOfPartition:
 
 
 @dataclass(frozen=True)
-class _ClientsOfPartition(Sequence[Client]):
-    """All clients of a partition; each is made when it is asked for."""
+class Clients(Sequence[Client]):
+    """All clients of a partition; each is made when it is asked for.
+
+    Attributes
+    ----------
+    parts
+        For each client the indices of its training examples.
+    participants
+        The clients that have examples, ascending. The others take no part: their weight n_k is 0.
+    """
 
     dataset: Dataset
     parts: Sequence[NDArray[np.int64]]
     device: torch.device
+    participants: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -55,10 +64,23 @@ class _ClientsOfPartition(Sequence[Client]):
         return _ClientOfPartition(self.dataset, self.parts[k], self.device)
 
 
-def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Sequence[Client]:
-    """The clients of a run, with the training examples that its partition deals to them."""
+def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Clients:
+    """The clients of a run, with the training examples that its partition deals to them.
+
+    Raises
+    ------
+    PartitionError
+        If the data cannot be dealt so.
+    """
     spec = run.spec
-    stream = numpy_stream(run.seed, Purpose.PARTITION)
-    labels = dataset.train_labels.numpy()
-    parts = make_partition(spec.partition, labels, spec.num_clients, spec.num_examples, stream)
-    return _ClientsOfPartition(dataset, parts, device)
+    parts = make_partition(
+        spec.partition,
+        TrainingTable(dataset.train_labels.numpy(), len(dataset.class_names)),
+        spec.num_clients,
+        spec.num_examples,
+        numpy_stream(run.seed, Purpose.PARTITION),
+        spec.options_of("partition"),
+    )
+    everybody = range(len(parts))
+    is_equal = PARTITIONS[spec.partition].is_equal
+    return Clients(dataset, parts, device, everybody if is_equal else [k for k in everybody if len(parts[k])])

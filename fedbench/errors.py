@@ -13,6 +13,10 @@ class DataError(FedbenchError):
     """A dataset is missing, damaged, or cannot be fetched."""
 
 
+class PartitionError(FedbenchError):
+    """The training examples cannot be dealt to the clients as asked."""
+
+
 class StoreError(FedbenchError):
     """The tracking store cannot be opened, read or written."""
 

@@ -65,7 +65,7 @@ def _estimate_cell(cell: Cell, train_seconds: float, test_seconds: float) -> Cel
     passes = spec.rounds * selected * spec.local_epochs * len(cell.seeds)
     steps = spec.local_steps() * len(cell.seeds)
     measured_models = spec.rounds + (selected if selected <= MAX_CLIENTS_MEASURED else 0)
-    measured_models += len(THETAS) if spec.interpolation else 0
+    measured_models += len(THETAS[spec.interpolation_set]) if spec.interpolation else 0
     seconds = passes * spec.num_examples * train_seconds + len(cell.seeds) * (
         measured_models * _num_test(spec) * test_seconds + TRACKING_SECONDS
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CHANCE_LEVEL = 0.05  # a model must beat the majority rate more clearly than luck does in 1 of 20 tries
 CONFIDENCE = 0.95  # of the intervals of a mean over seeds
 CLIENT_ACCURACY = "client_accuracy/"  # a metric's name; the client's number follows
+ROUNDS_TO_TARGET = "rounds_to_target"  # a metric's name
 TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
 
 
@@ -124,6 +125,21 @@ def spread(values: Sequence[float]) -> Spread:
     with np.errstate(all="ignore"):  # a diverged run's loss may be infinite; then so is, or is not a number, the rest
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return Spread(float(np.mean(values)), std, tuple(values))
+
+
+def rounds_to_target(accuracies: Sequence[float], target: float) -> float | None:
+    """The number of rounds after which the accuracy reaches `target`; None if it does not.
+
+    As in the paper (McMahan et al., 2017, section 3): the best accuracy of all rounds so far takes the place of each
+    round's own, and between two rounds it is interpolated linearly. `accuracies` are fractions, of round 1 on; before
+    it nothing is known, so that a target reached in round 1 is reached after 1.
+    """
+    best = 0.0
+    for t, accuracy in enumerate(accuracies, start=1):
+        if accuracy >= target:
+            return t - 1 + (target - best) / (accuracy - best) if t > 1 else 1.0
+        best = max(best, accuracy)
+    return None
 
 
 def spread_by_step(series: Sequence[Mapping[int, float]]) -> dict[int, Spread]:

@@ -26,7 +26,22 @@ if TYPE_CHECKING:
     from fedbench.datasets import Dataset
 
 ALGORITHM_REVISION = 2  # raise it with every change that moves a number of an unchanged spec on unchanged data
-FIELDS_SINCE: frozenset[str] = frozenset()  # fields newer than that; at its default one leaves a fingerprint as it was
+FIELDS_SINCE = frozenset(  # fields newer than that; at its default one leaves a fingerprint as it was
+    {
+        "shards_per_client",
+        "partition_alpha",
+        "partition_sigma",
+        "partition_column",
+        "algorithm",
+        "server_learning_rate",
+        "server_momentum",
+        "server_adaptivity",
+        "proximal_weight",
+        "target_accuracy",
+        "stop_at_target",
+        "interpolation_set",
+    }
+)
 EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
 
 logger = logging.getLogger("fedbench")

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from fedbench.algorithms import make_algorithm
 from fedbench.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from fedbench.clients import clients_of
+from fedbench.clients import Clients, clients_of
 from fedbench.core import (
-    Client,
     ClientData,
     Evaluation,
     OrderedMap,
@@ -28,17 +29,22 @@ from fedbench.core import (
 )
 from fedbench.errors import one_line
 from fedbench.events import Digests, Event, Job, RoundDone, RunDone
-from fedbench.measures import CLIENT_ACCURACY, RunResult, Verdict, judge, run_result
+from fedbench.measures import CLIENT_ACCURACY, ROUNDS_TO_TARGET, RunResult, Verdict, judge, rounds_to_target, run_result
 from fedbench.models import build_model
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
     from fedbench.specs import CellSpec, RunSpec
 
-Measure = Callable[[nn.Module], Evaluation]  # of a model on the test set
+Measure = Callable[[nn.Module], Evaluation]  # of a model on some examples
 
+FREE_SAVING = 0.02  # seconds; a checkpoint that is saved as quickly is saved after each round
+SHARE_OF_SAVING = 0.05  # of a run's time, otherwise
 MAX_CLIENTS_MEASURED = 20  # above this many clients a round, their own models are not measured
-THETAS = tuple(round(-0.2 + 0.05 * step, 2) for step in range(29))  # the paper's figure 1: [-0.2, 1.2]
+THETAS = {  # between the models of the paper's figure 1, which has 50 in [-0.2, 1.2]; by what they are measured on
+    "test": tuple(round(-0.2 + 0.05 * step, 2) for step in range(29)),
+    "train": tuple(round(-0.2 + 0.02 * step, 2) for step in range(71)),
+}
 
 
 def simulate(job: Job, dataset: Dataset, device: str = "cpu", spread: OrderedMap = map) -> Iterator[Event]:
@@ -64,37 +70,67 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, spread: OrderedMap
         clients = clients_of(run, dataset, device)
         test_set = ClientData(dataset.normalise(dataset.test_images).to(device), dataset.test_labels.to(device))
     measure = partial(_measure, test_set, spread)
+    saving = _Saving(job)
     started = time.perf_counter()
-    if not (latest and _is_over(history[-1])):
+    if not (latest and _is_over(spec, history[-1])):
         for result in fedavg_rounds(spec, run.seed, clients, latest, spread):
             trained = time.perf_counter()
             evaluation = measure(result.model)
             metrics = round_metrics(result, evaluation, dataset.class_names)
             line: tuple[tuple[float, float, float], ...] = ()
-            if result.round == spec.rounds or _is_over(metrics):
+            is_last = result.round == spec.rounds or _is_over(spec, metrics)
+            if is_last:
                 metrics |= client_metrics(result, measure, metrics["accuracy"])
-                line = interpolation(result, measure) if spec.interpolation else ()
+                metrics |= target_metrics(spec, [*history, metrics])
+                if spec.interpolation:
+                    line = interpolation(result, spec, measure, partial(_training_set, dataset, device), spread)
             times = {"training_seconds": trained - started, "evaluation_seconds": time.perf_counter() - trained}
             history.append(metrics | times)
-            latest = Checkpoint(_copy(result.model), tuple(history), torch.from_numpy(evaluation.confusion), line)
-            if job.checkpoint:
-                save_checkpoint(job.checkpoint, job.fingerprint, latest)
+            if is_last or saving.is_due():
+                confusion = torch.from_numpy(evaluation.confusion)
+                latest = Checkpoint(_copy(result.model), tuple(history), confusion, line, result.memory)
+                saving.save(latest)
             yield RoundDone(run, result.round, history[-1], digests_of(result) if job.digests else None)
-            if _is_over(metrics):
+            if is_last:
                 break
             started = time.perf_counter()
     assert latest is not None  # noqa: S101 - there is at least one round
     yield run_done(run, latest)
 
 
-def _measure(test_set: ClientData, spread: OrderedMap, model: nn.Module) -> Evaluation:
+@dataclass
+class _Saving:
+    """Saves a run's checkpoint after a round, but not so often that it takes much of the run's time."""
+
+    job: Job
+    next_time: float = 0.0
+
+    def is_due(self) -> bool:
+        return self.job.checkpoint is not None and time.monotonic() >= self.next_time
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        if self.job.checkpoint is None:
+            return
+        began = time.monotonic()
+        save_checkpoint(self.job.checkpoint, self.job.fingerprint, checkpoint)
+        ended = time.monotonic()
+        if ended - began > FREE_SAVING:
+            self.next_time = ended + (ended - began) / SHARE_OF_SAVING
+
+
+def _measure(examples: ClientData, spread: OrderedMap, model: nn.Module) -> Evaluation:
     with record_function("fedbench/evaluation"):
-        return evaluate(model, test_set.inputs, test_set.labels, spread)
+        return evaluate(model, examples.inputs, examples.labels, spread)
 
 
-def _is_over(metrics: Mapping[str, float]) -> bool:
-    """Whether a model has diverged: its loss can only stay not finite."""
-    return not math.isfinite(metrics["loss"])
+def _training_set(dataset: Dataset, device: torch.device) -> ClientData:
+    return ClientData(dataset.normalise(dataset.train_images).to(device), dataset.train_labels.to(device))
+
+
+def _is_over(spec: CellSpec, metrics: Mapping[str, float]) -> bool:
+    """Whether a run ends with this round: it has diverged, so that its loss can only stay not finite, or is to stop."""
+    is_there = spec.target_accuracy is not None and metrics["accuracy"] >= spec.target_accuracy
+    return not math.isfinite(metrics["loss"]) or (spec.stop_at_target and is_there)
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
@@ -113,7 +149,7 @@ def run_done(run: RunSpec, final: Checkpoint) -> RunDone:
 def fedavg_rounds(
     spec: CellSpec,
     seed: int,
-    clients: Sequence[Client],
+    clients: Clients,
     checkpoint: Checkpoint | None = None,
     spread: OrderedMap = map,
     keep_client_models: bool = True,
@@ -130,8 +166,10 @@ def fedavg_rounds(
         client_fraction=spec.client_fraction,
         init=spec.init,
         seed=seed,
+        algorithm=make_algorithm(spec.algorithm, spec.options_of("algorithm")),
+        participants=clients.participants,
         keep_client_models=range(1, spec.rounds + 1) if few else (),
-        resume_from=(checkpoint.round, checkpoint.state) if checkpoint else None,
+        resume_from=(checkpoint.round, checkpoint.state, checkpoint.memory) if checkpoint else None,
         map_clients=spread,
     )
 
@@ -183,10 +221,29 @@ def client_metrics(result: RoundResult, measure: Measure, accuracy: float) -> di
     }
 
 
-def interpolation(result: RoundResult, measure: Measure) -> tuple[tuple[float, float, float], ...]:
-    """(θ, loss, accuracy) on the test set of θ·w + (1 − θ)·w′ for `THETAS`, w and w′ being two clients' own models."""
+def target_metrics(spec: CellSpec, history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """After how many rounds the target was reached; empty if it was not, or there is none."""
+    if spec.target_accuracy is None:
+        return {}
+    reached = rounds_to_target([metrics["accuracy"] for metrics in history], spec.target_accuracy)
+    return {} if reached is None else {ROUNDS_TO_TARGET: reached}
+
+
+def interpolation(
+    result: RoundResult,
+    spec: CellSpec,
+    measure: Measure,
+    training_set: Callable[[], ClientData],
+    spread: OrderedMap,
+) -> tuple[tuple[float, float, float], ...]:
+    """(θ, loss, accuracy) of θ·w + (1 − θ)·w′ for `THETAS`, w and w′ being two clients' own models.
+
+    `measure` does so on the test set.
+    """
+    if spec.interpolation_set == "train":
+        measure = partial(_measure, training_set(), spread)
     w, other = result.client_models
-    between = ((theta, measure(interpolate(w, other, theta))) for theta in THETAS)
+    between = ((theta, measure(interpolate(w, other, theta))) for theta in THETAS[spec.interpolation_set])
     return tuple((theta, evaluation.loss, evaluation.accuracy) for theta, evaluation in between)
 
 

@@ -6,28 +6,37 @@ All are frozen and hashable, and importing them imports neither torch nor mlflow
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from fedbench.algorithms import ALGORITHMS
 from fedbench.datasets import DATASETS, dataset_info
 from fedbench.frozen import Fraction, Frozen
 from fedbench.models import MODELS
-from fedbench.partitions import OVERLAPPING, PARTITIONS
+from fedbench.partitions import PARTITIONS
 from fedbench.tune_specs import TuneSpec
 
 Init = Literal["shared", "independent"]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]  # beyond that is a slip of the hand
+Positive = Annotated[float, Field(gt=0)]
 
 CHOICES: dict[str, Collection[str]] = {
     "init": get_args(Init),
     "dataset": DATASETS,
     "model": MODELS,
     "partition": PARTITIONS,
+    "algorithm": ALGORITHMS,
 }
+# What the choice of a field reads beside the fields that all runs read, with its defaults.
+OPTIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    "partition": {name: info.options for name, info in PARTITIONS.items()},
+    "algorithm": {name: info.options for name, info in ALGORITHMS.items()},
+}
+OWNERS = {option: field for field, choices in OPTIONS.items() for options in choices.values() for option in options}
 
 
 class CellSpec(Frozen):
@@ -43,9 +52,17 @@ class CellSpec(Frozen):
     model: str = "simple-cnn"
     # A key of `PARTITIONS`: how the training examples are dealt to the clients.
     partition: str = "consecutive"
+    # Shards that a client of `shards` has; here and below, None becomes the default of a partition that reads it.
+    shards_per_client: Count | None = Field(default=None, validate_default=True)
+    # Concentration of the Dirichlet distribution that `dirichlet` and `quantity-skew` draw from; small is skewed.
+    partition_alpha: Positive | None = Field(default=None, validate_default=True)
+    # Standard deviation of the logarithms of the clients' sizes in `quantity-skew`.
+    partition_sigma: Positive | None = Field(default=None, validate_default=True)
+    # The column of metadata whose values are the clients of `by-column`.
+    partition_column: str | None = Field(default=None, validate_default=True)
     # Clients in all (the paper's K).
     num_clients: Count = 2
-    # Training examples of each client (n_k); None: all there are, in equal parts.
+    # Training examples of each client (n_k), or their mean; None: all there are, divided by the clients.
     examples_per_client: Count | None = None
     # Clients selected each round, as a fraction of all (C); 0: one client.
     client_fraction: Fraction = 1.0
@@ -54,15 +71,31 @@ class CellSpec(Frozen):
     # Examples in a step of SGD (B); None: all that the client has.
     batch_size: Count | None = 50
     # Step size of the clients' SGD (the paper's eta).
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    learning_rate: Positive = 0.01
+    # A key of `ALGORITHMS`: what clients and server do beyond averaging.
+    algorithm: str = "fedavg"
+    # Step size of the server; here and below, None becomes the default of an algorithm that reads it.
+    server_learning_rate: Positive | None = Field(default=None, validate_default=True)
+    # Share of the server's last step that its next one keeps (beta, or beta_1).
+    server_momentum: Annotated[Fraction, Field(lt=1)] | None = Field(default=None, validate_default=True)
+    # What keeps the steps of an adaptive server small where changes are (tau).
+    server_adaptivity: Positive | None = Field(default=None, validate_default=True)
+    # Weight of the proximal term of `fedprox` (mu).
+    proximal_weight: Annotated[float, Field(ge=0)] | None = Field(default=None, validate_default=True)
     # Times that the server averages.
     rounds: Count = 5
+    # The test accuracy (a fraction) whose first round is measured; None: none.
+    target_accuracy: Annotated[Fraction, Field(gt=0)] | None = None
+    # Whether a run ends with the round that reaches it.
+    stop_at_target: bool = False
     # A run whose final test accuracy (a fraction) is below this fails; None: no demand.
     require_accuracy: Fraction | None = None
     # Whether a run fails whose training loss in the last round is not below the first round's.
     require_loss_fall: bool = False
     # Whether the models between and beyond the two clients' own are measured too, as in the paper's figure 1.
     interpolation: bool = False
+    # On what: the test set, or the training data as in that figure.
+    interpolation_set: Literal["test", "train"] = "test"
 
     @field_validator(*CHOICES, mode="before")
     @classmethod
@@ -77,6 +110,34 @@ class CellSpec(Frozen):
     def _default_split(cls, value: object, info: ValidationInfo) -> object:
         dataset = info.data.get("dataset")  # missing if it was not valid: then that is the error shown
         return dataset_info(dataset).default_split if value is None and dataset else value
+
+    @field_validator(*OWNERS, mode="before")
+    @classmethod
+    def _default_option(cls, value: object, info: ValidationInfo) -> object:
+        owner = OWNERS[str(info.field_name)]
+        chosen = info.data.get(owner)  # missing if it was not valid: then that is the error shown
+        return OPTIONS[owner][chosen].get(str(info.field_name)) if value is None and chosen else value
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        for option, owner in OWNERS.items():
+            readers = [choice for choice, options in OPTIONS[owner].items() if option in options]
+            if getattr(self, option) is not None and getattr(self, owner) not in readers:
+                raise ValueError(
+                    f"{option}: {owner} {getattr(self, owner)} does not read it, {' and '.join(readers)} "
+                    f"{'do' if len(readers) > 1 else 'does'}; leave it out, or set {owner}"
+                )
+        if self.partition == "quantity-skew" and (self.partition_alpha is None) == (self.partition_sigma is None):
+            raise ValueError(
+                "quantity-skew: set partition_sigma for log-normal sizes, or partition_alpha for Dirichlet ones"
+            )
+        if self.partition == "by-column" and self.partition_column is None:
+            raise ValueError("by-column: set partition_column to the column of metadata whose values are the clients")
+        if self.stop_at_target and self.target_accuracy is None:
+            raise ValueError("stop_at_target: there is no target; set target_accuracy")
+        if self.interpolation_set == "train" and not self.interpolation:
+            raise ValueError("interpolation_set: nothing is interpolated; set interpolation to true")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -96,6 +157,10 @@ class CellSpec(Frozen):
             )
         return self
 
+    def options_of(self, owner: str) -> dict[str, Any]:
+        """The options that the choice of `owner`, ``partition`` or ``algorithm``, reads."""
+        return {option: getattr(self, option) for option in OPTIONS[owner][getattr(self, owner)]}
+
     @property
     def available(self) -> int:
         """Number of training examples that the dataset has in this split."""
@@ -103,7 +168,7 @@ class CellSpec(Frozen):
 
     @property
     def num_examples(self) -> int:
-        """Training examples of each client (n_k), with None resolved to floor(N / K)."""
+        """Training examples of each client (n_k) or their mean, with None resolved to floor(N / K)."""
         if self.examples_per_client is None:
             return self.available // self.num_clients
         return self.examples_per_client
@@ -111,7 +176,7 @@ class CellSpec(Frozen):
     @property
     def examples_needed(self) -> int:
         """Training examples that the partition takes; every client has at least one."""
-        clients = 1 if self.partition in OVERLAPPING else self.num_clients
+        clients = 1 if PARTITIONS[self.partition].is_overlapping else self.num_clients
         return clients * max(self.num_examples, 1)
 
     @property
@@ -130,7 +195,9 @@ class CellSpec(Frozen):
             return None
         if self.examples_per_client is None:
             return f"{self.num_clients} clients share {self.available} training examples of {self.dataset}: 0 for each"
-        product = "" if self.partition in OVERLAPPING else f"{self.num_clients} x {self.examples_per_client} = "
+        product = (
+            "" if PARTITIONS[self.partition].is_overlapping else f"{self.num_clients} x {self.examples_per_client} = "
+        )
         return f"needs {product}{self.examples_needed} training examples; {self.dataset} has {self.available}"
 
 

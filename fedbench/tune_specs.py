@@ -14,7 +14,14 @@ from fedbench.frozen import Fraction, Frozen
 
 SEARCHABLE = ("client_fraction", "local_epochs", "batch_size", "learning_rate", "rounds")  # in the order of `CellSpec`
 # Fields that judge or measure a finished run. Trials are judged by the objective, so these have their defaults there.
-NOT_TUNED = ("require_accuracy", "require_loss_fall", "interpolation")
+NOT_TUNED = (
+    "require_accuracy",
+    "require_loss_fall",
+    "target_accuracy",
+    "stop_at_target",
+    "interpolation",
+    "interpolation_set",
+)
 Budget = Literal["rounds", "steps"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 

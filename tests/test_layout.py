@@ -57,10 +57,11 @@ ARROWS = {
     "runner": {"checkpoints", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
     "traces": set(),
-    "simulation": {"checkpoints", "clients", "events", "core", "datasets", "models"},
+    "simulation": {"algorithms", "checkpoints", "clients", "events", "core", "datasets", "models"},
     "clients": {"core", "datasets", "partitions"},
     "events": {"checkpoints"},  # for its annotations
-    "checkpoints": set(),
+    "checkpoints": {"core"},
+    "algorithms": {"core"},
     "tracking": {"datasets"},
     "tuning": {
         *("suite_checks", "tune_checks", "tune_specs", "datasets", "partitions", "clients", "core", "simulation"),
@@ -72,7 +73,7 @@ ARROWS = {
     "suites": {"suite_checks", "tune_checks", "yaml_loader"},
     "suite_checks": {"frozen"},
     "tune_checks": {"suite_checks", "tune_specs"},
-    "specs": {"datasets", "frozen", "models", "partitions", "tune_specs"},
+    "specs": {"algorithms", "datasets", "frozen", "models", "partitions", "tune_specs"},
     "tune_specs": {"frozen"},
     "frozen": set(),
     "measures": {"core"},  # for its annotations

@@ -1,5 +1,6 @@
 """Federated Averaging itself. Imports torch and numpy, nothing else, and can be used from a notebook."""
 
+from fedbench.core.algorithm import Algorithm, Memory, ServerUpdate, Task, Vectors
 from fedbench.core.averaging import (
     average_model_parameters,
     distance,
@@ -15,14 +16,19 @@ from fedbench.core.ordered_map import OrderedMap
 from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
 
 __all__ = [
+    "Algorithm",
     "Client",
     "ClientData",
     "Evaluation",
     "FlatModel",
+    "Memory",
     "ModelState",
     "OrderedMap",
     "Purpose",
     "RoundResult",
+    "ServerUpdate",
+    "Task",
+    "Vectors",
     "average_model_parameters",
     "derive_seed",
     "distance",

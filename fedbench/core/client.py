@@ -53,12 +53,13 @@ def client_update(
     batch_size: int | None,
     learning_rate: float,
     order: torch.Generator,
+    gradient_term: Callable[[Tensor], Tensor | None] | None = None,
     cancelled: Event | None = None,
 ) -> float:
     """ClientUpdate(k, w): E epochs of minibatch SGD on P_k, in place; returns the mean loss over its examples.
 
-    Each epoch is shuffled anew from the stream `order`, and its last batch may be smaller than B. Once `cancelled`
-    is set it raises `CancelledError`.
+    Each epoch is shuffled anew from the stream `order`, and its last batch may be smaller than B. `gradient_term`
+    of the parameters is added to each step's gradient. Once `cancelled` is set it raises `CancelledError`.
     """
     module = model.module.train()
     inputs, labels = data.inputs, data.labels
@@ -73,6 +74,8 @@ def client_update(
             model.gradients.zero_()
             loss = F.cross_entropy(module(batch), target)  # right for logits and for log-probabilities alike
             loss.backward()  # type: ignore[no-untyped-call]
+            if gradient_term and (term := gradient_term(model.parameters)) is not None:
+                model.gradients.add_(term)
             model.descend(learning_rate)  # w ← w − η∇ℓ(w; b)
             total_loss.add_(loss.detach(), alpha=len(target))
     return total_loss.item() / (local_epochs * len(data))

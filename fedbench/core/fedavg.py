@@ -2,7 +2,8 @@
 
 K clients hold n_k examples each. In each round t the server selects m = max(round(C·K), 1) of them, S_t; each runs E
 epochs of minibatch SGD (batches of B, learning rate η) from the server's model w_t; the server averages the results
-with weights n_k / Σ_{j∈S_t} n_j. C = 1, E = 1 and B = ∞ make it FedSGD.
+with weights n_k / Σ_{j∈S_t} n_j. C = 1, E = 1 and B = ∞ make it FedSGD. Another `Algorithm` adds to the clients'
+gradients, lets them send more than their parameters, or does more with the average.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Literal
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from fedbench.core.algorithm import Algorithm, Memory, ServerUpdate, Task
 from fedbench.core.averaging import weighted_average
 from fedbench.core.client import Client, client_update, draws_random_numbers, global_random_state, initial_model
 from fedbench.core.flat import FlatModel, ModelState
@@ -27,6 +30,7 @@ from fedbench.core.ordered_map import OrderedMap
 from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
 
 Aggregate = Callable[[Iterable[ModelState], Sequence[float]], ModelState]
+FEDAVG = Algorithm()
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class RoundResult:
         Mean cross-entropy over the round's local steps, each client weighted by n_k.
     client_models
         The selected clients' own models before averaging, for the rounds in `fedavg`'s `keep_client_models`.
+    memory
+        What the algorithm remembers. Nothing in FedAvg.
     """
 
     round: int
@@ -52,6 +58,7 @@ class RoundResult:
     selected_clients: tuple[int, ...]
     train_loss: float
     client_models: tuple[nn.Module, ...] = field(default=(), repr=False)
+    memory: Memory = field(default=Memory(), repr=False)
 
 
 def fedavg(
@@ -65,9 +72,11 @@ def fedavg(
     client_fraction: float = 1.0,
     init: Literal["shared", "independent"] = "shared",
     seed: int = 0,
+    algorithm: Algorithm = FEDAVG,
     aggregate: Aggregate = weighted_average,
+    participants: Sequence[int] | None = None,
     keep_client_models: Container[int] = (),
-    resume_from: tuple[int, Mapping[str, Tensor]] | None = None,
+    resume_from: tuple[int, Mapping[str, Tensor], Memory] | None = None,
     map_clients: OrderedMap = map,
 ) -> Iterator[RoundResult]:
     """Run Federated Averaging and yield each round's result.
@@ -89,13 +98,19 @@ def fedavg(
         makes the first average fail (section 2, figure 1). Client 0's is w_0 in both.
     seed
         Gives every random stream (see `fedbench.core.streams`).
+    algorithm
+        What the clients and the server do beyond Federated Averaging.
     aggregate
-        The server's average.
+        The server's average. Where clients send messages, a state's vector has the message at its end.
+    participants
+        The clients that can be selected, ascending; None: all. A client without examples is none of them: its weight
+        n_k is 0.
     keep_client_models
         The rounds whose results hold the clients' own models (m copies of the model).
     resume_from
-        A finished round and the ``state_dict()`` of its averaged model: go on after it. The rounds that follow have
-        the bits that they would have had without the interruption, since every random stream is a round's own.
+        A finished round, the ``state_dict()`` of its averaged model and its memory: go on after it. The rounds that
+        follow have the bits that they would have had without the interruption, since every random stream is a round's
+        own.
     map_clients
         Trains a round's clients, in any order, and gives their models in the order of the clients: ``map`` does so one
         after the other, another `OrderedMap` may use several threads. The bits are the same. A model that draws
@@ -108,8 +123,11 @@ def fedavg(
         When the first round is asked for, if an argument makes no sense.
     """
     _require_sense(clients, rounds, local_epochs, learning_rate, batch_size, client_fraction, init)
-    m = num_selected(client_fraction, len(clients))
-    examples = clients[0].inputs[:2].clone()
+    able = range(len(clients)) if participants is None else participants
+    if len(able) == 0:
+        raise ValueError("no client has examples")
+    m = num_selected(client_fraction, len(able))
+    examples = clients[able[0]].inputs[:2].clone()
 
     def draw(client: int) -> FlatModel:
         return FlatModel(initial_model(build_model, seed, client).to(examples.device))
@@ -123,9 +141,13 @@ def fedavg(
     idle: SimpleQueue[FlatModel] = SimpleQueue()  # models for clients to train in, as many as train at once
     idle.put(worker)
     finished = 0
+    memory = Memory(algorithm.initial(server.parameters))
     if resume_from is not None:
-        finished, state = resume_from
+        finished, state, memory = resume_from
         server.module.load_state_dict(state)
+        memory = memory.to(examples.device)
+    num_parameters, length = len(server.parameters), len(server.vector)
+    silent = torch.zeros_like(server.parameters)  # the sum of no messages
     cancelled = Event()
 
     def train(task: tuple[int, int, ModelState]) -> tuple[ModelState, float, nn.Module | None]:
@@ -137,36 +159,57 @@ def fedavg(
         worker.load(start)
         order = torch_stream(seed, Purpose.BATCH_ORDER, t, k)
         noise = derive_seed(seed, Purpose.MODEL_NOISE, t, k)
+        known = Task(start.vector[:num_parameters], memory.server, memory.sent.get(k, silent), learning_rate)
+        term = partial(algorithm.gradient_term, task=known)
         with global_random_state(noise) if map_clients is map else nullcontext(), record_function("fedbench/training"):
-            loss = client_update(worker, clients[k], local_epochs, batch_size, learning_rate, order, cancelled)
-        trained = worker.state(), loss, copy.deepcopy(worker.module) if t in keep_client_models else None
+            loss = client_update(worker, clients[k], local_epochs, batch_size, learning_rate, order, term, cancelled)
+        state = worker.state()
+        if algorithm.sends_messages:
+            steps = local_epochs * -(-len(clients[k]) // (batch_size or len(clients[k])))
+            message = algorithm.message(worker.parameters, steps, known)
+            state = ModelState(torch.cat([state.vector, message]), state.counters)
+        trained = state, loss, copy.deepcopy(worker.module) if t in keep_client_models else None
         idle.put(worker)
         return trained
 
     def server_step(t: int, selected: Sequence[int]) -> RoundResult:
+        nonlocal memory
         own_start = init == "independent" and t == 1
         global_state = server.state()
         tasks = ((t, k, draw(client=k).state() if own_start else global_state) for k in selected)
         sizes = [len(clients[k]) for k in selected]
         losses: list[float] = []
         kept: list[nn.Module] = []
+        sent = dict(memory.sent)
 
         def client_updates() -> Iterator[ModelState]:
-            for state, loss, own_model in map_clients(train, tasks):
+            for k, (state, loss, own_model) in zip(selected, map_clients(train, tasks), strict=True):
                 losses.append(loss)
                 if own_model is not None:
                     kept.append(own_model)
+                if algorithm.sends_messages:
+                    sent[k] = memory.sent.get(k, silent) + state.vector[length:]
                 yield state
 
-        server.load(aggregate(client_updates(), sizes))
+        average = aggregate(client_updates(), sizes)
+        update = ServerUpdate(
+            start=global_state.vector[:num_parameters],
+            memory=memory.server,
+            message=average.vector[length:] if algorithm.sends_messages else None,
+            fraction=len(selected) / len(able),
+        )
+        parameters, remembered = algorithm.server_step(average.vector[:num_parameters], update)
+        memory = Memory(remembered, sent)
+        server.load(ModelState(average.vector[:length], average.counters))
+        server.set_parameters(parameters)
         train_loss = sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes)
-        return RoundResult(t, server.module, tuple(selected), train_loss, tuple(kept))
+        return RoundResult(t, server.module, tuple(selected), train_loss, tuple(kept), memory)
 
     try:
         for t in range(finished + 1, rounds + 1):
             random_state = torch.get_rng_state()
             with record_function("fedbench/averaging"):
-                result = server_step(t, select_clients(seed, t, len(clients), m))
+                result = server_step(t, [able[i] for i in select_clients(seed, t, len(able), m)])
             if map_clients is not map and not torch.equal(random_state, torch.get_rng_state()):
                 raise RuntimeError("the model draws random numbers, but not at first: train its clients with map")
             yield result

@@ -74,6 +74,11 @@ class FlatModel:
         """One step of gradient descent: parameters ← parameters − learning_rate · gradients."""
         self.parameters.add_(self.gradients, alpha=-learning_rate)
 
+    @torch.no_grad()
+    def set_parameters(self, parameters: Tensor) -> None:
+        """Set the parameters to those of a (P,) vector."""
+        self.parameters.copy_(parameters)
+
     def state(self) -> ModelState:
         """A copy of the model's state."""
         return ModelState(self.vector.clone(), tuple(counter.clone() for counter in self.counters))

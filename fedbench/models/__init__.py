@@ -33,6 +33,8 @@ class ModelInfo:
 MODELS: dict[str, ModelInfo] = {
     "simple-cnn": ModelInfo("simple_cnn:SimpleCNN", (1, 28, 28), 10),
     "simple-cnn-ham": ModelInfo("simple_cnn_ham:SimpleCNNHam", (3, 32, 32), 7),
+    "2nn": ModelInfo("two_nn:TwoNN", (1, 28, 28), 10),
+    "cnn": ModelInfo("cnn:CNN", (1, 28, 28), 10),
 }
 
 

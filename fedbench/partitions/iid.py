@@ -1,14 +1,14 @@
 """The paper's IID partition (section 3): the data is shuffled, then dealt in equal parts."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from fedbench.partitions import TrainingTable
+
 
 def partition(
-    labels: NDArray[Any], num_clients: int, examples_per_client: int, rng: np.random.Generator
+    table: TrainingTable, num_clients: int, examples_per_client: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """See `fedbench.partitions`."""
-    shuffled = rng.permutation(len(labels))[: num_clients * examples_per_client]
+    shuffled = rng.permutation(len(table.labels))[: num_clients * examples_per_client]
     return shuffled.reshape(num_clients, examples_per_client)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedbench.partitions import TrainingTable
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class _Draws(Sequence[NDArray[np.int64]]):
 
 
 def partition(
-    labels: NDArray[Any], num_clients: int, examples_per_client: int, rng: np.random.Generator
+    table: TrainingTable, num_clients: int, examples_per_client: int, rng: np.random.Generator
 ) -> Sequence[NDArray[np.int64]]:
     """See `fedbench.partitions`. A client has no example twice. Memory does not grow with the number of clients."""
-    return _Draws(num_clients, examples_per_client, len(labels), int(rng.integers(2**63)))
+    return _Draws(num_clients, examples_per_client, len(table.labels), int(rng.integers(2**63)))

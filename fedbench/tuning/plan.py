@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from fedbench.datasets import dataset_info
 from fedbench.errors import SuiteError
-from fedbench.partitions import OVERLAPPING
+from fedbench.partitions import PARTITIONS
 from fedbench.specs import CellSpec, Suite
 from fedbench.suite_checks import check_value, one_line
 from fedbench.tune_specs import Axis, Objective, TuneSpec
@@ -181,7 +181,7 @@ def require_enough(plan: Plan, num_training: int) -> None:
             )
         return
     if spec.examples_needed > num_training:
-        overlaps = spec.partition in OVERLAPPING
+        overlaps = PARTITIONS[spec.partition].is_overlapping
         product = "" if overlaps else f"{spec.num_clients} x {spec.examples_per_client} = "
         fields = "examples_per_client" if overlaps else "num_clients, examples_per_client"
         raise SuiteError(

@@ -12,7 +12,7 @@ import torch
 
 from fedbench.clients import clients_of
 from fedbench.core import Evaluation, OrderedMap, RoundResult, evaluate
-from fedbench.measures import Verdict, judge, judge_cell
+from fedbench.measures import Verdict, judge, judge_cell, rounds_to_target
 from fedbench.simulation import fedavg_rounds
 from fedbench.specs import CellSpec, RunSpec
 from fedbench.tune_specs import Objective
@@ -122,17 +122,12 @@ def verdict_of(progress: Sequence[SeedProgress]) -> tuple[Verdict, str | None]:
 def objective_value(objective: Objective, target: float | None, rounds: Sequence[dict[str, float]]) -> float:
     """What a seed's rounds are worth; `target` is for `rounds_to_target`.
 
-    That is the number of rounds after which the accuracy reaches the target, interpolated between two rounds, with
-    the best accuracy of all rounds so far in place of each round's own (as in the paper's section 3). Where it is not
-    reached, it is one more than the rounds plus what the accuracy lacks, so that what came nearer ranks before.
+    Where that is not reached, it is one more than the rounds plus what the accuracy lacks, so that what came nearer
+    ranks before.
     """
     if objective is not Objective.ROUNDS_TO_TARGET:
         return rounds[-1][objective]
     assert target is not None  # noqa: S101 - the plan has seen to it
-    best = 0.0
-    for t, metrics in enumerate(rounds, start=1):
-        if metrics["accuracy"] >= target:
-            step = metrics["accuracy"] - best
-            return t - 1 + (target - best) / step if t > 1 else 1.0
-        best = max(best, metrics["accuracy"])
-    return len(rounds) + 1 + target - best
+    accuracies = [metrics["accuracy"] for metrics in rounds]
+    reached = rounds_to_target(accuracies, target)
+    return len(rounds) + 1 + target - max(accuracies) if reached is None else reached

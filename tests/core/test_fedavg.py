@@ -19,6 +19,7 @@ from torch import nn
 from fedbench.core import (
     ClientData,
     FlatModel,
+    Memory,
     ModelState,
     Purpose,
     RoundResult,
@@ -619,7 +620,7 @@ def test_what_goes_on_after_a_round_has_the_bits_of_what_was_not_interrupted(
     state = expected[finished - 1].model.state_dict()
     before = copy.deepcopy(state)
     torch.manual_seed(99)  # whatever happened meanwhile
-    rest = [copy.deepcopy(each) for each in fedavg(build, clients, **options, resume_from=(finished, state))]
+    rest = [copy.deepcopy(each) for each in fedavg(build, clients, **options, resume_from=(finished, state, Memory()))]
     assert list(range(finished + 1, 6)) == [result.round for result in rest]
     for one, other in zip(expected[finished:], rest, strict=True):
         assert (one.selected_clients, one.train_loss) == (other.selected_clients, other.train_loss)
@@ -639,15 +640,15 @@ def test_the_state_may_come_from_a_file_in_another_memory_layout() -> None:
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in first.state_dict().items()
     }
-    (result,) = fedavg(build, clients, **options, resume_from=(1, state))
+    (result,) = fedavg(build, clients, **options, resume_from=(1, state, Memory()))
     assert torch.equal(vector(second), vector(result.model))
 
 
 def test_after_the_last_round_there_is_nothing_to_go_on_with() -> None:
     state = build_linear().state_dict()
-    assert [] == list(fedavg(build_linear, [made_up(5)], **OPTIONS, resume_from=(1, state)))
+    assert [] == list(fedavg(build_linear, [made_up(5)], **OPTIONS, resume_from=(1, state, Memory())))
 
 
 def test_a_state_of_another_model_is_refused() -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
-        next(fedavg(build_linear, [made_up(5)], **OPTIONS, resume_from=(0, nn.Linear(2, 2).state_dict())))
+        next(fedavg(build_linear, [made_up(5)], **OPTIONS, resume_from=(0, nn.Linear(2, 2).state_dict(), Memory())))
