@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedbench.cli_options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json
-from fedbench.errors import StoreError
+from fedbench.errors import StoreError, SuiteError
+from fedbench.exits import EXIT_FAILED
 
 if TYPE_CHECKING:
     from fedbench.reports.stored import StoredSuite
@@ -21,6 +22,7 @@ def add_result_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     app.command("report", epilog="Example: fedbench report quickstart --out report")(report_command)
     app.command("compare", epilog="Example: fedbench compare ~/main/mlruns mlruns")(compare_command)
+    app.command("conformance", epilog="Example: fedbench conformance paper-table2")(conformance_command)
     app.command("export", epilog="Example: fedbench export quickstart --out quickstart.csv")(export_command)
     app.command("history", epilog="Example: fedbench history quickstart --out report")(history_command)
     app.add_typer(runs_app, name="runs")
@@ -96,6 +98,34 @@ def compare_command(
         print_json(comparison_json(comparison))
     else:
         console().print(comparison_table(comparison))
+
+
+def conformance_command(
+    suite_name: SuiteArgument,
+    as_json: JsonOption = False,
+    tracking_uri: TrackingUriOption = None,
+) -> None:
+    """Compare a suite's results with the published ones in its file, row by row; exit code 1 if one is outside.
+
+    A row that has not run yet is no failure.
+    """
+    from fedbench.suites import load_suite
+
+    suite = load_suite(suite_name)
+    if not suite.conformance:
+        raise SuiteError(f"{suite.path}: there is nothing to conform to; add the key conformance to the file")
+    from fedbench.reports.conformance import OUTSIDE, conformance
+    from fedbench.reports.conformance_table import conformance_json, conformance_table
+    from fedbench.reports.stored import read_suite
+    from fedbench.tracking.store import default_tracking_uri
+
+    rows = conformance(suite, read_suite(suite.name, tracking_uri or default_tracking_uri()))
+    if as_json:
+        print_json(conformance_json(suite, rows))
+    else:
+        console().print(conformance_table(suite, rows))
+    if any(row.verdict in OUTSIDE for row in rows):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def export_command(

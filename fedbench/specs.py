@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fedbench.algorithms import ALGORITHMS
+from fedbench.conformance_specs import Reference
 from fedbench.datasets import DATASETS, dataset_info
 from fedbench.frozen import Fraction, Frozen
 from fedbench.models import MODELS
@@ -249,6 +250,7 @@ class Suite(Frozen):
     scenarios: tuple[Scenario, ...]
     path: Path
     tune: TuneSpec = TuneSpec()  # what `fedbench tune` searches; `fedbench run` does not look at it
+    conformance: tuple[Reference, ...] = ()  # published results, for `fedbench conformance`
 
     @property
     def cells(self) -> tuple[Cell, ...]:

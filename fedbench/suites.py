@@ -15,6 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fedbench.conformance_checks import check_conformance
+from fedbench.conformance_specs import Reference
 from fedbench.errors import SuiteError
 from fedbench.specs import Cell, CellSpec, RunSpec, Scenario, Suite, show, unknown
 from fedbench.suite_checks import FIELDS, check_mapping, check_name, check_seeds, check_settings, one_line
@@ -168,7 +170,7 @@ def _suite(
 ) -> Suite:
     if data is None:
         raise SuiteError(f"the file is empty; a suite has {', '.join(REQUIRED)}")
-    suite = check_mapping(data, "the file", (*REQUIRED, "defaults", "tune"))
+    suite = check_mapping(data, "the file", (*REQUIRED, "defaults", "tune", "conformance"))
     for key in REQUIRED:
         if key not in suite:
             raise SuiteError(f"{key} is missing; a suite has {', '.join(REQUIRED)}")
@@ -192,7 +194,19 @@ def _suite(
     if num_runs > MAX_RUNS:
         raise SuiteError(f"{num_runs:,} runs are more than {MAX_RUNS:,}; shorten the grid's lists or the seeds")
     scenarios = tuple(_scenario(name, key, fields, chosen_seeds, overrides) for key, fields in merged.items())
-    return Suite(name=name, question=one_line(question), seeds=chosen_seeds, scenarios=scenarios, path=path, tune=tune)
+    references: tuple[Reference, ...] = ()
+    if suite.get("conformance") is not None:  # it is about the scenarios as the file has them
+        own = [_scenario(name, key, defaults | fields, own_seeds, ()) for key, fields in settings.items()]
+        references = check_conformance(suite["conformance"], own)
+    return Suite(
+        name=name,
+        question=one_line(question),
+        seeds=chosen_seeds,
+        scenarios=scenarios,
+        path=path,
+        tune=tune,
+        conformance=references,
+    )
 
 
 def _scenarios(value: object) -> dict[str, dict[str, Any]]:

@@ -51,6 +51,7 @@ ARROWS = {
         "tracking",
         "tuning",
         "tune_specs",
+        "conformance_specs",
         "regression",
     },
     "executors": {"checkpoints", "datasets", "runner", "simulation", "events", "yardsticks"},
@@ -70,10 +71,12 @@ ARROWS = {
     "regression": {
         *("bench", "datasets", "events", "executors", "frozen", "runner", "suites", "tracking", "yardsticks"),
     },
-    "suites": {"suite_checks", "tune_checks", "yaml_loader"},
+    "suites": {"conformance_checks", "conformance_specs", "suite_checks", "tune_checks", "yaml_loader"},
     "suite_checks": {"frozen"},
+    "conformance_checks": {"conformance_specs", "suite_checks"},
+    "conformance_specs": {"frozen"},
     "tune_checks": {"suite_checks", "tune_specs"},
-    "specs": {"algorithms", "datasets", "frozen", "models", "partitions", "tune_specs"},
+    "specs": {"algorithms", "conformance_specs", "datasets", "frozen", "models", "partitions", "tune_specs"},
     "tune_specs": {"frozen"},
     "frozen": set(),
     "measures": {"core"},  # for its annotations
