@@ -47,7 +47,7 @@ def _paper(value: object, place: str) -> Any:
 
 def _speedup_over(scenarios: Mapping[str, Scenario]) -> Callable[[object, str], Any]:
     def check(value: object, place: str) -> Any:
-        if value is not None and value not in scenarios:
+        if value is not None and (not isinstance(value, str) or value not in scenarios):
             raise SuiteError(f"{place}: {unknown('scenario', value, scenarios)}")
         return value
 
