@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ class Algorithm:
         Whether `message` gives one. A class's own, not a setting.
     """
 
-    sends_messages = False
+    sends_messages: ClassVar[bool] = False
 
     def initial(self, parameters: Tensor) -> Vectors:
         """What the server remembers before round 1; `parameters` are w_0."""

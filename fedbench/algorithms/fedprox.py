@@ -1,0 +1,26 @@
+"""FedProx: clients are held near the server's model (Li et al., 2018, arXiv:1812.06127)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedbench.core import Algorithm, Task
+
+
+@dataclass(frozen=True)
+class FedProx(Algorithm):
+    """Equation 2 of the paper: a client's objective has the term μ/2 ‖w − w_t‖², whose gradient is μ (w − w_t).
+
+    μ = 0 makes it FedAvg. Every client does all its local epochs; the paper also lets some do fewer.
+
+    Attributes
+    ----------
+    proximal_weight
+        μ.
+    """
+
+    proximal_weight: float
+
+    def gradient_term(self, parameters: Tensor, task: Task) -> Tensor:
+        """See the class."""
+        return self.proximal_weight * (parameters - task.start)

@@ -1,0 +1,48 @@
+"""SCAFFOLD: control variates take the clients' drift out (Karimireddy et al., 2019, arXiv:1910.06378, algorithm 1)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedbench.core import Algorithm, ServerUpdate, Task, Vectors
+
+
+@dataclass(frozen=True)
+class Scaffold(Algorithm):
+    """Algorithm 1 of the paper, with option II for the control variates c of the server and c_k of client k.
+
+    A client steps along g − c_k + c. After s steps from w_t to w_k, c_k⁺ = c_k − c + (w_t − w_k) / (s η), and it sends
+    c_k⁺ − c_k. The server takes w ← w_t + η_s (w̄ − w_t), w̄ being the average of the w_k, and c ← c + m/K times the
+    average of c_k⁺ − c_k. Both averages have the weights n_k, where the paper's clients all have the same. All control
+    variates begin with 0, so that round 1 is FedAvg's.
+
+    Attributes
+    ----------
+    server_learning_rate
+        η_s, the paper's η_g.
+    """
+
+    server_learning_rate: float
+
+    sends_messages: ClassVar[bool] = True
+
+    def initial(self, parameters: Tensor) -> Vectors:
+        """No correction: c = 0."""
+        return {"c": torch.zeros_like(parameters)}
+
+    def gradient_term(self, parameters: Tensor, task: Task) -> Tensor:
+        """See the class; what client k has sent comes to c_k."""
+        del parameters
+        return task.server["c"] - task.sent
+
+    def message(self, parameters: Tensor, num_steps: int, task: Task) -> Tensor:
+        """See the class: c_k⁺ − c_k."""
+        return (task.start - parameters) / (num_steps * task.learning_rate) - task.server["c"]
+
+    def server_step(self, average: Tensor, update: ServerUpdate) -> tuple[Tensor, Vectors]:
+        """See the class."""
+        assert update.message is not None  # noqa: S101 - it sends messages
+        c = update.memory["c"] + update.fraction * update.message
+        return update.start + self.server_learning_rate * (average - update.start), {"c": c}

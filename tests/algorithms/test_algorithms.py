@@ -1,0 +1,269 @@
+"""The algorithms against numbers worked by hand, and as a whole against loops written out plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+from torch import Tensor, nn
+
+from fedbench.algorithms import ALGORITHMS, make_algorithm
+from fedbench.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fedbench.core import Algorithm, ClientData, Memory, RoundResult, ServerUpdate, Task, fedavg
+from fedbench.executors.threads import ThreadMap
+
+
+def vector(*numbers: float) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32)
+
+
+def close(expected: Tensor | list[float], found: Tensor) -> bool:
+    return torch.allclose(torch.as_tensor(expected), found, atol=1e-6)
+
+
+def make(name: str, **options: float) -> Algorithm:
+    return make_algorithm(name, {**ALGORITHMS[name].options, **options})
+
+
+def step(
+    algorithm: Algorithm, start: Tensor, average: Tensor, memory: Mapping[str, Tensor] | None = None
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    remembered = algorithm.initial(start) if memory is None else memory
+    return algorithm.server_step(average, ServerUpdate(start, remembered, None, 1.0))
+
+
+def task(start: Tensor, sent: Tensor, **server: Tensor) -> Task:
+    return Task(start, server, sent, learning_rate=0.5)
+
+
+# By hand
+
+
+def test_fedavg_takes_the_average_and_adds_nothing() -> None:
+    average = vector(1, 2)
+    assert step(make("fedavg"), vector(0, 0), average)[0] is average
+    assert make("fedavg").gradient_term(average, task(average, average)) is None
+
+
+def test_fedavgm_keeps_a_share_of_its_velocity() -> None:
+    algorithm = make("fedavgm", server_momentum=0.5, server_learning_rate=2.0)
+    # Δ = (1, −1): v = (1, −1), w = (1, 2) + 2 v
+    first, memory = step(algorithm, vector(1, 2), vector(2, 1))
+    assert close([3.0, 0.0], first)
+    # Δ = (1, 0): v = (0.5, −0.5) + (1, 0) = (1.5, −0.5), w = (3, 0) + 2 v
+    second, memory = step(algorithm, first, vector(4, 0), memory)
+    assert close([6.0, -1.0], second)
+    assert close([1.5, -0.5], memory["velocity"])
+
+
+def test_fedadam_divides_by_the_root_of_what_changes_were_like() -> None:
+    algorithm = make("fedadam", server_momentum=0.5, server_learning_rate=0.1, server_adaptivity=0.1)
+    # Δ = (1, −2): m = (0.5, −1), v = 0.99 · 0.01 + 0.01 · (1, 4) = (0.0199, 0.0499), √v = (0.1410674, 0.2233831)
+    first, memory = step(algorithm, vector(0, 0), vector(1, -2))
+    assert close([0.05 / 0.2410674, -0.1 / 0.3233831], first)
+    # Δ = (0, 1): m = (0.25, 0), v = 0.99 · (0.0199, 0.0499) + 0.01 · (0, 1) = (0.019701, 0.059401)
+    second, memory = step(algorithm, first, first + vector(0, 1), memory)
+    assert close([0.25, 0.0], memory["m"])
+    assert close([0.019701, 0.059401], memory["v"])
+    assert close(first + vector(0.025 / 0.2403602, 0), second)  # √0.019701 = 0.1403602
+
+
+def test_fedyogi_takes_from_the_second_moment_what_adam_would_shrink_it_by_at_most() -> None:
+    algorithm = make("fedyogi", server_momentum=0.5, server_learning_rate=0.1, server_adaptivity=0.1)
+    # v = 0.01 is below Δ² = (1, 4): v + 0.01 · (1, 4) = (0.02, 0.05), √v = (0.1414214, 0.2236068)
+    first, memory = step(algorithm, vector(0, 0), vector(1, -2))
+    assert close([0.02, 0.05], memory["v"])
+    assert close([0.05 / 0.2414214, -0.1 / 0.3236068], first)
+    # Δ = (0.1, 0): v = 0.02 is above Δ² = 0.01, so 0.02 − 0.01 · 0.01; 0.05 − 0.01 · 0
+    _, memory = step(algorithm, first, first + vector(0.1, 0), memory)
+    assert close([0.0199, 0.05], memory["v"])
+
+
+def test_fedprox_draws_to_where_the_client_began() -> None:
+    term = make("fedprox", proximal_weight=0.5).gradient_term(vector(3, 1), task(vector(1, 2), vector(0, 0)))
+    assert close([1.0, -0.5], term)
+
+
+def test_scaffold_corrects_by_the_difference_of_the_control_variates() -> None:
+    algorithm = make("scaffold", server_learning_rate=0.5)
+    known = task(vector(1, 0), sent=vector(1, 2), c=vector(4, 4))
+    assert close([3.0, 2.0], algorithm.gradient_term(vector(9, 9), known))  # c − c_k
+    # c_k⁺ − c_k = (w_t − w_k) / (s η) − c = ((1, 0) − (0, 2)) / (2 · 0.5) − (4, 4)
+    assert close([-3.0, -6.0], algorithm.message(vector(0, 2), 2, known))
+    update = ServerUpdate(vector(1, 0), {"c": vector(4, 4)}, vector(-2, 8), fraction=0.25)
+    parameters, memory = algorithm.server_step(vector(3, 2), update)
+    assert close([2.0, 1.0], parameters)  # (1, 0) + 0.5 · (2, 2)
+    assert close([3.5, 6.0], memory["c"])  # (4, 4) + 0.25 · (−2, 8)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_nothing_that_is_given_is_changed(name: str) -> None:
+    algorithm = make(name)
+    start, average, message = vector(1, 2), vector(2, 3), vector(1, 1)
+    memory = algorithm.initial(start)
+    given = [start, average, message, *memory.values()]
+    before = [each.clone() for each in given]
+    known = Task(start, memory, message, 0.1)
+    algorithm.gradient_term(average, known)
+    if algorithm.sends_messages:
+        algorithm.message(average, 3, known)
+    algorithm.server_step(average, ServerUpdate(start, memory, message, 0.5))
+    assert all(torch.equal(one, other) for one, other in zip(before, given, strict=True))
+
+
+# As a whole
+
+CLIENTS = [
+    ClientData(torch.randn(n, 3, generator=torch.Generator().manual_seed(n)), torch.arange(n) % 2) for n in (4, 6, 10)
+]
+OPTIONS: dict[str, Any] = {"rounds": 4, "local_epochs": 3, "learning_rate": 0.1, "client_fraction": 0.67, "seed": 3}
+
+
+def build() -> nn.Module:
+    return nn.Linear(3, 2)
+
+
+def run(algorithm: Algorithm, **options: Any) -> list[tuple[Tensor, RoundResult]]:
+    """Each round's parameters, and its result."""
+    results = fedavg(build, CLIENTS, algorithm=algorithm, **(OPTIONS | options))
+    return [(torch.cat([each.detach().flatten() for each in result.model.parameters()]), result) for result in results]
+
+
+def gradient(weights: Tensor, data: ClientData) -> Tensor:
+    """Of the loss over all of a client's examples."""
+    leaf = weights.clone().requires_grad_()
+    F.cross_entropy(data.inputs @ leaf[:6].view(2, 3).T + leaf[6:], data.labels).backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def test_scaffold_is_the_papers_loop() -> None:
+    """Two of three clients a round, who have 4, 6 and 10 examples, in whole batches: 3 steps each."""
+    found = run(make("scaffold"))
+    (first, _), *_ = run(make("scaffold"), rounds=1)
+    x = torch.cat([each.detach().flatten() for each in _initial().parameters()])
+    c, own = torch.zeros(8), {k: torch.zeros(8) for k in range(3)}
+    for parameters, result in found:
+        total = sum(len(CLIENTS[k]) for k in result.selected_clients)
+        change, control = torch.zeros(8), torch.zeros(8)
+        for k in result.selected_clients:
+            y = x.clone()
+            for _ in range(3):
+                y -= 0.1 * (gradient(y, CLIENTS[k]) - own[k] + c)
+            plus = own[k] - c + (x - y) / (3 * 0.1)
+            change += len(CLIENTS[k]) / total * (y - x)
+            control += len(CLIENTS[k]) / total * (plus - own[k])
+            own[k] = plus
+        x, c = x + change, c + 2 / 3 * control
+        assert close(x, parameters)
+    assert dict.fromkeys(found[-1][1].memory.sent, True) == {
+        k: close(own[k], sent) for k, sent in found[-1][1].memory.sent.items()
+    }
+    assert close(c, found[-1][1].memory.server["c"])
+    assert torch.equal(first, found[0][0])
+
+
+def _initial() -> nn.Module:
+    from fedbench.core.client import initial_model
+
+    return initial_model(build, OPTIONS["seed"], 0)
+
+
+def test_fedprox_is_sgd_on_its_objective() -> None:
+    """The gradient of ℓ + μ/2 ‖w − w_t‖² by autograd, of one client that does all."""
+    algorithm = make("fedprox", proximal_weight=2.0)
+    ((parameters, _),) = [*run(algorithm, rounds=1, client_fraction=0.0)]
+    (k,) = run(algorithm, rounds=1, client_fraction=0.0)[0][1].selected_clients
+    start = torch.cat([each.detach().flatten() for each in _initial().parameters()])
+    w = start.clone()
+    for _ in range(3):
+        w = w - 0.1 * (gradient(w, CLIENTS[k]) + 2.0 * (w - start))
+    assert close(w, parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fedprox", {"proximal_weight": 0.0}),
+        ("fedavgm", {"server_momentum": 0.0, "server_learning_rate": 1.0}),
+    ],
+)
+def test_what_adds_nothing_is_fedavg_up_to_one_rounding_a_round(name: str, options: dict[str, float]) -> None:
+    for (expected, _), (found, _) in zip(run(make("fedavg")), run(make(name, **options)), strict=True):
+        assert close(expected, found)
+
+
+def test_scaffolds_first_round_is_fedavgs() -> None:
+    assert close(run(make("fedavg"), rounds=1)[0][0], run(make("scaffold"), rounds=1)[0][0])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_algorithms_differ(name: str) -> None:
+    """From FedAvg, after some rounds, by more than roundings; so that a suite that compares them compares something."""
+    options = {"proximal_weight": 0.5} if name == "fedprox" else {}
+    same = close(run(make("fedavg"))[-1][0], run(make(name, **options))[-1][0])
+    assert (name == "fedavg") == same
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_run_goes_on_from_a_checkpoint_with_the_same_bits(name: str, tmp_path: Path) -> None:
+    whole = run(make(name))
+    *_, (_, halfway) = run(make(name), rounds=2)
+    state = {key: value.clone() for key, value in halfway.model.state_dict().items()}
+    history = ({"loss": 1.0}, {"loss": 0.5})
+    save_checkpoint(tmp_path / "c", "f", Checkpoint(state, history, torch.zeros(2, 2), (), halfway.memory))
+    loaded = load_checkpoint(tmp_path / "c", "f")
+    assert loaded is not None
+    rest = run(make(name), resume_from=(loaded.round, loaded.state, loaded.memory))
+    assert [3, 4] == [result.round for _, result in rest]
+    for (expected, _), (found, _) in zip(whole[2:], rest, strict=True):
+        assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("name", ["scaffold", "fedprox"])
+def test_clients_in_several_threads_give_the_same_bits(name: str) -> None:
+    for (expected, _), (found, _) in zip(
+        run(make(name)), run(make(name), map_clients=ThreadMap(lambda: 3)), strict=True
+    ):
+        assert torch.equal(expected, found)
+
+
+def test_buffers_are_averaged_whatever_the_algorithm() -> None:
+    def normed() -> nn.Module:
+        return nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+    for name in ("fedadam", "scaffold"):
+        options = OPTIONS | {"rounds": 1, "client_fraction": 1.0}
+        (plain,) = fedavg(normed, CLIENTS, **options)
+        (other,) = fedavg(normed, CLIENTS, algorithm=make(name), **options)
+        assert torch.equal(plain.model[0].running_mean, other.model[0].running_mean)
+        assert torch.equal(plain.model[0].num_batches_tracked, other.model[0].num_batches_tracked)
+
+
+def test_clients_without_examples_are_never_selected() -> None:
+    class Empty:
+        inputs = torch.zeros(0, 3)
+        labels = torch.zeros(0, dtype=torch.int64)
+
+        def __len__(self) -> int:
+            return 0
+
+    clients = [Empty(), CLIENTS[0], Empty(), CLIENTS[1], CLIENTS[2]]
+    options = OPTIONS | {"rounds": 10}
+    results = fedavg(build, clients, algorithm=make("scaffold"), participants=[1, 3, 4], **options)
+    selected = [result.selected_clients for result in results]
+    assert {1, 3, 4} == {k for each in selected for k in each}
+    assert {2} == {len(each) for each in selected}  # two thirds of those who have examples
+    with pytest.raises(ValueError, match="no client has examples"):
+        next(fedavg(build, clients, participants=[], **options))
+
+
+def test_memory_moves_with_its_model() -> None:
+    memory = Memory({"c": vector(1, 2)}, {3: vector(3, 4)})
+    moved = memory.to(torch.device("cpu"))
+    assert torch.equal(memory.server["c"], moved.server["c"])
+    assert torch.equal(memory.sent[3], moved.sent[3])
