@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fedbench.core import Client, Purpose, numpy_stream
 from fedbench.partitions import PARTITIONS, TrainingTable, make_partition
+from fedbench.partitions.skew import class_counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
     from fedbench.datasets import Dataset
     from fedbench.specs import RunSpec
+
+
+MAX_NAMED = 10  # clients without examples that a warning names
+
+logger = logging.getLogger("fedbench")
 
 
 @dataclass(frozen=True)
@@ -72,15 +79,34 @@ def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Clients:
     PartitionError
         If the data cannot be dealt so.
     """
+    spec, parts = run.spec, _deal(run, dataset)
+    everybody = range(len(parts))
+    if PARTITIONS[spec.partition].is_equal:
+        return Clients(dataset, parts, device, everybody)
+    participants = [k for k in everybody if len(parts[k])]
+    if idle := sorted(set(everybody) - set(participants)):
+        named = ", ".join(map(str, idle[:MAX_NAMED])) + (" and others" if len(idle) > MAX_NAMED else "")
+        logger.warning(
+            "fedbench: %s seed=%d: %d of %d clients have no examples and take no part: %s",
+            *(run.cell, run.seed, len(idle), len(parts), named),
+        )
+    return Clients(dataset, parts, device, participants)
+
+
+def partition_counts(run: RunSpec, dataset: Dataset, most: int) -> NDArray[np.int64]:
+    """(K, C) how many examples of each class each client of a run has; of the first `most` clients."""
+    parts = _deal(run, dataset)
+    few = (parts[k] for k in range(min(len(parts), most)))
+    return class_counts(few, dataset.train_labels.numpy(), len(dataset.class_names))
+
+
+def _deal(run: RunSpec, dataset: Dataset) -> Sequence[NDArray[np.int64]]:
     spec = run.spec
-    parts = make_partition(
+    return make_partition(
         spec.partition,
-        TrainingTable(dataset.train_labels.numpy(), len(dataset.class_names)),
+        TrainingTable(dataset.train_labels.numpy(), len(dataset.class_names), dataset.train_columns),
         spec.num_clients,
         spec.num_examples,
         numpy_stream(run.seed, Purpose.PARTITION),
         spec.options_of("partition"),
     )
-    everybody = range(len(parts))
-    is_equal = PARTITIONS[spec.partition].is_equal
-    return Clients(dataset, parts, device, everybody if is_equal else [k for k in everybody if len(parts[k])])

@@ -42,6 +42,7 @@ FIELDS_SINCE = frozenset(  # fields newer than that; at its default one leaves a
         "interpolation_set",
     }
 )
+MAX_CLIENTS_RECORDED = 1_000  # of those of a run, whose examples are counted by class
 EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
 
 logger = logging.getLogger("fedbench")
@@ -81,8 +82,10 @@ class DataSource:
         return self._loaded[key]
 
     def digest(self, spec: CellSpec) -> str:
-        """The digest of the dataset that `spec` names: as published, if it need not have been loaded."""
+        """The digest of the data that `spec` names: as published, if it need not have been loaded."""
         known = dataset_info(spec.dataset).digests.get(spec.split)
+        if spec.partition_column:
+            return digest_with_column(self.dataset(spec), spec.partition_column)
         return known if known and (spec.dataset, spec.split) not in self._loaded else self.dataset(spec).digest
 
     def require(self, specs: Iterable[CellSpec]) -> None:
@@ -95,6 +98,13 @@ class DataSource:
         """Load all that `specs` need, so that damaged data is found before anything is recorded."""
         for spec in specs:
             self.dataset(spec)
+
+
+def digest_with_column(dataset: Dataset, column: str) -> str:
+    """A dataset's digest, and in it the column of metadata by which clients are made."""
+    values = dataset.train_columns.get(column)
+    content = [dataset.digest, column, None if values is None else values.tolist()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def run_suite(
@@ -245,7 +255,7 @@ class _SuiteRun:
             return Outcome(done.run, None, executed=False)
         try:
             if done.final is not None:
-                _log_final(done.final, tracked, self.data.dataset(done.run.spec))
+                _log_final(done, done.final, tracked, self.data.dataset(done.run.spec))
                 if self.store_models:
                     _log_model(done.run.spec, done.final, tracked, self.data.dataset(done.run.spec))
         except FedbenchError:
@@ -258,10 +268,13 @@ class _SuiteRun:
         return Outcome(done.run, result, executed=True)
 
 
-def _log_final(final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:
+def _log_final(done: RunDone, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:
+    from fedbench.clients import partition_counts
+
     if final.interpolation:
         tracked.log_interpolation(final.interpolation)
     tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
+    tracked.log_partition(partition_counts(done.run, dataset, MAX_CLIENTS_RECORDED), dataset.class_names)
 
 
 def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:

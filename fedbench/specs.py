@@ -56,9 +56,9 @@ class CellSpec(Frozen):
     # Shards that a client of `shards` has; here and below, None becomes the default of a partition that reads it.
     shards_per_client: Count | None = Field(default=None, validate_default=True)
     # Concentration of the Dirichlet distribution that `dirichlet` and `quantity-skew` draw from; small is skewed.
-    partition_alpha: Positive | None = Field(default=None, validate_default=True)
+    partition_alpha: Annotated[float, Field(ge=1e-6, le=1e6)] | None = Field(default=None, validate_default=True)
     # Standard deviation of the logarithms of the clients' sizes in `quantity-skew`.
-    partition_sigma: Positive | None = Field(default=None, validate_default=True)
+    partition_sigma: Annotated[float, Field(gt=0, le=100)] | None = Field(default=None, validate_default=True)
     # The column of metadata whose values are the clients of `by-column`.
     partition_column: str | None = Field(default=None, validate_default=True)
     # Clients in all (the paper's K).
@@ -134,6 +134,13 @@ class CellSpec(Frozen):
             )
         if self.partition == "by-column" and self.partition_column is None:
             raise ValueError("by-column: set partition_column to the column of metadata whose values are the clients")
+        if self.partition == "by-column" and self.examples_per_client is not None:
+            raise ValueError("by-column: groups have the sizes that they have; leave examples_per_client out")
+        if self.shards_per_client and self.num_examples % self.shards_per_client:
+            raise ValueError(
+                f"shards: the {self.num_examples} examples of a client do not divide into {self.shards_per_client} "
+                "equal shards; set examples_per_client or shards_per_client to what does"
+            )
         if self.stop_at_target and self.target_accuracy is None:
             raise ValueError("stop_at_target: there is no target; set target_accuracy")
         if self.interpolation_set == "train" and not self.interpolation:

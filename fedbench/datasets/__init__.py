@@ -100,6 +100,9 @@ class Dataset:
         SHA-256 (hexadecimal) over everything above: equal digest, equal data.
     source
         Where it came from, as a URL or a citation, for the tracking store.
+    train_columns
+        Metadata of the training examples by the column's name, each (N,) text, empty where a value is missing. The
+        digest does not cover them.
     """
 
     name: str
@@ -113,6 +116,7 @@ class Dataset:
     class_names: tuple[str, ...]
     digest: str
     source: str
+    train_columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8 -> float32, as torchvision's ``ToTensor`` and ``Normalize`` do."""
@@ -138,6 +142,8 @@ class TrainingData:
     groups
         For each example the name of its group, where examples must stay together when the data is divided, such as the
         pictures of one lesion; None where each stands alone.
+    columns
+        As `Dataset.train_columns`.
     """
 
     images: NDArray[np.uint8]
@@ -146,6 +152,7 @@ class TrainingData:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     groups: Sequence[str] | None = None
+    columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
 
 def data_dir(chosen: Path | None = None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fedbench.datasets import Dataset, dataset_info
@@ -37,6 +38,7 @@ def make_dataset(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     class_names: tuple[str, ...],
+    train_columns: Mapping[str, NDArray[np.str_]] | None = None,
 ) -> Dataset:
     """Make a `Dataset` of images, uint8 (N, C, H, W), and labels, int64 (N,).
 
@@ -58,4 +60,5 @@ def make_dataset(
     test_images, test_labels = map(torch.from_numpy, test)
     tensors = (train_images, train_labels, test_images, test_labels)
     digest = content_digest(tensors, mean, std, class_names)
-    return Dataset(name, split, *tensors, mean, std, class_names, digest, dataset_info(name).url)
+    url = dataset_info(name).url
+    return Dataset(name, split, *tensors, mean, std, class_names, digest, url, train_columns or {})

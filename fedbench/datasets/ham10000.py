@@ -57,8 +57,9 @@ def load(data_dir: Path, split: str) -> Dataset:
         ``lesion``: no lesion is on both sides. ``image``: as in the study that this project grew from.
     """
     rows, pixels = _read(data_dir)
-    train, test = (_images_and_labels(rows, pixels, positions) for positions in SPLITS[split](rows))
-    return make_dataset(NAME, split, train, test, MEAN, STD, CLASSES)
+    sides = SPLITS[split](rows)
+    train, test = (_images_and_labels(rows, pixels, positions) for positions in sides)
+    return make_dataset(NAME, split, train, test, MEAN, STD, CLASSES, _columns(rows, sides[0]))
 
 
 def load_training(data_dir: Path, split: str) -> TrainingData:
@@ -66,7 +67,8 @@ def load_training(data_dir: Path, split: str) -> TrainingData:
     rows, pixels = _read(data_dir)
     train, _ = SPLITS[split](rows)
     images, labels = _images_and_labels(rows, pixels, train)
-    return TrainingData(images, labels, MEAN, STD, CLASSES, [rows[position].lesion_id for position in train])
+    lesions = [rows[position].lesion_id for position in train]
+    return TrainingData(images, labels, MEAN, STD, CLASSES, lesions, _columns(rows, train))
 
 
 def fetch(data_dir: Path, source: Path | None = None) -> None:
@@ -111,3 +113,8 @@ def _images_and_labels(
     rows: Sequence[Row], pixels: NDArray[np.uint8], positions: Sequence[int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return pixels[positions], np.array([rows[position].label for position in positions], dtype=np.int64)
+
+
+def _columns(rows: Sequence[Row], positions: Sequence[int]) -> dict[str, NDArray[np.str_]]:
+    """The table's columns at `positions`."""
+    return {name: np.array([rows[position].columns[name] for position in positions]) for name in rows[0].columns}

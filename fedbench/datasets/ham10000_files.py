@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedbench.datasets import dataset_info
@@ -24,11 +25,12 @@ FETCH = f"run: fedbench data fetch {NAME}"
 
 @dataclass(frozen=True)
 class Row:
-    """One image of the table: its name without ``.jpg``, the lesion it shows, its class (0 to 6)."""
+    """One image of the table: its name without ``.jpg``, the lesion it shows, its class (0 to 6), the whole line."""
 
     image_id: str
     lesion_id: str
     label: int
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def skin_folder(data_dir: Path) -> Path:
@@ -98,9 +100,8 @@ def parse_table(content: bytes, origin: str) -> list[Row]:
     lacking = [column for column in COLUMNS if column not in table.columns]
     if lacking:
         raise DataError(f"{origin} has no column {', '.join(lacking)}: it has {', '.join(map(str, table.columns))}")
-    columns = (table[column].tolist() for column in COLUMNS)
-    numbered = enumerate(zip(*columns, strict=True), start=2)  # line 1 is the header
-    rows = [_row(f"{origin}, line {line}", *fields) for line, fields in numbered]
+    numbered = enumerate(table.to_dict("records"), start=2)  # line 1 is the header
+    rows = [_row(f"{origin}, line {line}", {str(key): value for key, value in each.items()}) for line, each in numbered]
     twice = [image_id for image_id, count in Counter(row.image_id for row in rows).items() if count > 1]
     if twice:
         raise DataError(f"{origin} has more than one row for image_id {twice[0]}")
@@ -111,11 +112,12 @@ def parse_table(content: bytes, origin: str) -> list[Row]:
     return sorted(rows, key=lambda row: row.image_id)
 
 
-def _row(where: str, lesion_id: str, image_id: str, diagnosis: str) -> Row:
+def _row(where: str, columns: Mapping[str, str]) -> Row:
+    lesion_id, image_id, diagnosis = (columns[column] for column in COLUMNS)
     if not IMAGE_ID.fullmatch(image_id):
         raise DataError(f"{where}: image_id is {image_id!r}, which is not of the form ISIC_0024306")
     if not lesion_id:
         raise DataError(f"{where}: lesion_id is empty (image {image_id})")
     if diagnosis not in CLASSES:
         raise DataError(f"{where}: unknown dx {diagnosis!r} (image {image_id}): known are {', '.join(CLASSES)}")
-    return Row(image_id, lesion_id, CLASSES.index(diagnosis))
+    return Row(image_id, lesion_id, CLASSES.index(diagnosis), columns)

@@ -67,7 +67,9 @@ def load_held_out(name: str, split: str, fraction: float, folder: Path | None = 
     )
     tensors = (images[0], labels[0], images[1], labels[1])
     rest = (training.mean, training.std, training.class_names)
-    return Dataset(name, f"{chosen} validation {fraction:g}", *tensors, *rest, content_digest(tensors, *rest), source)
+    digest = content_digest(tensors, *rest)
+    columns = {column: values[~held_out] for column, values in training.columns.items()}
+    return Dataset(name, f"{chosen} validation {fraction:g}", *tensors, *rest, digest, source, columns)
 
 
 def _load_training(name: str, split: str, folder: Path | None) -> tuple[TrainingData, str]:
@@ -76,7 +78,8 @@ def _load_training(name: str, split: str, folder: Path | None) -> tuple[Training
     if not hasattr(module, "load_training"):
         whole: Dataset = module.load(data_dir(folder), split)
         images, labels = whole.train_images.numpy(), whole.train_labels.numpy()
-        return TrainingData(images, labels, whole.mean, whole.std, whole.class_names), whole.source
+        rest = (whole.mean, whole.std, whole.class_names, None, whole.train_columns)
+        return TrainingData(images, labels, *rest), whole.source
     training: TrainingData = module.load_training(data_dir(folder), split)
     info = dataset_info(name)
     if len(training.labels) != info.sizes[split][0]:

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbench.errors import PartitionError
 from fedbench.partitions import TrainingTable
 
 
@@ -20,11 +19,6 @@ def partition(
     a client, so that most clients have examples of two digits. Where K·n is less than N, the examples that take part
     are drawn first. Within a label they are in random order.
     """
-    if examples_per_client % shards_per_client:
-        raise PartitionError(
-            f"shards: {examples_per_client} examples of a client do not divide into {shards_per_client} equal shards; "
-            "choose another examples_per_client or shards_per_client"
-        )
     drawn = rng.permutation(len(table.labels))[: num_clients * examples_per_client]
     by_label = drawn[np.argsort(table.labels[drawn], kind="stable")]
     shards = by_label.reshape(num_clients * shards_per_client, -1)

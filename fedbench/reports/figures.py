@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedbench.measures import CONFIDENCE, Verdict
+from fedbench.partitions.skew import label_skew
 from fedbench.progress import progress
 from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
 
@@ -66,7 +67,7 @@ class Figure:
     png: bytes
 
 
-def draw_figures(stored: StoredSuite, confusions: Confusions) -> list[Figure]:
+def draw_figures(stored: StoredSuite, confusions: Confusions, partitions: Confusions) -> list[Figure]:
     """Draw all figures that a suite gives rise to.
 
     Parameters
@@ -75,6 +76,8 @@ def draw_figures(stored: StoredSuite, confusions: Confusions) -> list[Figure]:
         The suite.
     confusions
         By cell's label, the class names and the confusion matrix (C, C) summed over the seeds.
+    partitions
+        By cell's label, the class names and the examples (K, C) of each client and class.
     """
     drawings: tuple[tuple[str, str, Callable[[], Drawn]], ...] = (
         ("grid", "Accuracy by cell", lambda: _grids(stored)),
@@ -83,6 +86,7 @@ def draw_figures(stored: StoredSuite, confusions: Confusions) -> list[Figure]:
         ("interpolation", "Between two models", lambda: _interpolation(stored)),
         ("recall", "Recall by class", lambda: _recall(stored)),
         ("confusion", "What is taken for what", lambda: _confusion(stored, confusions)),
+        ("partition", "Who has what", lambda: _partition(partitions)),
     )
     figures = []
     with plt.rc_context(STYLE), progress("drawing", len(drawings), "figures") as advance:
@@ -390,3 +394,25 @@ def _confusion(stored: StoredSuite, confusions: Confusions) -> Drawn:
         "Share of each true class (a row) that was taken for each class (a column), over all seeds; dark: all of it."
     )
     return drawing, f"{caption} {_left_out(len(_measured(stored)), shown, 'cells')}".strip()
+
+
+def _partition(partitions: Confusions) -> Drawn:
+    if not partitions:
+        return None
+    drawing, all_axes = plt.subplots(
+        len(partitions), 1, figsize=(9, 2.4 * len(partitions)), squeeze=False, layout="constrained"
+    )
+    for axes, (label, (names, counts)) in zip(all_axes.flat, partitions.items(), strict=True):
+        image = axes.imshow(counts.T, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0)
+        drawing.colorbar(image, ax=axes, label="examples", pad=0.01)
+        axes.set_title(f"{label} (label skew {label_skew(counts):.2f})", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_xlabel("client")
+        axes.set_ylabel("class")
+        axes.grid(visible=False)
+    caption = (
+        "Training examples of each class (a row) that each client (a column) has, with the first seed. Label skew: the "
+        "mean total-variation distance of the clients' label distributions from that of all; 0 if all are alike."
+    )
+    return drawing, caption

@@ -21,8 +21,10 @@ from fedbench.measures import MEANINGS, Spread, Verdict
 from fedbench.reports.figures import MAX_PANELS, Figure, draw_figures
 from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies, read_studies
 from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, short_verdict
+from fedbench.specs import OWNERS
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import parse_confusion
+from fedbench.tracking.partitions import parse_partition
 from fedbench.tracking.store import store_errors, without_password
 from fedbench.tracking.stored import search_runs
 
@@ -98,7 +100,7 @@ COLUMNS = (
 def make_report(stored: StoredSuite, folder: Path) -> Path:
     """Write the page and the figures into `folder`, which is made; returns the page's path."""
     confusions, gone = read_confusions(stored)
-    figures = draw_figures(stored, confusions)
+    figures = draw_figures(stored, confusions, read_partitions(stored))
     studies = read_studies(stored.client, stored.uri, stored.suite.name)
     page = render(stored, figures, gone, studies)
     figures += studies.figures
@@ -150,6 +152,29 @@ def read_confusions(stored: StoredSuite) -> tuple[dict[str, tuple[list[str], NDA
             except (MlflowException, OSError, ValueError):
                 gone.append(cell.cell.label)
     return found, gone
+
+
+def read_partitions(stored: StoredSuite) -> dict[str, tuple[list[str], NDArray[np.int64]]]:
+    """Who has what in each partition that is drawn, of its first cell's first seed, by that cell's label.
+
+    A run that an older fedbench recorded has none.
+    """
+    first: dict[object, StoredCell] = {}
+    for cell in stored.cells:
+        spec = cell.cell.spec
+        options = tuple(getattr(spec, option) for option, owner in OWNERS.items() if owner == "partition")
+        dealt = (spec.dataset, spec.split, spec.partition, spec.num_clients, spec.examples_per_client, options)
+        first.setdefault(dealt, cell)
+    found = {}
+    with TemporaryDirectory() as folder:
+        for cell in list(first.values())[:MAX_PANELS]:
+            run = next(iter(cell.runs.values()))
+            try:
+                path = stored.client.download_artifacts(run.info.run_id, "partition.csv", folder)
+                found[cell.cell.label] = parse_partition(Path(path).read_text())
+            except (MlflowException, OSError, ValueError):
+                continue
+    return found
 
 
 def render(

@@ -46,6 +46,9 @@ class TrackedRun(Protocol):
     def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
         """Record the final model's confusion matrix, (C, C): rows are the true classes."""
 
+    def log_partition(self, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
+        """Record who has what: (K, C) examples of each class of each client, or of the first clients of very many."""
+
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """Record the final model; `name` is its key in `MODELS`, `example` an input of it, (B, C, H, W)."""
 

@@ -28,6 +28,7 @@ class MemoryRun:
     rounds: list[dict[str, float]] = field(default_factory=list)
     interpolation: tuple[tuple[float, float, float], ...] = ()
     confusion: NDArray[np.int64] | None = None
+    partition: NDArray[np.int64] | None = None
     model: nn.Module | None = None
     result: RunResult | None = None
     killed: str | None = None
@@ -47,6 +48,11 @@ class MemoryRun:
         """See `fedbench.tracking.TrackedRun`."""
         del class_names
         self.confusion = confusion
+
+    def log_partition(self, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
+        """See `fedbench.tracking.TrackedRun`."""
+        del class_names
+        self.partition = counts
 
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """See `fedbench.tracking.TrackedRun`."""

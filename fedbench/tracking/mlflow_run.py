@@ -16,9 +16,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from fedbench.measures import RunResult, Verdict
+from fedbench.partitions.skew import label_skew
 from fedbench.tracking.cells import Cells, confusion_csv
 from fedbench.tracking.environment import public_version
 from fedbench.tracking.ownership import Ownership
+from fedbench.tracking.partitions import partition_csv
 from fedbench.tracking.repeated import discard_models
 from fedbench.tracking.server import repeats
 from fedbench.tracking.store import MAX_BATCH, store_errors
@@ -139,6 +141,16 @@ class MlflowRun:
         with self._timed(), store_errors(self.uri):
             self.cells.remember_confusion(self.run_id, text)
             self._log_text(text, "confusion.csv")
+
+    def log_partition(self, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
+        """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv`` and the metric ``label_skew``."""
+        with self._timed(), store_errors(self.uri):
+            self._log_text(partition_csv(counts, class_names), "partition.csv")
+            skew = {"label_skew": label_skew(counts)}
+            self.cells.remember(self.run_id, self._recorded, skew)
+            if "label_skew" not in self._known:
+                now = int(time.time() * 1000)
+                self._waiting += [Metric(key, value, now, self._recorded) for key, value in skew.items()]
 
     def _log_text(self, text: str, name: str) -> None:
         """As MLflow's client does it, but for asking where the run's artifacts are, which is known."""

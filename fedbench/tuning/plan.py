@@ -93,9 +93,10 @@ class Plan:
         Where the suite file gives no `examples_per_client`, the clients share these, as they share all later on.
         """
         spec = self.spec_of(params)
-        if spec.examples_per_client is not None:
+        if spec.examples_per_client is not None or spec.partition == "by-column":
             return spec
-        return configuration(spec, {"examples_per_client": num_training // spec.num_clients})
+        shards = spec.shards_per_client or 1
+        return configuration(spec, {"examples_per_client": num_training // (spec.num_clients * shards) * shards})
 
 
 def make_plan(
