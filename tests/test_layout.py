@@ -19,7 +19,7 @@ import fedbench
 from fedbench.core import FlatModel
 from fedbench.datasets import DATASETS, dataset_info, dataset_module
 from fedbench.models import MODELS, build_model
-from fedbench.partitions import OVERLAPPING, PARTITIONS, make_partition
+from fedbench.partitions import PARTITIONS, TrainingTable, make_partition
 from fedbench.suites import list_suites, load_suite
 
 PACKAGE = Path(fedbench.__file__).parent
@@ -52,10 +52,11 @@ ARROWS = {
         "tuning",
         "tune_specs",
         "conformance_specs",
+        "partitions",
         "regression",
     },
     "executors": {"checkpoints", "datasets", "runner", "simulation", "events", "yardsticks"},
-    "runner": {"checkpoints", "events", "tracking", "datasets", "models", "profiling"},
+    "runner": {"checkpoints", "clients", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
     "traces": set(),
     "simulation": {"algorithms", "checkpoints", "clients", "events", "core", "datasets", "models"},
@@ -63,7 +64,7 @@ ARROWS = {
     "events": {"checkpoints"},  # for its annotations
     "checkpoints": {"core"},
     "algorithms": {"core"},
-    "tracking": {"datasets"},
+    "tracking": {"datasets", "partitions"},
     "tuning": {
         *("suite_checks", "tune_checks", "tune_specs", "datasets", "partitions", "clients", "core", "simulation"),
         *("executors", "runner", "tracking"),
@@ -82,7 +83,7 @@ ARROWS = {
     "measures": {"core"},  # for its annotations
     "core": set(),
     "datasets": set(),
-    "partitions": set(),
+    "partitions": {"errors"},
     "models": set(),
 }
 SHARED = {"errors", "files", "progress", "specs", "measures", "__init__"}
@@ -194,11 +195,19 @@ def test_every_dataset_has_its_module_with_four_functions(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_every_partition_deals_parts_of_the_wanted_size_which_are_disjoint_if_they_do_not_overlap(name: str) -> None:
-    labels = np.arange(50) % 5
-    parts = make_partition(name, labels, 4, 10, np.random.default_rng(0))
-    assert [10] * 4 == [len(set(part.tolist())) for part in parts]
+    groups = np.array(list("abcd" * 10 + "abcdefghij"))
+    table = TrainingTable(np.arange(50) % 5, 5, {"group": groups})
+    info = PARTITIONS[name]
+    own = {"quantity-skew": {"partition_sigma": 1.0}, "by-column": {"partition_column": "group"}}
+    options = {**info.options, **own.get(name, {})}
+    parts = make_partition(name, table, 4, 10, np.random.default_rng(0), options)
+    sizes = [len(set(part.tolist())) for part in parts]
+    assert [len(part) for part in parts] == sizes
+    assert not info.is_equal or sizes == [10] * 4
     dealt = np.concatenate(list(parts))
-    assert (40 == len(set(dealt.tolist()))) != (name in OVERLAPPING)
+    total = 44 if name == "by-column" else 40  # its groups are as large as they are
+    assert total == sum(sizes)
+    assert (total == len(set(dealt.tolist()))) != info.is_overlapping
     assert set(dealt.tolist()) <= set(range(50))
 
 

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fedbench.measures import MEANINGS, Spread, Verdict
+from fedbench.specs import OWNERS
 
 if TYPE_CHECKING:
     from fedbench.reports.results import CellResult
-    from fedbench.specs import Suite
+    from fedbench.specs import Cell, Suite
 
 CLIENTS_ALONE = "Clients alone: how good their own models are, on average, just before the last averaging."
 STYLES = {
@@ -31,7 +32,7 @@ def results_table(suite: Suite, results: Sequence[CellResult]) -> RenderableType
     axes = list(dict.fromkeys(axis for each in results for axis in each.cell.axes))
     columns: dict[str, list[str | Text]] = {
         "scenario": [each.cell.scenario for each in results],
-        **{axis: [_show(getattr(each.cell.spec, axis)) for each in results] for axis in axes},
+        **{axis: [_show(axis, each.cell) for each in results] for axis in axes},
         "accuracy": [_measure(each, "accuracy") for each in results],
         "balanced_accuracy": [_measure(each, "balanced_accuracy") for each in results],
         "clients_alone": [clients_alone(each) for each in results],
@@ -68,8 +69,10 @@ def _ends_scenario(results: Sequence[CellResult], index: int) -> bool:
     return any(each.cell.scenario != results[index].cell.scenario for each in following)
 
 
-def _show(value: object) -> str:
-    return "all" if value is None else str(value)
+def _show(axis: str, cell: Cell) -> str:
+    """A field's value; one that the cell does not read is left out, and no limit is all there are."""
+    value = getattr(cell.spec, axis)
+    return str(value) if value is not None else "" if axis in OWNERS else "all"
 
 
 def _measure(result: CellResult, name: str) -> str:
