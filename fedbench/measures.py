@@ -127,6 +127,12 @@ def spread(values: Sequence[float]) -> Spread:
         return Spread(float(np.mean(values)), std, tuple(values))
 
 
+def spread_if_all(values: Sequence[float | None]) -> Spread | None:
+    """The spread of `values` if there are some and each is known: of seeds that all reached their target."""
+    known = [value for value in values if value is not None]
+    return spread(known) if known and len(known) == len(values) else None
+
+
 def rounds_to_target(accuracies: Sequence[float], target: float) -> float | None:
     """The number of rounds after which the accuracy reaches `target`; None if it does not.
 

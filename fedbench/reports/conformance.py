@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fedbench.conformance_specs import Measure, Reference
-from fedbench.measures import ROUNDS_TO_TARGET, Spread, spread
+from fedbench.measures import ROUNDS_TO_TARGET, Spread, spread_if_all
 from fedbench.tracking.store import store_errors
 from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA, infinite, is_finished
 
@@ -54,8 +54,7 @@ class ConformanceRow:
     @property
     def ours(self) -> Spread | None:
         """The mean over seeds; None if there is none, since a seed did not reach its target or none has run."""
-        reached = [value for value in self.values if value is not None]
-        return spread(reached) if reached and len(reached) == len(self.values) else None
+        return spread_if_all(self.values)
 
     @property
     def verdict(self) -> Conformance:

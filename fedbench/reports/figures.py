@@ -327,8 +327,10 @@ def _interpolation(stored: StoredSuite) -> Drawn:
             axes.legend(fontsize=7)
             for end in (0, 1):
                 axes.axvline(end, color="grey", linewidth=0.8, linestyle=":")
+    sets = sorted({cell.cell.spec.interpolation_set for _, some in shown for cell in some})
+    where = " or ".join({"test": "the test set", "train": "all training data"}[each] for each in sets)
     caption = (
-        "The models on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on the test set; "
+        f"The models on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on {where}; "
         f"θ = 1/2 is their average. Band: {BAND}. After figure 1 of McMahan et al. (2017), who show the training loss."
     )
     return drawing, f"{caption} {_left_out(len(groups), shown, 'settings')}".strip()

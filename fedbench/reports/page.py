@@ -20,7 +20,7 @@ from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
 from fedbench.reports.figures import MAX_PANELS, Figure, draw_figures
 from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies, read_studies
-from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, short_verdict
+from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, rounds_to_target, short_verdict
 from fedbench.specs import OWNERS
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import parse_confusion
@@ -81,6 +81,7 @@ def _majority_rate(cell: StoredCell) -> str:
     return f"{100 * spread.mean:.1f}" if spread else ""
 
 
+TARGET = "until the accuracy is the cell's target, mean ± standard deviation over seeds; or how many seeds reached it"
 COLUMNS = (
     Column("cell", "", lambda cell: cell.cell.label, is_text=True),
     Column("verdict", "", lambda cell: short_verdict(cell.result.verdict, cell.result.reason), is_text=True),
@@ -89,6 +90,7 @@ COLUMNS = (
     Column("balanced accuracy", "percent; mean over the classes of the share found", _percent("balanced_accuracy")),
     Column("loss", "mean cross-entropy in nats", _number("loss", 3)),
     Column("clients alone", f"percent. {CLIENTS_ALONE.partition(': ')[2]}", lambda cell: clients_alone(cell.result)),
+    Column("rounds to target", TARGET, lambda cell: rounds_to_target(cell.result)),
     Column("averaging gain", "percentage points: the average's accuracy minus the clients' mean", _gain),
     Column("client drift", "Euclidean distance of the clients' models from their average", _number("client_drift", 2)),
     Column("majority rate", "percent: what always naming the largest class scores", _majority_rate),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedbench.measures import RunResult, Spread, Verdict, judge_cell, spread
+from fedbench.measures import ROUNDS_TO_TARGET, RunResult, Spread, Verdict, judge_cell, spread, spread_if_all
 
 if TYPE_CHECKING:
     from fedbench.runner import Outcome
@@ -28,6 +28,8 @@ class CellResult:
         For each name in `REPORTED`, its final value over `seeds`; empty if no run of the cell has numbers.
     client_accuracy
         For each seed, by client, the accuracy of its own model before the last average.
+    rounds_to_target
+        For each seed, after how many rounds it reached the cell's target; None where it did not.
     """
 
     cell: Cell
@@ -36,6 +38,7 @@ class CellResult:
     reason: str | None
     measures: dict[str, Spread]
     client_accuracy: tuple[Mapping[int, float], ...]
+    rounds_to_target: tuple[float | None, ...] = ()
 
 
 def cell_results(suite: Suite, outcomes: Iterable[Outcome]) -> list[CellResult]:
@@ -58,7 +61,13 @@ def cell_result(cell: Cell, by_seed: Mapping[int, RunResult]) -> CellResult:
         {name: spread([each.metrics[name] for each in measured.values()]) for name in REPORTED} if measured else {}
     )
     return CellResult(
-        cell, tuple(measured), verdict, reason, measures, tuple(each.client_accuracy for each in measured.values())
+        cell,
+        tuple(measured),
+        verdict,
+        reason,
+        measures,
+        client_accuracy=tuple(each.client_accuracy for each in measured.values()),
+        rounds_to_target=tuple(each.metrics.get(ROUNDS_TO_TARGET) for each in measured.values()),
     )
 
 
@@ -118,6 +127,22 @@ def _cell_json(result: CellResult) -> dict[str, Any]:
             "mean": _client_means(result.client_accuracy),
             "values": [list(by_client.values()) for by_client in result.client_accuracy],
         },
+        ROUNDS_TO_TARGET: _target_json(result),
+    }
+
+
+def _target_json(result: CellResult) -> dict[str, Any] | None:
+    spec, values = result.cell.spec, result.rounds_to_target
+    if spec.target_accuracy is None:
+        return None
+    over = spread_if_all(values)
+    return {
+        "target": spec.target_accuracy,
+        "rounds": spec.rounds,
+        "reached": sum(value is not None for value in values),
+        "mean": over.mean if over else None,
+        "std": over.std if over else None,
+        "values": list(values),
     }
 
 

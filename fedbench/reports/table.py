@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedbench.measures import MEANINGS, Spread, Verdict
+from fedbench.measures import MEANINGS, Spread, Verdict, spread_if_all
 from fedbench.specs import OWNERS
 
 if TYPE_CHECKING:
@@ -36,10 +36,16 @@ def results_table(suite: Suite, results: Sequence[CellResult]) -> RenderableType
         "accuracy": [_measure(each, "accuracy") for each in results],
         "balanced_accuracy": [_measure(each, "balanced_accuracy") for each in results],
         "clients_alone": [clients_alone(each) for each in results],
+        "rounds_to_target": [rounds_to_target(each) for each in results],
         "majority_rate": [_majority_rate(each) for each in results],
         "seeds": [str(len(each.seeds)) for each in results],
         "verdict": [_verdict(each) for each in results],
     }
+    targets = sorted({target for each in results if (target := each.cell.spec.target_accuracy) is not None})
+    if targets:
+        del columns["clients_alone"]  # there is no room for both
+    else:
+        del columns["rounds_to_target"]
     same = {name: columns.pop(name)[0] for name in ("scenario", "majority_rate", "seeds") if _is_same(columns[name])}
     table = Table(title=suite.name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for name in columns:
@@ -48,7 +54,8 @@ def results_table(suite: Suite, results: Sequence[CellResult]) -> RenderableType
         )
     for index, row in enumerate(zip(*columns.values(), strict=True)):
         table.add_row(*row, end_section=_ends_scenario(results, index))
-    return Group(table, "", suite.question, _caption(same), CLIENTS_ALONE, *_notes(results))
+    about = f"Target: {', '.join(f'{100 * target:g} %' for target in targets)} accuracy." if targets else CLIENTS_ALONE
+    return Group(table, "", suite.question, _caption(same), about, *_notes(results))
 
 
 def _is_same(column: Sequence[str | Text]) -> bool:
@@ -87,6 +94,17 @@ def clients_alone(result: CellResult) -> str:
     """The mean accuracy of the clients' own models over clients and seeds, in percent."""
     means = [sum(each.values()) / len(each) for each in result.client_accuracy if each]
     return f"{100 * sum(means) / len(means):.1f}" if means else ""
+
+
+def rounds_to_target(result: CellResult) -> str:
+    """``87 ± 5``, or how many seeds reached the target in the cell's rounds; nothing if there is none."""
+    values, spec = result.rounds_to_target, result.cell.spec
+    if spec.target_accuracy is None or not values:
+        return ""
+    if over := spread_if_all(values):
+        return f"{over.mean:.0f}" if over.std is None else f"{over.mean:.0f} ± {over.std:.0f}"
+    reached = sum(value is not None for value in values)
+    return f"{reached}/{len(values)} in {spec.rounds}" if reached else f"not in {spec.rounds}"
 
 
 def percent(spread: Spread) -> str:
