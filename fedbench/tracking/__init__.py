@@ -75,7 +75,7 @@ class Tracker(Protocol):
     def start_run(
         self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset, rounds: int, fresh: bool
     ) -> TrackedRun | RunResult | None:
-        """Begin to record `run`, or go on where a dead process left it after at most `rounds` rounds.
+        """Begin to record `run`, or go on where a dead process left it, if `rounds` of its rounds are kept, not 0.
 
         Unless `fresh`, a result means that another process finished it meanwhile. None: one is working on it.
         """

@@ -94,7 +94,7 @@ class MemoryTracker:
         """See `fedbench.tracking.Tracker`."""
         del cell_fingerprint, fresh
         left = [each for each in self.runs if each.fingerprint == fingerprint and each.result is None]
-        if left and len(left[0].rounds) <= rounds:
+        if left and (rounds or not left[0].rounds):
             left[0].killed = None
             return left[0]
         self.runs.append(MemoryRun(run, fingerprint, dataset.digest))

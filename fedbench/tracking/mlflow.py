@@ -130,7 +130,8 @@ class MlflowTracker:
                 return result
             if self.ownership.rivals(runs):
                 return None
-            found = next((each for each in runs if is_cut_off(each) and self._recorded(each) <= rounds), None)
+            # Rounds after the checkpoint, if some are recorded, are computed again to the same bits.
+            found = next((each for each in runs if is_cut_off(each) and (rounds or not self._recorded(each))), None)
             if found:
                 self.ownership.want(found.info.run_id)
             ours = found or self._create(run, fingerprint, cell_fingerprint)
