@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fedbench.datasets import Dataset
-    from fedbench.specs import RunSpec
+    from fedbench.specs import CellSpec, RunSpec
 
 
+MAX_COUNTED = 1_000  # clients whose examples are counted by class
 MAX_NAMED = 10  # clients without examples that a warning names
 
 logger = logging.getLogger("fedbench")
@@ -87,16 +88,23 @@ def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Clients:
     if idle := sorted(set(everybody) - set(participants)):
         named = ", ".join(map(str, idle[:MAX_NAMED])) + (" and others" if len(idle) > MAX_NAMED else "")
         logger.warning(
-            "fedbench: %s seed=%d: %d of %d clients have no examples and take no part: %s",
-            *(run.cell, run.seed, len(idle), len(parts), named),
+            "fedbench: %s seed=%d: %d of %d clients have no examples and take no part: %s; %s leaves fewer",
+            *(run.cell, run.seed, len(idle), len(parts), named, _remedy(spec)),
         )
     return Clients(dataset, parts, device, participants)
 
 
-def partition_counts(run: RunSpec, dataset: Dataset, most: int) -> NDArray[np.int64]:
-    """(K, C) how many examples of each class each client of a run has; of the first `most` clients."""
+def _remedy(spec: CellSpec) -> str:
+    """What leaves fewer clients without examples."""
+    if spec.partition_sigma is not None:
+        return "a smaller partition_sigma"
+    return "a larger partition_alpha" if spec.partition_alpha is not None else "a larger examples_per_client"
+
+
+def partition_counts(run: RunSpec, dataset: Dataset) -> NDArray[np.int64]:
+    """(K, C) how many examples of each class each client of a run has; of the first clients of very many."""
     parts = _deal(run, dataset)
-    few = (parts[k] for k in range(min(len(parts), most)))
+    few = (parts[k] for k in range(min(len(parts), MAX_COUNTED)))
     return class_counts(few, dataset.train_labels.numpy(), len(dataset.class_names))
 
 

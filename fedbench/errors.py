@@ -42,5 +42,7 @@ class InterruptedSuiteError(FedbenchError):
 
 
 def one_line(error: Exception) -> str:
-    """An error from elsewhere as one line: its type and the beginning of its text."""
+    """An error as one line: ours is one as it stands; of one from elsewhere the type and the beginning of its text."""
+    if isinstance(error, FedbenchError):
+        return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -42,7 +42,6 @@ FIELDS_SINCE = frozenset(  # fields newer than that; at its default one leaves a
         "interpolation_set",
     }
 )
-MAX_CLIENTS_RECORDED = 1_000  # of those of a run, whose examples are counted by class
 EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
 
 logger = logging.getLogger("fedbench")
@@ -82,11 +81,11 @@ class DataSource:
         return self._loaded[key]
 
     def digest(self, spec: CellSpec) -> str:
-        """The digest of the data that `spec` names: as published, if it need not have been loaded."""
+        """The digest of the data that `spec` reads: as published, if it need not have been loaded."""
         known = dataset_info(spec.dataset).digests.get(spec.split)
-        if spec.partition_column:
-            return digest_with_column(self.dataset(spec), spec.partition_column)
-        return known if known and (spec.dataset, spec.split) not in self._loaded else self.dataset(spec).digest
+        if known and not spec.partition_column and (spec.dataset, spec.split) not in self._loaded:
+            return known
+        return digest_of(self.dataset(spec), spec)
 
     def require(self, specs: Iterable[CellSpec]) -> None:
         """Look for the files of all datasets that `specs` need; a missing one is a `DataError` that says what to do."""
@@ -100,10 +99,12 @@ class DataSource:
             self.dataset(spec)
 
 
-def digest_with_column(dataset: Dataset, column: str) -> str:
-    """A dataset's digest, and in it the column of metadata by which clients are made."""
-    values = dataset.train_columns.get(column)
-    content = [dataset.digest, column, None if values is None else values.tolist()]
+def digest_of(dataset: Dataset, spec: CellSpec) -> str:
+    """The digest of what `spec` reads of a dataset: its own, or that with the column that makes the clients."""
+    if spec.partition_column is None:
+        return dataset.digest
+    values = dataset.train_columns.get(spec.partition_column)
+    content = [dataset.digest, spec.partition_column, None if values is None else values.tolist()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -274,7 +275,7 @@ def _log_final(done: RunDone, final: Checkpoint, tracked: TrackedRun, dataset: D
     if final.interpolation:
         tracked.log_interpolation(final.interpolation)
     tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
-    tracked.log_partition(partition_counts(done.run, dataset, MAX_CLIENTS_RECORDED), dataset.class_names)
+    tracked.log_partition(partition_counts(done.run, dataset), dataset.class_names)
 
 
 def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:

@@ -59,12 +59,12 @@ ARROWS = {
     "runner": {"checkpoints", "clients", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
     "traces": set(),
-    "simulation": {"algorithms", "checkpoints", "clients", "events", "core", "datasets", "models"},
+    "simulation": {"algorithms", "checkpoints", "clients", "events", "core", "datasets", "models", "partitions"},
     "clients": {"core", "datasets", "partitions"},
     "events": {"checkpoints"},  # for its annotations
     "checkpoints": {"core"},
     "algorithms": {"core"},
-    "tracking": {"datasets", "partitions"},
+    "tracking": {"datasets"},
     "tuning": {
         *("suite_checks", "tune_checks", "tune_specs", "datasets", "partitions", "clients", "core", "simulation"),
         *("executors", "runner", "tracking"),

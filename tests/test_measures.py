@@ -9,7 +9,18 @@ import pytest
 from scipy.stats import binomtest
 
 from fedbench.core import Evaluation
-from fedbench.measures import CHANCE_LEVEL, MEANINGS, Spread, Verdict, judge, judge_cell, spread, spread_by_step
+from fedbench.measures import (
+    CHANCE_LEVEL,
+    MEANINGS,
+    Spread,
+    Verdict,
+    judge,
+    judge_cell,
+    rounds_to_target,
+    spread,
+    spread_by_step,
+    spread_if_all,
+)
 
 
 def evaluation(*rows: list[int], loss: float = 0.5) -> Evaluation:
@@ -125,3 +136,28 @@ def test_what_beats_the_majority_by_more_than_chance_is_scipys_exact_sign_test(g
     counts = np.array([[5000 - lost, lost], [2000 - gained, gained]])
     beats = gained + lost > 0 and binomtest(gained, gained + lost, alternative="greater").pvalue <= CHANCE_LEVEL
     assert beats == (judge(Evaluation(0.5, counts))[0] is Verdict.OK)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "rounds"),
+    [
+        ([0.5, 0.7, 0.9], 2.5),  # half of the way from 0.7 to 0.9
+        ([0.5, 0.8, 0.9], 2.0),  # at the target in round 2
+        ([0.5, 0.7, 0.6, 0.9], 3.5),  # the best so far is 0.7, not the 0.6 of round 3
+        ([0.6, 0.4, 1.0, 0.2], 2.5),  # 0.8 is half of the way from 0.6; what follows does not count
+        ([0.9, 1.0], 1.0),  # nothing is known before round 1
+        ([0.5, 0.7, 0.79], None),
+        ([], None),
+    ],
+)
+def test_rounds_to_a_target_are_those_of_the_best_so_far_interpolated(
+    accuracies: list[float], rounds: float | None
+) -> None:
+    found = rounds_to_target(accuracies, 0.8)
+    assert found == (None if rounds is None else pytest.approx(rounds))
+
+
+def test_a_spread_over_what_is_not_all_known_is_none() -> None:
+    assert spread_if_all([1.0, None]) is None
+    assert spread_if_all([]) is None
+    assert spread_if_all([1.0, 3.0]) == spread([1.0, 3.0])

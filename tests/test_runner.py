@@ -77,6 +77,8 @@ def test_every_round_the_model_and_the_data_are_tracked(ran: Ran) -> None:
         assert {"training_seconds", "evaluation_seconds"} <= tracked.rounds[-1].keys()
         assert tracked.confusion is not None
         assert outcome.result.metrics["accuracy"] == tracked.confusion.trace() / 1000
+        assert tracked.partition is not None
+        assert [[2] * 10] * 2 == tracked.partition.tolist()  # mnist-5k's classes take turns
         assert tracked.model is not None
         assert DATA.dataset(tracked.run.spec).digest == tracked.dataset_digest
         assert tracked.killed is None
@@ -255,6 +257,16 @@ def test_a_job_is_begun_in_the_tracker_only_when_the_executor_asks_for_it() -> N
     assert [1, 1, 1, 2, 2, 2] == begun  # two rounds and an end each
 
 
+def test_what_cannot_be_dealt_fails_with_a_line_that_says_what_to_do_and_the_others_go_on() -> None:
+    runs = [make_run(partition="by-column", partition_column="age", examples_per_client=None), make_run()]
+    failed, other = run_all(runs, MemoryTracker())
+    assert failed.result is not None
+    assert Verdict.FAILED is failed.result.verdict
+    assert "by-column: there is no column age: this dataset has no metadata" == failed.result.reason
+    assert other.result is not None
+    assert Verdict.FAILED is not other.result.verdict
+
+
 # Going on from a checkpoint
 
 
@@ -281,6 +293,9 @@ def assert_equal_records(expected: MemoryRun, actual: MemoryRun) -> None:
     assert expected.confusion is not None
     assert actual.confusion is not None
     assert (expected.confusion == actual.confusion).all()
+    assert expected.partition is not None
+    assert actual.partition is not None
+    assert (expected.partition == actual.partition).all()
     assert expected.model is not None
     assert actual.model is not None
     states = expected.model.state_dict(), actual.model.state_dict()
@@ -501,7 +516,7 @@ def test_a_fingerprint_is_what_it_was_before_a_field_came_whose_default_changes_
 ) -> None:
     """The value is of the code of commit d531a72, which had no field `interpolation`; its revision was 1."""
     monkeypatch.setattr(runner, "ALGORITHM_REVISION", 1)
-    monkeypatch.setattr(runner, "FIELDS_SINCE", {"interpolation"})
+    monkeypatch.setattr(runner, "FIELDS_SINCE", {"interpolation", *runner.FIELDS_SINCE})
     expected = "b18253426728b481470bea0dd22d6f035762b5ad87f374fd65541f3c408e8860"
     assert expected == fingerprint(make_run(), "digest", "cpu")
     assert expected == fingerprint(make_run(interpolation=False), "digest", "cpu")

@@ -165,7 +165,7 @@ def test_the_models_between_the_two_clients_are_measured_if_the_scenario_asks_fo
     run = make_run(interpolation=True, learning_rate=0.2, examples_per_client=50, init="independent")
     end = done(run, dataset)
     line = {theta: (loss, right) for theta, loss, right in final(end).interpolation}
-    assert [pytest.approx(-0.2 + 0.05 * step) for step in range(29)] == list(line) == list(THETAS)
+    assert [pytest.approx(-0.2 + 0.05 * step) for step in range(29)] == list(line) == list(THETAS["test"])
     own = end.result.client_accuracy
     assert (own[1], own[0]) == (line[0.0][1], line[1.0][1])  # θ·w + (1 − θ)·w′, where w is the first client's
     assert pytest.approx(end.result.metrics["accuracy"], abs=0.002) == line[0.5][1]  # the average, but for rounding
@@ -426,3 +426,71 @@ def test_a_digest_is_of_every_bit_of_parameters_and_buffers() -> None:
     with torch.no_grad():
         model.get_buffer("running_mean")[1] = torch.tensor(1e-30)
     assert before != digest(model)
+
+
+# A target
+
+LEARNING: dict[str, Any] = {"examples_per_client": 300, "learning_rate": 0.1, "local_epochs": 2, "rounds": 6}
+
+
+def rounds_of(dataset: Dataset, job: Job | None = None, **fields: Any) -> tuple[list[dict[str, float]], RunDone]:
+    *rounds, end = simulate(job or Job(make_run(**(LEARNING | fields))), dataset)
+    assert isinstance(end, RunDone)
+    untimed = [
+        {name: value for name, value in event.metrics.items() if name not in TIMES}
+        for event in rounds
+        if isinstance(event, RoundDone)
+    ]
+    return untimed, end
+
+
+def test_a_run_that_stops_at_its_target_has_the_rounds_of_one_that_does_not(dataset: Dataset) -> None:
+    whole, end = rounds_of(dataset, target_accuracy=0.7)
+    reached = next(t for t, metrics in enumerate(whole, start=1) if metrics["accuracy"] >= 0.7)
+    assert 1 < reached < 6
+    stopped, early = rounds_of(dataset, target_accuracy=0.7, stop_at_target=True)
+    assert reached == len(stopped)
+    assert whole[: reached - 1] == stopped[:-1]
+    assert whole[reached - 1].items() <= stopped[-1].items()
+    found = early.result.metrics["rounds_to_target"]
+    assert reached - 1 < found <= reached
+    assert found == end.result.metrics["rounds_to_target"] == whole[-1]["rounds_to_target"]
+
+
+def test_a_target_that_is_not_reached_leaves_no_metric_and_stops_nothing(dataset: Dataset) -> None:
+    rounds, end = rounds_of(dataset, target_accuracy=0.999, stop_at_target=True, rounds=2)
+    assert 2 == len(rounds)
+    assert "rounds_to_target" not in end.result.metrics
+    assert Verdict.OK is end.result.verdict
+
+
+def test_a_run_that_was_cut_off_at_its_target_trains_no_more(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(make_run(**LEARNING, target_accuracy=0.7, stop_at_target=True), "f", "c", tmp_path / "c")
+    rounds, end = rounds_of(dataset, job)
+    monkeypatch.setattr(simulation, "fedavg_rounds", None)
+    again, same = rounds_of(dataset, job)
+    assert (rounds, end.result) == (again, same.result)
+
+
+def test_slow_checkpoints_are_made_rarely_but_always_at_the_end(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    clock = [0.0]
+
+    def save(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
+        del path, fingerprint
+        saved.append(checkpoint.round)
+        clock[0] += 0.09
+
+    def evaluated(*arguments: Any) -> Any:
+        clock[0] += 1.0  # a round takes a second
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(simulation, "save_checkpoint", save)
+    monkeypatch.setattr(simulation, "evaluate", evaluated)
+    monkeypatch.setattr(simulation.time, "monotonic", lambda: clock[0])
+    list(simulate(Job(make_run(rounds=6, num_clients=21, examples_per_client=1), "f", "c", tmp_path / "c"), dataset))
+    assert [1, 3, 5, 6] == saved  # 0.09 s is 5 % of 1.8 s

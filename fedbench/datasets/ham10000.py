@@ -116,5 +116,6 @@ def _images_and_labels(
 
 
 def _columns(rows: Sequence[Row], positions: Sequence[int]) -> dict[str, NDArray[np.str_]]:
-    """The table's columns at `positions`."""
-    return {name: np.array([rows[position].columns[name] for position in positions]) for name in rows[0].columns}
+    """The table's columns at `positions`, but for the images' names."""
+    names = [name for name in rows[0].columns if name != "image_id"]
+    return {name: np.array([rows[position].columns[name] for position in positions]) for name in names}

@@ -15,6 +15,7 @@ import numpy as np
 from fedbench.measures import CONFIDENCE, Verdict
 from fedbench.partitions.skew import label_skew
 from fedbench.progress import progress
+from fedbench.specs import OWNERS
 from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
 
 # Before Matplotlib is imported: else it leaves its list of fonts in the home folder.
@@ -86,7 +87,7 @@ def draw_figures(stored: StoredSuite, confusions: Confusions, partitions: Confus
         ("interpolation", "Between two models", lambda: _interpolation(stored)),
         ("recall", "Recall by class", lambda: _recall(stored)),
         ("confusion", "What is taken for what", lambda: _confusion(stored, confusions)),
-        ("partition", "Who has what", lambda: _partition(partitions)),
+        ("partition", "Who has what", lambda: _partition(stored, partitions)),
     )
     figures = []
     with plt.rc_context(STYLE), progress("drawing", len(drawings), "figures") as advance:
@@ -398,7 +399,18 @@ def _confusion(stored: StoredSuite, confusions: Confusions) -> Drawn:
     return drawing, f"{caption} {_left_out(len(_measured(stored)), shown, 'cells')}".strip()
 
 
-def _partition(partitions: Confusions) -> Drawn:
+def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
+    """Of the cells that have numbers, the first one of each way in which examples are dealt."""
+    first: dict[object, StoredCell] = {}
+    for cell in _measured(stored):
+        spec = cell.cell.spec
+        options = tuple(getattr(spec, option) for option, owner in OWNERS.items() if owner == "partition")
+        dealt = (spec.dataset, spec.split, spec.partition, spec.num_clients, spec.examples_per_client, options)
+        first.setdefault(dealt, cell)
+    return list(first.values())
+
+
+def _partition(stored: StoredSuite, partitions: Confusions) -> Drawn:
     if not partitions:
         return None
     drawing, all_axes = plt.subplots(
@@ -407,7 +419,8 @@ def _partition(partitions: Confusions) -> Drawn:
     for axes, (label, (names, counts)) in zip(all_axes.flat, partitions.items(), strict=True):
         image = axes.imshow(counts.T, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0)
         drawing.colorbar(image, ax=axes, label="examples", pad=0.01)
-        axes.set_title(f"{label} (label skew {label_skew(counts):.2f})", fontsize=8)
+        skew = label_skew(counts)
+        axes.set_title(label if skew is None else f"{label} (label skew {skew:.2f})", fontsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_yticks(range(len(names)), names, fontsize=7)
         axes.set_xlabel("client")
@@ -417,4 +430,5 @@ def _partition(partitions: Confusions) -> Drawn:
         "Training examples of each class (a row) that each client (a column) has, with the first seed. Label skew: the "
         "mean total-variation distance of the clients' label distributions from that of all; 0 if all are alike."
     )
-    return drawing, caption
+    left_out = _left_out(len(distinct_partitions(stored)), list(partitions), "partitions")
+    return drawing, f"{caption} {left_out}".strip()

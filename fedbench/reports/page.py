@@ -18,10 +18,9 @@ from mlflow.exceptions import MlflowException
 from fedbench import __version__
 from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
-from fedbench.reports.figures import MAX_PANELS, Figure, draw_figures
+from fedbench.reports.figures import MAX_PANELS, Figure, distinct_partitions, draw_figures
 from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies, read_studies
 from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, rounds_to_target, short_verdict
-from fedbench.specs import OWNERS
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import parse_confusion
 from fedbench.tracking.partitions import parse_partition
@@ -161,15 +160,9 @@ def read_partitions(stored: StoredSuite) -> dict[str, tuple[list[str], NDArray[n
 
     A run that an older fedbench recorded has none.
     """
-    first: dict[object, StoredCell] = {}
-    for cell in stored.cells:
-        spec = cell.cell.spec
-        options = tuple(getattr(spec, option) for option, owner in OWNERS.items() if owner == "partition")
-        dealt = (spec.dataset, spec.split, spec.partition, spec.num_clients, spec.examples_per_client, options)
-        first.setdefault(dealt, cell)
     found = {}
     with TemporaryDirectory() as folder:
-        for cell in list(first.values())[:MAX_PANELS]:
+        for cell in distinct_partitions(stored)[:MAX_PANELS]:
             run = next(iter(cell.runs.values()))
             try:
                 path = stored.client.download_artifacts(run.info.run_id, "partition.csv", folder)

@@ -16,7 +16,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from fedbench.measures import RunResult, Verdict
-from fedbench.partitions.skew import label_skew
 from fedbench.tracking.cells import Cells, confusion_csv
 from fedbench.tracking.environment import public_version
 from fedbench.tracking.ownership import Ownership
@@ -143,14 +142,9 @@ class MlflowRun:
             self._log_text(text, "confusion.csv")
 
     def log_partition(self, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
-        """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv`` and the metric ``label_skew``."""
+        """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv``."""
         with self._timed(), store_errors(self.uri):
             self._log_text(partition_csv(counts, class_names), "partition.csv")
-            skew = {"label_skew": label_skew(counts)}
-            self.cells.remember(self.run_id, self._recorded, skew)
-            if "label_skew" not in self._known:
-                now = int(time.time() * 1000)
-                self._waiting += [Metric(key, value, now, self._recorded) for key, value in skew.items()]
 
     def _log_text(self, text: str, name: str) -> None:
         """As MLflow's client does it, but for asking where the run's artifacts are, which is known."""

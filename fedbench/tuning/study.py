@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedbench.datasets.validation import load_held_out
-from fedbench.runner import ALGORITHM_REVISION
+from fedbench.runner import ALGORITHM_REVISION, digest_of
 from fedbench.tracking.mlflow import MlflowTracker
 from fedbench.tracking.tuning import StudyRun
 from fedbench.tuning.compute import Work, compute
@@ -49,7 +49,8 @@ class Tuning:
         self._held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation, data.folder)
         require_enough(plan, len(self._held_out.train_labels))
         require_skilful_target(plan, self._held_out.test_labels.bincount().tolist())
-        self.identity = identity(plan, self._held_out.digest, data.device, ALGORITHM_REVISION)
+        digest = digest_of(self._held_out, plan.spec)
+        self.identity = identity(plan, digest, data.device, ALGORITHM_REVISION)
         self.study = open_study(optuna_storage, plan, self.identity)
         name = copy_of(self.study, self.identity)
         self.study_run = StudyRun(self.client, self.uri, self.experiment_id, plan, name)

@@ -13,10 +13,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import Resize
 
+from fedbench.clients import clients_of
 from fedbench.datasets import ham10000, ham10000_images, load_dataset
 from fedbench.datasets.ham10000_files import Row, read_copy
 from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
+from fedbench.datasets.validation import load_held_out
 from fedbench.errors import DataError
+from fedbench.runner import DataSource
+from fedbench.specs import CellSpec, RunSpec
 
 FIRST = "ISIC_0029271"
 
@@ -113,6 +117,66 @@ def test_the_image_split_takes_a_fifth_of_all_images() -> None:
     expected = (8_012, 2_003)
     assert expected == (len(train), len(test))
     assert list(range(len(rows))) == sorted(train + test)
+
+
+# --- metadata -----------------------------------------------------------------------------------------------------
+
+
+def in_two_places(data: Path) -> None:
+    """Every third row of the table is an arm, the others are backs."""
+    edit_table(
+        data, lambda lines: [line.replace("back", "arm") if n % 3 == 0 else line for n, line in enumerate(lines)]
+    )
+
+
+def places(images: torch.Tensor, data: Path) -> list[str]:
+    """Where in the table each image is from."""
+    rows, paths = read_copy(data)
+    pixels = ham10000_images.decode_all(paths)
+    place = {image.tobytes(): row.columns["localization"] for image, row in zip(pixels, rows, strict=True)}
+    return [place[image.numpy().tobytes()] for image in images]
+
+
+@pytest.mark.parametrize("split", ["lesion", "image"])
+def test_metadata_stays_with_its_images_also_beside_the_validation_split(data: Path, split: str) -> None:
+    before = load_dataset("ham10000", split, data).digest
+    in_two_places(data)
+    whole, held_out = load_dataset("ham10000", split, data), load_held_out("ham10000", split, 0.2, data)
+    assert before == whole.digest  # which does not cover the metadata
+    for dataset in (whole, held_out):
+        assert ["lesion_id", "dx", "dx_type", "age", "sex", "localization"] == list(dataset.train_columns)
+        assert {"arm", "back"} == set(dataset.train_columns["localization"])
+        assert places(dataset.train_images, data) == dataset.train_columns["localization"].tolist()
+        assert {""} == set(dataset.train_columns["age"])
+        labels = [dataset.class_names.index(name) for name in dataset.train_columns["dx"]]
+        assert labels == dataset.train_labels.tolist()
+
+
+def test_clients_can_be_places_on_the_body(data: Path) -> None:
+    in_two_places(data)
+    dataset = load_dataset("ham10000", folder=data)
+    fields = {"dataset": "ham10000", "model": "simple-cnn-ham", "partition": "by-column"}
+    spec = CellSpec(**fields, partition_column="localization", num_clients=2)
+    run = RunSpec(suite="s", scenario="a", cell="a", spec=spec, seed=0)
+    backs, arms = clients_of(run, dataset, torch.device("cpu"))
+    assert 56 == len(backs) + len(arms)
+    assert len(backs) > len(arms) > 0
+    assert dataset.train_labels[dataset.train_columns["localization"] == "arm"].tolist() == arms.labels.tolist()
+
+
+def test_a_run_by_a_column_has_the_column_in_its_identity_and_others_do_not(data: Path) -> None:
+    column = {"partition": "by-column", "partition_column": "localization", "num_clients": 2}
+    base = {"dataset": "ham10000", "model": "simple-cnn-ham"}
+
+    def digests(**fields: Any) -> str:
+        return DataSource(data).digest(CellSpec(**base, **fields))
+
+    plain, by_place, by_sex = digests(), digests(**column), digests(**(column | {"partition_column": "sex"}))
+    assert 3 == len({plain, by_place, by_sex})
+    assert load_dataset("ham10000", folder=data).digest == plain
+    in_two_places(data)
+    assert (plain, by_sex) == (digests(), digests(**(column | {"partition_column": "sex"})))
+    assert by_place != digests(**column)
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------

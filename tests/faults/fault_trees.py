@@ -29,7 +29,7 @@ def sound_tree(folder: Path) -> Path:
     line = '"normalised-cnn": ModelInfo("normalised_cnn:NormalisedCNN", (1, 28, 28), 10),'
     _add_line(models / "__init__.py", "MODELS", line)
     shutil.copy(HERE / "unequal.py", partitions)
-    _add_line(partitions / "__init__.py", "PARTITIONS", '"unequal": "unequal",')
+    _add_line(partitions / "__init__.py", "PARTITIONS", '"unequal": PartitionInfo("unequal", is_equal=False),')
     return folder
 
 

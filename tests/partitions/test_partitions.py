@@ -17,6 +17,7 @@ from fedbench.partitions import TrainingTable, make_partition
 from fedbench.partitions.proportions import divide, proportions
 from fedbench.partitions.skew import class_counts, label_skew
 from fedbench.specs import CellSpec, RunSpec
+from fedbench.tracking.partitions import parse_partition, partition_csv
 
 LABELS = np.random.default_rng(1).integers(0, 10, 6_000)
 
@@ -30,6 +31,12 @@ def deal(
 
 def counts(parts: Any) -> NDArray[np.int64]:
     return class_counts(parts, LABELS, 10)
+
+
+def skew(parts: Any) -> float:
+    found = label_skew(counts(parts))
+    assert found is not None
+    return found
 
 
 def assert_each_once(parts: Any, total: int) -> None:
@@ -50,8 +57,8 @@ def test_shards_are_blocks_of_one_label_or_two_neighbouring_ones() -> None:
 
 
 def test_one_shard_a_client_has_one_label_and_as_many_as_examples_are_iid() -> None:
-    assert 0.8 < label_skew(counts(deal("shards", 20, 300, shards_per_client=1)))
-    assert 0.1 > label_skew(counts(deal("shards", 20, 300, shards_per_client=300)))
+    assert 0.8 < skew(deal("shards", 20, 300, shards_per_client=1))
+    assert 0.1 > skew(deal("shards", 20, 300, shards_per_client=300))
 
 
 def test_shards_of_a_part_of_the_data_are_of_a_random_part() -> None:
@@ -80,14 +87,14 @@ def test_dirichlet_deals_each_example_once(alpha: float) -> None:
 
 
 def test_a_small_alpha_gives_each_class_to_one_client_and_a_large_one_to_all_alike() -> None:
-    skewed, even = (counts(deal("dirichlet", 20, 300, partition_alpha=alpha)) for alpha in (1e-6, 1e6))
-    assert [1] * 10 == [int((of_class > 0).sum()) for of_class in skewed.T]
-    assert 2 > np.ptp(even, axis=0).max()
-    assert label_skew(even) < 0.01 < 0.5 < label_skew(skewed)
+    skewed, even = (deal("dirichlet", 20, 300, partition_alpha=alpha) for alpha in (1e-6, 1e6))
+    assert [1] * 10 == [int((of_class > 0).sum()) for of_class in counts(skewed).T]
+    assert 2 > np.ptp(counts(even), axis=0).max()
+    assert skew(even) < 0.01 < 0.5 < skew(skewed)
 
 
 def test_the_skew_falls_with_alpha() -> None:
-    skews = [label_skew(counts(deal("dirichlet", 20, 300, partition_alpha=alpha))) for alpha in (0.05, 0.5, 5.0)]
+    skews = [skew(deal("dirichlet", 20, 300, partition_alpha=alpha)) for alpha in (0.05, 0.5, 5.0)]
     assert sorted(skews, reverse=True) == skews
 
 
@@ -118,7 +125,7 @@ def test_quantity_skew_has_unequal_sizes_but_the_labels_of_all(options: dict[str
     assert_each_once(parts, 6_000)
     sizes = sorted(len(part) for part in parts)
     assert sizes[-1] > 3 * sizes[0]
-    assert label_skew(counts(parts)[counts(parts).sum(axis=1) > 200]) < 0.1
+    assert skew([part for part in parts if len(part) > 200]) < 0.1
 
 
 def test_the_logarithms_of_log_normal_sizes_have_their_standard_deviation() -> None:
@@ -220,6 +227,7 @@ def test_label_skew_is_the_mean_total_variation_distance() -> None:
     # A client without examples does not count.
     assert pytest.approx(0.5) == label_skew(np.array([[4, 0], [0, 4], [0, 0]]))
     assert 0.0 == label_skew(np.array([[1, 2], [2, 4]]))
+    assert label_skew(np.zeros((3, 2), dtype=np.int64)) is None
 
 
 @pytest.fixture(scope="module")
@@ -240,12 +248,30 @@ def test_clients_without_examples_take_no_part_and_are_named(
     assert 10 < len(idle) < 50
     named = ", ".join(map(str, idle[:10]))
     expected = f"fedbench: a seed=0: {len(idle)} of 50 clients have no examples and take no part: {named} and others"
+    expected += "; a larger partition_alpha leaves fewer"
     assert [expected] == [record.getMessage() for record in caplog.records]
 
 
-def test_who_has_what_is_counted_for_the_first_clients(dataset: Dataset) -> None:
+def test_who_has_what_is_counted_for_the_first_clients(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedbench.clients.MAX_COUNTED", 3)
     run = RunSpec(suite="s", scenario="a", cell="a", spec=CellSpec(num_clients=5, examples_per_client=100), seed=0)
-    found = partition_counts(run, dataset, most=3)
+    found = partition_counts(run, dataset)
     assert (3, 10) == found.shape
     assert [100] * 3 == found.sum(axis=1).tolist()
     assert np.bincount(dataset.train_labels[:100], minlength=10).tolist() == found[0].tolist()
+
+
+def test_few_of_very_many_clients_are_counted_and_without_the_others_being_dealt(dataset: Dataset) -> None:
+    spec = CellSpec(partition="overlapping", num_clients=1_000_000, examples_per_client=10)
+    found = partition_counts(RunSpec(suite="s", scenario="a", cell="a", spec=spec, seed=0), dataset, most=100)
+    assert [10] * 100 == found.sum(axis=1).tolist()
+
+
+def test_the_table_of_who_has_what_is_read_as_it_was_written() -> None:
+    text = partition_csv(np.array([[2, 0], [0, 0], [1, 30]]), ["a cat, black", "dog"])
+    assert 'client,"a cat, black",dog,num_examples\n0,2,0,2\n1,0,0,0\n2,1,30,31\n' == text
+    names, found = parse_partition(text)
+    assert (["a cat, black", "dog"], [[2, 0], [0, 0], [1, 30]]) == (names, found.tolist())
+    for wrong in ("true class,cat,dog\ncat,1,2\n", "client,cat,num_examples\n"):
+        with pytest.raises(ValueError, match="no table of clients and classes"):
+            parse_partition(wrong)

@@ -12,9 +12,10 @@ from made_store import address, made_suite, metrics_of, record
 from PIL import Image
 
 from fedbench.measures import Verdict
-from fedbench.reports.page import log_report, make_report, read_confusions, sentences
+from fedbench.reports.page import log_report, make_report, read_confusions, read_partitions, sentences
 from fedbench.reports.stored import StoredSuite, read_suite
 from fedbench.specs import RunSpec
+from fedbench.tracking.partitions import partition_csv
 
 FIGURES = {"grid", "curves", "loss", "interpolation", "recall", "confusion"}
 
@@ -118,6 +119,27 @@ def test_confusion_matrices_are_summed_over_the_seeds(stored: StoredSuite) -> No
     found, gone = read_confusions(stored)
     names, confusion = found["pair init=shared"]
     assert (["cat", "dog"], [[9, 3], [0, 12]], []) == (names, confusion.tolist(), gone)
+
+
+def test_who_has_what_is_drawn_once_for_each_way_in_which_examples_are_dealt(tmp_path: Path) -> None:
+    text = "name: made\nquestion: Why?\nseeds: [0, 1]\nscenarios:\n"
+    text += "  - {name: a, rounds: 1, partition: dirichlet, partition_alpha: [0.1, 1], learning_rate: [0.1, 0.2]}\n"
+    text += "  - {name: b, rounds: 1, partition: iid}\n"
+    record(made_suite(tmp_path, text), address(tmp_path))
+    stored = read_suite("made", address(tmp_path))
+    assert {} == read_partitions(stored)  # as of runs that an older fedbench recorded
+    for cell in stored.cells[:4]:
+        for seed, run in cell.runs.items():
+            table = partition_csv(np.array([[4, seed], [0, 4]]), ["cat", "dog"])
+            stored.client.log_text(run.info.run_id, table, "partition.csv")
+    found = read_partitions(stored)
+    labels = [f"a partition_alpha={alpha} learning_rate=0.1" for alpha in (0.1, 1.0)]
+    assert labels == list(found)
+    assert [(["cat", "dog"], [[4, 0], [0, 4]])] * 2 == [(names, counts.tolist()) for names, counts in found.values()]
+    page = make_report(stored, tmp_path / "out").read_text()
+    assert "The first 2 of 3 partitions are shown." in page
+    pixels = np.asarray(Image.open(tmp_path / "out" / "figures" / "partition.png").convert("RGB"))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
 
 def test_artifacts_that_are_gone_are_named_and_the_rest_is_reported(tmp_path: Path) -> None:

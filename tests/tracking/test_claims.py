@@ -246,17 +246,34 @@ def test_rounds_that_are_recorded_are_not_recorded_again(
     assert [] == claims_of(other.client.get_run(again.run_id).data.tags)
 
 
-def test_a_run_of_which_more_is_recorded_than_is_kept_is_superseded_by_another(
+def test_a_run_of_which_rounds_are_recorded_but_none_is_kept_is_superseded_by_another(
     one: MlflowTracker, other: MlflowTracker, ended: tuple[int, float]
 ) -> None:
-    """As when the checkpoint is damaged: a run whose rounds cannot be taken back is not gone on with."""
+    """As when the checkpoint is damaged: it may have been made elsewhere, to other bits."""
     tracked = begun(one)
     for step in (1, 2):
         tracked.log_round(step, METRICS)
     tracked._flush()
     die(one, tracked, ended)
-    again = begun(other, rounds=1)
+    again = begun(other, rounds=0)
     assert [(tracked.run_id, "KILLED", "superseded"), (again.run_id, "RUNNING", "run")] == active(other)
+
+
+def test_rounds_recorded_after_the_checkpoint_are_not_recorded_twice(
+    one: MlflowTracker, other: MlflowTracker, ended: tuple[int, float]
+) -> None:
+    """As when checkpoints are large and therefore rare."""
+    tracked = begun(one)
+    for step in (1, 2, 3):
+        tracked.log_round(step, METRICS)
+    tracked._flush()
+    die(one, tracked, ended)
+    again = begun(other, rounds=1)
+    assert tracked.run_id == again.run_id
+    for step in (1, 2, 3, 4):
+        again.log_round(step, METRICS)
+    again.finish(RESULT)
+    assert [1, 2, 3, 4] == steps(other, again.run_id)
 
 
 def test_an_interrupted_run_is_taken_up_and_its_reason_is_gone(one: MlflowTracker, other: MlflowTracker) -> None:

@@ -21,9 +21,11 @@ from fedbench.datasets import load_dataset
 from fedbench.errors import StoreError
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
+from fedbench.partitions.skew import label_skew
 from fedbench.specs import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
 from fedbench.tracking.mlflow_run import exported_once
+from fedbench.tracking.partitions import parse_partition
 from fedbench.tracking.store import checkpoint_folder, local_folder, require_space
 
 METRICS = {
@@ -111,6 +113,17 @@ def test_the_confusion_matrix_is_a_table_with_a_row_for_each_true_class(store: S
     assert [100] * 10 == counts.sum(axis=1).tolist()
     assert run.data.metrics["accuracy"] == counts.trace() / 1000
     assert run.data.metrics["recall/7"] == counts[7, 7] / 100
+
+
+def test_who_has_what_is_a_table_and_how_skewed_that_is_a_metric_of_the_last_round(store: Store) -> None:
+    run = store.run("dozen")
+    text = Path(unquote(urlsplit(run.info.artifact_uri).path), "partition.csv").read_text()
+    names, counts = parse_partition(text)
+    assert list("0123456789") == names
+    assert (12, 10) == counts.shape
+    (metric,) = store.client.get_metric_history(run.info.run_id, "label_skew")
+    assert int(run.data.params["rounds"]) == metric.step
+    assert label_skew(counts) == metric.value
 
 
 def test_the_dataset_is_an_input_with_its_digest(store: Store) -> None:
