@@ -18,6 +18,7 @@ CHANCE_LEVEL = 0.05  # a model must beat the majority rate more clearly than luc
 CONFIDENCE = 0.95  # of the intervals of a mean over seeds
 CLIENT_ACCURACY = "client_accuracy/"  # a metric's name; the client's number follows
 ROUNDS_TO_TARGET = "rounds_to_target"  # a metric's name
+LABEL_SKEW = "label_skew"  # likewise
 TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
 
 

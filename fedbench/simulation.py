@@ -16,7 +16,7 @@ from torch.profiler import record_function
 
 from fedbench.algorithms import make_algorithm
 from fedbench.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from fedbench.clients import Clients, clients_of, partition_counts
+from fedbench.clients import Clients, clients_of
 from fedbench.core import (
     ClientData,
     Evaluation,
@@ -31,7 +31,6 @@ from fedbench.errors import one_line
 from fedbench.events import Digests, Event, Job, RoundDone, RunDone
 from fedbench.measures import CLIENT_ACCURACY, ROUNDS_TO_TARGET, RunResult, Verdict, judge, rounds_to_target, run_result
 from fedbench.models import build_model
-from fedbench.partitions.skew import label_skew
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
@@ -83,8 +82,6 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, spread: OrderedMap
             if is_last:
                 metrics |= client_metrics(result, measure, metrics["accuracy"])
                 metrics |= target_metrics(spec, [*history, metrics])
-                if (skew := label_skew(partition_counts(run, dataset))) is not None:
-                    metrics["label_skew"] = skew
                 if spec.interpolation:
                     line = interpolation(result, spec, measure, partial(_training_set, dataset, device), spread)
             times = {"training_seconds": trained - started, "evaluation_seconds": time.perf_counter() - trained}

@@ -159,7 +159,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
     folder = tmp_path_factory.mktemp("store")
     uri = put_empty_store(f"sqlite:///{folder}/mlflow.db")
-    small = {"rounds": 1, "local_epochs": 1, "examples_per_client": 10, "require_accuracy": [None, 1.0]}
+    small = {"rounds": 1, "local_epochs": 1, "examples_per_client": 10, "target_accuracy": 0.01}
+    small["require_accuracy"] = [None, 1.0]
     suite = load_suite("quickstart", only=["two-models"], seeds=[0, 1], overrides={**small, "init": "shared"})
     for fresh, runs in ((False, suite.runs), (True, suite.runs[:2])):
         list(run_suite(runs, DataSource(), MlflowTracker(suite, uri), choose_executor(1), fresh))

@@ -56,15 +56,15 @@ ARROWS = {
         "regression",
     },
     "executors": {"checkpoints", "datasets", "runner", "simulation", "events", "yardsticks"},
-    "runner": {"checkpoints", "clients", "events", "tracking", "datasets", "models", "profiling"},
+    "runner": {"checkpoints", "clients", "partitions", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
     "traces": set(),
-    "simulation": {"algorithms", "checkpoints", "clients", "events", "core", "datasets", "models", "partitions"},
+    "simulation": {"algorithms", "checkpoints", "clients", "events", "core", "datasets", "models"},
     "clients": {"core", "datasets", "partitions"},
     "events": {"checkpoints"},  # for its annotations
     "checkpoints": {"core"},
     "algorithms": {"core"},
-    "tracking": {"datasets"},
+    "tracking": {"datasets", "partitions"},
     "tuning": {
         *("suite_checks", "tune_checks", "tune_specs", "datasets", "partitions", "clients", "core", "simulation"),
         *("executors", "runner", "tracking"),

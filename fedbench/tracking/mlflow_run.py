@@ -15,7 +15,8 @@ from mlflow.entities import Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from fedbench.measures import RunResult, Verdict
+from fedbench.measures import LABEL_SKEW, RunResult, Verdict
+from fedbench.partitions.skew import label_skew
 from fedbench.tracking.cells import Cells, confusion_csv
 from fedbench.tracking.environment import public_version
 from fedbench.tracking.ownership import Ownership
@@ -142,9 +143,13 @@ class MlflowRun:
             self._log_text(text, "confusion.csv")
 
     def log_partition(self, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
-        """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv``."""
+        """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv`` and the metric ``label_skew``."""
         with self._timed(), store_errors(self.uri):
             self._log_text(partition_csv(counts, class_names), "partition.csv")
+        if (skew := label_skew(counts)) is not None:
+            self.cells.remember(self.run_id, self._recorded, {LABEL_SKEW: skew})
+            if LABEL_SKEW not in self._known:
+                self._waiting.append(Metric(LABEL_SKEW, skew, int(time.time() * 1000), self._recorded))
 
     def _log_text(self, text: str, name: str) -> None:
         """As MLflow's client does it, but for asking where the run's artifacts are, which is known."""
