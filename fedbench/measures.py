@@ -152,7 +152,8 @@ def rounds_to_target(accuracies: Sequence[float], target: float) -> float | None
 def spread_by_step(series: Sequence[Mapping[int, float]]) -> dict[int, Spread]:
     """The spread over runs at each step, from the first at which all have begun; each run by step.
 
-    A run that ended early, since it diverged, counts in the later rounds with its last value, which can only stay.
+    A run that ended before the others counts in the later rounds with its last value: one that diverged would stay so,
+    and one that stopped at its target is taken to stay where it stopped.
     """
     if not series or not all(series):
         return {}

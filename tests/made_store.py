@@ -76,11 +76,13 @@ def record(
             tracked = tracker.start_run(run, identity, cell, dataset, rounds=0, fresh=fresh)
             assert isinstance(tracked, MlflowRun)
             for step in range(1, run.spec.rounds + 1):
-                tracked.log_round(step, metrics(run, step))
+                tracked.log_round(step, last := metrics(run, step))
+                if run.spec.stop_at_target and last["accuracy"] >= (run.spec.target_accuracy or 1):
+                    break
             if run.spec.interpolation:
                 tracked.log_interpolation([(-0.2, 2.0, 0.3), (0.5, 1.0 + 0.1 * run.seed, 0.6), (1.2, 3.0, 0.2)])
             tracked.log_confusion(np.array([[3, 1], [0, 4]]), ["cat", "dog"])
-            tracked.finish(run_result(*verdict(run), metrics(run, run.spec.rounds)))
+            tracked.finish(run_result(*verdict(run), last))
         for cell in suite.cells:
             identities = [fingerprint(run, dataset.digest, "cpu") for run in cell.runs()]
             tracker.finish_cell(fingerprint(cell.runs()[0], dataset.digest, "cpu", of_cell=True), identities)

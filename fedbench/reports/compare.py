@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbench.errors import StoreError
-from fedbench.measures import Spread, difference_of, spread
+from fedbench.measures import ROUNDS_TO_TARGET, Spread, difference_of, spread
 from fedbench.reports.stored import StoredCell, StoredSuite, cell_key, read_experiment
 from fedbench.tracking.environment import git_answer
 from fedbench.tracking.store import default_tracking_uri, open_existing_store, store_errors, without_password
@@ -19,7 +19,7 @@ from fedbench.tracking.stored import infinite, is_finished
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-LOWER_IS_BETTER = ("loss", "train_loss")
+LOWER_IS_BETTER = ("loss", "train_loss", ROUNDS_TO_TARGET)
 INVOCATION = re.compile(r"\d{8}T[0-9TZa-f-]*")
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
 

@@ -9,11 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedbench.measures import CONFIDENCE, Spread
-from fedbench.reports.compare import LOWER_IS_BETTER, Change, Comparison, count_changes
+from fedbench.measures import CONFIDENCE, ROUNDS_TO_TARGET, Spread
+from fedbench.reports.compare import Change, Comparison, count_changes
 from fedbench.reports.results import number
 
 RATES = ("accuracy", "balanced_accuracy", "averaging_gain")  # shown in percent
+UNITS = {**dict.fromkeys(RATES, "percent"), "loss": "nats", "train_loss": "nats", ROUNDS_TO_TARGET: "rounds"}
 STYLES = {Change.BETTER: "green", Change.WORSE: "red", Change.UNCLEAR: "", Change.EQUAL: "dim", Change.ONE_SEED: "dim"}
 
 
@@ -45,9 +46,7 @@ def _shown(spread: Spread, scale: float, digits: int) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    unit = (
-        "percent" if comparison.metric in RATES else "nats" if comparison.metric in LOWER_IS_BETTER else "its own unit"
-    )
+    unit = UNITS.get(comparison.metric, "its own unit")
     counts = count_changes(comparison)
     tested = sum(cell.interval is not None for cell in comparison.cells if cell.change is not Change.EQUAL)
     notes = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import tempfile
 from collections import defaultdict
@@ -15,6 +16,7 @@ import numpy as np
 from fedbench.measures import CONFIDENCE, Verdict
 from fedbench.partitions.skew import label_skew
 from fedbench.progress import progress
+from fedbench.reports.table import DEMANDS
 from fedbench.specs import OWNERS
 from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
 
@@ -133,11 +135,11 @@ def _varying(cells: Sequence[StoredCell]) -> list[str]:
 
 
 def _words(cell: StoredCell, axes: Sequence[str]) -> str:
-    return ", ".join(f"{axis.replace('_', ' ')} {_show(getattr(cell.cell.spec, axis))}" for axis in axes)
+    return ", ".join(f"{axis.replace('_', ' ')} {_show(axis, getattr(cell.cell.spec, axis))}" for axis in axes)
 
 
-def _show(value: object) -> str:
-    return "all" if value is None else str(value)
+def _show(axis: str, value: object) -> str:
+    return str(value) if value is not None else "none" if axis in (*OWNERS, *DEMANDS) else "all"
 
 
 def _write(axes: Axes, column: float, row: float, text: str, **style: Any) -> None:
@@ -183,9 +185,20 @@ def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if metric == "accuracy":
             _draw_majority(axes, [cell for _, cell in cells])
+            _draw_targets(axes, [cell for _, cell in cells])
     _draw_legends(all_axes)
     same_scale(all_axes)
-    return drawing, f"Mean over seeds; band: {BAND}. {_left_out(len(panels), shown, 'panels')}".strip()
+    caption = f"Mean over seeds; band: {BAND}."
+    if any(_stopped_apart(cell) for _, cells in shown for _, cell in cells):
+        caption += " A seed that stopped at its target before the others counts in later rounds with its last value."
+    return drawing, f"{caption} {_left_out(len(panels), shown, 'panels')}".strip()
+
+
+def _stopped_apart(cell: StoredCell) -> bool:
+    """Whether some seeds of a cell stopped at its target in a round in which others went on."""
+    reached = cell.result.rounds_to_target
+    ends = {None if rounds is None else math.ceil(rounds) for rounds in reached}  # it is crossed within a round
+    return cell.cell.spec.stop_at_target and len(ends) > 1
 
 
 def _draw_legends(all_axes: Sequence[Axes]) -> None:
@@ -207,6 +220,11 @@ def _draw_majority(axes: Axes, cells: Sequence[StoredCell]) -> None:
     rates = [cell.final("majority_rate") for cell in cells]
     for rate in sorted({round(each.mean, 4) for each in rates if each}):
         axes.axhline(100 * rate, color="grey", linestyle=":", linewidth=1, label="always the largest class")
+
+
+def _draw_targets(axes: Axes, cells: Sequence[StoredCell]) -> None:
+    for target in sorted({each for cell in cells if (each := cell.cell.spec.target_accuracy) is not None}):
+        axes.axhline(100 * target, color="grey", linestyle="--", linewidth=0.8, label=f"target: {100 * target:g} %")
 
 
 def _left_out(count: int, shown: Sequence[object], what: str) -> str:
@@ -268,15 +286,15 @@ def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]
         mark = "" if cell.result.verdict is Verdict.OK else " *"
         _write(axes, column, row, text + mark, fontsize=8, color="white" if dark else "black")
     axes.imshow(image, aspect="auto", cmap="viridis", vmin=limits[0], vmax=max(limits[1], limits[0] + 1))
-    axes.set_xticks(range(len(columns)), [_show(value) for value in columns])
-    axes.set_yticks(range(len(rows)), [_show(value) for value in rows])
+    axes.set_xticks(range(len(columns)), [_show(names[1], value) for value in columns])
+    axes.set_yticks(range(len(rows)), [_show(names[0], value) for value in rows])
     axes.set_ylabel(names[0].replace("_", " "))
     axes.set_xlabel(names[1].replace("_", " "))
     axes.grid(visible=False)
 
 
 def _draw_dots(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]) -> None:
-    labels = [_show(getattr(cell.cell.spec, names[0])) if names else "" for cell in cells]
+    labels = [_show(names[0], getattr(cell.cell.spec, names[0])) if names else "" for cell in cells]
     for index, cell in enumerate(cells):
         spread = cell.final("accuracy")
         if spread is None:

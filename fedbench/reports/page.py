@@ -80,7 +80,10 @@ def _majority_rate(cell: StoredCell) -> str:
     return f"{100 * spread.mean:.1f}" if spread else ""
 
 
-TARGET = "until the accuracy is the cell's target, mean ± standard deviation over seeds; or how many seeds reached it"
+TARGET = (
+    "until the accuracy is the cell's target, mean ± standard deviation over seeds if all reached it; else how many "
+    "did, in how many rounds"
+)
 COLUMNS = (
     Column("cell", "", lambda cell: cell.cell.label, is_text=True),
     Column("verdict", "", lambda cell: short_verdict(cell.result.verdict, cell.result.reason), is_text=True),

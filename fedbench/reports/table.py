@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fedbench.specs import Cell, Suite
 
 CLIENTS_ALONE = "Clients alone: how good their own models are, on average, just before the last averaging."
+DEMANDS = ("target_accuracy", "require_accuracy")  # fields of which None is none
 STYLES = {
     Verdict.OK: "green",
     Verdict.COLLAPSED: "yellow",
@@ -54,7 +55,7 @@ def results_table(suite: Suite, results: Sequence[CellResult]) -> RenderableType
         )
     for index, row in enumerate(zip(*columns.values(), strict=True)):
         table.add_row(*row, end_section=_ends_scenario(results, index))
-    about = f"Target: {', '.join(f'{100 * target:g} %' for target in targets)} accuracy." if targets else CLIENTS_ALONE
+    about = _about_targets(targets, results) if targets else CLIENTS_ALONE
     return Group(table, "", suite.question, _caption(same), about, *_notes(results))
 
 
@@ -71,15 +72,22 @@ def _caption(same: dict[str, str | Text]) -> str:
     return f"Percent, {spread}.{majority}"
 
 
+def _about_targets(targets: Sequence[float], results: Sequence[CellResult]) -> str:
+    named = f"Target: {' or '.join(f'{100 * target:g} %' for target in targets)} accuracy."
+    if any(None in each.rounds_to_target for each in results if each.cell.spec.target_accuracy is not None):
+        named += " 2/3 in 90: 2 of 3 seeds reached it within the cell's 90 rounds; not in 90: none did."
+    return named
+
+
 def _ends_scenario(results: Sequence[CellResult], index: int) -> bool:
     following = results[index + 1 : index + 2]
     return any(each.cell.scenario != results[index].cell.scenario for each in following)
 
 
 def _show(axis: str, cell: Cell) -> str:
-    """A field's value; one that the cell does not read is left out, and no limit is all there are."""
+    """A field's value; one that the cell has none of or does not read is left out, and no limit is all there are."""
     value = getattr(cell.spec, axis)
-    return str(value) if value is not None else "" if axis in OWNERS else "all"
+    return str(value) if value is not None else "" if axis in (*OWNERS, *DEMANDS) else "all"
 
 
 def _measure(result: CellResult, name: str) -> str:
@@ -102,7 +110,8 @@ def rounds_to_target(result: CellResult) -> str:
     if spec.target_accuracy is None or not values:
         return ""
     if over := spread_if_all(values):
-        return f"{over.mean:.0f}" if over.std is None else f"{over.mean:.0f} ± {over.std:.0f}"
+        digits = 1 if over.mean < 10 else 0
+        return f"{over.mean:.{digits}f}" + ("" if over.std is None else f" ± {over.std:.{digits}f}")
     reached = sum(value is not None for value in values)
     return f"{reached}/{len(values)} in {spec.rounds}" if reached else f"not in {spec.rounds}"
 

@@ -19,7 +19,7 @@ from fedbench.datasets.ham10000_files import Row, read_copy
 from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
 from fedbench.datasets.validation import load_held_out
 from fedbench.errors import DataError
-from fedbench.runner import DataSource
+from fedbench.runner import DataSource, digest_of
 from fedbench.specs import CellSpec, RunSpec
 
 FIRST = "ISIC_0029271"
@@ -171,12 +171,17 @@ def test_a_run_by_a_column_has_the_column_in_its_identity_and_others_do_not(data
     def digests(**fields: Any) -> str:
         return DataSource(data).digest(CellSpec(**base, **fields))
 
+    def of_study() -> str:
+        return digest_of(load_held_out("ham10000", "lesion", 0.2, data), CellSpec(**base, **column))
+
+    study = of_study()
     plain, by_place, by_sex = digests(), digests(**column), digests(**(column | {"partition_column": "sex"}))
     assert 3 == len({plain, by_place, by_sex})
     assert load_dataset("ham10000", folder=data).digest == plain
     in_two_places(data)
     assert (plain, by_sex) == (digests(), digests(**(column | {"partition_column": "sex"})))
     assert by_place != digests(**column)
+    assert study != of_study()
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------
