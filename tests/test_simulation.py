@@ -366,6 +366,17 @@ def test_the_points_between_two_models_are_in_the_checkpoint_after_the_last_roun
     assert 29 == len(final(end).interpolation)
 
 
+def test_the_models_between_the_two_clients_can_be_measured_on_all_training_data(dataset: Dataset) -> None:
+    """Also on what is no client's own."""
+    small = replace(dataset, train_images=dataset.train_images[:200], train_labels=dataset.train_labels[:200])
+    end = done(make_run(interpolation=True, interpolation_set="train", learning_rate=0.1, rounds=1), small)
+    line = {theta: (loss, right) for theta, loss, right in final(end).interpolation}
+    assert [pytest.approx(-0.2 + 0.02 * step) for step in range(71)] == list(line) == list(THETAS["train"])
+    average = evaluate(final_model(end), small.normalise(small.train_images), small.train_labels)
+    assert pytest.approx(average.loss, rel=1e-4) == line[0.5][0]
+    assert pytest.approx(average.accuracy, abs=0.01) == line[0.5][1]
+
+
 def test_a_run_that_had_diverged_ends_so_without_training(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,7 +414,7 @@ def test_a_checkpoint_of_another_run_fails_the_run_in_one_line(dataset: Dataset,
     cut_off(Job(make_run(), "one", "of the cell", tmp_path / "run.ckpt"), dataset, 1)
     (end,) = simulate(Job(make_run(), "other", "of the cell", tmp_path / "run.ckpt"), dataset)
     assert isinstance(end, RunDone)
-    assert f"CheckpointError: checkpoint {tmp_path / 'run.ckpt'} is of another run" == end.result.reason
+    assert f"checkpoint {tmp_path / 'run.ckpt'} is of another run" == end.result.reason
 
 
 def test_each_round_tells_the_digests_of_its_models_if_the_job_asks_for_them(dataset: Dataset) -> None:
@@ -494,3 +505,32 @@ def test_slow_checkpoints_are_made_rarely_but_always_at_the_end(
     monkeypatch.setattr(simulation.time, "monotonic", lambda: clock[0])
     list(simulate(Job(make_run(rounds=6, num_clients=21, examples_per_client=1), "f", "c", tmp_path / "c"), dataset))
     assert [1, 3, 5, 6] == saved  # 0.09 s is 5 % of 1.8 s
+
+
+def test_a_run_goes_on_from_its_last_checkpoint_though_later_rounds_were_told(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured before the checkpoint and after it counts as if there had been no interruption."""
+    run = make_run(**(LEARNING | {"rounds": 4}), target_accuracy=0.5)
+    job = Job(run, "fingerprint", "of the cell", tmp_path / "run.ckpt")
+    saved: list[int] = []
+
+    class OnlyTheFirst(simulation._Saving):
+        def is_due(self) -> bool:
+            return not saved
+
+        def save(self, checkpoint: Checkpoint) -> None:
+            saved.append(checkpoint.round)
+            super().save(checkpoint)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(simulation, "_Saving", OnlyTheFirst)
+        cut_off(job, dataset, 3)
+    assert [1] == saved
+    trained = count_rounds_trained(monkeypatch)
+    *told, end = simulate(job, dataset)
+    assert isinstance(end, RunDone)
+    assert ([2, 3, 4], [1, 2, 3, 4]) == (trained, [event.round for event in told if isinstance(event, RoundDone)])
+    monkeypatch.undo()
+    assert_equal_ends(done(run, dataset), end)
+    assert "rounds_to_target" in end.result.metrics

@@ -15,16 +15,18 @@ from fedbench.core.client import client_update
 from fedbench.models import build_model
 
 
-def time_client_update(benchmark: BenchmarkFixture, num_images: int, rounds: int) -> None:
+def time_client_update(
+    benchmark: BenchmarkFixture, num_images: int, rounds: int, name: str = MODEL, batch_size: int = BATCH_SIZE
+) -> None:
     """Time one epoch of minibatch SGD, from the same model each time."""
-    model, data = flat_model(), images(num_images)
+    model, data = flat_model(name), images(num_images)
     start = model.state()
 
     def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
         model.load(start)
-        return (model, data, 1, BATCH_SIZE, LEARNING_RATE, torch.Generator().manual_seed(0)), {}
+        return (model, data, 1, batch_size, LEARNING_RATE, torch.Generator().manual_seed(0)), {}
 
-    benchmark.extra_info["flops"] = training_flops(num_images)
+    benchmark.extra_info["flops"] = training_flops(num_images, name)
     loss = benchmark.pedantic(client_update, setup=setup, rounds=rounds, warmup_rounds=5)
     assert loss > 0
 
@@ -47,6 +49,13 @@ def test_training_step(benchmark: BenchmarkFixture) -> None:
 @pytest.mark.benchmark(group="training")
 def test_client_update(benchmark: BenchmarkFixture) -> None:
     time_client_update(benchmark, 500, rounds=50)
+
+
+@pytest.mark.benchmark(group="training")
+@pytest.mark.parametrize(("model", "batch_size"), [("2nn", 10), ("2nn", 600), ("cnn", 10), ("cnn", 50)])
+def test_client_update_of_the_papers(benchmark: BenchmarkFixture, model: str, batch_size: int) -> None:
+    """A client with 600 images as in the paper; with 150, the CNN's steps being long."""
+    time_client_update(benchmark, 150 if model == "cnn" else 600, rounds=10, name=model, batch_size=batch_size)
 
 
 @pytest.mark.benchmark(group="training")

@@ -23,9 +23,9 @@ def images(number: int, seed: int = 0) -> ClientData:
     return ClientData(torch.randn(number, 1, 28, 28, generator=stream), torch.arange(number) % 10)
 
 
-def flat_model() -> FlatModel:
+def flat_model(name: str = MODEL) -> FlatModel:
     torch.manual_seed(0)
-    return FlatModel(build_model(MODEL))
+    return FlatModel(build_model(name))
 
 
 def count_flops(call: Callable[[], object]) -> int:
@@ -35,20 +35,20 @@ def count_flops(call: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def training_flops(number: int) -> int:
+def training_flops(number: int, name: str = MODEL) -> int:
     """The FLOPs of the forward and backward passes on `number` images, as the plain module computes them."""
-    return _scaled(number, lambda model, data: F.cross_entropy(model(data.inputs), data.labels).backward())
+    return _scaled(number, name, lambda model, data: F.cross_entropy(model(data.inputs), data.labels).backward())
 
 
 @torch.no_grad()
 def forward_flops(number: int) -> int:
     """The FLOPs of the forward passes on `number` images, likewise."""
-    return _scaled(number, lambda model, data: model(data.inputs))
+    return _scaled(number, MODEL, lambda model, data: model(data.inputs))
 
 
-def _scaled(number: int, call: Callable[[torch.nn.Module, ClientData], object]) -> int:
+def _scaled(number: int, name: str, call: Callable[[torch.nn.Module, ClientData], object]) -> int:
     """Counted on one batch: however an implementation goes about it, the work is that of the plain module."""
-    model, batch = build_model(MODEL), images(BATCH_SIZE)
+    model, batch = build_model(name), images(BATCH_SIZE)
     return count_flops(lambda: call(model, batch)) * number // BATCH_SIZE
 
 

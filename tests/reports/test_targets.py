@@ -1,0 +1,239 @@
+"""Rounds to a target wherever they are shown, from a store in which they can be worked out by hand.
+
+The accuracy is 60, 70, 80 and 90 % in rounds 1 to 4, 10 points more with three clients, and one point more a seed.
+"""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from made_store import address, made_suite, metrics_of, record
+from rich.console import Console
+
+from fedbench.measures import rounds_to_target
+from fedbench.reports.compare import Change, Comparison, compare
+from fedbench.reports.comparison_table import comparison_table
+from fedbench.reports.export import export_suite
+from fedbench.reports.figures import draw_figures
+from fedbench.reports.page import make_report
+from fedbench.reports.results import cell_results, stored_json, suite_json
+from fedbench.reports.stored import StoredSuite, read_suite
+from fedbench.reports.table import results_table
+from fedbench.runner import Outcome
+from fedbench.specs import RunSpec, Suite
+
+TEXT = """
+name: targets
+question: How soon?
+seeds: [0, 1, 2]
+scenarios:
+  - {name: stop, num_clients: [2, 3], examples_per_client: 20, rounds: 4, target_accuracy: 0.715, stop_at_target: true}
+  - {name: some, examples_per_client: 20, rounds: 4, target_accuracy: 0.915}
+  - {name: none, examples_per_client: 20, rounds: 4, target_accuracy: 0.99, stop_at_target: true}
+  - {name: without, examples_per_client: 20, rounds: 4}
+"""
+STOP, SOON, SOME, NONE, WITHOUT = range(5)
+
+
+def counted(run: RunSpec, step: int) -> dict[str, float]:
+    """What is measured, with the rounds to the target in each round in which it is reached, as the last may be."""
+    metrics = metrics_of(run, step)
+    accuracies = [metrics_of(run, each)["accuracy"] for each in range(1, step + 1)]
+    target = run.spec.target_accuracy
+    reached = rounds_to_target(accuracies, target) if target else None
+    is_last = step == run.spec.rounds or run.spec.stop_at_target
+    return metrics if reached is None or not is_last else metrics | {"rounds_to_target": reached}
+
+
+def sooner(run: RunSpec, step: int) -> dict[str, float]:
+    """Likewise, but for half a round less."""
+    metrics = counted(run, step)
+    return metrics | {name: value - 0.5 for name, value in metrics.items() if name == "rounds_to_target"}
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return made_suite(tmp_path_factory.mktemp("suite"), TEXT)
+
+
+@pytest.fixture(scope="module")
+def uri(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder: Path = tmp_path_factory.mktemp("targets")
+    record(suite, address(folder), counted)
+    return address(folder)
+
+
+@pytest.fixture(scope="module")
+def stored(uri: str) -> StoredSuite:
+    return read_suite("targets", uri)
+
+
+def cells_json(stored: StoredSuite) -> list[dict[str, Any]]:
+    found = stored_json(stored.suite, [cell.result for cell in stored.cells])
+    return list(json.loads(json.dumps(found, allow_nan=False))["cells"])
+
+
+def printed(stored: StoredSuite, width: int = 80) -> str:
+    console = Console(file=StringIO(), width=width)
+    console.print(results_table(stored.suite, [cell.result for cell in stored.cells]))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_json_has_target_budget_and_seeds_with_the_spread_if_all_reached_it(stored: StoredSuite) -> None:
+    found = [cell["rounds_to_target"] for cell in cells_json(stored)]
+    # 71.5 % is crossed between 70 and 80, between 71 and 81, and between 62 and 72
+    assert {
+        "target": 0.715,
+        "rounds": 4,
+        "reached": 3,
+        "mean": pytest.approx(2.05),
+        "std": pytest.approx(0.1),
+        "values": pytest.approx([2.15, 2.05, 1.95]),
+    } == found[STOP]
+    assert pytest.approx([1.15, 1.05, 1.0]) == found[SOON]["values"]  # the last in round 1
+    assert {"target": 0.915, "rounds": 4, "reached": 1, "mean": None, "std": None} == {
+        name: value for name, value in found[SOME].items() if name != "values"
+    }
+    assert [None, None, pytest.approx(3.95)] == found[SOME]["values"]
+    assert (0, [None, None, None]) == (found[NONE]["reached"], found[NONE]["values"])
+    assert found[WITHOUT] is None
+
+
+def test_results_just_executed_have_the_same_json_as_those_read_back(suite: Suite, stored: StoredSuite) -> None:
+    outcomes = [Outcome(run, cell.result_of(run.seed), True) for cell in map(Read, stored.cells) for run in cell.runs]
+    executed = suite_json(suite, outcomes)["cells"]
+    read = stored_json(stored.suite, [cell.result for cell in stored.cells])["cells"]
+    assert [cell["rounds_to_target"] for cell in read] == [cell["rounds_to_target"] for cell in executed]
+    assert [cell.rounds_to_target for cell in cell_results(suite, outcomes)] == [
+        cell.result.rounds_to_target for cell in stored.cells
+    ]
+
+
+class Read:
+    """A stored cell's runs as they were when they were executed."""
+
+    def __init__(self, cell: Any) -> None:
+        self.cell = cell
+        self.runs = cell.cell.runs()
+
+    def result_of(self, seed: int) -> Any:
+        from fedbench.tracking.stored import stored_result
+
+        return stored_result(self.cell.runs[seed])
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_table_has_a_column_and_says_what_the_targets_are(stored: StoredSuite, width: int) -> None:
+    text = printed(stored, width)
+    rows = {line.split()[0]: line for line in text.splitlines() if line[:1].islower() or line[:1] == " "}
+    assert "2.0 ± 0.1" in text or "2.1 ± 0.1" in text  # 2.05
+    assert "1.1 ± 0.1" in text
+    assert "1/3 in 4" in rows["some"]
+    assert "not in 4" in rows["none"]
+    assert " in 4" not in rows["without"]
+    assert "Target: 71.5 % or 91.5 % or 99 % accuracy." in text.replace("\n", " ")
+    assert "none did" in text
+    assert "…" not in text
+    assert "alone" not in text
+
+
+def test_the_table_of_a_suite_without_targets_is_as_ever(stored: StoredSuite) -> None:
+    console = Console(file=StringIO(), width=80)
+    console.print(results_table(stored.suite, [stored.cells[WITHOUT].result]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "alone" in text
+    assert "arget" not in text
+
+
+def test_a_cells_own_run_has_the_spread_if_every_seed_reached_the_target(stored: StoredSuite) -> None:
+    of_cells = [run.data.metrics for cell in stored.cells if (run := stored.summary(cell))]
+    assert 5 == len(of_cells)
+    assert (pytest.approx(2.05), pytest.approx(0.1)) == tuple(
+        of_cells[STOP][f"rounds_to_target/{name}"] for name in ("mean", "std")
+    )
+    for index in (SOME, NONE, WITHOUT):
+        assert not any(name.startswith("rounds_to_target") for name in of_cells[index])
+
+
+def test_a_seed_that_stopped_counts_in_the_later_rounds_with_its_last_accuracy(stored: StoredSuite) -> None:
+    curve = stored.curve(stored.cells[STOP], "accuracy")
+    assert pytest.approx({1: 0.61, 2: 0.71, 3: (0.80 + 0.81 + 0.72) / 3}) == {
+        step: over.mean for step, over in curve.items()
+    }
+
+
+def test_the_figure_has_each_target_as_a_dashed_line_and_says_that_seeds_stopped(
+    stored: StoredSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(plt, "close", drawn.append)
+    figures = {figure.name: figure for figure in draw_figures(stored, {}, {})}
+    monkeypatch.undo()
+    curves = drawn[list(figures).index("curves")]
+    dashed = {
+        axes.get_title(): [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+        for axes in curves.axes
+        if axes.lines
+    }
+    for drawing in drawn:
+        plt.close(drawing)
+    assert {"stop": [71.5], "some": [91.5], "none": [99.0], "without": []} == dashed
+    said = "A seed that stopped at its target before the others counts in later rounds with its last value."
+    assert [True, True] == [said in figures[name].caption for name in ("curves", "loss")]
+
+
+def test_where_no_seed_stopped_before_another_the_figure_says_nothing(stored: StoredSuite) -> None:
+    from dataclasses import replace
+
+    others = replace(stored, cells=(stored.cells[SOME], stored.cells[NONE], stored.cells[WITHOUT]))
+    captions = [figure.caption for figure in draw_figures(others, {}, {})]
+    assert captions
+    assert not any("stopped" in caption for caption in captions)
+
+
+def test_the_page_has_the_column(stored: StoredSuite, tmp_path: Path) -> None:
+    text = make_report(stored, tmp_path).read_text()
+    assert "rounds to target" in text
+    for entry in ("1/3 in 4", "not in 4", "1.1 ± 0.1"):
+        assert f">{entry}<" in text
+
+
+def test_the_rounds_are_compared_and_fewer_are_better(
+    suite: Suite, uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder: Path = tmp_path_factory.mktemp("sooner")
+    record(suite, address(folder), sooner)
+    there, back = (
+        compare(*pair, None, None, "rounds_to_target") for pair in ((uri, address(folder)), (address(folder), uri))
+    )
+    assert {"stop num_clients=2", "stop num_clients=3"} == {cell.label for cell in there.cells}  # all seeds reached it
+    assert {Change.BETTER} == {cell.change for cell in there.cells}
+    assert {Change.WORSE} == {cell.change for cell in back.cells}
+    assert pytest.approx(-0.5) == there.cells[0].difference
+    text = text_of(there)
+    assert "rounds_to_target in rounds, mean" in text
+    assert "-0.500" in text
+
+
+def text_of(comparison: Comparison) -> str:
+    console = Console(file=StringIO(), width=160)
+    console.print(comparison_table(comparison))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_rounds_are_exported_in_the_last_row_of_a_run(stored: StoredSuite, tmp_path: Path) -> None:
+    out = tmp_path / "targets.csv"
+    export_suite(stored, out)
+    table = pd.read_csv(out)
+    last = table.groupby("run_id").tail(1)
+    chosen = last[last.cell == "stop num_clients=2"].sort_values("seed")
+    assert [3, 3, 2] == list(chosen["round"])
+    assert pytest.approx([2.15, 2.05, 1.95]) == list(chosen.rounds_to_target)
+    assert [0.715] * 3 == list(chosen.target_accuracy)
+    assert last[last.cell == "none"].rounds_to_target.isna().all()
