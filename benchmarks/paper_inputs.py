@@ -1,4 +1,4 @@
-"""How the paper's 2NN row (IID, B = 10, C = 0.1) depends on what the paper leaves open: pixels' scale and learning rate.
+"""How a 2NN row of the paper (IID, B = 10, C = 0.1) depends on what the paper leaves open: pixels and learning rate.
 
 Rounds until 97 % test accuracy, with one seed: python benchmarks/paper_inputs.py [MOST_ROUNDS]. It is no choice of a
 setting, since it looks at the test set; docs/conformance.md shows what it gave.
