@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedbench.datasets import data_dir, dataset_info, dataset_module, load_dataset
 from fedbench.errors import CheckpointError, FedbenchError, SuiteError, one_line
@@ -313,17 +313,21 @@ def choose_device(name: str) -> str:
     return name
 
 
+def identifying_fields(spec: CellSpec) -> dict[str, Any]:
+    """All fields of `spec`, but those at their defaults that are newer than `ALGORITHM_REVISION`."""
+    values, fields = spec.model_dump(mode="json"), CellSpec.model_fields
+    return {key: values[key] for key in values if key not in FIELDS_SINCE or values[key] != fields[key].default}
+
+
 def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool = False) -> str:
     """The identity of a run's numbers: SHA-256 over all that can move one.
 
     That is the scenario's name and the cell's spec, the seed, the data's content, the kind of device and
     `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed.
     """
-    spec = run.spec.model_dump(mode="json")
-    fields = CellSpec.model_fields
     content = {
         "scenario": run.scenario,
-        "spec": {key: spec[key] for key in spec if key not in FIELDS_SINCE or spec[key] != fields[key].default},
+        "spec": identifying_fields(run.spec),
         "seed": run.seed,
         "data": dataset_digest,
         "device": device,

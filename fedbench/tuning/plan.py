@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fedbench.datasets import dataset_info
 from fedbench.errors import SuiteError
 from fedbench.partitions import PARTITIONS
+from fedbench.runner import identifying_fields
 from fedbench.specs import CellSpec, Suite
 from fedbench.suite_checks import check_value, one_line
 from fedbench.tune_specs import Axis, Objective, TuneSpec
@@ -223,7 +224,7 @@ def identity(plan: Plan, dataset_digest: str, device: str, revision: int) -> str
     """
     content = {
         "scenario": plan.scenario,
-        "spec": plan.spec.model_dump(mode="json"),
+        "spec": identifying_fields(plan.spec),
         "space": [axis.model_dump(mode="json") for axis in plan.space],
         "objective": plan.objective,
         "target": plan.target,
