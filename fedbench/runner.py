@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedbench.datasets import data_dir, dataset_info, dataset_module, load_dataset
 from fedbench.errors import CheckpointError, FedbenchError, SuiteError, one_line
@@ -19,7 +19,7 @@ from fedbench.files import remove
 from fedbench.measures import LABEL_SKEW, RunResult, Verdict
 from fedbench.partitions.skew import label_skew
 from fedbench.profiling import part
-from fedbench.specs import CellSpec, RunSpec
+from fedbench.specs import CellSpec, RunSpec, identifying_fields
 from fedbench.tracking import TrackedRun, Tracker
 
 if TYPE_CHECKING:
@@ -27,22 +27,6 @@ if TYPE_CHECKING:
     from fedbench.datasets import Dataset
 
 ALGORITHM_REVISION = 2  # raise it with every change that moves a number of an unchanged spec on unchanged data
-FIELDS_SINCE = frozenset(  # fields newer than that; at its default one leaves a fingerprint as it was
-    {
-        "shards_per_client",
-        "partition_alpha",
-        "partition_sigma",
-        "partition_column",
-        "algorithm",
-        "server_learning_rate",
-        "server_momentum",
-        "server_adaptivity",
-        "proximal_weight",
-        "target_accuracy",
-        "stop_at_target",
-        "interpolation_set",
-    }
-)
 EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
 
 logger = logging.getLogger("fedbench")
@@ -311,12 +295,6 @@ def choose_device(name: str) -> str:
         here = ", ".join(device for device, there in available.items() if there)
         raise SuiteError(f"--device {name}: this machine has {here}; choose one of them or auto")
     return name
-
-
-def identifying_fields(spec: CellSpec) -> dict[str, Any]:
-    """All fields of `spec`, but those at their defaults that are newer than `ALGORITHM_REVISION`."""
-    values, fields = spec.model_dump(mode="json"), CellSpec.model_fields
-    return {key: values[key] for key in values if key not in FIELDS_SINCE or values[key] != fields[key].default}
 
 
 def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool = False) -> str:

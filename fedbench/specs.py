@@ -37,6 +37,22 @@ OPTIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "partition": {name: info.options for name, info in PARTITIONS.items()},
     "algorithm": {name: info.options for name, info in ALGORITHMS.items()},
 }
+FIELDS_SINCE = frozenset(  # newer than `fedbench.runner.ALGORITHM_REVISION`; a default leaves an identity as it was
+    {
+        "shards_per_client",
+        "partition_alpha",
+        "partition_sigma",
+        "partition_column",
+        "algorithm",
+        "server_learning_rate",
+        "server_momentum",
+        "server_adaptivity",
+        "proximal_weight",
+        "target_accuracy",
+        "stop_at_target",
+        "interpolation_set",
+    }
+)
 OWNERS = {option: field for field, choices in OPTIONS.items() for options in choices.values() for option in options}
 
 
@@ -268,6 +284,12 @@ class Suite(Frozen):
     def runs(self) -> tuple[RunSpec, ...]:
         """The runs of all cells, cell by cell."""
         return tuple(run for cell in self.cells for run in cell.runs())
+
+
+def identifying_fields(spec: CellSpec) -> dict[str, Any]:
+    """All fields of `spec` but those of `FIELDS_SINCE` that have their defaults."""
+    values, fields = spec.model_dump(mode="json"), CellSpec.model_fields
+    return {key: values[key] for key in values if key not in FIELDS_SINCE or values[key] != fields[key].default}
 
 
 def unknown(kind: str, value: object, valid: Collection[str]) -> str:

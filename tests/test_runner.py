@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedbench import runner, simulation
+from fedbench import runner, simulation, specs
 from fedbench.datasets import Dataset, dataset_info
 from fedbench.errors import DataError, SuiteError
 from fedbench.events import Event, Job, RoundDone, RunDone
@@ -516,7 +516,7 @@ def test_a_fingerprint_is_what_it_was_before_a_field_came_whose_default_changes_
 ) -> None:
     """The value is of the code of commit d531a72, which had no field `interpolation`; its revision was 1."""
     monkeypatch.setattr(runner, "ALGORITHM_REVISION", 1)
-    monkeypatch.setattr(runner, "FIELDS_SINCE", {"interpolation", *runner.FIELDS_SINCE})
+    monkeypatch.setattr(specs, "FIELDS_SINCE", {"interpolation", *specs.FIELDS_SINCE})
     expected = "b18253426728b481470bea0dd22d6f035762b5ad87f374fd65541f3c408e8860"
     assert expected == fingerprint(make_run(), "digest", "cpu")
     assert expected == fingerprint(make_run(interpolation=False), "digest", "cpu")

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from fedbench.datasets import dataset_info
 from fedbench.errors import SuiteError
 from fedbench.partitions import PARTITIONS
-from fedbench.runner import identifying_fields
-from fedbench.specs import CellSpec, Suite
+from fedbench.specs import CellSpec, Suite, identifying_fields
 from fedbench.suite_checks import check_value, one_line
 from fedbench.tune_specs import Axis, Objective, TuneSpec
 from fedbench.tuning.plan_choices import (
