@@ -18,8 +18,9 @@ CHANCE_LEVEL = 0.05  # a model must beat the majority rate more clearly than luc
 CONFIDENCE = 0.95  # of the intervals of a mean over seeds
 CLIENT_ACCURACY = "client_accuracy/"  # a metric's name; the client's number follows
 ROUNDS_TO_TARGET = "rounds_to_target"  # a metric's name
-LABEL_SKEW = "label_skew"  # likewise
+LABEL_SKEW = "label_skew"  # likewise; it is the partition's, not a round's
 TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
+UNTOLD = (*TIMES, LABEL_SKEW)  # metrics that are no part of a run's result
 
 
 class Verdict(StrEnum):
@@ -65,7 +66,7 @@ class RunResult:
 def run_result(verdict: Verdict, reason: str | None, metrics: Mapping[str, float]) -> RunResult:
     """A run's result from all that was measured of its last round, by the metrics' names."""
     clients = sorted(int(key.removeprefix(CLIENT_ACCURACY)) for key in metrics if key.startswith(CLIENT_ACCURACY))
-    kept = {key: value for key, value in metrics.items() if key not in TIMES and not key.startswith(CLIENT_ACCURACY)}
+    kept = {key: value for key, value in metrics.items() if key not in UNTOLD and not key.startswith(CLIENT_ACCURACY)}
     return RunResult(verdict, reason, kept, {client: metrics[f"{CLIENT_ACCURACY}{client}"] for client in clients})
 
 

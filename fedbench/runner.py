@@ -16,8 +16,7 @@ from fedbench.datasets import data_dir, dataset_info, dataset_module, load_datas
 from fedbench.errors import CheckpointError, FedbenchError, SuiteError, one_line
 from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.files import remove
-from fedbench.measures import LABEL_SKEW, RunResult, Verdict
-from fedbench.partitions.skew import label_skew
+from fedbench.measures import RunResult, Verdict
 from fedbench.profiling import part
 from fedbench.specs import CellSpec, RunSpec, identifying_fields
 from fedbench.tracking import TrackedRun, Tracker
@@ -241,7 +240,7 @@ class _SuiteRun:
             return Outcome(done.run, None, executed=False)
         try:
             if done.final is not None:
-                result = self._log_final(done, done.final, tracked)
+                self._log_final(done, done.final, tracked)
                 if self.store_models:
                     _log_model(done.run.spec, done.final, tracked, self.data.dataset(done.run.spec))
         except FedbenchError:
@@ -253,18 +252,15 @@ class _SuiteRun:
             remove(path)
         return Outcome(done.run, result, executed=True)
 
-    def _log_final(self, done: RunDone, final: Checkpoint, tracked: TrackedRun) -> RunResult:
-        """Record what is known at the end alone; the result, with the label skew among its metrics."""
+    def _log_final(self, done: RunDone, final: Checkpoint, tracked: TrackedRun) -> None:
+        """Record what is known at the end alone."""
         from fedbench.clients import partition_counts
 
         dataset = self.data.dataset(done.run.spec)
         if final.interpolation:
             tracked.log_interpolation(final.interpolation)
         tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
-        counts = partition_counts(done.run, dataset)
-        tracked.log_partition(counts, dataset.class_names)
-        skew = label_skew(counts)
-        return done.result if skew is None else replace(done.result, metrics={**done.result.metrics, LABEL_SKEW: skew})
+        tracked.log_partition(partition_counts(done.run, dataset), dataset.class_names)
 
 
 def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:

@@ -56,7 +56,7 @@ ARROWS = {
         "regression",
     },
     "executors": {"checkpoints", "datasets", "runner", "simulation", "events", "yardsticks"},
-    "runner": {"checkpoints", "clients", "partitions", "events", "tracking", "datasets", "models", "profiling"},
+    "runner": {"checkpoints", "clients", "events", "tracking", "datasets", "models", "profiling"},
     "profiling": {"checkpoints", "events", "core", "traces"},
     "traces": set(),
     "simulation": {"algorithms", "checkpoints", "clients", "events", "core", "datasets", "models"},
