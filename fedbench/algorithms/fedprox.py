@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from fedbench.core import Algorithm, Task
+from fedbench.core import Algorithm, GradientTerm, Task
 
 
 @dataclass(frozen=True)
@@ -21,6 +19,6 @@ class FedProx(Algorithm):
 
     proximal_weight: float
 
-    def gradient_term(self, parameters: Tensor, task: Task) -> Tensor:
+    def gradient_term(self, task: Task) -> GradientTerm:
         """See the class."""
-        return self.proximal_weight * (parameters - task.start)
+        return lambda parameters: self.proximal_weight * (parameters - task.start)

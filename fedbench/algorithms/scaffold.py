@@ -1,12 +1,11 @@
 """SCAFFOLD: control variates take the clients' drift out (Karimireddy et al., 2019, arXiv:1910.06378, algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fedbench.core import Algorithm, ServerUpdate, Task, Vectors
+from fedbench.core import Algorithm, GradientTerm, ServerUpdate, Task, Vectors
 
 
 @dataclass(frozen=True)
@@ -26,16 +25,14 @@ class Scaffold(Algorithm):
 
     server_learning_rate: float
 
-    sends_messages: ClassVar[bool] = True
-
     def initial(self, parameters: Tensor) -> Vectors:
         """No correction: c = 0."""
         return {"c": torch.zeros_like(parameters)}
 
-    def gradient_term(self, parameters: Tensor, task: Task) -> Tensor:
+    def gradient_term(self, task: Task) -> GradientTerm:
         """See the class; what client k has sent comes to c_k."""
-        del parameters
-        return task.server["c"] - task.sent
+        correction = task.server["c"] - task.sent
+        return lambda _: correction
 
     def message(self, parameters: Tensor, num_steps: int, task: Task) -> Tensor:
         """See the class: c_k⁺ − c_k."""

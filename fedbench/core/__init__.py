@@ -1,6 +1,6 @@
 """Federated Averaging itself. Imports torch and numpy, nothing else, and can be used from a notebook."""
 
-from fedbench.core.algorithm import Algorithm, Memory, ServerUpdate, Task, Vectors
+from fedbench.core.algorithm import Algorithm, GradientTerm, Memory, ServerUpdate, Task, Vectors
 from fedbench.core.averaging import (
     average_model_parameters,
     distance,
@@ -21,6 +21,7 @@ __all__ = [
     "ClientData",
     "Evaluation",
     "FlatModel",
+    "GradientTerm",
     "Memory",
     "ModelState",
     "OrderedMap",

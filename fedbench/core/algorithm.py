@@ -6,14 +6,14 @@ frozen object; what it remembers from round to round is handed to it and comes b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 Vectors = Mapping[str, Tensor]
+GradientTerm = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -85,29 +85,22 @@ class Memory:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Federated Averaging. Other algorithms override what they do otherwise.
-
-    Attributes
-    ----------
-    sends_messages
-        Whether `message` gives one. A class's own, not a setting.
-    """
-
-    sends_messages: ClassVar[bool] = False
+    """Federated Averaging. Other algorithms override what they do otherwise."""
 
     def initial(self, parameters: Tensor) -> Vectors:
         """What the server remembers before round 1; `parameters` are w_0."""
         del parameters
         return {}
 
-    def gradient_term(self, parameters: Tensor, task: Task) -> Tensor | None:
-        """What a client adds to its gradient at `parameters`; None: nothing."""
-        del parameters, task
+    def gradient_term(self, task: Task) -> GradientTerm | None:
+        """What a client adds to its gradient in this round, as a function of its parameters; None: nothing."""
+        del task
         return None
 
-    def message(self, parameters: Tensor, num_steps: int, task: Task) -> Tensor:
-        """What a client sends beside its `parameters` after `num_steps` steps, if `sends_messages`."""
-        raise NotImplementedError
+    def message(self, parameters: Tensor, num_steps: int, task: Task) -> Tensor | None:
+        """What a client sends beside its `parameters` after `num_steps` steps; None, from each client: nothing."""
+        del parameters, num_steps, task
+        return None
 
     def server_step(self, average: Tensor, update: ServerUpdate) -> tuple[Tensor, Vectors]:
         """The next model's parameters, and what the server remembers next; `average` is that of the clients'."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
+from fedbench.core.algorithm import GradientTerm
 from fedbench.core.evaluation import in_fast_layout
 from fedbench.core.flat import FlatModel
 from fedbench.core.streams import Purpose, derive_seed
@@ -53,7 +54,7 @@ def client_update(
     batch_size: int | None,
     learning_rate: float,
     order: torch.Generator,
-    gradient_term: Callable[[Tensor], Tensor | None] | None = None,
+    gradient_term: GradientTerm | None = None,
     cancelled: Event | None = None,
 ) -> float:
     """ClientUpdate(k, w): E epochs of minibatch SGD on P_k, in place; returns the mean loss over its examples.
@@ -74,8 +75,8 @@ def client_update(
             model.gradients.zero_()
             loss = F.cross_entropy(module(batch), target)  # right for logits and for log-probabilities alike
             loss.backward()  # type: ignore[no-untyped-call]
-            if gradient_term and (term := gradient_term(model.parameters)) is not None:
-                model.gradients.add_(term)
+            if gradient_term is not None:
+                model.gradients.add_(gradient_term(model.parameters))
             model.descend(learning_rate)  # w ← w − η∇ℓ(w; b)
             total_loss.add_(loss.detach(), alpha=len(target))
     return total_loss.item() / (local_epochs * len(data))

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Literal
@@ -160,13 +159,12 @@ def fedavg(
         order = torch_stream(seed, Purpose.BATCH_ORDER, t, k)
         noise = derive_seed(seed, Purpose.MODEL_NOISE, t, k)
         known = Task(start.vector[:num_parameters], memory.server, memory.sent.get(k, silent), learning_rate)
-        term = partial(algorithm.gradient_term, task=known)
+        term = algorithm.gradient_term(known)
         with global_random_state(noise) if map_clients is map else nullcontext(), record_function("fedbench/training"):
             loss = client_update(worker, clients[k], local_epochs, batch_size, learning_rate, order, term, cancelled)
         state = worker.state()
-        if algorithm.sends_messages:
-            steps = local_epochs * -(-len(clients[k]) // (batch_size or len(clients[k])))
-            message = algorithm.message(worker.parameters, steps, known)
+        steps = local_epochs * -(-len(clients[k]) // (batch_size or len(clients[k])))
+        if (message := algorithm.message(worker.parameters, steps, known)) is not None:
             state = ModelState(torch.cat([state.vector, message]), state.counters)
         trained = state, loss, copy.deepcopy(worker.module) if t in keep_client_models else None
         idle.put(worker)
@@ -187,7 +185,7 @@ def fedavg(
                 losses.append(loss)
                 if own_model is not None:
                     kept.append(own_model)
-                if algorithm.sends_messages:
+                if len(state.vector) > length:
                     sent[k] = memory.sent.get(k, silent) + state.vector[length:]
                 yield state
 
@@ -195,7 +193,7 @@ def fedavg(
         update = ServerUpdate(
             start=global_state.vector[:num_parameters],
             memory=memory.server,
-            message=average.vector[length:] if algorithm.sends_messages else None,
+            message=average.vector[length:] if len(average.vector) > length else None,
             fraction=len(selected) / len(able),
         )
         parameters, remembered = algorithm.server_step(average.vector[:num_parameters], update)
