@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
+from math import prod
 
 from fedbench.datasets import dataset_info
 from fedbench.errors import SuiteError
@@ -33,6 +35,9 @@ from fedbench.tuning.plan_space import (
 __all__ = ["Params", "Plan", "identity", "make_plan", "require_enough", "require_skilful_target"]
 
 
+FEW_POINTS = 10  # of a grid; of as many trials Optuna's sampler would draw at random
+
+
 @dataclass(frozen=True)
 class Plan:
     """All that determines a study's trials, and how many there are to be.
@@ -45,11 +50,13 @@ class Plan:
         The default configuration: the tuned cell as the suite file has it, but without requirements and interpolation.
     space
         The searched fields, in the order of `CellSpec`.
-    objective, target, budget, seeds, fresh_seeds, validation, pruning, trials
+    objective, target, budget, seeds, fresh_seeds, validation, pruning
         See `fedbench.tune_specs.TuneSpec`; nothing is None any more but the target, and `budget` is ``none`` where the
         rounds are searched.
     sampler_seed
         Of Optuna's sampler.
+    trials
+        A grid takes no more than it has points.
     note
         In words, which of several cells was taken; None if there was one.
     """
@@ -69,6 +76,15 @@ class Plan:
     sampler_seed: int
     trials: int
     note: str | None = field(default=None, compare=False)
+
+    @property
+    def grid(self) -> tuple[Params, ...]:
+        """All points of a space of choices, if there are so few that each can be tried; else nothing."""
+        most = max(self.trials, FEW_POINTS)
+        if prod(len(axis.choices) or math.inf for axis in self.space) > most:
+            return ()
+        fields = [axis.field for axis in self.space]
+        return tuple(dict(zip(fields, values, strict=True)) for values in product(*(a.choices for a in self.space)))
 
     @property
     def default(self) -> Params:
@@ -149,6 +165,7 @@ def make_plan(
             trials=tune.trials if trials is None else check_value("trials", trials, "--trials", TuneSpec),
             note=note,
         )
+        plan = replace(plan, trials=min(plan.trials, len(plan.grid) or plan.trials))
         require_enough(plan, most_training(plan))
     except SuiteError as error:
         raise SuiteError(one_line(f"{suite.path}: {error}")) from None

@@ -149,7 +149,7 @@ def open_study(storage: RDBStorage, plan: Plan, identity: str) -> optuna.Study:
         If the storage fails, or has a study of this name that is of something else.
     """
     name = f"{plan.suite}.{plan.scenario} {plan.objective} {identity[:8]}"
-    sampler = SlotSampler(plan.sampler_seed)
+    sampler = SlotSampler(plan)
     pruner = optuna.pruners.MedianPruner() if plan.pruning else optuna.pruners.NopPruner()
     direction = StudyDirection.MINIMIZE if plan.objective.is_minimised else StudyDirection.MAXIMIZE
     with storage_errors(storage.url):

@@ -23,8 +23,10 @@ import fedbench.tuning.compute as compute_module
 import fedbench.tuning.search as search_module
 from fedbench.errors import StoreError
 from fedbench.measures import Verdict
+from fedbench.suites import load_suite
 from fedbench.tracking.claims import Claim
 from fedbench.tune_specs import Axis, Objective
+from fedbench.tuning.plan import Plan, make_plan
 from fedbench.tuning.search import CLAIM, compute_trials, retry_dead, trial_results
 from fedbench.tuning.slots import RESULT, SURPLUS, slots
 from fedbench.tuning.trial import SeedProgress, Validation, mean_rounds, objective_value, train_and_validate
@@ -176,6 +178,63 @@ def test_choices_with_null_are_searched(tmp_path: Path) -> None:
     space = (Axis(field="batch_size", choices=(50, None, 5)),)
     trials = computed(tiny_plan(tmp_path, trials=8, space=space), storage_in(tmp_path))
     assert {50, None, 5} == {trial.params["batch_size"] for trial in trials}
+
+
+class TestGrid:
+    """A space of few choices, each of which is tried once."""
+
+    SPACE = (Axis(field="local_epochs", choices=(1, 2)), Axis(field="batch_size", choices=(50, None, 5)))
+
+    @pytest.fixture
+    def plan(self, tmp_path: Path) -> Plan:
+        return tiny_plan(tmp_path, trials=6, space=self.SPACE)
+
+    def test_each_point_is_tried_once_the_default_first(self, plan: Plan, tmp_path: Path) -> None:
+        trials = computed(plan, storage_in(tmp_path))
+        assert trials[0].params == {"local_epochs": 1, "batch_size": 50}
+        assert 6 == len({tuple(trial.params.items()) for trial in trials})
+
+    def test_the_order_is_the_seeds_also_after_an_interruption(self, plan: Plan, tmp_path: Path) -> None:
+        orders = {}
+        for name, trials, seed in (("whole", [6], 0), ("cut", [2, 3, 6], 0), ("other", [6], 1)):
+            (tmp_path / name).mkdir()
+            for each in trials:
+                done = computed(replace(plan, trials=each, sampler_seed=seed), storage_in(tmp_path / name))
+            orders[name] = [trial.params for trial in done]
+        assert orders["whole"] == orders["cut"]
+        assert orders["whole"] != orders["other"]
+
+    def test_one_that_others_have_begun_but_not_decided_has_its_place(self, plan: Plan, tmp_path: Path) -> None:
+        alone = [trial.params for trial in computed(plan, storage_in(tmp_path))]
+        (tmp_path / "shared").mkdir()
+        study = open_tiny(tiny_work(plan, storage_in(tmp_path / "shared")))
+        begun = [study.ask() for _ in range(6)]
+        found = {}
+        for trial in reversed(begun):
+            values = [trial.suggest_categorical(axis.field, axis.choices) for axis in self.SPACE]
+            found[trial.number] = dict(zip(("local_epochs", "batch_size"), values, strict=True))
+        assert alone == [found[number] for number in range(6)]
+
+    def test_a_trial_that_died_undecided_is_tried_again_in_its_place(self, plan: Plan, tmp_path: Path) -> None:
+        study = open_tiny(tiny_work(plan, storage_in(tmp_path)))
+        TestDeadProcesses.begin(study)
+        TestDeadProcesses.begin(study)
+        trials = computed(plan, storage_in(tmp_path))
+        assert 6 == len({tuple(trial.params.items()) for trial in trials})
+
+    def test_there_are_no_more_trials_than_points(self, tmp_path: Path) -> None:
+        path = tmp_path / "rates.yaml"
+        path.write_text(
+            "{name: rates, question: Which, seeds: [0], scenarios: [{name: one, examples_per_client: 10}],"
+            " tune: {space: {learning_rate: [0.01, 0.1]}, trials: 12}}"
+        )
+        assert 2 == make_plan(load_suite(path)).trials
+        assert 1 == make_plan(load_suite(path), trials=1).trials
+
+    def test_a_grid_larger_than_the_trials_is_left_to_the_sampler(self, plan: Plan) -> None:
+        space = (Axis(field="local_epochs", choices=tuple(range(1, 12))),)
+        assert () == replace(plan, space=space).grid
+        assert 11 == len(replace(plan, space=space, trials=11).grid)
 
 
 class TestDeadProcesses:
