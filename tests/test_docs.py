@@ -204,7 +204,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """What a finished study left, with trials of every state, and one whose command was interrupted."""
     from made_study import made_plan, made_result
 
-    from fedbench.reports.figures import Figure
+    from fedbench.reports.style import Figure
     from fedbench.specs import Suite
     from fedbench.tracking.claims import Claim
     from fedbench.tracking.mlflow import MlflowTracker

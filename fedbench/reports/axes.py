@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import fedbench.reports.figures  # noqa: F401 - before Matplotlib, which it sets up
+import fedbench.reports.style  # noqa: F401 - before Matplotlib, which it sets up
 
 # isort: split
 import numpy as np

@@ -1,76 +1,48 @@
-"""A stored suite's figures: curves with bands, grids as heat maps, the line between two models, recall, confusion."""
+"""A stored suite's figures: those by class, curves with bands, grids as heat maps, the line between two models."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
-import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fedbench.measures import CONFIDENCE, Verdict
-from fedbench.partitions.skew import label_skew
+from fedbench.measures import Verdict
 from fedbench.progress import progress
+from fedbench.reports.class_figures import draw_confusion, draw_partition, draw_recall
+from fedbench.reports.style import (
+    BAND,
+    MAX_PANELS,
+    PANEL_INCHES,
+    STYLE,
+    Drawn,
+    Figure,
+    left_out,
+    new_panels,
+    same_scale,
+    write,
+)
 from fedbench.reports.table import DEMANDS
 from fedbench.specs import OWNERS
 from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
 
-# Before Matplotlib is imported: else it leaves its list of fonts in the home folder.
-_font_cache = tempfile.TemporaryDirectory(
-    prefix="fedbench-fonts-", ignore_cleanup_errors=True
-)  # lives as long as we do
-os.environ.setdefault("MPLCONFIGDIR", _font_cache.name)
-
-import matplotlib as mpl  # noqa: E402
-from cycler import cycler  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
-
-mpl.use("agg")  # before pyplot: a report is made without a screen
-import matplotlib.pyplot as plt  # noqa: E402
+# isort: split
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
-    from numpy.typing import NDArray
 
+    from fedbench.reports.class_figures import ByClass
     from fedbench.reports.stored import Curve, StoredCell, StoredSuite
 
-    Confusions = Mapping[str, tuple[list[str], NDArray[np.int64]]]
-
 MAX_LINES = 8  # in one panel; more cannot be told apart
-MAX_PANELS = 9  # in one figure
 MAX_CURVES = 6  # panels of curves: those of every seed are read, round by round
-PANEL_INCHES = (4.2, 3.2)
-BAND = f"{CONFIDENCE:.0%} interval of the mean over seeds"
-STYLE: dict[Any, Any] = {
-    "figure.dpi": 110,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "axes.prop_cycle": cycler(  # Okabe and Ito's colours, which the colour-blind tell apart
-        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
-    ),
-}
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure as a PNG file's content, and the words that go with it."""
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-
-
-def draw_figures(stored: StoredSuite, confusions: Confusions, partitions: Confusions) -> list[Figure]:
+def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: ByClass) -> list[Figure]:
     """Draw all figures that a suite gives rise to.
 
     Parameters
@@ -87,9 +59,9 @@ def draw_figures(stored: StoredSuite, confusions: Confusions, partitions: Confus
         ("curves", "Accuracy by round", lambda: _curves(stored, "accuracy", "accuracy (%)", 100)),
         ("loss", "Loss by round", lambda: _curves(stored, "loss", "loss (nats)", 1)),
         ("interpolation", "Between two models", lambda: _interpolation(stored)),
-        ("recall", "Recall by class", lambda: _recall(stored)),
-        ("confusion", "What is taken for what", lambda: _confusion(stored, confusions)),
-        ("partition", "Who has what", lambda: _partition(stored, partitions)),
+        ("recall", "Recall by class", lambda: draw_recall(stored)),
+        ("confusion", "What is taken for what", lambda: draw_confusion(stored, confusions)),
+        ("partition", "Who has what", lambda: draw_partition(stored, partitions)),
     )
     figures = []
     with plt.rc_context(STYLE), progress("drawing", len(drawings), "figures") as advance:
@@ -102,23 +74,6 @@ def draw_figures(stored: StoredSuite, confusions: Confusions, partitions: Confus
                 figures.append(Figure(name, title, caption, buffer.getvalue()))
             advance(1, title)
     return figures
-
-
-Drawn = tuple["Drawing", str] | None
-
-
-def _panels(count: int, width: float = PANEL_INCHES[0], height: float = PANEL_INCHES[1]) -> tuple[Drawing, list[Axes]]:
-    columns = min(count, 3)
-    rows = -(-count // columns)
-    drawing, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
-    for unused in axes.flat[count:]:
-        unused.set_visible(False)
-    drawing.set_layout_engine("constrained")
-    return drawing, list(axes.flat[:count])
-
-
-def _measured(stored: StoredSuite) -> list[StoredCell]:
-    return [cell for cell in stored.cells if "accuracy" in cell.metrics]
 
 
 def _by_scenario(cells: Sequence[StoredCell]) -> dict[str, list[StoredCell]]:
@@ -140,11 +95,6 @@ def _words(cell: StoredCell, axes: Sequence[str]) -> str:
 
 def _show(axis: str, value: object) -> str:
     return str(value) if value is not None else "none" if axis in (*OWNERS, *DEMANDS) else "all"
-
-
-def _write(axes: Axes, column: float, row: float, text: str, **style: Any) -> None:
-    """Write into a panel; the layout need not be worked out around that."""
-    axes.text(column, row, text, ha="center", va="center", **style).set_in_layout(False)
 
 
 def _line_panels(cells: Sequence[StoredCell]) -> Iterator[tuple[str, list[tuple[str, StoredCell]]]]:
@@ -171,11 +121,11 @@ def _draw_curve(axes: Axes, curve: Curve, label: str, scale: float, x_scale: flo
 
 
 def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn:
-    panels = list(_line_panels([cell for cell in _measured(stored) if cell.cell.spec.rounds > 1]))
+    panels = list(_line_panels([cell for cell in stored.measured if cell.cell.spec.rounds > 1]))
     if not panels:
         return None
     shown = panels[:MAX_CURVES]
-    drawing, all_axes = _panels(len(shown))
+    drawing, all_axes = new_panels(len(shown))
     for axes, (title, cells) in zip(all_axes, shown, strict=True):
         for words, cell in cells:
             _draw_curve(axes, stored.curve(cell, metric), words, scale)
@@ -191,7 +141,7 @@ def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn
     caption = f"Mean over seeds; band: {BAND}."
     if any(_stopped_apart(cell) for _, cells in shown for _, cell in cells):
         caption += " A seed that stopped at its target before the others counts in later rounds with its last value."
-    return drawing, f"{caption} {_left_out(len(panels), shown, 'panels')}".strip()
+    return drawing, f"{caption} {left_out(len(panels), shown, 'panels')}".strip()
 
 
 def _stopped_apart(cell: StoredCell) -> bool:
@@ -209,13 +159,6 @@ def _draw_legends(all_axes: Sequence[Axes]) -> None:
             axes.legend(fontsize=7)
 
 
-def same_scale(all_axes: Sequence[Axes]) -> None:
-    """Give panels that are compared one vertical scale."""
-    limits = [axes.get_ylim() for axes in all_axes]
-    for axes in all_axes:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-
-
 def _draw_majority(axes: Axes, cells: Sequence[StoredCell]) -> None:
     rates = [cell.final("majority_rate") for cell in cells]
     for rate in sorted({round(each.mean, 4) for each in rates if each}):
@@ -227,16 +170,12 @@ def _draw_targets(axes: Axes, cells: Sequence[StoredCell]) -> None:
         axes.axhline(100 * target, color="grey", linestyle="--", linewidth=0.8, label=f"target: {100 * target:g} %")
 
 
-def _left_out(count: int, shown: Sequence[object], what: str) -> str:
-    return f"The first {len(shown)} of {count} {what} are shown." if count > len(shown) else ""
-
-
 def _grids(stored: StoredSuite) -> Drawn:
-    panels = [panel for same in _by_scenario(_measured(stored)).values() for panel in _grid_panels(same)]
+    panels = [panel for same in _by_scenario(stored.measured).values() for panel in _grid_panels(same)]
     if not panels:
         return None
     shown = panels[:MAX_PANELS]
-    drawing, all_axes = _panels(len(shown))
+    drawing, all_axes = new_panels(len(shown))
     means = [100 * spread.mean for _, cells, _ in shown for cell in cells if (spread := cell.final("accuracy"))]
     for axes, (title, cells, names) in zip(all_axes, shown, strict=True):
         axes.set_title(title)
@@ -252,7 +191,7 @@ def _grids(stored: StoredSuite) -> Drawn:
     )
     if dotted:
         caption += f" Bars: {BAND}; small dots: the seeds."
-    return drawing, f"{caption} {_left_out(len(panels), shown, 'panels')}".strip()
+    return drawing, f"{caption} {left_out(len(panels), shown, 'panels')}".strip()
 
 
 def _grid_panels(cells: list[StoredCell]) -> Iterator[tuple[str, list[StoredCell], list[str]]]:
@@ -284,7 +223,7 @@ def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]
         dark = image[row, column] < sum(limits) / 2
         text = f"{100 * spread.mean:.1f}" + ("" if spread.std is None else f"\n± {100 * spread.std:.1f}")
         mark = "" if cell.result.verdict is Verdict.OK else " *"
-        _write(axes, column, row, text + mark, fontsize=8, color="white" if dark else "black")
+        write(axes, column, row, text + mark, fontsize=8, color="white" if dark else "black")
     axes.imshow(image, aspect="auto", cmap="viridis", vmin=limits[0], vmax=max(limits[1], limits[0] + 1))
     axes.set_xticks(range(len(columns)), [_show(names[1], value) for value in columns])
     axes.set_yticks(range(len(rows)), [_show(names[0], value) for value in rows])
@@ -321,7 +260,7 @@ def _draw_dots(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]) ->
 
 
 def _interpolation(stored: StoredSuite) -> Drawn:
-    cells = [cell for cell in _measured(stored) if f"{INTERPOLATION}loss" in cell.metrics]
+    cells = [cell for cell in stored.measured if f"{INTERPOLATION}loss" in cell.metrics]
     if not cells:
         return None
     groups: dict[str, list[StoredCell]] = defaultdict(list)
@@ -352,101 +291,4 @@ def _interpolation(stored: StoredSuite) -> Drawn:
         f"The models on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on {where}; "
         f"θ = 1/2 is their average. Band: {BAND}. After figure 1 of McMahan et al. (2017), who show the training loss."
     )
-    return drawing, f"{caption} {_left_out(len(groups), shown, 'settings')}".strip()
-
-
-def _recall(stored: StoredSuite) -> Drawn:
-    cells = [cell for cell in _measured(stored) if any(name.startswith("recall/") for name in cell.metrics)]
-    by_classes: dict[tuple[str, ...], list[StoredCell]] = defaultdict(list)
-    for cell in cells:
-        run = next(iter(cell.runs.values()))
-        recalls = sorted(name for name in run.data.metrics if name.startswith("recall/"))
-        by_classes[tuple(name.removeprefix("recall/") for name in recalls)].append(cell)
-    if not by_classes:
-        return None
-    shown = [(classes, same[: 2 * MAX_PANELS]) for classes, same in by_classes.items()]
-    heights = [1 + 0.28 * len(same) for _, same in shown]
-    drawing, all_axes = plt.subplots(
-        len(shown), 1, figsize=(9, sum(heights) + 0.6), squeeze=False, height_ratios=heights
-    )
-    drawing.set_layout_engine("constrained")
-    for axes, (classes, same) in zip(all_axes.flat, shown, strict=True):
-        image = np.array([[100 * _mean(cell, f"recall/{name}") for name in classes] for cell in same])
-        axes.imshow(image, aspect="auto", cmap="viridis", vmin=0, vmax=100)
-        for row, values in enumerate(image):
-            for column, value in enumerate(values):
-                _write(
-                    axes,
-                    column,
-                    row,
-                    f"{value:.0f}",
-                    fontsize=7,
-                    color="white" if value < 50 else "black",
-                )
-        axes.set_xticks(range(len(classes)), classes)
-        axes.set_yticks(range(len(same)), [cell.cell.label for cell in same], fontsize=7)
-        axes.grid(visible=False)
-    shown_cells = [cell for _, same in shown for cell in same]
-    caption = "Percent of each class's test images that are found, mean over seeds, after the last round."
-    return drawing, f"{caption} {_left_out(len(cells), shown_cells, 'cells')}".strip()
-
-
-def _mean(cell: StoredCell, metric: str) -> float:
-    spread = cell.final(metric)
-    return spread.mean if spread else float("nan")
-
-
-def _confusion(stored: StoredSuite, confusions: Confusions) -> Drawn:
-    shown = [cell.cell.label for cell in stored.cells if cell.cell.label in confusions][:MAX_PANELS]
-    if not shown:
-        return None
-    drawing, all_axes = _panels(len(shown), height=3.6)
-    for axes, label in zip(all_axes, shown, strict=True):
-        names, confusion = confusions[label]
-        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-        axes.set_title(label, fontsize=8)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
-        axes.set_xlabel("taken for")
-        axes.set_ylabel("true class")
-        axes.grid(visible=False)
-    caption = (
-        "Share of each true class (a row) that was taken for each class (a column), over all seeds; dark: all of it."
-    )
-    return drawing, f"{caption} {_left_out(len(_measured(stored)), shown, 'cells')}".strip()
-
-
-def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
-    """Of the cells that have numbers, the first one of each way in which examples are dealt."""
-    first: dict[object, StoredCell] = {}
-    for cell in _measured(stored):
-        spec = cell.cell.spec
-        options = tuple(getattr(spec, option) for option, owner in OWNERS.items() if owner == "partition")
-        dealt = (spec.dataset, spec.split, spec.partition, spec.num_clients, spec.examples_per_client, options)
-        first.setdefault(dealt, cell)
-    return list(first.values())
-
-
-def _partition(stored: StoredSuite, partitions: Confusions) -> Drawn:
-    if not partitions:
-        return None
-    drawing, all_axes = plt.subplots(
-        len(partitions), 1, figsize=(9, 2.4 * len(partitions)), squeeze=False, layout="constrained"
-    )
-    for axes, (label, (names, counts)) in zip(all_axes.flat, partitions.items(), strict=True):
-        image = axes.imshow(counts.T, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0)
-        drawing.colorbar(image, ax=axes, label="examples", pad=0.01)
-        skew = label_skew(counts)
-        axes.set_title(label if skew is None else f"{label} (label skew {skew:.2f})", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_yticks(range(len(names)), names, fontsize=7)
-        axes.set_xlabel("client")
-        axes.set_ylabel("class")
-        axes.grid(visible=False)
-    caption = (
-        "Training examples of each class (a row) that each client (a column) has, with the first seed. Label skew: the "
-        "mean total-variation distance of the clients' label distributions from that of all; 0 if all are alike."
-    )
-    left_out = _left_out(len(distinct_partitions(stored)), list(partitions), "partitions")
-    return drawing, f"{caption} {left_out}".strip()
+    return drawing, f"{caption} {left_out(len(groups), shown, 'settings')}".strip()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import fedbench.reports.figures as look  # before Matplotlib, which it sets up
+from fedbench.reports.figures import MAX_LINES
+from fedbench.reports.style import STYLE  # before Matplotlib, which it sets up
 
 # isort: split
 import matplotlib.pyplot as plt
@@ -173,7 +174,7 @@ def _panels_of(
     for name in lines:
         panels[title_of(name)].append(name)
     for title, names in panels.items():
-        parts = [names[start : start + look.MAX_LINES] for start in range(0, len(names), look.MAX_LINES)]
+        parts = [names[start : start + MAX_LINES] for start in range(0, len(names), MAX_LINES)]
         for number, part in enumerate(parts, start=1):
             words = f"{title} ({number} of {len(parts)})" if len(parts) > 1 else title
             yield words, {_without(title, name): lines[name] for name in part}
@@ -188,7 +189,7 @@ def draw(panels: Sequence[Panel]) -> bytes:
     """The panels as a PNG file's content."""
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    with plt.rc_context(look.STYLE):
+    with plt.rc_context(STYLE):
         width, height = PANEL_INCHES
         drawing, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
         drawing.set_layout_engine("constrained")

@@ -18,8 +18,10 @@ from mlflow.exceptions import MlflowException
 from fedbench import __version__
 from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
-from fedbench.reports.figures import MAX_PANELS, Figure, distinct_partitions, draw_figures
+from fedbench.reports.class_figures import distinct_partitions
+from fedbench.reports.figures import draw_figures
 from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies, read_studies
+from fedbench.reports.style import MAX_PANELS, Figure
 from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, rounds_to_target, short_verdict
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import parse_confusion

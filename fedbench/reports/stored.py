@@ -76,6 +76,11 @@ class StoredSuite:
     uri: str
     experiment: Experiment
 
+    @property
+    def measured(self) -> list[StoredCell]:
+        """The cells that have numbers."""
+        return [cell for cell in self.cells if "accuracy" in cell.metrics]
+
     def curve(self, cell: StoredCell, metric: str) -> Curve:
         """A metric of a cell by step, over its seeds; empty if it was not measured."""
         with store_errors(self.uri):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 
 from fedbench.errors import StoreError
-from fedbench.reports.figures import Figure
+from fedbench.reports.style import Figure
 from fedbench.reports.tuning import answer, candidate_rows, headline, sentences
 from fedbench.tracking.store import store_errors, without_password
 from fedbench.tracking.stored import require_schema, search_runs

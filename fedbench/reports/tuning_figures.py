@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from fedbench.reports.figures import PANEL_INCHES, STYLE, Figure  # before Matplotlib, which it sets up
+from fedbench.reports.style import PANEL_INCHES, STYLE, Figure  # before Matplotlib, which it sets up
 
 # isort: split
 import matplotlib.pyplot as plt

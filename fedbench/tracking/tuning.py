@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fedbench.reports.figures import Figure
+    from fedbench.reports.style import Figure
     from fedbench.tuning.plan import Plan
     from fedbench.tuning.results import Candidate, TrialResult, TuningResult
 

@@ -17,10 +17,10 @@ from PIL import Image
 from rich.console import Console
 
 from fedbench.measures import Verdict, spread
-from fedbench.reports.figures import Figure
 from fedbench.reports.page import make_report
 from fedbench.reports.stored import read_suite
 from fedbench.reports.studies import read_studies
+from fedbench.reports.style import Figure
 from fedbench.reports.tuning import tuning_json, tuning_table
 from fedbench.reports.tuning_figures import _Shown, draw_study
 from fedbench.specs import Suite

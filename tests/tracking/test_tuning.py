@@ -26,8 +26,8 @@ from tiny_store import Store, track, write_suite
 from fedbench.errors import StoreError
 from fedbench.measures import Verdict, spread
 from fedbench.reports.export import export_suite
-from fedbench.reports.figures import Figure
 from fedbench.reports.stored import read_suite
+from fedbench.reports.style import Figure
 from fedbench.specs import Suite
 from fedbench.tracking import studies
 from fedbench.tracking.claims import Claim
