@@ -13,6 +13,7 @@ from torch import Tensor
 from fedbench.core import Client, Purpose, numpy_stream
 from fedbench.partitions import PARTITIONS, TrainingTable, make_partition
 from fedbench.partitions.skew import class_counts
+from fedbench.partitions.table import PartitionTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,11 +102,15 @@ def _remedy(spec: CellSpec) -> str:
     return "a larger partition_alpha" if spec.partition_alpha is not None else "a larger examples_per_client"
 
 
-def partition_counts(run: RunSpec, dataset: Dataset) -> NDArray[np.int64]:
-    """(K, C) how many examples of each class each client of a run has; of the first clients of very many."""
+def partition_table(run: RunSpec, dataset: Dataset) -> PartitionTable:
+    """How many examples of each class each client of a run has; of the first clients of very many."""
     parts = _deal(run, dataset)
-    few = (parts[k] for k in range(min(len(parts), MAX_COUNTED)))
-    return class_counts(few, dataset.train_labels.numpy(), len(dataset.class_names))
+    few = [parts[k] for k in range(min(len(parts), MAX_COUNTED))]
+    names = [str(k) for k in range(len(few))]
+    if run.spec.partition_column is not None:
+        names = [str(dataset.train_columns[run.spec.partition_column][part[0]]) for part in few]
+    class_names = list(dataset.class_names)
+    return PartitionTable(names, class_names, class_counts(few, dataset.train_labels.numpy(), len(class_names)))
 
 
 def _deal(run: RunSpec, dataset: Dataset) -> Sequence[NDArray[np.int64]]:

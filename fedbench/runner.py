@@ -254,13 +254,13 @@ class _SuiteRun:
 
     def _log_final(self, done: RunDone, final: Checkpoint, tracked: TrackedRun) -> None:
         """Record what is known at the end alone."""
-        from fedbench.clients import partition_counts
+        from fedbench.clients import partition_table
 
         dataset = self.data.dataset(done.run.spec)
         if final.interpolation:
             tracked.log_interpolation(final.interpolation)
         tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
-        tracked.log_partition(partition_counts(done.run, dataset), dataset.class_names)
+        tracked.log_partition(partition_table(done.run, dataset))
 
 
 def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:

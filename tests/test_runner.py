@@ -78,7 +78,7 @@ def test_every_round_the_model_and_the_data_are_tracked(ran: Ran) -> None:
         assert tracked.confusion is not None
         assert outcome.result.metrics["accuracy"] == tracked.confusion.trace() / 1000
         assert tracked.partition is not None
-        assert [[2] * 10] * 2 == tracked.partition.tolist()  # mnist-5k's classes take turns
+        assert [[2] * 10] * 2 == tracked.partition.counts.tolist()  # mnist-5k's classes take turns
         assert tracked.model is not None
         assert DATA.dataset(tracked.run.spec).digest == tracked.dataset_digest
         assert tracked.killed is None

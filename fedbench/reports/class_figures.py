@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fedbench.partitions.skew import label_skew
+from fedbench.partitions.table import PartitionTable
 from fedbench.reports.style import MAX_PANELS, Drawn, left_out, new_panels, write  # before Matplotlib, which it sets up
 from fedbench.specs import OWNERS
 
@@ -98,25 +99,29 @@ def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
     return list(first.values())
 
 
-def draw_partition(stored: StoredSuite, partitions: ByClass) -> Drawn:
+def draw_partition(stored: StoredSuite, partitions: Mapping[str, PartitionTable]) -> Drawn:
     """Who has what, clients x classes; `partitions` as in `fedbench.reports.figures.draw_figures`."""
     if not partitions:
         return None
     drawing, all_axes = plt.subplots(
         len(partitions), 1, figsize=(9, 2.4 * len(partitions)), squeeze=False, layout="constrained"
     )
-    for axes, (label, (names, counts)) in zip(all_axes.flat, partitions.items(), strict=True):
-        image = axes.imshow(counts.T, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0)
+    for axes, (label, table) in zip(all_axes.flat, partitions.items(), strict=True):
+        image = axes.imshow(table.counts.T, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0)
         drawing.colorbar(image, ax=axes, label="examples", pad=0.01)
-        skew = label_skew(counts)
+        skew = label_skew(table.counts)
         axes.set_title(label if skew is None else f"{label} (label skew {skew:.2f})", fontsize=8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_yticks(range(len(names)), names, fontsize=7)
+        if table.clients == [str(k) for k in range(len(table.clients))]:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            axes.set_xticks(range(len(table.clients)), table.clients, rotation=30, ha="right", fontsize=7)
+        axes.set_yticks(range(len(table.class_names)), table.class_names, fontsize=7)
         axes.set_xlabel("client")
         axes.set_ylabel("class")
         axes.grid(visible=False)
     caption = (
-        "Training examples of each class (a row) that each client (a column) has, with the first seed. Label skew: the "
-        "mean total-variation distance of the clients' label distributions from that of all; 0 if all are alike."
+        "Training examples of each class (a row) that each client (a column) has, with the first finished seed. "
+        "Label skew: the mean total-variation distance of the clients' label distributions from that of all; "
+        "0 if they are equal."
     )
     return drawing, f"{caption} {left_out(len(distinct_partitions(stored)), list(partitions), 'partitions')}".strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict
@@ -35,6 +35,7 @@ from matplotlib.ticker import MaxNLocator
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from fedbench.partitions.table import PartitionTable
     from fedbench.reports.class_figures import ByClass
     from fedbench.reports.stored import Curve, StoredCell, StoredSuite
 
@@ -42,7 +43,7 @@ MAX_LINES = 8  # in one panel; more cannot be told apart
 MAX_CURVES = 6  # panels of curves: those of every seed are read, round by round
 
 
-def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: ByClass) -> list[Figure]:
+def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[str, PartitionTable]) -> list[Figure]:
     """Draw all figures that a suite gives rise to.
 
     Parameters
@@ -52,7 +53,7 @@ def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: ByClass) 
     confusions
         By cell's label, the class names and the confusion matrix (C, C) summed over the seeds.
     partitions
-        By cell's label, the class names and the examples (K, C) of each client and class.
+        By cell's label, who has what.
     """
     drawings: tuple[tuple[str, str, Callable[[], Drawn]], ...] = (
         ("grid", "Accuracy by cell", lambda: _grids(stored)),

@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from fedbench import __version__
 from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
+from fedbench.partitions.table import PartitionTable, parse_partition
 from fedbench.reports.class_figures import distinct_partitions
 from fedbench.reports.figures import draw_figures
 from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies, read_studies
@@ -25,9 +26,8 @@ from fedbench.reports.style import MAX_PANELS, Figure
 from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, rounds_to_target, short_verdict
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.cells import parse_confusion
-from fedbench.tracking.partitions import parse_partition
 from fedbench.tracking.store import store_errors, without_password
-from fedbench.tracking.stored import search_runs
+from fedbench.tracking.stored import is_finished, search_runs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,15 +160,15 @@ def read_confusions(stored: StoredSuite) -> tuple[dict[str, tuple[list[str], NDA
     return found, gone
 
 
-def read_partitions(stored: StoredSuite) -> dict[str, tuple[list[str], NDArray[np.int64]]]:
-    """Who has what in each partition that is drawn, of its first cell's first seed, by that cell's label.
+def read_partitions(stored: StoredSuite) -> dict[str, PartitionTable]:
+    """Who has what in each partition that is drawn, of its first cell's first finished seed, by that cell's label.
 
     A run that an older fedbench recorded has none.
     """
     found = {}
     with TemporaryDirectory() as folder:
         for cell in distinct_partitions(stored)[:MAX_PANELS]:
-            run = next(iter(cell.runs.values()))
+            run = next(run for run in cell.runs.values() if is_finished(run))
             try:
                 path = stored.client.download_artifacts(run.info.run_id, "partition.csv", folder)
                 found[cell.cell.label] = parse_partition(Path(path).read_text())

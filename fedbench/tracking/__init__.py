@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fedbench.datasets import Dataset
     from fedbench.measures import RunResult
+    from fedbench.partitions.table import PartitionTable
     from fedbench.specs import RunSpec
 
 # Before anything imports MLflow, which reads them when it is imported.
@@ -46,8 +47,8 @@ class TrackedRun(Protocol):
     def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
         """Record the final model's confusion matrix, (C, C): rows are the true classes."""
 
-    def log_partition(self, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
-        """Record who has what: (K, C) examples of each class of each client, or of the first clients of very many."""
+    def log_partition(self, table: PartitionTable) -> None:
+        """Record who has what; of very many clients, the first ones."""
 
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """Record the final model; `name` is its key in `MODELS`, `example` an input of it, (B, C, H, W)."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedbench.datasets import Dataset
+    from fedbench.partitions.table import PartitionTable
     from fedbench.specs import RunSpec
 
 
@@ -28,7 +29,7 @@ class MemoryRun:
     rounds: list[dict[str, float]] = field(default_factory=list)
     interpolation: tuple[tuple[float, float, float], ...] = ()
     confusion: NDArray[np.int64] | None = None
-    partition: NDArray[np.int64] | None = None
+    partition: PartitionTable | None = None
     model: nn.Module | None = None
     result: RunResult | None = None
     killed: str | None = None
@@ -49,10 +50,9 @@ class MemoryRun:
         del class_names
         self.confusion = confusion
 
-    def log_partition(self, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
+    def log_partition(self, table: PartitionTable) -> None:
         """See `fedbench.tracking.TrackedRun`."""
-        del class_names
-        self.partition = counts
+        self.partition = table
 
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """See `fedbench.tracking.TrackedRun`."""

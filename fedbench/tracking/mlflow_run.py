@@ -17,10 +17,10 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from fedbench.measures import LABEL_SKEW, RunResult, Verdict
 from fedbench.partitions.skew import label_skew
+from fedbench.partitions.table import PartitionTable
 from fedbench.tracking.cells import Cells, confusion_csv
 from fedbench.tracking.environment import public_version
 from fedbench.tracking.ownership import Ownership
-from fedbench.tracking.partitions import partition_csv
 from fedbench.tracking.repeated import discard_models
 from fedbench.tracking.server import repeats
 from fedbench.tracking.store import MAX_BATCH, store_errors
@@ -142,11 +142,11 @@ class MlflowRun:
             self.cells.remember_confusion(self.run_id, text)
             self._log_text(text, "confusion.csv")
 
-    def log_partition(self, counts: NDArray[np.int64], class_names: Sequence[str]) -> None:
+    def log_partition(self, table: PartitionTable) -> None:
         """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv`` and the metric ``label_skew``."""
         with self._timed(), store_errors(self.uri):
-            self._log_text(partition_csv(counts, class_names), "partition.csv")
-        if (skew := label_skew(counts)) is not None:
+            self._log_text(table.csv(), "partition.csv")
+        if (skew := label_skew(table.counts)) is not None:
             self.cells.remember(self.run_id, self._recorded, {LABEL_SKEW: skew})
             if LABEL_SKEW not in self._known:
                 self._waiting.append(Metric(LABEL_SKEW, skew, int(time.time() * 1000), self._recorded))

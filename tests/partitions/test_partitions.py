@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedbench.clients import clients_of, partition_counts
+from fedbench.clients import clients_of, partition_table
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.errors import PartitionError
 from fedbench.partitions import TrainingTable, make_partition
 from fedbench.partitions.proportions import divide, proportions
 from fedbench.partitions.skew import class_counts, label_skew
+from fedbench.partitions.table import PartitionTable, parse_partition
 from fedbench.specs import CellSpec, RunSpec
-from fedbench.tracking.partitions import parse_partition, partition_csv
 
 LABELS = np.random.default_rng(1).integers(0, 10, 6_000)
 
@@ -255,7 +256,7 @@ def test_clients_without_examples_take_no_part_and_are_named(
 def test_who_has_what_is_counted_for_the_first_clients(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedbench.clients.MAX_COUNTED", 3)
     run = RunSpec(suite="s", scenario="a", cell="a", spec=CellSpec(num_clients=5, examples_per_client=100), seed=0)
-    found = partition_counts(run, dataset)
+    found = partition_table(run, dataset).counts
     assert (3, 10) == found.shape
     assert [100] * 3 == found.sum(axis=1).tolist()
     assert np.bincount(dataset.train_labels[:100], minlength=10).tolist() == found[0].tolist()
@@ -263,15 +264,28 @@ def test_who_has_what_is_counted_for_the_first_clients(dataset: Dataset, monkeyp
 
 def test_few_of_very_many_clients_are_counted_and_without_the_others_being_dealt(dataset: Dataset) -> None:
     spec = CellSpec(partition="overlapping", num_clients=1_000_000, examples_per_client=10)
-    found = partition_counts(RunSpec(suite="s", scenario="a", cell="a", spec=spec, seed=0), dataset)
+    found = partition_table(RunSpec(suite="s", scenario="a", cell="a", spec=spec, seed=0), dataset).counts
     assert [10] * 1_000 == found.sum(axis=1).tolist()
 
 
+def test_clients_that_are_groups_have_their_names(dataset: Dataset) -> None:
+    even = np.where(dataset.train_labels.numpy() % 2, "odd", "even").astype("<U5")
+    even[dataset.train_labels.numpy() > 7] = "large"
+    spec = CellSpec(partition="by-column", partition_column="size", num_clients=3)
+    run = RunSpec(suite="s", scenario="a", cell="a", spec=spec, seed=0)
+    table = partition_table(run, replace(dataset, train_columns={"size": even}))
+    assert {"odd", "even", "large"} == set(table.clients)
+    assert [0, 1] == np.flatnonzero(table.counts[table.clients.index("large")] == 0)[:2].tolist()
+    assert 0 == table.counts[table.clients.index("odd")][::2].sum()
+
+
 def test_the_table_of_who_has_what_is_read_as_it_was_written() -> None:
-    text = partition_csv(np.array([[2, 0], [0, 0], [1, 30]]), ["a cat, black", "dog"])
-    assert 'client,"a cat, black",dog,num_examples\n0,2,0,2\n1,0,0,0\n2,1,30,31\n' == text
-    names, found = parse_partition(text)
-    assert (["a cat, black", "dog"], [[2, 0], [0, 0], [1, 30]]) == (names, found.tolist())
+    counts = np.array([[2, 0], [0, 0], [1, 30]])
+    text = PartitionTable(["at, home", "1", "2"], ["a cat, black", "dog"], counts).csv()
+    assert 'client,"a cat, black",dog,num_examples\n"at, home",2,0,2\n1,0,0,0\n2,1,30,31\n' == text
+    found = parse_partition(text)
+    assert (["at, home", "1", "2"], ["a cat, black", "dog"]) == (found.clients, found.class_names)
+    assert counts.tolist() == found.counts.tolist()
     for wrong in ("true class,cat,dog\ncat,1,2\n", "client,cat,num_examples\n"):
         with pytest.raises(ValueError, match="no table of clients and classes"):
             parse_partition(wrong)

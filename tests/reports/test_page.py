@@ -12,10 +12,10 @@ from made_store import address, made_suite, metrics_of, record
 from PIL import Image
 
 from fedbench.measures import Verdict
+from fedbench.partitions.table import PartitionTable
 from fedbench.reports.page import log_report, make_report, read_confusions, read_partitions, sentences
 from fedbench.reports.stored import StoredSuite, read_suite
 from fedbench.specs import RunSpec
-from fedbench.tracking.partitions import partition_csv
 
 FIGURES = {"grid", "curves", "loss", "interpolation", "recall", "confusion"}
 
@@ -130,12 +130,12 @@ def test_who_has_what_is_drawn_once_for_each_way_in_which_examples_are_dealt(tmp
     assert {} == read_partitions(stored)  # as of runs that an older fedbench recorded
     for cell in stored.cells[:4]:
         for seed, run in cell.runs.items():
-            table = partition_csv(np.array([[4, seed], [0, 4]]), ["cat", "dog"])
-            stored.client.log_text(run.info.run_id, table, "partition.csv")
+            table = PartitionTable(["left", "right"], ["cat", "dog"], np.array([[4, seed], [0, 4]]))
+            stored.client.log_text(run.info.run_id, table.csv(), "partition.csv")
     found = read_partitions(stored)
     labels = [f"a partition_alpha={alpha} learning_rate=0.1" for alpha in (0.1, 1.0)]
     assert labels == list(found)
-    assert [(["cat", "dog"], [[4, 0], [0, 4]])] * 2 == [(names, counts.tolist()) for names, counts in found.values()]
+    assert [[[4, 0], [0, 4]]] * 2 == [table.counts.tolist() for table in found.values()]
     page = make_report(stored, tmp_path / "out").read_text()
     assert "The first 2 of 3 partitions are shown." in page
     pixels = np.asarray(Image.open(tmp_path / "out" / "figures" / "partition.png").convert("RGB"))

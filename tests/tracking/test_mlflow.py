@@ -22,10 +22,10 @@ from fedbench.errors import StoreError
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
 from fedbench.partitions.skew import label_skew
+from fedbench.partitions.table import parse_partition
 from fedbench.specs import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
 from fedbench.tracking.mlflow_run import exported_once
-from fedbench.tracking.partitions import parse_partition
 from fedbench.tracking.store import checkpoint_folder, local_folder, require_space
 
 METRICS = {
@@ -118,12 +118,13 @@ def test_the_confusion_matrix_is_a_table_with_a_row_for_each_true_class(store: S
 def test_who_has_what_is_a_table_and_how_skewed_that_is_a_metric_of_the_last_round(store: Store) -> None:
     run = store.run("dozen")
     text = Path(unquote(urlsplit(run.info.artifact_uri).path), "partition.csv").read_text()
-    names, counts = parse_partition(text)
-    assert list("0123456789") == names
-    assert (12, 10) == counts.shape
+    table = parse_partition(text)
+    assert [str(k) for k in range(12)] == table.clients
+    assert list("0123456789") == table.class_names
+    assert (12, 10) == table.counts.shape
     (metric,) = store.client.get_metric_history(run.info.run_id, "label_skew")
     assert int(run.data.params["rounds"]) == metric.step
-    assert label_skew(counts) == metric.value
+    assert label_skew(table.counts) == metric.value
 
 
 def test_the_dataset_is_an_input_with_its_digest(store: Store) -> None:
