@@ -295,7 +295,7 @@ def assert_equal_records(expected: MemoryRun, actual: MemoryRun) -> None:
     assert (expected.confusion == actual.confusion).all()
     assert expected.partition is not None
     assert actual.partition is not None
-    assert (expected.partition == actual.partition).all()
+    assert expected.partition.csv() == actual.partition.csv()
     assert expected.model is not None
     assert actual.model is not None
     states = expected.model.state_dict(), actual.model.state_dict()
