@@ -141,8 +141,8 @@ class CellSpec(Frozen):
             readers = [choice for choice, options in OPTIONS[owner].items() if option in options]
             if getattr(self, option) is not None and getattr(self, owner) not in readers:
                 raise ValueError(
-                    f"{option}: {owner} {getattr(self, owner)} does not read it, {' and '.join(readers)} "
-                    f"{'do' if len(readers) > 1 else 'does'}; leave it out, or set {owner}"
+                    f"{option}: {owner} {getattr(self, owner)} does not read it; leave it out, or set {owner} to "
+                    f"{', '.join(readers[:-1])}{' or ' if readers[1:] else ''}{readers[-1]}"
                 )
         if self.partition == "quantity-skew" and (self.partition_alpha is None) == (self.partition_sigma is None):
             raise ValueError(

@@ -257,7 +257,7 @@ def test_a_file_that_is_no_plain_yaml_mapping_is_one_line(tmp_path: Path, text: 
         (with_fields("algorithm: fedprox, proximal_weight: .nan"), ["proximal_weight is nan", "finite"]),
         (
             with_fields("algorithm: [fedprox, fedavg], proximal_weight: 1"),
-            ["proximal_weight: algorithm fedavg does not read it, fedprox does", "leave it out, or set algorithm"],
+            ["proximal_weight: algorithm fedavg does not read it", "leave it out, or set algorithm to fedprox"],
         ),
         (with_fields("dataset: null"), ["dataset: unknown dataset null"]),
         (with_fields("split: lesson"), ["scenario a: split", "'lesson'", "choose from stratified"]),

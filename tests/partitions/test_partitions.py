@@ -193,11 +193,11 @@ def test_by_column_needs_its_column_and_takes_no_sizes() -> None:
     [
         (
             {"partition": "iid", "partition_alpha": 0.5},
-            "iid does not read it, dirichlet and quantity-skew do",
+            "iid does not read it; leave it out, or set partition to dirichlet or quantity-skew",
         ),
         (
             {"algorithm": "fedprox", "server_momentum": 0.5},
-            "fedprox does not read it, fedavgm and fedadam and",
+            "fedprox does not read it; leave it out, or set algorithm to fedavgm, fedadam or fedyogi",
         ),
         ({"partition": "dirichlet", "partition_alpha": 0}, "greater than or equal to 0.000001"),
         ({"partition": "dirichlet", "partition_alpha": -1.0}, "greater than or equal to 0.000001"),
