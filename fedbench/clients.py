@@ -85,14 +85,19 @@ def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Clients:
     everybody = range(len(parts))
     if PARTITIONS[spec.partition].is_equal:
         return Clients(dataset, parts, device, everybody)
-    participants = [k for k in everybody if len(parts[k])]
-    if idle := sorted(set(everybody) - set(participants)):
-        named = ", ".join(map(str, idle[:MAX_NAMED])) + (" and others" if len(idle) > MAX_NAMED else "")
-        logger.warning(
-            "fedbench: %s seed=%d: %d of %d clients have no examples and take no part: %s; %s leaves fewer",
-            *(run.cell, run.seed, len(idle), len(parts), named, _remedy(spec)),
-        )
-    return Clients(dataset, parts, device, participants)
+    return Clients(dataset, parts, device, [k for k in everybody if len(parts[k])])
+
+
+def warn_of_idle(run: RunSpec, clients: Clients) -> None:
+    """Say which clients of a run have no examples, if any."""
+    if len(clients.participants) == len(clients):
+        return
+    idle = sorted(set(range(len(clients))) - set(clients.participants))
+    named = ", ".join(map(str, idle[:MAX_NAMED])) + (" and others" if len(idle) > MAX_NAMED else "")
+    logger.warning(
+        "fedbench: %s seed=%d: %d of %d clients have no examples and take no part: %s; %s leaves fewer",
+        *(run.cell, run.seed, len(idle), len(clients), named, _remedy(run.spec)),
+    )
 
 
 def _remedy(spec: CellSpec) -> str:

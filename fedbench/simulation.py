@@ -16,7 +16,7 @@ from torch.profiler import record_function
 
 from fedbench.algorithms import make_algorithm
 from fedbench.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from fedbench.clients import Clients, clients_of
+from fedbench.clients import Clients, clients_of, warn_of_idle
 from fedbench.core import (
     ClientData,
     Evaluation,
@@ -68,6 +68,7 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, spread: OrderedMap
         yield RoundDone(run, t, metrics)
     with record_function("fedbench/data"):
         clients = clients_of(run, dataset, device)
+        warn_of_idle(run, clients)
         test_set = ClientData(dataset.normalise(dataset.test_images).to(device), dataset.test_labels.to(device))
     measure = partial(_measure, test_set, spread)
     saving = _Saving(job)

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from fedbench.clients import clients_of, partition_table
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.errors import PartitionError
+from fedbench.events import Job, RunDone
+from fedbench.measures import Verdict
 from fedbench.partitions import TrainingTable, make_partition
 from fedbench.partitions.proportions import divide, proportions
 from fedbench.partitions.skew import class_counts, label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
+from fedbench.simulation import simulate
 from fedbench.specs import CellSpec, RunSpec
 
 LABELS = np.random.default_rng(1).integers(0, 10, 6_000)
@@ -239,10 +242,15 @@ def dataset() -> Dataset:
 def test_clients_without_examples_take_no_part_and_are_named(
     dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = CellSpec(partition="dirichlet", partition_alpha=0.01, num_clients=50, examples_per_client=100)
+    fields = {"partition": "dirichlet", "partition_alpha": 0.01, "num_clients": 50, "examples_per_client": 100}
+    spec = CellSpec(**fields, client_fraction=0.1, local_epochs=1, rounds=1)
     run = RunSpec(suite="s", scenario="a", cell="a", spec=spec, seed=0)
     with caplog.at_level(logging.WARNING, logger="fedbench"):
         clients = clients_of(run, dataset, torch.device("cpu"))
+        assert [] == caplog.records  # a run says it, not each trial of a search
+        *_, end = simulate(Job(run), dataset)
+    assert isinstance(end, RunDone)
+    assert end.result.verdict is not Verdict.FAILED
     assert 50 == len(clients)
     assert list(clients.participants) == [k for k in range(50) if len(clients[k])]
     idle = [k for k in range(50) if not len(clients[k])]
