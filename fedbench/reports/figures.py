@@ -14,7 +14,9 @@ from fedbench.reports.class_figures import draw_confusion, draw_partition, draw_
 from fedbench.reports.style import (
     BAND,
     MAX_PANELS,
+    NATS,
     PANEL_INCHES,
+    PERCENT,
     STYLE,
     Drawn,
     Figure,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from fedbench.reports.stored import Curve, StoredCell, StoredSuite
 
 MAX_LINES = 8  # in one panel; more cannot be told apart
+MAX_LABEL_LETTERS = 36  # below a panel, side by side
 MAX_CURVES = 6  # panels of curves: those of every seed are read, round by round
 
 
@@ -138,7 +141,7 @@ def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn
             _draw_majority(axes, [cell for _, cell in cells])
             _draw_targets(axes, [cell for _, cell in cells])
     _draw_legends(all_axes)
-    same_scale(all_axes)
+    same_scale(all_axes, PERCENT if metric == "accuracy" else NATS)
     caption = f"Mean over seeds; band: {BAND}."
     if any(_stopped_apart(cell) for _, cells in shown for _, cell in cells):
         caption += " A seed that stopped at its target before the others counts in later rounds with its last value."
@@ -186,7 +189,7 @@ def _grids(stored: StoredSuite) -> Drawn:
             _draw_dots(axes, cells, names)
     dotted = [axes for axes, (_, _, names) in zip(all_axes, shown, strict=True) if len(names) < 2]
     if dotted:
-        same_scale(dotted)
+        same_scale(dotted, PERCENT)
     caption = (
         "Percent, mean ± standard deviation over seeds, after the last round. * not every seed has the verdict ok."
     )
@@ -252,7 +255,8 @@ def _draw_dots(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]) ->
         if cell.result.verdict is not Verdict.OK:
             axes.annotate("*", (index, 100 * spread.mean), textcoords="offset points", xytext=(-9, 2))
     _draw_majority(axes, cells)
-    axes.set_xticks(range(len(cells)), labels)
+    is_wide = sum(map(len, labels)) > MAX_LABEL_LETTERS
+    axes.set_xticks(range(len(cells)), labels, rotation=30 if is_wide else 0, ha="right" if is_wide else "center")
     axes.set_xlim(-0.6, len(cells) - 0.4)
     axes.set_ylabel("accuracy (%)")
     axes.set_xlabel(names[0].replace("_", " ") if names else "")
@@ -284,6 +288,7 @@ def _interpolation(stored: StoredSuite) -> Drawn:
             axes.set_xlabel("θ, in θ·w + (1 − θ)·w′")
             axes.set_ylabel(label)
             axes.legend(fontsize=7)
+            same_scale([axes], PERCENT if metric == "accuracy" else NATS)
             for end in (0, 1):
                 axes.axvline(end, color="grey", linewidth=0.8, linestyle=":")
     sets = sorted({cell.cell.spec.interpolation_set for _, some in shown for cell in some})

@@ -65,7 +65,10 @@ def _number(metric: str, digits: int) -> Callable[[StoredCell], str]:
 
 def _interval(cell: StoredCell) -> str:
     spread = cell.final("accuracy")
-    return f"{100 * spread.interval[0]:.1f} to {100 * spread.interval[1]:.1f}" if spread and spread.interval else ""
+    if spread is None or spread.interval is None:
+        return ""
+    low, high = max(spread.interval[0], 0.0), min(spread.interval[1], 1.0)  # of few seeds it may go beyond
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def _gain(cell: StoredCell) -> str:
@@ -93,7 +96,7 @@ COLUMNS = (
     Column("95 % interval", "of the mean accuracy over seeds, by Student's t distribution", _interval),
     Column("balanced accuracy", "percent; mean over the classes of the share found", _percent("balanced_accuracy")),
     Column("loss", "mean cross-entropy in nats", _number("loss", 3)),
-    Column("clients alone", f"percent. {CLIENTS_ALONE.partition(': ')[2]}", lambda cell: clients_alone(cell.result)),
+    Column("clients alone", f"percent: {CLIENTS_ALONE.partition(': ')[2]}", lambda cell: clients_alone(cell.result)),
     Column("rounds to target", TARGET, lambda cell: rounds_to_target(cell.result)),
     Column("averaging gain", "percentage points: the average's accuracy minus the clients' mean", _gain),
     Column("client drift", "Euclidean distance of the clients' models from their average", _number("client_drift", 2)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
+PERCENT = (-1.0, 101.0)  # possible accuracies, with room for a line's width
+NATS = (0.0, math.inf)  # possible losses
 MAX_PANELS = 9  # in one figure
 PANEL_INCHES = (4.2, 3.2)
 BAND = f"{CONFIDENCE:.0%} interval of the mean over seeds"
@@ -71,11 +74,12 @@ def write(axes: Axes, column: float, row: float, text: str, **style: Any) -> Non
     axes.text(column, row, text, ha="center", va="center", **style).set_in_layout(False)
 
 
-def same_scale(all_axes: Sequence[Axes]) -> None:
-    """Give panels that are compared one vertical scale."""
+def same_scale(all_axes: Sequence[Axes], possible: tuple[float, float]) -> None:
+    """Give panels that are compared one vertical scale, not beyond what is `possible`: an interval may go beyond it."""
     limits = [axes.get_ylim() for axes in all_axes]
+    lowest, highest = min(low for low, _ in limits), max(high for _, high in limits)
     for axes in all_axes:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        axes.set_ylim(max(lowest, possible[0]), min(highest, possible[1]))
 
 
 def left_out(count: int, shown: Sequence[object], what: str) -> str:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from fedbench.measures import Verdict
 from fedbench.partitions.table import PartitionTable
-from fedbench.reports.page import log_report, make_report, read_confusions, read_partitions, sentences
+from fedbench.reports.page import log_report, make_report, read_confusions, read_partitions, render, sentences
 from fedbench.reports.stored import StoredSuite, read_suite
+from fedbench.reports.style import NATS, PERCENT, same_scale
 from fedbench.specs import RunSpec
 
 FIGURES = {"grid", "curves", "loss", "interpolation", "recall", "confusion"}
@@ -173,3 +174,31 @@ def test_a_store_without_summaries_of_cells_is_reported_all_the_same(tmp_path: P
     assert again.summary(again.cells[0]) is None
     make_report(again, tmp_path / "out")
     assert {"grid", "curves", "loss", "recall"} == {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
+
+
+def test_an_interval_does_not_go_beyond_what_is_possible(tmp_path: Path) -> None:
+    text = "name: made\nquestion: Why?\nseeds: [0, 1]\nscenarios: [{name: a, rounds: 2}]\n"
+
+    def apart(run: RunSpec, step: int) -> dict[str, float]:
+        return metrics_of(run, step) | {"accuracy": 0.999 if run.seed else 0.9}
+
+    record(made_suite(tmp_path, text), address(tmp_path), apart)
+    stored = read_suite("made", address(tmp_path))
+    spread = stored.cells[0].final("accuracy")
+    assert spread is not None
+    assert spread.interval is not None
+    assert spread.interval[1] > 1
+    assert " to 100.0<" in render(stored, [])
+
+
+def test_panels_that_are_compared_have_one_scale_within_what_is_possible() -> None:
+    from matplotlib.figure import Figure as Drawing
+
+    first, second = Drawing().subplots(2)
+    first.set_ylim(20, 150)
+    second.set_ylim(-70, 90)
+    same_scale([first, second], PERCENT)
+    assert [PERCENT, PERCENT] == [first.get_ylim(), second.get_ylim()]
+    second.set_ylim(-2, 200)
+    same_scale([first, second], NATS)
+    assert [(0, 200), (0, 200)] == [first.get_ylim(), second.get_ylim()]
