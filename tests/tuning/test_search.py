@@ -26,7 +26,7 @@ from fedbench.measures import Verdict
 from fedbench.suites import load_suite
 from fedbench.tracking.claims import Claim
 from fedbench.tune_specs import Axis, Objective
-from fedbench.tuning.plan import Plan, make_plan
+from fedbench.tuning.plan import Params, Plan, make_plan
 from fedbench.tuning.search import CLAIM, compute_trials, retry_dead, trial_results
 from fedbench.tuning.slots import RESULT, SURPLUS, slots
 from fedbench.tuning.trial import SeedProgress, Validation, mean_rounds, objective_value, train_and_validate
@@ -185,42 +185,37 @@ class TestGrid:
 
     SPACE = (Axis(field="local_epochs", choices=(1, 2)), Axis(field="batch_size", choices=(50, None, 5)))
 
-    @pytest.fixture
-    def plan(self, tmp_path: Path) -> Plan:
-        return tiny_plan(tmp_path, trials=6, space=self.SPACE)
+    @pytest.fixture(scope="class")
+    def plan(self, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+        return tiny_plan(tmp_path_factory.mktemp("grid"), trials=6, space=self.SPACE, seeds=(0,))
 
-    def test_each_point_is_tried_once_the_default_first(self, plan: Plan, tmp_path: Path) -> None:
-        trials = computed(plan, storage_in(tmp_path))
-        assert trials[0].params == {"local_epochs": 1, "batch_size": 50}
-        assert 6 == len({tuple(trial.params.items()) for trial in trials})
+    @pytest.fixture(scope="class")
+    def whole(self, plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> list[Params]:
+        trials = computed(plan, storage_in(tmp_path_factory.mktemp("whole")))
+        return [trial.params for trial in trials]
 
-    def test_the_order_is_the_seeds_also_after_an_interruption(self, plan: Plan, tmp_path: Path) -> None:
-        orders = {}
-        for name, trials, seed in (("whole", [6], 0), ("cut", [2, 3, 6], 0), ("other", [6], 1)):
-            (tmp_path / name).mkdir()
-            for each in trials:
-                done = computed(replace(plan, trials=each, sampler_seed=seed), storage_in(tmp_path / name))
-            orders[name] = [trial.params for trial in done]
-        assert orders["whole"] == orders["cut"]
-        assert orders["whole"] != orders["other"]
+    def test_each_point_is_tried_once_the_default_first(self, whole: list[Params]) -> None:
+        assert whole[0] == {"local_epochs": 1, "batch_size": 50}
+        assert 6 == len({tuple(params.items()) for params in whole})
 
-    def test_one_that_others_have_begun_but_not_decided_has_its_place(self, plan: Plan, tmp_path: Path) -> None:
-        alone = [trial.params for trial in computed(plan, storage_in(tmp_path))]
-        (tmp_path / "shared").mkdir()
-        study = open_tiny(tiny_work(plan, storage_in(tmp_path / "shared")))
+    def test_an_interruption_or_a_death_before_its_choice_changes_no_trial(
+        self, plan: Plan, whole: list[Params], tmp_path: Path
+    ) -> None:
+        computed(replace(plan, trials=2), storage_in(tmp_path))
+        TestDeadProcesses.begin(open_tiny(tiny_work(plan, storage_in(tmp_path))))
+        assert whole == [trial.params for trial in computed(plan, storage_in(tmp_path))]
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_of_trials_begun_at_once_each_has_its_place_which_the_seed_gives(
+        self, plan: Plan, whole: list[Params], tmp_path: Path, seed: int
+    ) -> None:
+        study = open_tiny(tiny_work(replace(plan, sampler_seed=seed), storage_in(tmp_path)))
         begun = [study.ask() for _ in range(6)]
         found = {}
         for trial in reversed(begun):
             values = [trial.suggest_categorical(axis.field, axis.choices) for axis in self.SPACE]
             found[trial.number] = dict(zip(("local_epochs", "batch_size"), values, strict=True))
-        assert alone == [found[number] for number in range(6)]
-
-    def test_a_trial_that_died_undecided_is_tried_again_in_its_place(self, plan: Plan, tmp_path: Path) -> None:
-        study = open_tiny(tiny_work(plan, storage_in(tmp_path)))
-        TestDeadProcesses.begin(study)
-        TestDeadProcesses.begin(study)
-        trials = computed(plan, storage_in(tmp_path))
-        assert 6 == len({tuple(trial.params.items()) for trial in trials})
+        assert (whole == [found[number] for number in range(6)]) == (seed == 0)
 
     def test_there_are_no_more_trials_than_points(self, tmp_path: Path) -> None:
         path = tmp_path / "rates.yaml"
