@@ -33,7 +33,10 @@ seeds: [0, 1]
 defaults: {examples_per_client: 200, rounds: 4, local_epochs: 5, learning_rate: 0.05}
 scenarios:
   - {name: pair, num_clients: 2}
-tune: {validation: 0.1, fresh_seeds: [10, 11]}
+tune:
+  space: {local_epochs: {low: 1, high: 8}, learning_rate: {low: 0.001, high: 1}}
+  validation: 0.1
+  fresh_seeds: [10, 11]
 """
 VIOLATIONS = ("lost", "doubled", "different", "left running", "failed")
 
