@@ -60,7 +60,8 @@ def test_nothing_is_lost_when_several_processes_record_at_once(tmp_path: Path) -
 @needs(why_no_postgresql())
 def test_nothing_is_lost_doubled_or_different_when_parts_of_a_cluster_fail(tmp_path: Path) -> None:
     """A worker, a node, the MLflow server for 8 s, PostgreSQL: one of each."""
-    out = run("cluster_faults.py", "--faults", "4", "--away", "8", "--folder", str(tmp_path / "faults"), "--", "--seeds", "0-2")
+    one_of_each = ("--faults", "4", "--away", "8")
+    out = run("cluster_faults.py", *one_of_each, "--folder", str(tmp_path / "faults"), "--", "--seeds", "0-2")
     assert "\n4 faults: database 1, node 1, server 1, worker 1\n" in out
     assert (
         "lost: 0\ndoubled: 0\ndifferent: 0\nleft running: 0\ncheckpoint left: 0\ncell is not right: 0\nfailed: 0\n"
