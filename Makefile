@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
-# Without compiling what may never be imported: that is half of the time.
-INSTALL := $(RUN) pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help set-up demo test test-slow bench check gate gate-speed wheel clean
 

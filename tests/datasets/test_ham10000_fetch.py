@@ -295,5 +295,6 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_loads_and_goes_on_later(
     server.serve_only, before = None, len(server.requests)
     ham10000.fetch(data, None)
     assert content(small_ham) == content(data / "skin")
-    assert 41 + 1 == len(server.requests) - before
+    asked = {path for path, _ in server.requests[before:]}  # one may be a late one of the process that was killed
+    assert 41 + 1 == len(asked)
     assert not left_over(data)

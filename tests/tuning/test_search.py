@@ -180,19 +180,23 @@ def test_choices_with_null_are_searched(tmp_path: Path) -> None:
     assert {50, None, 5} == {trial.params["batch_size"] for trial in trials}
 
 
+GRID = (Axis(field="local_epochs", choices=(1, 2)), Axis(field="batch_size", choices=(50, None, 5)))
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return tiny_plan(tmp_path_factory.mktemp("grid"), trials=6, space=GRID, seeds=(0,))
+
+
+@pytest.fixture(scope="module")
+def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> list[Params]:
+    """The grid's trials, without interruption."""
+    trials = computed(plan, storage_in(tmp_path_factory.mktemp("whole")))
+    return [trial.params for trial in trials]
+
+
 class TestGrid:
     """A space of few choices, each of which is tried once."""
-
-    SPACE = (Axis(field="local_epochs", choices=(1, 2)), Axis(field="batch_size", choices=(50, None, 5)))
-
-    @pytest.fixture(scope="class")
-    def plan(self, tmp_path_factory: pytest.TempPathFactory) -> Plan:
-        return tiny_plan(tmp_path_factory.mktemp("grid"), trials=6, space=self.SPACE, seeds=(0,))
-
-    @pytest.fixture(scope="class")
-    def whole(self, plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> list[Params]:
-        trials = computed(plan, storage_in(tmp_path_factory.mktemp("whole")))
-        return [trial.params for trial in trials]
 
     def test_each_point_is_tried_once_the_default_first(self, whole: list[Params]) -> None:
         assert whole[0] == {"local_epochs": 1, "batch_size": 50}
@@ -213,7 +217,7 @@ class TestGrid:
         begun = [study.ask() for _ in range(6)]
         found = {}
         for trial in reversed(begun):
-            values = [trial.suggest_categorical(axis.field, axis.choices) for axis in self.SPACE]
+            values = [trial.suggest_categorical(axis.field, axis.choices) for axis in GRID]
             found[trial.number] = dict(zip(("local_epochs", "batch_size"), values, strict=True))
         assert (whole == [found[number] for number in range(6)]) == (seed == 0)
 
