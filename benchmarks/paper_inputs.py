@@ -38,17 +38,13 @@ ROWS = (
 RATE_OF_ROWS = 0.0464
 
 
-def keep(weight: Tensor) -> None:
-    """PyTorch's own initialisation."""
-
-
 def truncated_normal(weight: Tensor) -> None:
     """Normal with deviation 0.1, cut off at two, as in TensorFlow's MNIST tutorial of 2015."""
     nn.init.trunc_normal_(weight, std=0.1, a=-0.2, b=0.2)
 
 
-INITS: dict[str, tuple[Callable[[Tensor], object], float | None]] = {  # of weights; the constant that biases begin with
-    "PyTorch's": (keep, None),
+INITS: dict[str, tuple[Callable[[Tensor], object], float] | None] = {  # of weights, and what biases are; None: as built
+    "PyTorch's": None,
     "Glorot": (nn.init.xavier_uniform_, 0.0),
     "normal 0.1": (truncated_normal, 0.1),
 }
@@ -56,11 +52,12 @@ INITS: dict[str, tuple[Callable[[Tensor], object], float | None]] = {  # of weig
 
 def new_model(init: str) -> nn.Module:
     """A 2NN that begins as `init` says."""
-    model, (of_weights, bias) = build_model("2nn"), INITS[init]
-    for layer in model.modules():
-        if isinstance(layer, nn.Linear):
-            of_weights(layer.weight)
-            if bias is not None:
+    model = build_model("2nn")
+    if (chosen := INITS[init]) is not None:
+        of_weights, bias = chosen
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                of_weights(layer.weight)
                 nn.init.constant_(layer.bias, bias)
     return model
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from math import prod
 
 from fedbench.datasets import dataset_info
 from fedbench.errors import SuiteError
@@ -81,7 +80,7 @@ class Plan:
     def grid(self) -> tuple[Params, ...]:
         """All points of a space of choices, if there are so few that each can be tried; else nothing."""
         most = max(self.trials, FEW_POINTS)
-        if prod(len(axis.choices) or math.inf for axis in self.space) > most:
+        if math.prod(len(axis.choices) or math.inf for axis in self.space) > most:
             return ()
         fields = [axis.field for axis in self.space]
         return tuple(dict(zip(fields, values, strict=True)) for values in product(*(a.choices for a in self.space)))
