@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ EXIT_INTERRUPTED = 130
 def run_to_exit(command: Callable[[], object]) -> NoReturn:
     """Run a command and exit; every error ends in one line on standard error and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # being asked to end is being interrupted
+    sys.unraisablehook = _interrupt_again
     _prepare_streams()
     try:
         code = command()
@@ -59,6 +61,15 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
         gc.collect()  # whatever the interruption left open is closed now
         _exit_at_once(EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Repeat an interruption that Python dropped: it came in a callback or finalizer, which cannot raise."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        main = threading.main_thread().ident
+        threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()  # when that place has been left
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _exit_at_once(code: int) -> NoReturn:

@@ -61,12 +61,14 @@ def _as_before() -> Iterator[None]:
     """Put back what a command may leave to the end of its process; another store may have its relative address."""
     _forget_relative_stores()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    hook = sys.unraisablehook
     threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
         if threads is not None:
             sys.modules["torch"].set_num_threads(threads)
         _forget_relative_stores()
