@@ -42,7 +42,8 @@ class _ClientOfPartition:
 
     @property
     def inputs(self) -> Tensor:
-        return self.dataset.normalise(self.dataset.train_images[torch.from_numpy(self.index)]).to(self.device)
+        images = self.dataset.train_images.index_select(0, torch.from_numpy(self.index))
+        return self.dataset.normalise(images).to(self.device)
 
     @property
     def labels(self) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Protocol
 
@@ -62,24 +63,39 @@ def client_update(
     Each epoch is shuffled anew from the stream `order`, and its last batch may be smaller than B. `gradient_term`
     of the parameters is added to each step's gradient. Once `cancelled` is set it raises `CancelledError`.
     """
-    module = model.module.train()
+    model.module.train()
+    backpropagate = _own_backpropagation(model.module) or partial(_backpropagate, model)
     inputs, labels = data.inputs, data.labels
     size = batch_size or len(data)
     total_loss = torch.zeros((), device=inputs.device)
     for _ in range(local_epochs):
         permutation = torch.randperm(len(data), generator=order).to(labels.device)
-        batches = torch.split(in_fast_layout(inputs[permutation]), size)
+        batches = torch.split(in_fast_layout(inputs.index_select(0, permutation)), size)
         for batch, target in zip(batches, torch.split(labels[permutation], size), strict=True):
             if cancelled is not None and cancelled.is_set():
                 raise CancelledError
-            model.gradients.zero_()
-            loss = F.cross_entropy(module(batch), target)  # right for logits and for log-probabilities alike
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = backpropagate(batch, target)
             if gradient_term is not None:
                 model.gradients.add_(gradient_term(model.parameters))
             model.descend(learning_rate)  # w ← w − η∇ℓ(w; b)
-            total_loss.add_(loss.detach(), alpha=len(target))
+            total_loss.add_(loss, alpha=len(target))
     return total_loss.item() / (local_epochs * len(data))
+
+
+def _backpropagate(model: FlatModel, inputs: Tensor, labels: Tensor) -> Tensor:
+    """ℓ(w; b), the mean loss of a batch; its gradient is in `model.gradients`."""
+    model.gradients.zero_()
+    loss = F.cross_entropy(model.module(inputs), labels)  # right for logits and for log-probabilities alike
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def _own_backpropagation(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The module's method `backpropagate`, which does the same, if it has one that belongs to its `forward`."""
+    for each in type(module).__mro__:
+        if methods := vars(each).keys() & {"forward", "backpropagate"}:
+            return getattr(module, "backpropagate", None) if len(methods) == 2 else None
+    return None
 
 
 def draws_random_numbers(model: FlatModel, inputs: Tensor) -> bool:

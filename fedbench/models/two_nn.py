@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from fedbench.models.backpropagation import backpropagate_dense
+
 
 class TwoNN(nn.Module):
     """A multilayer perceptron with two hidden layers of 200 ReLU units.
@@ -22,3 +24,7 @@ class TwoNN(nn.Module):
         x = torch.relu(self.fc2(x))  # (B, 200)
         output: Tensor = self.fc3(x)
         return output
+
+    def backpropagate(self, x: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross-entropy of a batch, (B,) labels; sets the gradients, as autograd would, in less time."""
+        return backpropagate_dense([self.fc1, self.fc2, self.fc3], x.flatten(1), labels)
