@@ -103,8 +103,8 @@ def tune_command(
         require_new_file(save)
     if register is not None:
         _require_model_name(register)
-    if plan.note:
-        say(plan.note)
+    for note in plan.notes:
+        say(note)
     from fedbench.runner import DataSource, choose_device
 
     data = DataSource(data_dir, choose_device(device))

@@ -56,8 +56,8 @@ class Plan:
         Of Optuna's sampler.
     trials
         A grid takes no more than it has points.
-    note
-        In words, which of several cells was taken; None if there was one.
+    notes
+        In words, which of several cells was taken, and why there are fewer trials than were asked for.
     """
 
     suite: str
@@ -74,7 +74,7 @@ class Plan:
     pruning: bool
     sampler_seed: int
     trials: int
-    note: str | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def grid(self) -> tuple[Params, ...]:
@@ -162,9 +162,11 @@ def make_plan(
             pruning=tune.pruning if pruning is None else pruning,
             sampler_seed=check_sampler_seed(sampler_seed),
             trials=tune.trials if trials is None else check_value("trials", trials, "--trials", TuneSpec),
-            note=note,
+            notes=() if note is None else (note,),
         )
-        plan = replace(plan, trials=min(plan.trials, len(plan.grid) or plan.trials))
+        if 0 < (points := len(plan.grid)) < plan.trials:
+            fewer = f"{points} trials in place of {plan.trials}: one for each point of the space"
+            plan = replace(plan, trials=points, notes=(*plan.notes, fewer))
         require_enough(plan, most_training(plan))
     except SuiteError as error:
         raise SuiteError(one_line(f"{suite.path}: {error}")) from None

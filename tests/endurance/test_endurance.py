@@ -43,7 +43,7 @@ def test_nothing_is_lost_doubled_or_different_when_the_command_is_killed(tmp_pat
 @pytest.mark.slow
 def test_no_trial_is_lost_doubled_or_different_when_a_study_is_killed(tmp_path: Path) -> None:
     of_command = ("--kills", "1", "--seed", "11")  # tests/tuning/test_search.py kills a worker
-    out = run("kill_tuning.py", *of_command, "--trials", "4", "--folder", str(tmp_path / "kills"))
+    out = run("kill_tuning.py", *of_command, "--trials", "2", "--folder", str(tmp_path / "kills"))
     assert "1 kills, 0 of a worker and 1 of the whole command" in out
     assert "lost: 0\ndoubled: 0\ndifferent: 0\nleft running: 0\nfailed: 0\n" in out
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -205,10 +205,10 @@ def losing(uri: str, share: float) -> Iterator[str]:
     class Proxy(BaseHTTPRequestHandler):
         def _pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            behind = HTTPConnection(host, timeout=60)
-            behind.request(self.command, self.path, body, dict(self.headers.items()))
-            answer = behind.getresponse()
-            content = answer.read()
+            with closing(HTTPConnection(host, timeout=60)) as behind:
+                behind.request(self.command, self.path, body, dict(self.headers.items()))
+                answer = behind.getresponse()
+                content = answer.read()
             with lock:
                 is_lost = stream.random() < share
             self.close_connection = True

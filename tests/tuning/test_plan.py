@@ -55,7 +55,7 @@ def error_of(folder: Path, tune: str = "{}", *overrides: str, **options: Any) ->
 
 def test_the_first_scenario_is_tuned_if_nothing_is_said(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
-    assert ("s", "plain", "plain", None) == (plan.suite, plan.scenario, plan.cell, plan.note)
+    assert ("s", "plain", "plain", ()) == (plan.suite, plan.scenario, plan.cell, plan.notes)
     assert CellSpec(examples_per_client=100, local_epochs=4, rounds=6) == plan.spec
 
 
@@ -71,32 +71,32 @@ def test_of_a_grid_the_last_cell_is_tuned_but_the_first_value_of_a_searched_fiel
     plan = plan_of(tmp_path, "{scenario: grid}")
     assert (5, 100, 0.01) == (plan.spec.num_clients, plan.spec.examples_per_client, plan.spec.learning_rate)
     assert "grid num_clients=5 examples_per_client=100 learning_rate=0.01" == plan.cell
-    assert "the last of 9 cells and the first of 2 values of learning_rate; choose another with --set" == plan.note
+    assert ("the last of 9 cells and the first of 2 values of learning_rate; choose another with --set",) == plan.notes
 
 
 def test_set_chooses_one_cell_of_a_grid(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "{scenario: grid, set: {num_clients: 3, examples_per_client: 50, learning_rate: 0.1}}")
     assert (3, 50, 0.1) == (plan.spec.num_clients, plan.spec.examples_per_client, plan.spec.learning_rate)
-    assert None is plan.note
+    assert () == plan.notes
 
 
 def test_set_may_name_a_value_that_the_grid_does_not_have_and_a_field_that_is_no_axis(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "{scenario: grid, set: {num_clients: 7, init: independent}}")
     assert (7, "independent", 100) == (plan.spec.num_clients, plan.spec.init, plan.spec.examples_per_client)
     assert "grid init=independent num_clients=7 examples_per_client=100 learning_rate=0.01" == plan.cell
-    assert "the last of 3 cells and " in (plan.note or "")
+    assert "the last of 3 cells and " in plan.notes[0]
 
 
 def test_the_command_lines_set_wins_over_the_files(tmp_path: Path) -> None:
     tune = "{scenario: grid, set: {num_clients: 3, examples_per_client: 50}}"
     plan = plan_of(tmp_path, tune, "num_clients=4", "learning_rate=0.1")
-    assert (4, 50, 0.1, None) == (
+    assert (4, 50, 0.1, ()) == (
         plan.spec.num_clients,
         plan.spec.examples_per_client,
         plan.spec.learning_rate,
-        plan.note,
+        plan.notes,
     )
-    assert "the last of 2 cells; " in (plan_of(tmp_path, tune, "num_clients=[4, 5]", "learning_rate=0.1").note or "")
+    assert "the last of 2 cells; " in plan_of(tmp_path, tune, "num_clients=[4, 5]", "learning_rate=0.1").notes[0]
 
 
 def test_a_cell_is_labelled_as_if_set_had_been_given_on_the_command_line(tmp_path: Path) -> None:
@@ -115,10 +115,10 @@ def test_another_dataset_brings_its_own_split(tmp_path: Path) -> None:
 def test_requirements_and_interpolation_are_left_out(tmp_path: Path) -> None:
     overrides = ("require_accuracy=[null, 0.9]", "require_loss_fall=true", "interpolation=true", "num_clients=2")
     plan = plan_of(tmp_path, "{}", *overrides)
-    assert (CellSpec(examples_per_client=100, local_epochs=4, rounds=6), "plain num_clients=2", None) == (
+    assert (CellSpec(examples_per_client=100, local_epochs=4, rounds=6), "plain num_clients=2", ()) == (
         plan.spec,
         plan.cell,
-        plan.note,
+        plan.notes,
     )
 
 
@@ -424,7 +424,7 @@ def test_what_moves_a_trial_moves_the_identity_and_nothing_else_does(tmp_path: P
     ]
     assert len(moved) == len(set(moved))
     assert 64 == len(moved[0])
-    same = replace(plan, suite="t", cell="c", trials=7, fresh_seeds=(99,), note="n")
+    same = replace(plan, suite="t", cell="c", trials=7, fresh_seeds=(99,), notes=("n",))
     assert of(plan) == of(same)
 
 

@@ -227,8 +227,10 @@ class TestGrid:
             "{name: rates, question: Which, seeds: [0], scenarios: [{name: one, examples_per_client: 10}],"
             " tune: {space: {learning_rate: [0.01, 0.1]}, trials: 12}}"
         )
-        assert 2 == make_plan(load_suite(path)).trials
-        assert 1 == make_plan(load_suite(path), trials=1).trials
+        plan = make_plan(load_suite(path))
+        assert (2, ("2 trials in place of 12: one for each point of the space",)) == (plan.trials, plan.notes)
+        plan = make_plan(load_suite(path), trials=1)
+        assert (1, ()) == (plan.trials, plan.notes)
 
     def test_a_grid_larger_than_the_trials_is_left_to_the_sampler(self, plan: Plan) -> None:
         space = (Axis(field="local_epochs", choices=tuple(range(1, 12))),)
