@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
+
+aten = torch.ops.aten
 
 MEAN = 1  # PyTorch's number of the reduction
 NO_LABEL = -100  # PyTorch's default of a label that does not count
@@ -26,19 +29,20 @@ def backpropagate_dense(layers: Sequence[nn.Linear], inputs: Tensor, labels: Ten
     labels
         (B,) int64.
     """
-    aten = torch.ops.aten
+    parameters = [(layer.weight, layer.bias) for layer in layers]
     activations = [inputs]
-    for layer in layers[:-1]:
-        activations.append(layer(activations[-1]).relu_())
-    log_probabilities = torch.log_softmax(layers[-1](activations[-1]), 1)  # (B, C)
+    for weight, bias in parameters[:-1]:
+        activations.append(F.linear(activations[-1], weight, bias).relu_())
+    log_probabilities = torch.log_softmax(F.linear(activations[-1], *parameters[-1]), 1)  # (B, C)
     loss: Tensor
-    loss, weight = aten.nll_loss_forward(log_probabilities, labels, None, MEAN, NO_LABEL)
+    loss, total = aten.nll_loss_forward.default(log_probabilities, labels, None, MEAN, NO_LABEL)
 
-    of_loss = aten.nll_loss_backward(torch.ones_like(loss), log_probabilities, labels, None, MEAN, NO_LABEL, weight)
-    gradient = aten._log_softmax_backward_data(of_loss, log_probabilities, 1, log_probabilities.dtype)
-    for layer, x in zip(reversed(layers), reversed(activations), strict=True):
-        torch.mm(gradient.t(), x, out=layer.weight.grad)
-        torch.sum(gradient, 0, out=layer.bias.grad)
-        if x is not inputs:
-            gradient = aten.threshold_backward(torch.mm(gradient, layer.weight), x, 0)  # x is the output of a ReLU
+    of_loss = torch.ones_like(loss)
+    gradient = aten.nll_loss_backward.default(of_loss, log_probabilities, labels, None, MEAN, NO_LABEL, total)
+    gradient = aten._log_softmax_backward_data.default(gradient, log_probabilities, 1, gradient.dtype)
+    for (weight, bias), x in zip(reversed(parameters), reversed(activations), strict=True):
+        torch.mm(gradient.t(), x, out=weight.grad)
+        torch.sum(gradient, 0, out=bias.grad)
+        if x is not inputs:  # but the output of a ReLU
+            gradient = aten.threshold_backward.default(torch.mm(gradient, weight), x, 0)
     return loss
