@@ -75,7 +75,7 @@ def _caption(same: dict[str, str | Text]) -> str:
 def _about_targets(targets: Sequence[float], results: Sequence[CellResult]) -> str:
     named = f"Target: {' or '.join(f'{100 * target:g} %' for target in targets)} accuracy."
     if any(None in each.rounds_to_target for each in results if each.cell.spec.target_accuracy is not None):
-        named += " 2/3 in 90: 2 of 3 seeds reached it within the cell's 90 rounds; not in 90: none did."
+        named += " k/n in R: k of n seeds reached it within R rounds; not in R: none did."
     return named
 
 
