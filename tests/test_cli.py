@@ -461,7 +461,7 @@ def test_after_the_command_was_killed_outright_the_same_command_takes_its_runs_u
 @pytest.mark.slow
 def test_two_commands_at_once_share_the_runs_of_a_suite_and_each_is_recorded_once(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(LONG.replace("[0, 1, 2]", "[0, 1, 2, 3, 4, 5]"))
-    command = [sys.executable, "-m", "fedbench", "run", "long.yaml", "--workers", "1", "--json"]
+    command = [sys.executable, "-m", "fedbench", "run", "long.yaml", "--workers", "1", "--json", "--no-models"]
     processes = [
         subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
@@ -504,7 +504,8 @@ def test_a_store_whose_making_was_interrupted_is_made_by_the_next_command(tmp_pa
 @pytest.mark.slow
 def test_two_commands_may_make_the_store_at_once(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(LONG)
-    command = [sys.executable, "-m", "fedbench", "run", "long.yaml", "--workers", "1", "--set", "rounds=1", "--seeds"]
+    one_round = ("--workers", "1", "--set", "rounds=1", "--no-models", "--seeds")
+    command = [sys.executable, "-m", "fedbench", "run", "long.yaml", *one_round]
     processes = [
         subprocess.Popen([*command, seed], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL) for seed in "01"
     ]

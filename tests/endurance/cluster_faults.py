@@ -3,7 +3,8 @@
 `fedbench run --executor ray` computes on a Ray cluster of two nodes and records through an MLflow server on PostgreSQL,
 all of them real and on this machine. At moments drawn at random a worker process is killed, a node with all its
 processes (another one joins then), the MLflow server is killed and away for a while, PostgreSQL is restarted: one of
-each in a random order, then the command is left to end. If faults are left, it begins anew with another experiment.
+each in a random order, then the command is left to end. If faults are left, it begins anew with another experiment, and
+with those that were made least.
 What the store then holds is compared with what one process without any of these records in a SQLite file.
 
     python tests/endurance/cluster_faults.py --faults 20 --folder /tmp/faults
@@ -103,9 +104,9 @@ def wait_for_first_run(service: mlflow_server.MlflowServer, name: str, process: 
 
 
 def one_command(
-    parts: Parts, folder: Path, suite: str, name: str, most: int, options: list[str], stream: random.Random
+    parts: Parts, folder: Path, suite: str, name: str, kinds: list[str], options: list[str], stream: random.Random
 ) -> tuple[list[str], list[tuple[str, str]], Recorded]:
-    """Run the suite under a name, with so many faults at most: those, what is wrong, and what was recorded."""
+    """Run the suite under a name, with faults of these kinds: those made, what is wrong, and what was recorded."""
     checkpoints = folder / f"{name}-checkpoints"
     process = start(
         folder,
@@ -116,7 +117,7 @@ def one_command(
     )
     wait_for_first_run(parts.service, name, process)
     faults, made = parts.faults(), []
-    for kind in stream.sample([*faults], min(most, len(faults))):
+    for kind in kinds:
         time.sleep(stream.uniform(*PAUSE_SECONDS))
         if process.poll() is not None:
             break
@@ -157,8 +158,10 @@ def main() -> int:
         parts = Parts(nodes, service, database, arguments.away)
         while kinds.total() < arguments.faults:
             name, left = f"suite-{next(number)}", arguments.faults - kinds.total()
+            shuffled = stream.sample([*parts.faults()], len(parts.faults()))
+            next_kinds = sorted(shuffled, key=kinds.__getitem__)[:left]
             begun = time.monotonic()
-            made, found, actual = one_command(parts, folder, arguments.suite, name, left, arguments.run, stream)
+            made, found, actual = one_command(parts, folder, arguments.suite, name, next_kinds, arguments.run, stream)
             found += violations(actual, expected)
             kinds.update(made)
             wrong += found
