@@ -391,7 +391,7 @@ def test_a_run_that_had_diverged_ends_so_without_training(
 
 
 def test_a_requirement_over_all_rounds_is_judged_after_going_on_too(dataset: Dataset, tmp_path: Path) -> None:
-    run = make_run(require_loss_fall=True, learning_rate=1e-9)
+    run = make_run(require_loss_fall=True, learning_rate=10.0)
     job = Job(run, "fingerprint", "of the cell", tmp_path / "run.ckpt")
     cut_off(job, dataset, 1)
     *_, end = simulate(job, dataset)
