@@ -17,6 +17,7 @@ import typer
 from mlflow import MlflowClient
 
 from fedbench.errors import StoreError
+from fedbench.tracking.repeated import set_experiment_tags
 from fedbench.tracking.store import default_tracking_uri, experiment_id, open_store, store_errors, without_password
 from fedbench.tracking.stored import REGRESSION_SCHEMA, SPEED_SCHEMA
 from fedbench.tracking.views import CELLS, REGRESSION, SEEDS, SHARED_VIEW, SPEED, TRIALS, view_address, view_tags
@@ -65,7 +66,8 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
 def _give_views(client: MlflowClient, uri: str, experiment: str) -> tuple[str, ...]:
     """Give an experiment the views that it lacks and name them; none for schema 1, whose runs they would not find."""
     with store_errors(uri):
-        tags = client.get_experiment(experiment).tags
+        found = client.get_experiment(experiment)
+        tags = found.tags
         if SPEED_SCHEMA in tags:
             return (SPEED,)  # `fedbench bench` gave it what there is
         if REGRESSION_SCHEMA in tags:  # likewise `fedbench check`, a view for each suite
@@ -73,9 +75,7 @@ def _give_views(client: MlflowClient, uri: str, experiment: str) -> tuple[str, .
             return (REGRESSION, *(view for view in views if view.startswith(f"{REGRESSION}-")))
         if tags.get("fedbench.schema", "1") == "1":
             return ()
-        for key, value in view_tags().items():
-            if key not in tags:
-                client.set_experiment_tag(experiment, key, value)
+        set_experiment_tags(client, found, {key: value for key, value in view_tags().items() if key not in tags})
     return (TRIALS, SEEDS, CELLS) if SHARED_VIEW + TRIALS in tags else (SEEDS, CELLS)
 
 

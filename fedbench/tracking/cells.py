@@ -85,7 +85,7 @@ class Cells:
         """Give a cell's runs of schema 1 the tag that they lack."""
         for run in self._unmarked:
             if run.data.tags.get("fedbench.fingerprint") in fingerprints:
-                self.client.set_tag(run.info.run_id, CELL, fingerprint)
+                self.client.log_batch(run.info.run_id, tags=[RunTag(CELL, fingerprint)])
                 run.data.tags[CELL] = fingerprint
                 self._seen[fingerprint].append(run)
         self._unmarked = [run for run in self._unmarked if CELL not in run.data.tags]

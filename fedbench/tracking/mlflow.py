@@ -21,7 +21,7 @@ from fedbench.tracking.claims import claims_of
 from fedbench.tracking.environment import environment_tags
 from fedbench.tracking.mlflow_run import MlflowRun
 from fedbench.tracking.ownership import Ownership, is_cut_off, result_among
-from fedbench.tracking.repeated import create_run, delete_tag, discard_models, discard_run
+from fedbench.tracking.repeated import create_run, delete_tag, discard_models, discard_run, set_experiment_tags
 from fedbench.tracking.store import (  # first: it sets MLflow up
     checkpoint_folder,
     default_tracking_uri,
@@ -75,9 +75,9 @@ class MlflowTracker:
     def _open_experiment(self) -> str:
         name, place = self.suite.name, without_password(self.uri)
         tags = {
-            "fedbench.schema": str(SCHEMA_VERSION),
             "mlflow.note.content": self.suite.question + HOW_TO_READ,
             **view_tags(),
+            "fedbench.schema": str(SCHEMA_VERSION),  # last: until then it is an older store
         }
         experiment: Experiment | None = self.client.get_experiment_by_name(name)
         if experiment is None:
@@ -91,11 +91,7 @@ class MlflowTracker:
         require_schema(experiment, place)
         if experiment.tags["fedbench.schema"] != str(SCHEMA_VERSION):
             self._upgrade(experiment.experiment_id)
-        for key, value in tags.items():  # last of all the schema's version: until then it is an older store
-            if experiment.tags.get(key) != value and key != "fedbench.schema":
-                self.client.set_experiment_tag(experiment.experiment_id, key, value)
-        if experiment.tags["fedbench.schema"] != str(SCHEMA_VERSION):
-            self.client.set_experiment_tag(experiment.experiment_id, "fedbench.schema", str(SCHEMA_VERSION))
+        set_experiment_tags(self.client, experiment, tags)
         return str(experiment.experiment_id)
 
     def _upgrade(self, experiment_id: str) -> None:

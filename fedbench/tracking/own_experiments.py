@@ -11,7 +11,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from fedbench.errors import StoreError
-from fedbench.tracking.repeated import discard_run
+from fedbench.tracking.repeated import discard_run, set_experiment_tags
 from fedbench.tracking.store import (
     local_folder,
     open_store,
@@ -100,9 +100,7 @@ def own_experiment_id(client: MlflowClient, uri: str, own: OwnExperiment, views:
             if (experiment := client.get_experiment_by_name(own.name)) is None:
                 raise
     require_own(own, experiment, uri)
-    for key, value in tags.items():
-        if experiment.tags.get(key) != value:
-            client.set_experiment_tag(experiment.experiment_id, key, value)
+    set_experiment_tags(client, experiment, tags)
     return str(experiment.experiment_id)
 
 

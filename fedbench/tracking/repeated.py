@@ -1,7 +1,7 @@
 """Requests that do no harm when they are made twice: MLflow repeats one whose answer was lost on the way.
 
 Most of them say what shall be, and may be said again. Those here make or remove something: a repeated one would make
-a twin, or not find what is to be removed.
+a twin, or not find what is to be removed; or what another process makes at the same moment is in its way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fedbench.tracking.waiting import is_away
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 GONE = "RESOURCE_DOES_NOT_EXIST"
 
@@ -34,6 +34,19 @@ def create_run(
             if twin.info.run_id != run.info.run_id and twin.data.tags == run.data.tags:
                 client.delete_run(twin.info.run_id)
     return run
+
+
+def set_experiment_tags(client: MlflowClient, experiment: Experiment, wanted: Mapping[str, str]) -> None:
+    """Bring an experiment's tags up to date. If two processes make the same one at once, MLflow refuses one of them."""
+    for key, value in wanted.items():
+        if experiment.tags.get(key) == value:
+            continue
+        try:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+        except MlflowException:
+            if is_away() or key not in client.get_experiment(experiment.experiment_id).tags:
+                raise
+            client.set_experiment_tag(experiment.experiment_id, key, value)
 
 
 def delete_tag(client: MlflowClient, run_id: str, key: str) -> None:

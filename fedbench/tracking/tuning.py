@@ -22,7 +22,7 @@ from fedbench.tracking.cells import PARENT
 from fedbench.tracking.claims import Claim, Decision, claims_of, decide
 from fedbench.tracking.environment import environment_tags
 from fedbench.tracking.registry import register_model
-from fedbench.tracking.repeated import create_run, delete_tag, discard_run
+from fedbench.tracking.repeated import create_run, delete_tag, discard_run, set_experiment_tags
 from fedbench.tracking.store import MAX_BATCH, store_errors
 from fedbench.tracking.stored import search_runs
 from fedbench.tracking.views import tuning_view_tags
@@ -85,8 +85,8 @@ class StudyRun:
         self._log_batch(self.run_id, params=missing, tags=environment_tags() | studies.wanted_tags(self.plan))
         self._show_as_running(run)
         fields = [axis.field for axis in self.plan.space]
-        for key, text in tuning_view_tags(self.identity, fields, self.plan.objective.is_minimised).items():
-            self.client.set_experiment_tag(self.experiment_id, key, text)
+        views = tuning_view_tags(self.identity, fields, self.plan.objective.is_minimised)
+        set_experiment_tags(self.client, self.client.get_experiment(self.experiment_id), views)
 
     def _show_as_running(self, run: Run) -> None:
         if run.info.status != "RUNNING":
@@ -157,7 +157,7 @@ class StudyRun:
         if self._has_ended:
             return
         with store_errors(self.uri):
-            self.client.set_tag(self.run_id, "fedbench.reason", " ".join(reason.split())[:MAX_REASON])
+            self._log_batch(self.run_id, tags={"fedbench.reason": " ".join(reason.split())[:MAX_REASON]})
             self.client.set_terminated(self.run_id, "KILLED")
             self._has_ended = True
 
