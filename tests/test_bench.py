@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 import torch
-from browser import close_assistant, fedbench_environment, fresh_page, open_view, ui
-from browser import why_no_browser as why_not
+from browser import fedbench_environment
 from empty_store import put_empty_store
 from test_docs import TRACKING, first_cells, table
 
@@ -36,7 +35,6 @@ from fedbench.tracking.commits import Commit, commit_of
 from fedbench.tracking.runs import list_runs
 from fedbench.tracking.speed import open_speed, record_speed
 from fedbench.tracking.store import experiment_of
-from fedbench.tracking.views import SPEED, view_address
 from fedbench.yardsticks import Yardsticks
 
 if TYPE_CHECKING:
@@ -465,29 +463,3 @@ def test_every_benchmark_is_timed_and_recorded(tmp_path: Path) -> None:
     recorded = {f"test_{run.data.tags['fedbench.benchmark']}" for run in runs}
     assert ({each["name"] for each in timed}, len(timed)) == (recorded, len(runs))
     assert ["mlruns"] == [path.name for path in folder.iterdir()]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(why_not() is not None, reason=why_not() or "there is a browser")
-def test_the_ui_opens_on_a_line_for_each_benchmark_over_the_commits(tmp_path: Path) -> None:
-    uri = put_empty_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
-    client = open_speed(uri)
-    for count in (40, 43, 44):
-        other = replace(RESULT, name="evaluate", group="evaluation", median=0.1, yardstick_multiple=count / 10)
-        record_speed(client, uri, made_measurement(RESULT, other), Commit(f"{count:040x}", count))
-    with ui("speed", folder=tmp_path) as (address,), fresh_page() as page:
-        page.goto(address)
-        close_assistant(page)
-        for view, names in ((SPEED, ("step", "evaluate")), (f"{SPEED}-training", ("step",))):
-            server, _, rest = address.partition("/#/experiments/")
-            open_view(page, view_address(server, rest.partition("/")[0], view), rows=3 * len(names))
-            cards = page.get_by_test_id("experiment-view-compare-runs-card")
-            for number, metric in enumerate(("yardstick_multiple", "median_seconds")):
-                card = cards.nth(number)
-                card.get_by_role("heading", name=metric, exact=True).wait_for()
-                for name in names:
-                    card.get_by_text(f"{name} ({metric})", exact=True).wait_for(state="attached")
-                # A line and the two edges of its band, each with a point a commit.
-                points = card.locator(".scatterlayer .point")
-                points.nth(3 * 3 * len(names) - 1).wait_for(state="attached")
-                assert 3 * 3 * len(names) == points.count()

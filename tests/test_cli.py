@@ -436,7 +436,7 @@ def test_a_command_that_trains_ends_within_a_second_of_ctrl_c_and_says_how_to_go
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_after_the_command_was_killed_outright_the_same_command_takes_its_runs_up(tmp_path: Path, workers: str) -> None:
     (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 30"))
-    command = ("run", "long.yaml", "--workers", workers)
+    command = ("run", "long.yaml", "--workers", workers, "--no-models")
     done = interrupted(
         tmp_path,
         *command,
@@ -589,7 +589,7 @@ def test_a_run_on_a_ray_of_this_machine_prints_nothing_but_its_results(tmp_path:
 def test_a_run_prints_on_any_terminal_and_leaves_nothing_in_the_home_folder(folder: Path) -> None:
     home = folder / "home"
     home.mkdir()
-    done = fedbench("run", "tiny.yaml", folder=folder, PYTHONIOENCODING="ascii", HOME=str(home))
+    done = fedbench("run", "tiny.yaml", "--no-models", folder=folder, PYTHONIOENCODING="ascii", HOME=str(home))
     assert 0 == done.code, done.err
     assert "accuracy" in done.out
     assert [] == list(home.iterdir())

@@ -1,10 +1,11 @@
-"""What somebody sees who runs a suite, starts `fedbench ui`, and opens the addresses that it prints."""
+"""What somebody sees who runs a suite, `bench` or `check`, and opens the addresses that `fedbench ui` prints."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,19 @@ import pytest
 from browser import TABLE, close_assistant, fresh_page, open_view, read_rows, show, ui
 from browser import why_no_browser as why_not
 from command import fedbench_here
+from made_gate import PASSED
+from test_bench import RESULT, made_measurement
 
+from fedbench.reports.gate import gate_json
+from fedbench.reports.gate_markdown import gate_markdown
+from fedbench.tracking.commits import Commit
+from fedbench.tracking.regression import open_regression, record_gate
+from fedbench.tracking.speed import open_speed, record_speed
 from fedbench.tracking.store import open_store
+from fedbench.tracking.views import SPEED, view_address
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,6 +44,7 @@ scenarios:
 """
 CELLS = ["pair init=independent", "pair init=shared", "trio"]  # as MLflow sorts them; hopeless has no finished run
 NAME = "attributes.`Run Name`"
+COMMITS = [Commit(f"{count:040x}", count) for count in (40, 43, 44)]
 
 
 @dataclass(frozen=True)
@@ -42,9 +52,24 @@ class Shown:
     """A page of a browser on the suite's UI, and what the store holds."""
 
     page: Page
+    folder: Path
     seeds_address: str
     cells_address: str
     runs: list[Any]
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder}/mlruns/mlflow.db"
+
+    @property
+    def server(self) -> str:
+        return self.seeds_address.partition("/#/")[0]
+
+    def addresses(self, name: str) -> list[str]:
+        """What `fedbench ui NAME` prints of this server."""
+        done = fedbench_here("ui", name, "--tracking-uri", self.server, folder=self.folder)
+        assert (0, "") == (done.code, done.err)
+        return re.findall(r"http://\S+", done.out)
 
     def of_kind(self, kind: str) -> list[Any]:
         return [run for run in self.runs if run.data.tags["fedbench.kind"] == kind]
@@ -71,7 +96,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         seeds_address, cells_address = addresses
         page.goto(seeds_address)
         close_assistant(page)
-        yield Shown(page, seeds_address, cells_address, runs)
+        yield Shown(page, folder, seeds_address, cells_address, runs)
 
 
 def number(text: str) -> float:
@@ -129,3 +154,48 @@ def test_the_view_of_the_cells_shows_their_mean_and_spread(shown: Shown) -> None
             assert run.data.metrics[f"accuracy/{part}"] == pytest.approx(number(row[f"metrics.`accuracy/{part}`"]))
         assert shown.mean(name, "accuracy") == pytest.approx(number(row["metrics.`accuracy/mean`"]))
         assert run.data.tags["fedbench.verdict"] == row["tags.`fedbench.verdict`"]
+
+
+# Over the commits
+
+
+def count_lines(card: Locator, lines: int) -> None:
+    """So many lines, each with the two edges of its band, and each of those with a point a commit."""
+    points, expected = card.locator(".scatterlayer .point"), 3 * len(COMMITS) * lines
+    points.nth(expected - 1).wait_for(state="attached")
+    assert expected == points.count()
+
+
+def test_there_is_a_line_for_each_benchmark(shown: Shown) -> None:
+    client = open_speed(shown.uri)
+    for commit in COMMITS:
+        other = replace(RESULT, name="evaluate", group="evaluation", yardstick_multiple=commit.count / 10)
+        record_speed(client, shown.uri, made_measurement(RESULT, other), commit)
+    (address,) = shown.addresses("speed")
+    experiment = address.partition("/#/experiments/")[2].partition("/")[0]
+    for view, names in ((SPEED, ("step", "evaluate")), (f"{SPEED}-training", ("step",))):
+        open_view(shown.page, view_address(shown.server, experiment, view), rows=len(COMMITS) * len(names))
+        cards = shown.page.get_by_test_id("experiment-view-compare-runs-card")
+        for number, metric in enumerate(("yardstick_multiple", "median_seconds")):
+            card = cards.nth(number)
+            card.get_by_role("heading", name=metric, exact=True).wait_for()
+            for name in names:
+                card.get_by_text(f"{name} ({metric})", exact=True).wait_for(state="attached")
+            count_lines(card, len(names))
+
+
+def test_there_is_a_line_for_each_suite_that_is_checked_and_a_page_of_its_cells(shown: Shown) -> None:
+    client = open_regression(shown.uri)
+    for commit in COMMITS:
+        record_gate(client, shown.uri, PASSED, commit, gate_markdown(PASSED), gate_json(PASSED))
+    overall, made, speed = shown.addresses("regression")
+    for address, metrics, group in (
+        (overall, ["failures"], "made"),
+        (made, ["accuracy/pair init:shared", "accuracy/pair init:independent"], "made"),
+        (speed, ["ratio/step:cnn-10", "ratio/average"], "check"),
+    ):
+        open_view(shown.page, address, rows=len(COMMITS))
+        card = shown.page.get_by_test_id("experiment-view-compare-runs-card").first
+        for metric in metrics:
+            card.get_by_text(f"{group} ({metric})", exact=True).wait_for(state="attached")
+        count_lines(card, len(metrics))

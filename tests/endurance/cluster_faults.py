@@ -143,10 +143,7 @@ def main() -> int:
     folder: Path = arguments.folder.absolute()
     folder.mkdir(parents=True)
     stream = random.Random(arguments.seed)  # noqa: S311 - no secret
-    alone = suite_named(folder, arguments.suite, "alone")
-    if start(folder, alone, ["--workers", "1", *arguments.run]).wait():
-        raise SystemExit(f"the command failed by itself: see {folder / 'log.txt'}")
-    expected = recorded(f"sqlite:///{folder}/mlruns/mlflow.db", "alone")
+    alone = start(folder, suite_named(folder, arguments.suite, "alone"), ["--workers", "1", *arguments.run])
     kinds: Counter[str] = Counter()
     wrong: list[tuple[str, str]] = []
     compared, number = 0, itertools.count()
@@ -155,6 +152,9 @@ def main() -> int:
         mlflow_server.mlflow_server(folder / "server", database.create("mlflow")) as service,
         ray_nodes(2) as nodes,
     ):
+        if alone.wait():
+            raise SystemExit(f"the command failed by itself: see {folder / 'log.txt'}")
+        expected = recorded(f"sqlite:///{folder}/mlruns/mlflow.db", "alone")
         parts = Parts(nodes, service, database, arguments.away)
         while kinds.total() < arguments.faults:
             name, left = f"suite-{next(number)}", arguments.faults - kinds.total()

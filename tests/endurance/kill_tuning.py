@@ -30,7 +30,7 @@ SUITE = """
 name: kills
 question: Is a trial lost?
 seeds: [0, 1]
-defaults: {examples_per_client: 200, rounds: 4, local_epochs: 5, learning_rate: 0.05}
+defaults: {examples_per_client: 200, rounds: 3, local_epochs: 5, learning_rate: 0.05}
 scenarios:
   - {name: pair, num_clients: 2}
 tune:

@@ -85,8 +85,7 @@ def killing(kill: Callable[[], object], execute: Any, told: list[Event]) -> Any:
     return executor
 
 
-@pytest.mark.parametrize("what", ["worker", "node"])
-@pytest.mark.parametrize("kept", [True, False], ids=["with checkpoints", "without"])
+@pytest.mark.parametrize(("what", "kept"), [("worker", False), ("node", True)], ids=["worker", "node, checkpoints"])
 def test_a_run_whose_worker_or_node_is_killed_ends_with_the_same_bits_in_the_same_record(
     execute: Any, cluster: Nodes, tmp_path: Path, what: str, kept: bool
 ) -> None:

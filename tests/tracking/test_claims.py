@@ -522,7 +522,7 @@ def want_all(suite: Suite, uri: str, count: int, barrier: Any, results: Any) -> 
 def test_of_several_processes_that_want_a_run_at_once_exactly_one_owns_it(
     one: MlflowTracker, suite: Suite, uri: str
 ) -> None:
-    count, context = 15, multiprocessing.get_context("spawn")
+    count, context = 8, multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(3), context.Queue()
     processes = [context.Process(target=want_all, args=(suite, uri, count, barrier, results)) for _ in range(3)]
     for process in processes:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import close_assistant, fresh_page, open_view, ui
-from browser import why_no_browser as why_not
 from made_gate import FAILED, GATES, NASTY, PASSED, SPEED_ALONE, made_accuracy, made_benchmark, made_check
 from test_docs import OUTSIDE_GIT, TRACKING, first_cells, table
 
@@ -198,29 +196,3 @@ def test_a_failed_benchmark_without_a_ratio_is_named_among_what_failed(uri: str)
     only = replace(FAILED.speed, benchmarks=(FAILED.speed.benchmarks[1], made_benchmark()))
     _, run = recorded(uri, Gate(None, only))
     assert "evaluate" == run.data.tags["fedbench.failed"]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(why_not() is not None, reason=why_not() or "there is a browser")
-def test_the_ui_opens_on_a_line_for_each_suite_and_has_a_page_of_each_suites_cells(tmp_path: Path) -> None:
-    (tmp_path / "mlruns").mkdir()
-    uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
-    for count in (40, 43, 44):
-        recorded(uri, PASSED, Commit(f"{count:040x}", count))
-    with ui("regression", folder=tmp_path) as addresses, fresh_page() as page:
-        overall, made, speed = addresses
-        page.goto(overall)
-        close_assistant(page)
-        for address, metrics, group in (
-            (overall, ["failures"], "made"),
-            (made, ["accuracy/pair init:shared", "accuracy/pair init:independent"], "made"),
-            (speed, ["ratio/step:cnn-10", "ratio/average"], "check"),
-        ):
-            open_view(page, address, rows=3)
-            card = page.get_by_test_id("experiment-view-compare-runs-card").first
-            for metric in metrics:
-                card.get_by_text(f"{group} ({metric})", exact=True).wait_for(state="attached")
-            # A line and the two edges of its band, each with a point a commit.
-            points = card.locator(".scatterlayer .point")
-            points.nth(3 * 3 * len(metrics) - 1).wait_for(state="attached")
-            assert 3 * 3 * len(metrics) == points.count()
