@@ -61,13 +61,18 @@ wheel: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
 
-# A stamp is written last, so an interrupted installation is done again.
+# A stamp is written last, so an interrupted installation is done again. What the tests need includes what a user does.
+define set-up
+@echo "Setting up $(VENV) (PyTorch is large; this happens once)"
+@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+endef
+
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "Setting up $(VENV) (PyTorch is large; this happens once)"
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(set-up)
 	@$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(set-up)
 	@$(INSTALL) --editable ".[dev]"
-	@touch $@
+	@touch $(VENV)/.installed $@

@@ -81,7 +81,7 @@ def test_a_fault_of_accuracy_is_caught_where_the_table_says_and_a_sound_tree_pas
         copy = patched_tree(tree, tmp_path / "faulty" / (name or "none"), *patches)
         return check(copy, suite, tmp_path / "baselines", workers=1)
 
-    names = ["", *ACCURACY[::6]]  # each takes five seconds of a core; prove.py takes all
+    names = ["", *ACCURACY[::8]]  # each takes five seconds of a core; prove.py takes all
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = dict(zip(names, pool.map(checked, names), strict=True))
     assert {name: int(bool(name)) for name in names} == {name: done.exit_code for name, done in checks.items()}
