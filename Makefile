@@ -63,7 +63,7 @@ clean:
 
 # A stamp is written last, so an interrupted installation is done again. What the tests need includes what a user does.
 define set-up
-@echo "Setting up $(VENV) (PyTorch is large; this happens once)"
+@test -e $(VENV)/.installed || echo "Setting up $(VENV) (PyTorch is large; this happens once)"
 @test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 endef
 

@@ -85,6 +85,7 @@ class Cells:
         """Give a cell's runs of schema 1 the tag that they lack."""
         for run in self._unmarked:
             if run.data.tags.get("fedbench.fingerprint") in fingerprints:
+                # Unlike set_tag it takes a tag that another process makes at the same moment.
                 self.client.log_batch(run.info.run_id, tags=[RunTag(CELL, fingerprint)])
                 run.data.tags[CELL] = fingerprint
                 self._seen[fingerprint].append(run)

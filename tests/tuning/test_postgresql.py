@@ -109,7 +109,8 @@ def test_two_commands_share_the_trials_and_give_one_answer(postgresql: Server, t
 def test_a_killed_worker_costs_its_trial_only_and_the_password_is_nowhere(postgresql: Server, tmp_path: Path) -> None:
     url = postgresql.create("killed")
     suite = SUITE.replace("examples_per_client: 20, rounds: 3", "examples_per_client: 100, rounds: 4")
-    process = start("--storage", url, "--workers", "2", "--trials", "3", "--json", folder=tmp_path / "a", suite=suite)
+    options = ("--storage", url, "--workers", "2", "--trials", "3")
+    process = start(*options, "--json", folder=tmp_path / "a", suite=suite)
     number, pid = running_trial(url)
     os.kill(pid, signal.SIGKILL)
     out, err = process.communicate(timeout=300)
@@ -119,7 +120,9 @@ def test_a_killed_worker_costs_its_trial_only_and_the_password_is_nowhere(postgr
     assert [number] == [slot.trials[0].number for slot in found if len(slot.trials) == 2]
     assert 3 == len(found)
     assert [*"012"] == trial_runs(f"sqlite:///{tmp_path}/a/mlruns/mlflow.db")
-    assert PASSWORD not in out + err
+    people = start(*options, folder=tmp_path / "a", suite=suite).communicate(timeout=300)
+    assert "3 trials: " in people[0]
+    assert PASSWORD not in out + err + "".join(people)
     assert_no_password_in(tmp_path / "a")
 
 
