@@ -18,11 +18,11 @@ from multiprocessing.synchronize import Barrier
 
 import torch
 
+from fedbench.bench.yardsticks import measure
 from fedbench.core import ClientData, FlatModel, ModelState, evaluate, weighted_average
 from fedbench.core.client import client_update
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.models import build_model
-from fedbench.yardsticks import measure
 
 STEP_FLOPS = 129_750_000  # B = 50, forward and backward; tests/benchmarks checks it
 IMAGE_FLOPS = 961_000  # forward

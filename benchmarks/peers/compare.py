@@ -21,7 +21,7 @@ import fedbench_run
 import work
 from measure import Measurement, cpu_model, end_on_request, measure, versions
 
-from fedbench import yardsticks
+from fedbench.bench import yardsticks
 
 HERE = Path(__file__).parent
 OWN = "fedbench"

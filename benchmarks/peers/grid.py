@@ -18,8 +18,8 @@ from typing import Any
 
 from measure import Measurement, cpu_model, end_on_request, fedbench_command, measure, versions
 
-from fedbench import yardsticks
-from fedbench.suites import load_suite
+from fedbench.bench import yardsticks
+from fedbench.suites.loading import load_suite
 
 SUITE = "client-grid-mnist"
 FIELDS = ("num_clients", "examples_per_client", "batch_size", "local_epochs", "rounds", "learning_rate")

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -222,7 +222,7 @@ class DatasetStatus:
 
 def dataset_statuses(folder: Path | None = None) -> list[DatasetStatus]:
     """Say of every dataset whether it is in the data folder `folder` (see `data_dir`). Imports no torch."""
-    from fedbench.files import plain_errors
+    from fedbench.util.files import plain_errors
 
     chosen = data_dir(folder)
     with plain_errors(f"cannot look into {chosen}"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fedbench.datasets import Dataset, dataset_info
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from fedbench.errors import DataError
-from fedbench.progress import progress
+from fedbench.util.errors import DataError
+from fedbench.util.progress import progress
 
 TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two pieces of an answer
 TRIES = 3

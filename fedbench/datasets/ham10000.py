@@ -26,8 +26,8 @@ from fedbench.datasets.ham10000_files import (
     skin_folder,
 )
 from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
-from fedbench.errors import DataError
-from fedbench.files import plain_errors
+from fedbench.util.errors import DataError
+from fedbench.util.files import plain_errors
 
 INFO = DatasetInfo(
     image_shape=(3, 32, 32),

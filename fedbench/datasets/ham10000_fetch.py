@@ -24,9 +24,9 @@ from fedbench.datasets.ham10000_files import (
 from fedbench.datasets.ham10000_images import build_cache
 from fedbench.datasets.ham10000_manifest import damaged_files, has_manifest, write_manifest
 from fedbench.datasets.ham10000_sources import Offer, open_offers
-from fedbench.errors import DataError
-from fedbench.files import exclusive, plain_errors, replacing
-from fedbench.progress import progress
+from fedbench.util.errors import DataError
+from fedbench.util.files import exclusive, plain_errors, replacing
+from fedbench.util.progress import progress
 
 LARGEST_TABLE = 16_000_000  # bytes; the published one has 0.6 million
 LARGEST_IMAGE = 8_000_000  # bytes; the originals have about 0.3 million

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedbench.datasets import dataset_info
-from fedbench.errors import DataError
-from fedbench.files import plain_errors
+from fedbench.util.errors import DataError
+from fedbench.util.files import plain_errors
 
 NAME = "ham10000"
 TABLE = "HAM10000_metadata.csv"

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedbench.datasets.ham10000_files import FETCH, TABLE
-from fedbench.errors import DataError
-from fedbench.files import exclusive, file_digest, replacing
-from fedbench.progress import progress
+from fedbench.util.errors import DataError
+from fedbench.util.files import exclusive, file_digest, replacing
+from fedbench.util.progress import progress
 
 SIDE = 32
 CACHE = f"images-{SIDE}x{SIDE}.cache"

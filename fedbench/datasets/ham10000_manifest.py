@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedbench.datasets.ham10000_files import TABLE
-from fedbench.errors import DataError
-from fedbench.files import file_digest, replacing
-from fedbench.progress import progress
+from fedbench.util.errors import DataError
+from fedbench.util.files import file_digest, replacing
+from fedbench.util.progress import progress
 
 MANIFEST = "manifest.json"
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fedbench.datasets.ham10000_files import IMAGE_ID, TABLE
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 TABLE_NAMES = {"ham10000_metadata", "ham10000_metadata.csv", "ham10000_metadata.tab"}  # Kaggle's and Dataverse's
 # What reading a damaged, encrypted or exotic archive raises.
@@ -76,7 +76,7 @@ def open_offers(source: Path) -> Iterator[dict[str, Offer]]:
 def _in_folder(source: Path) -> Iterator[tuple[str, Offer]]:
     for folder, subfolders, names in os.walk(source):
         subfolders.sort()
-        for name in sorted(names):
+        for name in sorted(names, key=_table_first):
             key, path = _key(name), Path(folder) / name
             if key and path.is_file():
                 yield key, Offer(str(path), path.stat().st_size, _opener(path))
@@ -88,7 +88,7 @@ def _opener(path: Path) -> Callable[[], IO[bytes]]:
 
 def _in_archive(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Offer]]:
     """The members that have a name of the set. Their paths are not used, so none can lead out of the data folder."""
-    for member in archive.infolist():
+    for member in sorted(archive.infolist(), key=lambda member: _table_first(member.filename)[0]):
         inside = PurePosixPath(member.filename.replace("\\", "/"))
         is_link = stat.S_ISLNK(member.external_attr >> 16)
         key = _key(inside.name)
@@ -98,6 +98,11 @@ def _in_archive(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Off
 
 def _member_opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
     return lambda: archive.open(member)
+
+
+def _table_first(name: str) -> tuple[bool, str]:
+    """Sorts the table by its own name before the other names that it has: a source may hold several forms of it."""
+    return not name.lower().endswith(TABLE.lower()), name
 
 
 def _key(name: str) -> str | None:

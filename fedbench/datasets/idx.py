@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from fedbench.datasets import Dataset, TrainingData
 from fedbench.datasets.content import make_dataset
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
-from fedbench.errors import DataError
-from fedbench.files import CHUNK, exclusive, file_digest, plain_errors, replacing
+from fedbench.util.errors import DataError
+from fedbench.util.files import CHUNK, exclusive, file_digest, plain_errors, replacing
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fedbench.datasets import Dataset, DatasetInfo, TrainingData
 from fedbench.datasets.content import make_dataset
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from fedbench.datasets import Dataset, TrainingData, checked_split, data_dir, dataset_info, dataset_module
 from fedbench.datasets.content import content_digest
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

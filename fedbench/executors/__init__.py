@@ -1,6 +1,6 @@
 """Where runs are computed.
 
-An executor takes jobs and a `DataSource` and yields the events of `fedbench.events`: of each run its rounds in
+An executor takes jobs and a `DataSource` and yields the events of `fedbench.runs.events`: of each run its rounds in
 order and `RunDone`; the runs themselves in any order. It asks for a job when it can begin to compute it, not before.
 Every executor holds PyTorch to one thread a run: how a sum is split over threads is part of its last bits, and a result
 must not depend on the number of cores. Cores that no run uses train clients of those that are computed, each in one
@@ -15,12 +15,12 @@ from importlib.util import find_spec
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from fedbench.errors import ClusterError
+from fedbench.util.errors import ClusterError
 
 if TYPE_CHECKING:
-    from fedbench.events import Event, Job
     from fedbench.executors.needs import Needs
-    from fedbench.runner import DataSource, Executor
+    from fedbench.runs.events import Event, Job
+    from fedbench.runs.runner import DataSource, Executor
 
 THREADS = 1  # of PyTorch, in the computation of a run
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fedbench.events import Event, Job
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.executors.threads import ThreadMap
-from fedbench.simulation import simulate
+from fedbench.runs.events import Event, Job
+from fedbench.runs.simulation import simulate
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
-    from fedbench.runner import DataSource
+    from fedbench.runs.runner import DataSource
 
 
 def execute(jobs: Iterable[Job], data: DataSource, num_threads: Callable[[], int] = lambda: 1) -> Iterator[Event]:

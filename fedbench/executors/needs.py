@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedbench.errors import ClusterError
+from fedbench.util.errors import ClusterError
 
 GIB = 1 << 30
 

@@ -19,19 +19,19 @@ import ray
 import torch
 from ray.exceptions import NodeDiedError, ObjectLostError, RayError, RayTaskError
 
-from fedbench.errors import ClusterError, one_line
-from fedbench.events import Event, Job, RunDone
 from fedbench.executors.needs import Needs
 from fedbench.executors.ray_connection import LOOK_SECONDS, Room, connected
 from fedbench.executors.ray_task import Order, UnlikeNodeError, compute, pack, software
 from fedbench.executors.workers import TRIES, import_what_storing_models_takes
 from fedbench.measures import RunResult, Verdict
+from fedbench.runs.events import Event, Job, RunDone
+from fedbench.util.errors import ClusterError, one_line
 
 if TYPE_CHECKING:
     from ray import ObjectRef, ObjectRefGenerator
 
-    from fedbench.runner import DataSource
-    from fedbench.specs import RunSpec
+    from fedbench.runs.runner import DataSource
+    from fedbench.suites.schema import RunSpec
 
 AHEAD = 2  # runs that are handed out beyond the room that there is
 REMEDY = "install the same on every node, then the same command goes on from here"

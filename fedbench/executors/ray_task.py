@@ -17,10 +17,10 @@ import ray
 import torch
 
 import fedbench
-from fedbench.checkpoints import environment
 from fedbench.datasets import Dataset
-from fedbench.events import Event, Job
 from fedbench.executors import in_process
+from fedbench.runs.checkpoints import environment
+from fedbench.runs.events import Event, Job
 
 if TYPE_CHECKING:
     from ray import ObjectRef

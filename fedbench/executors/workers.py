@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, cast
 import psutil
 import torch
 
-from fedbench.events import Event, Job, RunDone
+from fedbench.bench.yardsticks import usable_cores
 from fedbench.executors.processes import end_with_parent, held_back, how_it_died
 from fedbench.measures import RunResult, Verdict
-from fedbench.yardsticks import usable_cores
+from fedbench.runs.events import Event, Job, RunDone
 
 if TYPE_CHECKING:
-    from fedbench.runner import DataSource
-    from fedbench.specs import RunSpec
+    from fedbench.runs.runner import DataSource
+    from fedbench.suites.schema import RunSpec
 
 MEMORY_PER_WORKER = 1 << 30  # bytes; with PyTorch, MNIST and a small model a process was seen to take about half
 TRIES = 2  # a run whose worker dies is tried once more
@@ -130,7 +130,7 @@ def _work(connection: Connection, data_folder: Path | None, device: str, num_thr
     """Compute the runs that come through `connection` until it ends."""
     end_with_parent()
     from fedbench.executors.in_process import execute as execute_here
-    from fedbench.runner import DataSource
+    from fedbench.runs.runner import DataSource
 
     data = DataSource(data_folder, device)  # each process loads for itself
     with suppress(EOFError, OSError):  # the parent has gone

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbench.errors import PartitionError
 from fedbench.partitions import TrainingTable
+from fedbench.util.errors import PartitionError
 
 
 def partition(

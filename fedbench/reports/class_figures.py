@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import PartitionTable
 from fedbench.reports.style import MAX_PANELS, Drawn, left_out, new_panels, write  # before Matplotlib, which it sets up
-from fedbench.specs import OWNERS
+from fedbench.suites.schema import OWNERS
 
 # isort: split
 import matplotlib.pyplot as plt
@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedbench.reports.stored import StoredCell, StoredSuite
+    from fedbench.reports.reading import StoredCell, StoredSuite
 
     ByClass = Mapping[str, tuple[list[str], NDArray[np.int64]]]
 

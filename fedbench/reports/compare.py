@@ -9,12 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.errors import StoreError
 from fedbench.measures import ROUNDS_TO_TARGET, Spread, difference_of, spread
-from fedbench.reports.stored import StoredCell, StoredSuite, cell_key, read_experiment
-from fedbench.tracking.environment import git_answer
-from fedbench.tracking.store import default_tracking_uri, open_existing_store, store_errors, without_password
-from fedbench.tracking.stored import infinite, is_finished
+from fedbench.reports.reading import StoredCell, StoredSuite, cell_key, read_experiment
+from fedbench.tracking.mlflow.reading import infinite, is_finished
+from fedbench.tracking.mlflow.store import default_tracking_uri, open_existing_store, store_errors, without_password
+from fedbench.util.environment import git_answer
+from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

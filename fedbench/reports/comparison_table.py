@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fedbench.measures import CONFIDENCE, ROUNDS_TO_TARGET, Spread
 from fedbench.reports.compare import Change, Comparison, count_changes
-from fedbench.reports.results import number
+from fedbench.reports.suite_results import number
 
 RATES = ("accuracy", "balanced_accuracy", "averaging_gain")  # shown in percent
 UNITS = {**dict.fromkeys(RATES, "percent"), "loss": "nats", "train_loss": "nats", ROUNDS_TO_TARGET: "rounds"}

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from fedbench.conformance_specs import Measure, Reference
 from fedbench.measures import ROUNDS_TO_TARGET, Spread, spread_if_all
-from fedbench.tracking.store import store_errors
-from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA, infinite, is_finished
+from fedbench.suites.conformance_schema import Measure, Reference
+from fedbench.tracking.mlflow.reading import INTERPOLATION, STEPS_PER_THETA, infinite, is_finished
+from fedbench.tracking.mlflow.store import store_errors
 
 if TYPE_CHECKING:
-    from fedbench.reports.stored import StoredCell, StoredSuite
-    from fedbench.specs import Cell, Suite
+    from fedbench.reports.reading import StoredCell, StoredSuite
+    from fedbench.suites.schema import Cell, Suite
 
 
 class Conformance(StrEnum):

@@ -11,12 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedbench.conformance_specs import Measure
 from fedbench.reports.conformance import OUTSIDE, Conformance, ConformanceRow
-from fedbench.reports.results import number
+from fedbench.reports.suite_results import number
+from fedbench.suites.conformance_schema import Measure
 
 if TYPE_CHECKING:
-    from fedbench.specs import Suite
+    from fedbench.suites.schema import Suite
 
 STYLES = {Conformance.WITHIN: "green", Conformance.BELOW: "red", Conformance.ABOVE: "red"}
 UNITS = {

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fedbench.errors import StoreError
-from fedbench.files import plain_errors, replacing
-from fedbench.progress import progress
-from fedbench.reports.stored import parameter
-from fedbench.tracking.store import store_errors
-from fedbench.tracking.stored import INTERPOLATION, infinite
+from fedbench.reports.reading import parameter
+from fedbench.tracking.mlflow.reading import INTERPOLATION, infinite
+from fedbench.tracking.mlflow.store import store_errors
+from fedbench.util.errors import StoreError
+from fedbench.util.files import plain_errors, replacing
+from fedbench.util.progress import progress
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fedbench.reports.stored import StoredSuite
+    from fedbench.reports.reading import StoredSuite
 
 WRITERS: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
     ".csv": lambda table, file: table.to_csv(file, index=False),

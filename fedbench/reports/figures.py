@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict
-from fedbench.progress import progress
 from fedbench.reports.class_figures import draw_confusion, draw_partition, draw_recall
 from fedbench.reports.style import (
     BAND,
@@ -26,8 +25,9 @@ from fedbench.reports.style import (
     write,
 )
 from fedbench.reports.table import DEMANDS
-from fedbench.specs import OWNERS
-from fedbench.tracking.stored import INTERPOLATION, STEPS_PER_THETA
+from fedbench.suites.schema import OWNERS
+from fedbench.tracking.mlflow.reading import INTERPOLATION, STEPS_PER_THETA
+from fedbench.util.progress import progress
 
 # isort: split
 import matplotlib.pyplot as plt
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from fedbench.partitions.table import PartitionTable
     from fedbench.reports.class_figures import ByClass
-    from fedbench.reports.stored import Curve, StoredCell, StoredSuite
+    from fedbench.reports.reading import Curve, StoredCell, StoredSuite
 
 MAX_LINES = 8  # in one panel; more cannot be told apart
 MAX_LABEL_LETTERS = 36  # below a panel, side by side

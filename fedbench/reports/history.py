@@ -9,18 +9,18 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fedbench.errors import StoreError
+from fedbench.bench.recording import EXPERIMENT as SPEED_EXPERIMENT
+from fedbench.gate.recording import EXPERIMENT, SPEED_ALONE
 from fedbench.measures import Spread
-from fedbench.tracking.regression import EXPERIMENT, SPEED_ALONE
-from fedbench.tracking.speed import EXPERIMENT as SPEED_EXPERIMENT
-from fedbench.tracking.store import open_existing_store, store_errors, without_password
-from fedbench.tracking.stored import infinite, search_runs
+from fedbench.tracking.mlflow.reading import infinite, search_runs
+from fedbench.tracking.mlflow.store import open_existing_store, store_errors, without_password
+from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fedbench.tracking.own_experiments import OwnExperiment
+    from fedbench.tracking.mlflow.own_experiments import OwnExperiment
 
 FINISHED = "status = 'FINISHED'"
 
@@ -34,7 +34,7 @@ class Check:
     began
         In milliseconds since 1970.
     commit, count
-        What was checked, and how many commits lead to it; see `fedbench.tracking.commits.Commit`.
+        What was checked, and how many commits lead to it; see `fedbench.util.commits.Commit`.
     metric
         What `accuracies` are of; empty for a check of the speed alone.
     failed

@@ -16,10 +16,10 @@ from fedbench.reports.style import STYLE  # before Matplotlib, which it sets up
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from fedbench.files import plain_errors, replacing
 from fedbench.reports.history import History, Timing, shown_name
 from fedbench.reports.history_table import date
-from fedbench.tracking.commits import short_commit
+from fedbench.util.commits import short_commit
+from fedbench.util.files import plain_errors, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedbench.reports.history import Check, History, shown_name
-from fedbench.tracking.commits import short_commit
+from fedbench.util.commits import short_commit
 
 SHOWN = 10  # checks in the table
 

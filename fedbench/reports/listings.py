@@ -11,9 +11,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from fedbench.datasets import DatasetStatus
-    from fedbench.doctor import Finding
-    from fedbench.estimate import CellEstimate
-    from fedbench.specs import Suite
+    from fedbench.runs.doctor import Finding
+    from fedbench.runs.estimate import CellEstimate
+    from fedbench.suites.schema import Suite
 
 
 def suite_summary(suite: Suite) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from mlflow.exceptions import MlflowException
 
 from fedbench import __version__
-from fedbench.files import plain_errors, replacing
 from fedbench.measures import MEANINGS, Spread, Verdict
 from fedbench.partitions.table import PartitionTable, parse_partition
 from fedbench.reports.class_figures import distinct_partitions
@@ -25,15 +24,16 @@ from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies, read_studies
 from fedbench.reports.style import MAX_PANELS, Figure
 from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, rounds_to_target, short_verdict
 from fedbench.tracking import SCHEMA_VERSION
-from fedbench.tracking.cells import parse_confusion
-from fedbench.tracking.store import store_errors, without_password
-from fedbench.tracking.stored import is_finished, search_runs
+from fedbench.tracking.mlflow.cells import parse_confusion
+from fedbench.tracking.mlflow.reading import is_finished, search_runs
+from fedbench.tracking.mlflow.store import store_errors, without_password
+from fedbench.util.files import plain_errors, replacing
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fedbench.reports.stored import StoredCell, StoredSuite
+    from fedbench.reports.reading import StoredCell, StoredSuite
 
 PAGE = "report.html"
 FIGURES = "figures"

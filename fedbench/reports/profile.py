@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedbench.profiling import Profile, Recorder
+    from fedbench.runs.profiling import Profile, Recorder
 
 MAX_NAME = 48  # characters of an operator's, so that a line fits in a terminal
 

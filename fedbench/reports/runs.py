@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedbench.reports.results import number
+from fedbench.reports.suite_results import number
 
 if TYPE_CHECKING:
-    from fedbench.tracking.runs import ListedRun
+    from fedbench.tracking.mlflow.listing import ListedRun
 
 STYLES = {"finished": "green", "failed": "red", "killed": "yellow", "orphaned": "yellow", "running": "cyan"}
 HINTS = {

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
 
-from fedbench.errors import StoreError
 from fedbench.reports.style import Figure
 from fedbench.reports.tuning import answer, candidate_rows, headline, sentences
-from fedbench.tracking.store import store_errors, without_password
-from fedbench.tracking.stored import require_schema, search_runs
-from fedbench.tracking.tuning import FIGURES, STUDY_FILE
+from fedbench.tracking.mlflow.reading import require_schema, search_runs
+from fedbench.tracking.mlflow.store import store_errors, without_password
+from fedbench.tuning.recording import FIGURES, STUDY_FILE
+from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fedbench.measures import MEANINGS, Spread, Verdict, spread_if_all
-from fedbench.specs import OWNERS
+from fedbench.suites.schema import OWNERS
 
 if TYPE_CHECKING:
-    from fedbench.reports.results import CellResult
-    from fedbench.specs import Cell, Suite
+    from fedbench.reports.suite_results import CellResult
+    from fedbench.suites.schema import Cell, Suite
 
 CLIENTS_ALONE = "Clients alone: how good their own models are, on average, just before the last averaging."
 DEMANDS = ("target_accuracy", "require_accuracy")  # fields of which None is none

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from fedbench.measures import Verdict, spread
 from fedbench.reports.table import STYLES, short_verdict
-from fedbench.tracking.studies import study_json
-from fedbench.tune_specs import Objective
+from fedbench.suites.tune_schema import Objective
 from fedbench.tuning.results import Answer
+from fedbench.tuning.study_records import study_json
 
 if TYPE_CHECKING:
     from fedbench.tuning.results import TuningResult

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fedbench.datasets import Dataset
     from fedbench.measures import RunResult
     from fedbench.partitions.table import PartitionTable
-    from fedbench.specs import RunSpec
+    from fedbench.suites.schema import RunSpec
 
 # Before anything imports MLflow, which reads them when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a benchmark reports to nobody

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fedbench.datasets import Dataset
     from fedbench.partitions.table import PartitionTable
-    from fedbench.specs import RunSpec
+    from fedbench.suites.schema import RunSpec
 
 
 @dataclass

@@ -16,7 +16,6 @@ import torch
 
 from fedbench.datasets import Dataset
 from fedbench.datasets.validation import load_held_out
-from fedbench.errors import FedbenchError, StoreError, one_line
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.executors.processes import end_with_parent, held_back, how_it_died
@@ -26,6 +25,7 @@ from fedbench.tuning.search import POLL_SECONDS, compute_trials, retry_dead
 from fedbench.tuning.slots import MAX_RETRIES
 from fedbench.tuning.storage import open_storage, open_study, storage_errors
 from fedbench.tuning.trial import Validation
+from fedbench.util.errors import FedbenchError, StoreError, one_line
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Work:
     storage
         The address of Optuna's storage.
     data_dir, device
-        See `fedbench.runner.DataSource`.
+        See `fedbench.runs.runner.DataSource`.
     num_threads
         Threads that train the clients of a trial.
     deadline

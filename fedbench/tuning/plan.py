@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from fedbench.datasets import dataset_info
-from fedbench.errors import SuiteError
 from fedbench.partitions import PARTITIONS
-from fedbench.specs import CellSpec, Suite, identifying_fields
-from fedbench.suite_checks import check_value, one_line
-from fedbench.tune_specs import Axis, Objective, TuneSpec
+from fedbench.suites.checks import check_value, one_line
+from fedbench.suites.schema import CellSpec, Suite, identifying_fields
+from fedbench.suites.tune_schema import Axis, Objective, TuneSpec
 from fedbench.tuning.plan_choices import (
     check_sampler_seed,
     choose_budget,
@@ -30,6 +29,7 @@ from fedbench.tuning.plan_space import (
     require_default_inside,
     require_round_fits,
 )
+from fedbench.util.errors import SuiteError
 
 __all__ = ["Params", "Plan", "identity", "make_plan", "require_enough", "require_skilful_target"]
 
@@ -50,8 +50,8 @@ class Plan:
     space
         The searched fields, in the order of `CellSpec`.
     objective, target, budget, seeds, fresh_seeds, validation, pruning
-        See `fedbench.tune_specs.TuneSpec`; nothing is None any more but the target, and `budget` is ``none`` where the
-        rounds are searched.
+        See `fedbench.suites.tune_schema.TuneSpec`; only the target may still be None, and `budget` is ``none`` where
+        the rounds are searched.
     sampler_seed
         Of Optuna's sampler.
     trials
@@ -237,7 +237,7 @@ def identity(plan: Plan, dataset_digest: str, device: str, revision: int) -> str
     device
         The kind of device.
     revision
-        `fedbench.runner.ALGORITHM_REVISION`.
+        `fedbench.runs.runner.ALGORITHM_REVISION`.
     """
     content = {
         "scenario": plan.scenario,

@@ -8,10 +8,9 @@ from math import prod
 from pydantic import ValidationError
 
 from fedbench.datasets import dataset_info
-from fedbench.errors import SuiteError
-from fedbench.specs import Cell, CellSpec, Scenario, Suite, show
-from fedbench.suite_checks import FIELDS, check_seeds, check_value
-from fedbench.tune_checks import (
+from fedbench.suites.checks import FIELDS, check_seeds, check_value
+from fedbench.suites.schema import Cell, CellSpec, Scenario, Suite, show
+from fedbench.suites.tune_checks import (
     check_budget,
     check_choice,
     check_fresh_seeds,
@@ -19,8 +18,9 @@ from fedbench.tune_checks import (
     check_objective,
     check_target,
 )
-from fedbench.tune_specs import NOT_TUNED, Objective, TuneSpec
+from fedbench.suites.tune_schema import NOT_TUNED, Objective, TuneSpec
 from fedbench.tuning.plan_space import DEFAULT_FIELDS, configuration
+from fedbench.util.errors import SuiteError
 
 NUM_SEEDS = 3  # of the suite's, with which each trial is computed
 NUM_FRESH_SEEDS = 5

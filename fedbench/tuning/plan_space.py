@@ -6,9 +6,9 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from fedbench.errors import SuiteError
-from fedbench.specs import CellSpec, show
-from fedbench.tune_specs import Axis
+from fedbench.suites.schema import CellSpec, show
+from fedbench.suites.tune_schema import Axis
+from fedbench.util.errors import SuiteError
 
 Params = Mapping[str, int | float | None]  # values of the searched fields, by name
 

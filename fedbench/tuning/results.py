@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 from fedbench.measures import Spread, Verdict
-from fedbench.specs import CellSpec
+from fedbench.suites.schema import CellSpec
 from fedbench.tuning.plan import Params, Plan
 
 TrialState = Literal["complete", "pruned", "failed"]

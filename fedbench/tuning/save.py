@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from fedbench.errors import SuiteError
-from fedbench.files import plain_errors, replacing
-from fedbench.specs import CellSpec
+from fedbench.suites.schema import CellSpec
 from fedbench.tuning.results import Candidate, TuningResult
+from fedbench.util.errors import SuiteError
+from fedbench.util.files import plain_errors, replacing
 
 MARK = "# Written by fedbench tune"  # how a file begins that may be replaced
 

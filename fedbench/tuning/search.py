@@ -15,10 +15,9 @@ import optuna
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from fedbench.errors import one_line
 from fedbench.measures import Verdict
-from fedbench.tracking.claims import Claim
-from fedbench.tune_specs import Axis
+from fedbench.suites.tune_schema import Axis
+from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import TrialResult
 from fedbench.tuning.results import TrialState as State
@@ -32,6 +31,7 @@ from fedbench.tuning.trial import (
     train_and_validate,
     verdict_of,
 )
+from fedbench.util.errors import one_line
 
 CLAIM = "fedbench.claim"  # the attribute of a trial that says which process computes it
 POLL_SECONDS = 0.5  # while other processes compute the last trials

@@ -18,13 +18,13 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
-from fedbench.errors import StoreError
-from fedbench.files import exclusive
-from fedbench.tracking.database import driver_of, require_reachable_database, without_password
-from fedbench.tracking.store import DEFAULT_FOLDER, local_folder
+from fedbench.tracking.mlflow.database import driver_of, require_reachable_database, without_password
+from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, local_folder
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.sampler import SlotSampler
 from fedbench.tuning.slots import MAX_RETRIES
+from fedbench.util.errors import StoreError
+from fedbench.util.files import exclusive
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # what a trial came to is told by fedbench
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats; constraints.txt has what was tested

@@ -8,18 +8,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedbench.datasets.validation import load_held_out
-from fedbench.runner import ALGORITHM_REVISION, digest_of
-from fedbench.tracking.mlflow import MlflowTracker
-from fedbench.tracking.tuning import StudyRun
+from fedbench.runs.runner import ALGORITHM_REVISION, digest_of
+from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tuning.compute import Work, compute
 from fedbench.tuning.plan import Plan, identity, require_enough, require_skilful_target
+from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import TrialResult, TuningResult
 from fedbench.tuning.search import trial_results
 from fedbench.tuning.storage import copy_of, default_storage, open_storage, open_study, storage_errors
 from fedbench.tuning.verification import Verification, answer, best_trial, tuning_suite
 
 if TYPE_CHECKING:
-    from fedbench.runner import DataSource, Executor, Outcome
+    from fedbench.runs.runner import DataSource, Executor, Outcome
 
 
 class Tuning:

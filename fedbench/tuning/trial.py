@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fedbench.clients import clients_of
 from fedbench.core import Evaluation, OrderedMap, RoundResult, evaluate
 from fedbench.measures import Verdict, judge, judge_cell, rounds_to_target
-from fedbench.simulation import fedavg_rounds
-from fedbench.specs import CellSpec, RunSpec
-from fedbench.tune_specs import Objective
+from fedbench.runs.clients import clients_of
+from fedbench.runs.simulation import fedavg_rounds
+from fedbench.suites.schema import CellSpec, RunSpec
+from fedbench.suites.tune_schema import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor

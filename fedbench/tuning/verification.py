@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict, difference_of, judge_cell, spread
-from fedbench.runner import fingerprint, run_suite
-from fedbench.specs import Cell, CellSpec, RunSpec, Scenario, Suite
-from fedbench.tracking.mlflow import MlflowTracker
-from fedbench.tracking.store import store_errors
-from fedbench.tracking.stored import infinite, is_finished, search_runs
-from fedbench.tune_specs import Objective
+from fedbench.runs.runner import fingerprint, run_suite
+from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
+from fedbench.suites.tune_schema import Objective
+from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
+from fedbench.tracking.mlflow.store import store_errors
+from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import Answer, Candidate, TrialResult, TuningResult
 from fedbench.tuning.trial import objective_value
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fedbench.runner import DataSource, Executor, Outcome
+    from fedbench.runs.runner import DataSource, Executor, Outcome
 
 WAIT_SECONDS = 2.0  # for another process that works on a run
 

@@ -13,7 +13,6 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
 from fedbench.algorithms import ALGORITHMS, make_algorithm
-from fedbench.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.core import (
     Algorithm,
     ClientData,
@@ -27,6 +26,7 @@ from fedbench.core import (
 )
 from fedbench.core.client import initial_model
 from fedbench.executors.threads import ThreadMap
+from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 
 def vector(*numbers: float) -> Tensor:

@@ -13,7 +13,7 @@ from work import MODEL
 from fedbench.datasets import load_dataset
 from fedbench.measures import Verdict, run_result
 from fedbench.models import build_model
-from fedbench.suites import load_suite
+from fedbench.suites.loading import load_suite
 
 CLASSES = tuple(map(str, range(10)))
 ROUNDS = 5
@@ -36,7 +36,7 @@ def metrics(step: int) -> dict[str, float]:
 @pytest.mark.benchmark(group="tracking")
 def test_track_a_run_of_five_rounds(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     """Begin it, log its rounds, its confusion matrix and its model, end it; what only the first run does is warm-up."""
-    from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
+    from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 
     (tmp_path / "recorded.yaml").write_text(SUITE)
     suite = load_suite(tmp_path / "recorded.yaml")

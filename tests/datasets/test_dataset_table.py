@@ -10,7 +10,7 @@ import torch
 
 from fedbench.datasets import DATASETS, dataset_info, dataset_module, dataset_statuses, load_dataset, mnist
 from fedbench.datasets.content import content_digest
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import Resize
 
-from fedbench.clients import clients_of
 from fedbench.datasets import ham10000, ham10000_images, load_dataset
 from fedbench.datasets.ham10000_files import Row, read_copy
 from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
 from fedbench.datasets.validation import load_held_out
-from fedbench.errors import DataError
-from fedbench.runner import DataSource, digest_of
-from fedbench.specs import CellSpec, RunSpec
+from fedbench.runs.clients import clients_of
+from fedbench.runs.runner import DataSource, digest_of
+from fedbench.suites.schema import CellSpec, RunSpec
+from fedbench.util.errors import DataError
 
 FIRST = "ISIC_0029271"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fedbench.datasets import ham10000, ham10000_fetch, ham10000_images, load_dataset
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 FIRST = "ISIC_0029271"
 TABLE = "HAM10000_metadata.csv"
@@ -75,6 +75,21 @@ def test_without_source_and_mirror_the_user_is_told_where_to_download(data: Path
         ham10000.fetch(data, None)
     for part in ("kmader/skin-cancer-mnist-ham10000", "doi:10.7910/DVN/DBW86T", "--from FILE.zip|FOLDER"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_of_two_forms_of_the_table_the_csv_file_is_taken(
+    small_ham: Path, data: Path, tmp_path: Path, packed: bool
+) -> None:
+    files = content(small_ham)
+    other = files[TABLE].replace(b"\n", b",vidir\n")
+    if packed:
+        source = archive(tmp_path / "both.zip", {"HAM10000_metadata": other, **files})
+    else:
+        (small_ham / "HAM10000_metadata").write_bytes(other)
+        source = small_ham
+    ham10000.fetch(data, source)
+    assert files == content(data / "skin")
 
 
 def test_kaggles_archive_with_everything_twice_is_unpacked(small_ham: Path, data: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 import torchvision
 
 from fedbench.datasets import load_dataset, mnist
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 IMAGES = "train-images-idx3-ubyte"
 

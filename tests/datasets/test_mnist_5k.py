@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedbench.datasets import load_dataset, mnist_5k
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 
 def test_every_class_has_400_training_and_100_test_images() -> None:

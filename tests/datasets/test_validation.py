@@ -31,7 +31,7 @@ from fedbench.datasets import (
 from fedbench.datasets.content import content_digest
 from fedbench.datasets.ham10000_files import image_path, read_copy
 from fedbench.datasets.validation import load_held_out
-from fedbench.errors import DataError
+from fedbench.util.errors import DataError
 
 IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 import mlflow_server  # noqa: E402
 import postgresql  # noqa: E402
@@ -83,7 +83,7 @@ def start(folder: Path, suite: Path, options: list[str], **environment: str) -> 
 
 def suite_named(folder: Path, suite: str, name: str) -> Path:
     """A copy of a suite under another name, which is that of its experiment."""
-    from fedbench.suites import load_suite
+    from fedbench.suites.loading import load_suite
 
     found = load_suite(suite)
     path = folder / f"{name}.yaml"

@@ -90,8 +90,8 @@ def check(folder: Path, trials: int) -> Counter[str]:
     from mlflow import MlflowClient
 
     from fedbench.datasets.validation import load_held_out
-    from fedbench.runner import ALGORITHM_REVISION
-    from fedbench.suites import load_suite
+    from fedbench.runs.runner import ALGORITHM_REVISION
+    from fedbench.suites.loading import load_suite
     from fedbench.tuning.plan import identity, make_plan
     from fedbench.tuning.search import trial_results
     from fedbench.tuning.storage import open_storage, open_study

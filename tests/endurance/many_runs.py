@@ -28,7 +28,7 @@ LINES = 20  # of progress
 
 def suite_of(folder: Path, runs: int) -> Any:
     """A suite of so many tiny runs, rounded up to whole cells."""
-    from fedbench.suites import load_suite
+    from fedbench.suites.loading import load_suite
 
     rates = [round(0.01 + 1e-5 * cell, 5) for cell in range(-(-runs // SEEDS))]
     content = {
@@ -46,8 +46,8 @@ def suite_of(folder: Path, runs: int) -> Any:
 
 def ended_in_store(uri: str) -> tuple[Counter[str], int]:
     """How often each fingerprint has a finished run in the store, and how many cells have a run of their own."""
-    from fedbench.tracking.store import open_store
-    from fedbench.tracking.stored import is_finished, search_runs
+    from fedbench.tracking.mlflow.reading import is_finished, search_runs
+    from fedbench.tracking.mlflow.store import open_store
 
     client = open_store(uri)
     experiment = client.get_experiment_by_name("many")
@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--executor", choices=["ray", "local"], default="ray", help="where to compute (default: ray)")
     parser.add_argument("--workers", type=int, default=2, help="how many runs at once (default: 2)")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
     from ray_nodes import ray_nodes
 
     with ray_nodes(arguments.workers) if arguments.executor == "ray" else nullcontext() as cluster:
@@ -78,8 +78,8 @@ def compute(arguments: argparse.Namespace, address: str | None) -> int:
     from fedbench.executors import choose_executor, cluster_executor
     from fedbench.executors.needs import Needs
     from fedbench.measures import Verdict
-    from fedbench.runner import DataSource, run_suite
-    from fedbench.tracking.mlflow import MlflowTracker
+    from fedbench.runs.runner import DataSource, run_suite
+    from fedbench.tracking.mlflow.tracker import MlflowTracker
 
     suite = suite_of(arguments.folder, arguments.runs)
     uri = arguments.tracking_uri or f"sqlite:///{arguments.folder.absolute()}/mlruns/mlflow.db"

@@ -26,7 +26,7 @@ ROUNDS = 5
 
 def suite_of(folder: Path, runs: int) -> Any:
     """A suite of at least so many runs."""
-    from fedbench.suites import load_suite
+    from fedbench.suites.loading import load_suite
 
     cells = -(-runs // SEEDS)
     path = folder / "writers.yaml"
@@ -64,7 +64,7 @@ def write(number: int, processes: int, folder: Path, runs: int, barrier: Any, re
 
     from fedbench.datasets import load_dataset
     from fedbench.measures import RunResult, Verdict
-    from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
+    from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 
     errors: list[str] = []
     suite, dataset = suite_of(folder / str(number), runs), load_dataset("mnist-5k")

@@ -73,7 +73,7 @@ FAULTS: dict[str, tuple[str, list[tuple[str, str]]]] = {
 }
 CHECK = """
 import json, sys
-from fedbench.regression.speed import check_against
+from fedbench.gate.speed import check_against
 found = check_against("HEAD", float(sys.argv[1]), sys.argv[2] or None)
 rows = [(each.name, each.judgement.value, each.ratio, each.interval) for each in found.benchmarks]
 print(json.dumps({"seconds": found.seconds, "rows": rows}))

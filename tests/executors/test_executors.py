@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 import torch
 
-from fedbench.checkpoints import load_checkpoint
-from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.executors import choose_executor, in_process, workers
 from fedbench.measures import TIMES, RunResult, Verdict
-from fedbench.runner import DataSource, run_suite
-from fedbench.specs import CellSpec, RunSpec
+from fedbench.runs.checkpoints import load_checkpoint
+from fedbench.runs.events import Event, Job, RoundDone, RunDone
+from fedbench.runs.runner import DataSource, run_suite
+from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryTracker
 
 TINY: dict[str, Any] = {"num_clients": 2, "examples_per_client": 20, "rounds": 2, "local_epochs": 1}

@@ -12,10 +12,10 @@ from ray_nodes import why_no_ray
 from test_executors import make_jobs
 
 from fedbench import executors
-from fedbench.errors import ClusterError
 from fedbench.executors import cluster_executor
 from fedbench.executors.needs import GIB, Needs
-from fedbench.runner import DataSource
+from fedbench.runs.runner import DataSource
+from fedbench.util.errors import ClusterError
 
 with_ray = needing(why_no_ray())
 

@@ -13,13 +13,13 @@ from needed import needs as needing
 from ray_nodes import Nodes, ray_nodes, why_no_ray
 from test_executors import assert_equal_ends, ends, make_jobs, make_runs, untimed
 
-from fedbench.errors import ClusterError
-from fedbench.events import Event, Job, RoundDone, RunDone
 from fedbench.executors import in_process
 from fedbench.executors.needs import GIB, Needs
 from fedbench.measures import Verdict
-from fedbench.runner import DataSource, run_suite
+from fedbench.runs.events import Event, Job, RoundDone, RunDone
+from fedbench.runs.runner import DataSource, run_suite
 from fedbench.tracking.memory import MemoryTracker
+from fedbench.util.errors import ClusterError
 
 pytestmark = [pytest.mark.slow, needing(why_no_ray())]
 

@@ -15,10 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedbench.gate.against_baseline import check_against_baseline
+from fedbench.gate.baseline import CellRecord, read_baseline
 from fedbench.measures import spread
-from fedbench.regression.baseline import CellRecord, read_baseline
-from fedbench.regression.gate import check_against_baseline
-from fedbench.suites import load_suite
+from fedbench.suites.loading import load_suite
 
 
 def cut(cells: Sequence[CellRecord], seeds: Sequence[int]) -> tuple[CellRecord, ...]:

@@ -52,7 +52,7 @@ def test_a_patch_that_does_not_fit_is_an_error(tree: Path, tmp_path: Path) -> No
 
 def test_the_suite_has_the_cells_of_the_table(tree: Path) -> None:
     suite = f"load_suite({str(HERE / 'faults.yaml')!r})"
-    script = f"from fedbench.suites import load_suite; print([cell.label for cell in {suite}.cells])"
+    script = f"from fedbench.suites.loading import load_suite; print([cell.label for cell in {suite}.cells])"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tree,

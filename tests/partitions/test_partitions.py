@@ -11,17 +11,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedbench.clients import clients_of, partition_table
 from fedbench.datasets import Dataset, load_dataset
-from fedbench.errors import PartitionError
-from fedbench.events import Job, RunDone
 from fedbench.measures import Verdict
 from fedbench.partitions import TrainingTable, make_partition
 from fedbench.partitions.proportions import divide, proportions
 from fedbench.partitions.skew import class_counts, label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
-from fedbench.simulation import simulate
-from fedbench.specs import CellSpec, RunSpec
+from fedbench.runs.clients import clients_of, partition_table
+from fedbench.runs.events import Job, RunDone
+from fedbench.runs.simulation import simulate
+from fedbench.suites.schema import CellSpec, RunSpec
+from fedbench.util.errors import PartitionError
 
 LABELS = np.random.default_rng(1).integers(0, 10, 6_000)
 
@@ -262,7 +262,7 @@ def test_clients_without_examples_take_no_part_and_are_named(
 
 
 def test_who_has_what_is_counted_for_the_first_clients(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedbench.clients.MAX_COUNTED", 3)
+    monkeypatch.setattr("fedbench.runs.clients.MAX_COUNTED", 3)
     run = RunSpec(suite="s", scenario="a", cell="a", spec=CellSpec(num_clients=5, examples_per_client=100), seed=0)
     found = partition_table(run, dataset).counts
     assert (3, 10) == found.shape

@@ -10,7 +10,6 @@ import pytest
 from made_store import address, made_suite, metrics_of, record
 from rich.console import Console
 
-from fedbench.errors import StoreError
 from fedbench.measures import difference_of
 from fedbench.reports.compare import (
     Change,
@@ -20,8 +19,9 @@ from fedbench.reports.compare import (
     judge_change,
 )
 from fedbench.reports.comparison_table import comparison_json, comparison_table
-from fedbench.specs import RunSpec
-from fedbench.tracking.store import open_store
+from fedbench.suites.schema import RunSpec
+from fedbench.tracking.mlflow.store import open_store
+from fedbench.util.errors import StoreError
 
 T_2, T_4 = 4.302653, 2.776445  # 97.5 % points of Student's t with 2 and 4 degrees of freedom
 

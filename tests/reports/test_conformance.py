@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from fedbench.conformance_specs import Reference
 from fedbench.reports.conformance import Conformance, ConformanceRow, _with_speedup, interpolation_gain
 from fedbench.reports.conformance_table import summary
+from fedbench.suites.conformance_schema import Reference
 
 
 def row(values: Sequence[float | None], band: tuple[float | None, float | None] | None = (10, 30)) -> ConformanceRow:

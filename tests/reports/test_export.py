@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fedbench.errors import StoreError
 from fedbench.reports.export import export_suite
-from fedbench.reports.stored import read_suite
+from fedbench.reports.reading import read_suite
+from fedbench.util.errors import StoreError
 
 READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 

@@ -11,12 +11,12 @@ from empty_store import put_empty_store
 from made_gate import FAILED, PASSED, SPEED_ALONE, made_accuracy, made_benchmark, made_check, made_speed
 from rich.console import Console
 
-from fedbench.cli import app
-from fedbench.errors import StoreError
+from fedbench.cli.app import app
+from fedbench.gate.checks import Gate, Judgement
+from fedbench.gate.markdown import gate_markdown
+from fedbench.gate.recording import open_regression, record_gate
+from fedbench.gate.table import gate_json
 from fedbench.measures import Spread
-from fedbench.regression.results import Gate, Judgement
-from fedbench.reports.gate import gate_json
-from fedbench.reports.gate_markdown import gate_markdown
 from fedbench.reports.history import Check, History, Timing, read_history, shown_name
 from fedbench.reports.history_figures import (
     MAX_LABELS,
@@ -27,8 +27,8 @@ from fedbench.reports.history_figures import (
     write_figures,
 )
 from fedbench.reports.history_table import SHOWN, history_json, history_table
-from fedbench.tracking.commits import Commit
-from fedbench.tracking.regression import open_regression, record_gate
+from fedbench.util.commits import Commit
+from fedbench.util.errors import StoreError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 DAY = 86_400_000  # milliseconds

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fedbench.reports.listings import duration, suite_summary
-from fedbench.suites import list_suites, load_suite
+from fedbench.suites.loading import list_suites, load_suite
 
 
 @pytest.mark.parametrize(

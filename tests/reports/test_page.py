@@ -14,9 +14,9 @@ from PIL import Image
 from fedbench.measures import Verdict
 from fedbench.partitions.table import PartitionTable
 from fedbench.reports.page import log_report, make_report, read_confusions, read_partitions, render, sentences
-from fedbench.reports.stored import StoredSuite, read_suite
+from fedbench.reports.reading import StoredSuite, read_suite
 from fedbench.reports.style import NATS, PERCENT, same_scale
-from fedbench.specs import RunSpec
+from fedbench.suites.schema import RunSpec
 
 FIGURES = {"grid", "curves", "loss", "interpolation", "recall", "confusion"}
 

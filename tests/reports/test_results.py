@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console, RenderableType
 
 from fedbench.measures import MEANINGS, RunResult, Verdict
-from fedbench.reports.results import cell_results, count_runs, suite_json
+from fedbench.reports.suite_results import cell_results, count_runs, suite_json
 from fedbench.reports.table import percent, results_table
-from fedbench.runner import Outcome
-from fedbench.specs import Suite
-from fedbench.suites import load_suite
+from fedbench.runs.runner import Outcome
+from fedbench.suites.loading import load_suite
+from fedbench.suites.schema import Suite
 
 TEXT = """
 name: made

@@ -8,12 +8,12 @@ import pytest
 from empty_store import put_empty_store
 from made_store import address, made_suite, metrics_of, record
 
-from fedbench.errors import StoreError
 from fedbench.measures import Verdict
-from fedbench.reports.results import stored_json
-from fedbench.reports.stored import StoredSuite, read_suite
-from fedbench.specs import RunSpec
-from fedbench.tracking.store import open_store
+from fedbench.reports.reading import StoredSuite, read_suite
+from fedbench.reports.suite_results import stored_json
+from fedbench.suites.schema import RunSpec
+from fedbench.tracking.mlflow.store import open_store
+from fedbench.util.errors import StoreError
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,11 @@ from fedbench.reports.comparison_table import comparison_table
 from fedbench.reports.export import export_suite
 from fedbench.reports.figures import draw_figures
 from fedbench.reports.page import make_report
-from fedbench.reports.results import stored_json, suite_json
-from fedbench.reports.stored import StoredSuite, read_suite
+from fedbench.reports.reading import StoredSuite, read_suite
+from fedbench.reports.suite_results import stored_json, suite_json
 from fedbench.reports.table import results_table
-from fedbench.runner import Outcome
-from fedbench.specs import RunSpec, Suite
+from fedbench.runs.runner import Outcome
+from fedbench.suites.schema import RunSpec, Suite
 
 TEXT = """
 name: soon

@@ -18,15 +18,15 @@ from rich.console import Console
 
 from fedbench.measures import Verdict, spread
 from fedbench.reports.page import make_report
-from fedbench.reports.stored import read_suite
+from fedbench.reports.reading import read_suite
 from fedbench.reports.studies import read_studies
 from fedbench.reports.style import Figure
 from fedbench.reports.tuning import tuning_json, tuning_table
 from fedbench.reports.tuning_figures import _Shown, draw_study
-from fedbench.specs import Suite
-from fedbench.tracking.mlflow import MlflowTracker
-from fedbench.tracking.tuning import StudyRun
-from fedbench.tune_specs import Objective
+from fedbench.suites.schema import Suite
+from fedbench.suites.tune_schema import Objective
+from fedbench.tracking.mlflow.tracker import MlflowTracker
+from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import Answer, TuningResult
 
 ALL_FIGURES = ["history", "slice", "contour", "importance", "rounds"]

@@ -16,11 +16,11 @@ from tiny_store import write_suite
 
 from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
-from fedbench.specs import RunSpec, Suite
-from fedbench.tracking import cells
-from fedbench.tracking.cells import add_confusions, confusion_csv, parse_confusion, summary
-from fedbench.tracking.claims import Claim
-from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
+from fedbench.suites.schema import RunSpec, Suite
+from fedbench.tracking.mlflow import cells
+from fedbench.tracking.mlflow.cells import add_confusions, confusion_csv, parse_confusion, summary
+from fedbench.tracking.mlflow.claims import Claim
+from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 
 SUITE = """
 name: tiny

@@ -21,15 +21,16 @@ import torch
 from tiny_store import write_suite
 
 from fedbench.datasets import load_dataset
-from fedbench.events import Event, Job
 from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.models import build_model
-from fedbench.runner import DataSource, run_suite
-from fedbench.specs import CellSpec, RunSpec, Suite
-from fedbench.tracking import claims, mlflow, ownership
-from fedbench.tracking.claims import DEAD_AFTER_SECONDS, Claim, Decision, claims_of, decide
-from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
+from fedbench.runs.events import Event, Job
+from fedbench.runs.runner import DataSource, run_suite
+from fedbench.suites.schema import CellSpec, RunSpec, Suite
+from fedbench.tracking.mlflow import claims, ownership
+from fedbench.tracking.mlflow import tracker as mlflow
+from fedbench.tracking.mlflow.claims import DEAD_AFTER_SECONDS, Claim, Decision, claims_of, decide
+from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 
 SUITE = """
 name: tiny
@@ -304,7 +305,7 @@ def test_a_run_whose_process_died_while_it_was_begun_gets_what_it_lacks(
 ) -> None:
     """Killed after the run was made, before its parameters and its dataset were recorded."""
     with monkeypatch.context() as patch:
-        patch.setattr("fedbench.tracking.mlflow._params", lambda _: [])
+        patch.setattr("fedbench.tracking.mlflow.tracker._params", lambda _: [])
         patch.setattr(MlflowTracker, "_log_input", lambda *_: None)
         tracked = begun(one)
     die(one, tracked, ended)

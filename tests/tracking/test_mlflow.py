@@ -18,15 +18,15 @@ from mlflow.exceptions import MlflowException
 from tiny_store import Store
 
 from fedbench.datasets import load_dataset
-from fedbench.errors import StoreError
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import parse_partition
-from fedbench.specs import CellSpec, RunSpec, Suite
-from fedbench.tracking.mlflow import MlflowRun, MlflowTracker
-from fedbench.tracking.mlflow_run import exported_once
-from fedbench.tracking.store import checkpoint_folder, local_folder, require_space
+from fedbench.suites.schema import CellSpec, RunSpec, Suite
+from fedbench.tracking.mlflow.run import exported_once
+from fedbench.tracking.mlflow.store import checkpoint_folder, local_folder, require_space
+from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
+from fedbench.util.errors import StoreError
 
 METRICS = {
     *("accuracy", "balanced_accuracy", "loss", "majority_rate", "train_loss"),

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from fedbench.tracking.repeated import set_experiment_tags
+from fedbench.tracking.mlflow.repeated import set_experiment_tags
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from empty_store import put_empty_store
 from tiny_store import track, write_suite
 
-from fedbench.errors import StoreError
-from fedbench.tracking.claims import Claim
-from fedbench.tracking.runs import delete_runs, find_run, list_runs
-from fedbench.tracking.store import checkpoint_folder, open_store
+from fedbench.tracking.mlflow.claims import Claim
+from fedbench.tracking.mlflow.listing import delete_runs, find_run, list_runs
+from fedbench.tracking.mlflow.store import checkpoint_folder, open_store
+from fedbench.util.errors import StoreError
 
 TWO = """
 name: tiny

@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from tiny_store import track, write_suite
 
-from fedbench.specs import Suite
-from fedbench.tracking.mlflow import MlflowTracker
+from fedbench.suites.schema import Suite
+from fedbench.tracking.mlflow.tracker import MlflowTracker
 
 SUITE = """
 name: tiny

@@ -16,9 +16,9 @@ import mlflow
 import pytest
 
 import fedbench.tracking  # noqa: F401 - it sets MLflow's retries
-from fedbench.errors import StoreError
-from fedbench.tracking import waiting
-from fedbench.tracking.store import open_store, store_errors
+from fedbench.tracking.mlflow import waiting
+from fedbench.tracking.mlflow.store import open_store, store_errors
+from fedbench.util.errors import StoreError
 
 MAJOR = mlflow.__version__.partition(".")[0]
 OTHER_MAJOR = f"{int(MAJOR) + 1}.0.1"

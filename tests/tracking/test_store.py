@@ -13,11 +13,9 @@ from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 from tiny_store import Store, track
 
-from fedbench.errors import StoreError
 from fedbench.measures import Verdict
-from fedbench.specs import Suite
-from fedbench.tracking.mlflow import MlflowTracker
-from fedbench.tracking.store import (
+from fedbench.suites.schema import Suite
+from fedbench.tracking.mlflow.store import (
     check_store,
     default_tracking_uri,
     experiment_id,
@@ -25,6 +23,8 @@ from fedbench.tracking.store import (
     open_store,
     without_password,
 )
+from fedbench.tracking.mlflow.tracker import MlflowTracker
+from fedbench.util.errors import StoreError
 
 FULL = 2  # SQLite's number for: wait until the disk has it
 

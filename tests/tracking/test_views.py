@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fedbench.tracking.views import CELLS, SEEDS, TRIALS, tuning_view_tags, view_address, view_tags
+from fedbench.tracking.mlflow.views import CELLS, SEEDS, TRIALS, tuning_view_tags, view_address, view_tags
 
 MAX_TAG = 5_000  # characters in an experiment's tag, MLflow's limit
 

@@ -13,11 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedbench.core import num_selected
-from fedbench.errors import SuiteError
-from fedbench.specs import CellSpec, Suite
-from fedbench.suites import list_suites, load_suite, parse_overrides
-from fedbench.tune_specs import Axis, Objective
+from fedbench.suites.loading import list_suites, load_suite, parse_overrides
+from fedbench.suites.schema import CellSpec, Suite
+from fedbench.suites.tune_schema import Axis, Objective
 from fedbench.tuning.plan import Plan, identity, make_plan, most_training, require_enough
+from fedbench.util.errors import SuiteError
 
 SUITE = """
 name: s
@@ -451,7 +451,7 @@ def test_a_plan_is_made_without_torch_mlflow_optuna_and_numpy(tmp_path: Path) ->
     suite_of(tmp_path)
     program = (
         "import sys\n"
-        "from fedbench.suites import load_suite\n"
+        "from fedbench.suites.loading import load_suite\n"
         "from fedbench.tuning.plan import identity, make_plan\n"
         "identity(make_plan(load_suite(sys.argv[1])), 'digest', 'cpu', 2)\n"
         "print(sorted({'torch', 'mlflow', 'optuna', 'numpy'} & set(sys.modules)))"

@@ -22,15 +22,15 @@ from tiny_study import compute_tiny, computed, held_out_of, open_tiny, storage_i
 
 import fedbench.tuning.compute as compute_module
 import fedbench.tuning.search as search_module
-from fedbench.errors import StoreError
 from fedbench.measures import Verdict
-from fedbench.suites import load_suite
-from fedbench.tracking.claims import Claim
-from fedbench.tune_specs import Axis, Objective
+from fedbench.suites.loading import load_suite
+from fedbench.suites.tune_schema import Axis, Objective
+from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tuning.plan import Params, Plan, make_plan
 from fedbench.tuning.search import CLAIM, compute_trials, retry_dead, trial_results
 from fedbench.tuning.slots import RESULT, SURPLUS, slots
 from fedbench.tuning.trial import SeedProgress, Validation, mean_rounds, objective_value, train_and_validate
+from fedbench.util.errors import StoreError
 
 
 def test_the_first_trial_is_the_default_configuration(tmp_path: Path) -> None:

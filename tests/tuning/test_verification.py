@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from tiny_study import tiny_plan
 
-from fedbench.errors import SuiteError
 from fedbench.measures import Verdict, spread
-from fedbench.suites import load_suite
-from fedbench.tune_specs import Objective
+from fedbench.suites.loading import load_suite
+from fedbench.suites.tune_schema import Objective
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import Answer, Candidate, TrialResult
 from fedbench.tuning.save import require_new_file, save_suite
 from fedbench.tuning.verification import answer, best_trial, tuning_suite
+from fedbench.util.errors import SuiteError
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""The timings in MLflow: each benchmark is a run of the experiment `speed`, its step the number of commits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Metric, Param
+
+from fedbench.tracking.mlflow.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
+from fedbench.tracking.mlflow.reading import SPEED_SCHEMA
+from fedbench.tracking.mlflow.repeated import create_run
+from fedbench.tracking.mlflow.store import store_errors
+from fedbench.tracking.mlflow.views import SPEED, speed_view_tags
+from fedbench.util.commits import Commit, short_commit
+from fedbench.util.environment import SOURCE_TAGS
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from fedbench.bench.pytest_run import BenchmarkResult, Measured
+
+NOTE = """How fast is each part of fedbench, by commit?
+
+**How to read it.** A run is one benchmark, measured once by `fedbench bench`. Group the runs by the tag
+`fedbench.benchmark`; the step is the number of commits up to the one that was measured. `yardstick_multiple` is the
+median time over the time that a plain matrix product or copy takes for the same work on the same machine; it can be
+compared between machines, `median_seconds` cannot: filter by the tag `fedbench.machine`.
+"""
+EXPERIMENT = OwnExperiment(SPEED, SPEED_SCHEMA, 1, "fedbench bench", NOTE)
+
+
+def open_speed(uri: str) -> MlflowClient:
+    """Open the store and find out whether timings can be recorded in it; see `open_own`."""
+    return open_own(EXPERIMENT, uri)
+
+
+def record_speed(client: MlflowClient, uri: str, measured: Measured, commit: Commit) -> None:
+    """Record every benchmark, or none: an interruption waits, and after an error the runs so far are deleted."""
+    views = speed_view_tags({each.group for each in measured.results})
+    with store_errors(uri):
+        experiment_id = own_experiment_id(client, uri, EXPERIMENT, views)
+        with all_or_none(client) as created:
+            for result in measured.results:
+                _record(client, experiment_id, result, measured, commit, created)
+
+
+def _record(
+    client: MlflowClient,
+    experiment_id: str,
+    result: BenchmarkResult,
+    measured: Measured,
+    commit: Commit,
+    created: list[str],
+) -> None:
+    name = f"{result.name} {short_commit(commit.name)}"
+    run = create_run(client, experiment_id, name, _tags(result, measured, commit))
+    created.append(run.info.run_id)
+    now = int(time.time() * 1000)
+    values = metrics_of(result, measured)
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(key, value, now, commit.count) for key, value in values.items()],
+        params=[Param(key, str(value)) for key, value in result.params.items()],
+    )
+    client.set_terminated(run.info.run_id)
+
+
+def _tags(result: BenchmarkResult, measured: Measured, commit: Commit) -> dict[str, str]:
+    return {
+        "fedbench.kind": "benchmark",
+        "fedbench.benchmark": result.name,
+        "fedbench.group": result.group,
+        "fedbench.machine": measured.machine,
+        **commit.tags,
+        **measured.versions,
+        **SOURCE_TAGS,
+    }
+
+
+def metrics_of(result: BenchmarkResult, measured: Measured) -> Mapping[str, float]:
+    """A benchmark's metrics by name, the yardsticks among them; docs/tracking.md has their units."""
+    values = {
+        "median_seconds": result.median,
+        "iqr_seconds": result.iqr,
+        "min_seconds": result.min,
+        "stddev_seconds": result.stddev,
+        "timing_rounds": float(result.timing_rounds),
+    }
+    rates = {
+        "gflops_per_second": result.gflops_per_second,
+        "gbytes_per_second": result.gbytes_per_second,
+        "yardstick_multiple": result.yardstick_multiple,
+    }
+    values |= {key: value for key, value in rates.items() if value is not None}
+    if measured.yardsticks:
+        start, end = measured.yardsticks
+        mean = start.mean(end)
+        values |= {
+            "yardstick_gflops_per_second": mean.flop_rate / 1e9,
+            "yardstick_gflops_per_second_all_cores": mean.flop_rate_all_cores / 1e9,
+            "yardstick_gbytes_per_second": mean.bandwidth / 1e9,
+            "yardstick_gbytes_per_second_all_cores": mean.bandwidth_all_cores / 1e9,
+            "yardstick_drift": start.drift(end),
+        }
+    return values

@@ -1,0 +1,74 @@
+"""The commands `fedbench data`: bring, list and check the datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedbench.cli.exits import EXIT_FAILED
+from fedbench.cli.options import DataDirOption, JsonOption, console, print_json
+from fedbench.util.errors import DataError
+
+data_app = typer.Typer(help="Bring, list and check the datasets.", no_args_is_help=True)
+
+
+@data_app.command("list", epilog="Example: fedbench data list")
+def data_list(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """List the datasets and whether they are here."""
+    from fedbench.datasets import dataset_statuses
+    from fedbench.reports.listings import datasets_json, datasets_table
+
+    statuses = dataset_statuses(data_dir)
+    if as_json:
+        print_json(datasets_json(statuses))
+    else:
+        console().print(datasets_table(statuses))
+
+
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of `fedbench data list`, or all.")]
+
+
+@data_app.command("fetch", epilog="Example: fedbench data fetch ham10000 --from ~/Downloads/archive.zip")
+def data_fetch(
+    name: DatasetArgument,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A folder or an archive that you have already.", show_default=False)
+    ] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Bring a dataset: from --from, else from FEDBENCH_MIRROR, else from its public source; checksummed, resumable."""
+    from fedbench.datasets import data_dir as resolve
+    from fedbench.datasets import dataset_module
+
+    for each in _named_datasets(name):
+        dataset_module(each).fetch(resolve(data_dir), source)
+        typer.echo(f"{each}: ready")
+
+
+@data_app.command("verify", epilog="Example: fedbench data verify all")
+def data_verify(name: DatasetArgument = "all", data_dir: DataDirOption = None) -> None:
+    """Check every file of a dataset."""
+    from fedbench.datasets import data_dir as resolve
+    from fedbench.datasets import dataset_module
+
+    problems = 0
+    for each in _named_datasets(name):
+        try:
+            dataset_module(each).verify(resolve(data_dir))
+            typer.echo(f"{each}: all files are there and whole")
+        except DataError as error:
+            problems += 1
+            typer.echo(f"{each}: {error}")
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _named_datasets(name: str) -> list[str]:
+    from fedbench.datasets import DATASETS, dataset_info
+
+    if name == "all":
+        return list(DATASETS)
+    dataset_info(name)  # raises for an unknown name
+    return [name]

@@ -1,0 +1,290 @@
+"""The commands of the gate: make a baseline, check against it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedbench.cli.exits import EXIT_FAILED, say
+from fedbench.cli.options import (
+    DataDirOption,
+    DeviceOption,
+    JsonOption,
+    SeedsOption,
+    TrackingUriOption,
+    WorkersOption,
+    console,
+    print_json,
+)
+from fedbench.util.errors import BaselineError, InterruptedSuiteError
+from fedbench.util.files import require_writable
+
+if TYPE_CHECKING:
+    from fedbench.gate.baseline import Baseline, CellRecord, SeedRecord
+    from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
+    from fedbench.runs.runner import DataSource
+    from fedbench.suites.schema import RunSpec, Suite
+
+SuiteOrSpeed = Annotated[
+    str | None, typer.Argument(metavar="[SUITE]", help="A suite's name, or a path to its YAML file.")
+]
+BaselinesOption = Annotated[Path, typer.Option("--baselines", metavar="FOLDER", help="Where the baselines are.")]
+MarginOption = Annotated[
+    float | None,
+    typer.Option(
+        "--margin",
+        metavar="FRACTION",
+        help="The difference that does not matter (default: the baseline's, else 0.01, a point).",
+        show_default=False,
+    ),
+]
+
+
+def add_gate_commands(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    app.command("baseline", epilog='Example: fedbench baseline quickstart --reason "clients train longer"')(
+        baseline_command
+    )
+    app.command("check", epilog="Example: fedbench check quickstart --junit check.xml")(check_command)
+
+
+def baseline_command(
+    suite_name: SuiteOrSpeed = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Why the file changes, if there is one; kept in it.", show_default=False)
+    ] = None,
+    margin: MarginOption = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What is judged: accuracy (default) or balanced_accuracy.", show_default=False),
+    ] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Of the timing benchmarks instead of a suite.")] = False,
+    workers: WorkersOption = None,
+    baselines: BaselinesOption = Path("baselines"),
+    data_dir: DataDirOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Write what every run of a suite gives to a file, for `fedbench check` to compare with."""
+    if speed == (suite_name is not None):
+        raise BaselineError("name a suite or give --speed, not both: fedbench baseline quickstart")
+    from fedbench.gate.baseline import SPEED_FILE, baseline_path, read_baseline
+    from fedbench.gate.stored_file import require_reason, write_stored
+
+    why = (reason or "").strip()
+    if suite_name is None:
+        _refuse({"--margin": margin, "--metric": metric}, "is of a suite: name one")
+        from fedbench.gate.speed_file import write_speed_baseline
+
+        write_speed_baseline(baselines / SPEED_FILE, why)
+        typer.echo(f"{baselines / SPEED_FILE}: commit it with the code that it is of.")
+        return
+    from fedbench.suites.loading import load_suite
+
+    suite = load_suite(suite_name)
+    path = baseline_path(suite, baselines)
+    require_reason(path, why)
+    require_writable(path)
+    before = read_baseline(path, suite.name) if path.exists() else None
+    from fedbench.gate.against_baseline import check_against_baseline, new_baseline, require_judgeable
+    from fedbench.runs.runner import DataSource, choose_device
+
+    require_judgeable(margin, metric)
+    data = DataSource(data_dir, choose_device(device))
+    started = time.perf_counter()
+    cells = _measured(suite, data, workers)
+    seconds = time.perf_counter() - started
+    baseline = new_baseline(suite, cells, data.device, why, before, margin, metric)
+    if before:
+        from fedbench.gate.checks import Gate
+        from fedbench.gate.table import gate_table
+
+        accuracy = check_against_baseline(suite, before, cells, data.device, seconds)
+        if accuracy.cells:  # none, if no cell is what it was
+            console().print(gate_table(Gate(accuracy, None), verdict=False))
+    if before and baseline.model_copy(update={"history": before.history}) == before:
+        typer.echo(f"{path} is up to date; nothing was written.")
+        return
+    write_stored(path, baseline)
+    typer.echo(f"{path}: {len(cells)} cells, {len(suite.runs)} runs. Commit it with the code that it is of.")
+
+
+def check_command(
+    suite_name: SuiteOrSpeed = None,
+    seeds: SeedsOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail also what cannot be told, and what is better than the baseline.")
+    ] = False,
+    ignore_bits: Annotated[
+        bool, typer.Option("--ignore-bits", help="Judge by statistics over seeds alone: changed bits do not fail.")
+    ] = False,
+    margin: MarginOption = None,
+    power: Annotated[
+        bool, typer.Option("--power", help="Say how many seeds each cell would need to show the margin.")
+    ] = False,
+    speed: Annotated[bool, typer.Option("--speed", help="Check the timing benchmarks.")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REV",
+            help="Time this revision beside the code (default: the file speed.json).",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1000,
+            help="How long --against may measure while the answer is unclear (default: 4).",
+            show_default=False,
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    baselines: BaselinesOption = Path("baselines"),
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the result as JUnit XML.", show_default=False)
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the result as Markdown.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+    log: Annotated[bool, typer.Option(help="Record the result in the store, in the experiment regression.")] = True,
+    data_dir: DataDirOption = None,
+    tracking_uri: TrackingUriOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Check that the model is not worse than its baseline, and the code not slower; exit code 1 if it is."""
+    if suite_name is None and not speed:
+        raise BaselineError("name a suite, give --speed, or both: fedbench check quickstart")
+    if suite_name is None:
+        of_suite = {"--seeds": seeds, "--ignore-bits": ignore_bits, "--margin": margin, "--power": power}
+        _refuse(of_suite, "is of a suite: name one")
+    if not speed:
+        _refuse({"--against": against, "--minutes": minutes}, "is of the speed: give --speed too")
+    elif against is None:
+        _refuse({"--minutes": minutes}, "is of --against: give a revision too")
+    for path in filter(None, (junit, markdown)):
+        require_writable(path)
+    suite, baseline = _suite_and_baseline(suite_name, seeds, baselines, margin) if suite_name else (None, None)
+    from fedbench.gate.checks import Gate
+    from fedbench.gate.table import gate_json, gate_table
+
+    record = _recorder(tracking_uri) if log else None
+    accuracy = None
+    if suite and baseline:
+        accuracy = _check_accuracy(suite, baseline, baselines, data_dir, device, workers, margin, ignore_bits)
+    gate = Gate(accuracy, _check_speed(against, baselines, minutes) if speed else None, strict)
+    if as_json:
+        print_json(gate_json(gate))
+    else:
+        console().print(gate_table(gate, power))
+    _write_files(gate, junit, markdown)
+    if record:
+        record(gate)
+    if not gate.has_passed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would change nothing."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise BaselineError(f"{name} {why}")
+
+
+def _suite_and_baseline(
+    suite_name: str, seeds: str | None, baselines: Path, margin: float | None
+) -> tuple[Suite, Baseline]:
+    from fedbench.gate.against_baseline import require_judgeable
+    from fedbench.gate.baseline import baseline_path, read_baseline, require_comparable
+    from fedbench.suites.loading import load_suite, parse_seeds
+
+    suite = load_suite(suite_name, seeds=None if seeds is None else parse_seeds(seeds))
+    path = baseline_path(suite, baselines)
+    baseline = read_baseline(path, suite.name)
+    require_comparable(baseline, suite, seeds is not None, path)
+    require_judgeable(margin, None)
+    return suite, baseline
+
+
+def _check_accuracy(
+    suite: Suite,
+    baseline: Baseline,
+    baselines: Path,
+    data_dir: Path | None,
+    device: str,
+    workers: int | None,
+    margin: float | None,
+    ignore_bits: bool,
+) -> AccuracyCheck:
+    from fedbench.gate.against_baseline import check_against_baseline
+    from fedbench.gate.baseline import baseline_path, require_data
+    from fedbench.runs.runner import DataSource, choose_device
+
+    data = DataSource(data_dir, choose_device(device))
+    started = time.perf_counter()
+    cells = _measured(suite, data, workers)
+    require_data(baseline, cells, baseline_path(suite, baselines))
+    seconds = time.perf_counter() - started
+    return check_against_baseline(suite, baseline, cells, data.device, seconds, margin, ignore_bits)
+
+
+def _measured(suite: Suite, data: DataSource, workers: int | None) -> tuple[CellRecord, ...]:
+    from fedbench.executors import choose_executor
+    from fedbench.gate.measure import cell_records, measure_suite
+    from fedbench.util.progress import progress
+
+    runs: dict[RunSpec, SeedRecord] = {}
+    try:
+        with (
+            progress(suite.name, len(suite.runs), "runs") as advance,
+            closing(measure_suite(suite, data, choose_executor(workers))) as measuring,
+        ):
+            for run, record in measuring:
+                runs[run] = record
+                advance(1, run.cell)
+    except KeyboardInterrupt:
+        raise InterruptedSuiteError("nothing was written; the same command begins anew") from None
+    return cell_records(suite, data, runs)
+
+
+def _check_speed(against: str | None, baselines: Path, minutes: float | None) -> SpeedCheck:
+    if against is None:
+        from fedbench.gate.baseline import SPEED_FILE
+        from fedbench.gate.speed_file import check_against_file
+
+        return check_against_file(baselines / SPEED_FILE)
+    from fedbench.gate.speed import MAX_SECONDS, check_against
+
+    return check_against(against, MAX_SECONDS if minutes is None else 60 * minutes)
+
+
+def _write_files(gate: Gate, junit: Path | None, markdown: Path | None) -> None:
+    from fedbench.gate.junit import junit_xml
+    from fedbench.gate.markdown import gate_markdown
+    from fedbench.util.files import plain_errors, replacing
+
+    for path, make in ((junit, junit_xml), (markdown, gate_markdown)):
+        if path is not None:
+            with plain_errors(f"cannot write {path}"), replacing(path) as file:
+                file.write(make(gate).encode())
+
+
+def _recorder(tracking_uri: str | None) -> Callable[[Gate], str]:
+    """What records a check; whatever would keep it from that is found out now."""
+    from fedbench.gate.markdown import gate_markdown
+    from fedbench.gate.recording import open_regression, record_gate
+    from fedbench.gate.table import gate_json
+    from fedbench.tracking.mlflow.store import default_tracking_uri
+    from fedbench.util.commits import commit_of
+
+    uri = tracking_uri or default_tracking_uri()
+    client, commit = open_regression(uri), commit_of(Path.cwd())
+    if commit.is_shallow:
+        say("the repository lacks history: the check is recorded at too small a step (see: git fetch --unshallow)")
+    return lambda gate: record_gate(client, uri, gate, commit, gate_markdown(gate), gate_json(gate))

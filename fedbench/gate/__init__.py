@@ -1,0 +1,1 @@
+"""The gate: a suite checked against its baseline, the code's speed against a revision."""

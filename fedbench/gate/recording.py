@@ -1,0 +1,188 @@
+"""The checks in MLflow: each is a run of the experiment `regression`, its step the number of commits."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from mlflow.entities import Metric, Param
+
+from fedbench.tracking.mlflow.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
+from fedbench.tracking.mlflow.reading import REGRESSION_SCHEMA
+from fedbench.tracking.mlflow.repeated import create_run
+from fedbench.tracking.mlflow.store import MAX_BATCH, store_errors
+from fedbench.tracking.mlflow.views import REGRESSION, SPEED, regression_view_tags
+from fedbench.util.commits import Commit, short_commit
+from fedbench.util.environment import SOURCE_TAGS, version_tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
+
+NOTE = """Has the model become worse, or the code slower, by commit?
+
+**How to read it.** A run is one `fedbench check`. Group the runs by the tag `fedbench.suite`; the step is the number of
+commits up to the one that was checked. `accuracy/<cell>` is the mean over the seeds, `difference/<cell>` is that less
+the baseline's; both are fractions. `ratio/<benchmark>` is the time over the time before: 1.1 is 10 % slower. The tag
+`fedbench.outcome` says whether the check passed, the description of each run why not.
+"""
+EXPERIMENT = OwnExperiment(REGRESSION, REGRESSION_SCHEMA, 1, "fedbench check", NOTE)
+ARTIFACT = "gate.json"
+MAX_TEXT = 5_000  # characters in a run's tag; MLflow's limit is higher, that of some servers is not
+LINES = 4  # in one chart of a view
+SPEED_ALONE = SPEED  # the tag `fedbench.suite` of a check without a suite
+
+
+def open_regression(uri: str) -> MlflowClient:
+    """Open the store and find out whether a check can be recorded in it; see `open_own`."""
+    return open_own(EXPERIMENT, uri)
+
+
+def record_gate(
+    client: MlflowClient, uri: str, gate: Gate, commit: Commit, summary: str, document: Mapping[str, Any]
+) -> str:
+    """Record a check whole, or not at all: an interruption waits, and after an error the run is deleted.
+
+    Parameters
+    ----------
+    client
+        That of `open_regression`.
+    commit
+        The commit of what was checked.
+    summary
+        The check in Markdown; as much of it as there is room for becomes the run's description.
+    document
+        The check as JSON, which becomes the run's artifact.
+
+    Returns
+    -------
+    str
+        The run's id.
+
+    Raises
+    ------
+    StoreError
+        If the store fails.
+    """
+    metrics = gate_metrics(gate)
+    with store_errors(uri):
+        experiment_id = own_experiment_id(client, uri, EXPERIMENT, regression_view_tags(_charts(gate, metrics)))
+        with all_or_none(client) as created:
+            name = f"{suite_of(gate)} {short_commit(commit.name)}"
+            tags = _tags(gate) | commit.tags | version_tags() | {"mlflow.note.content": shortened(summary)}
+            run_id = str(create_run(client, experiment_id, name, tags).info.run_id)
+            created.append(run_id)
+            now = int(time.time() * 1000)
+            points = [Metric(key, value, now, commit.count) for key, value in metrics.items()]
+            for start in range(0, len(points), MAX_BATCH):
+                client.log_batch(run_id, metrics=points[start : start + MAX_BATCH])
+            client.log_batch(run_id, params=[Param(key, str(value)) for key, value in _params(gate).items()])
+            client.log_text(run_id, json.dumps(document, indent=2, allow_nan=False), ARTIFACT)
+            client.set_terminated(run_id)
+    return run_id
+
+
+def suite_of(gate: Gate) -> str:
+    """The name that the check goes by in the experiment: its suite's, or that of a check of the speed alone."""
+    return gate.accuracy.suite if gate.accuracy else SPEED_ALONE
+
+
+def gate_metrics(gate: Gate) -> dict[str, float]:
+    """A check's metrics by name; docs/tracking.md has their units. What is not a finite number is left out."""
+    values = {"failures": float(len(gate.failures))}
+    if gate.accuracy:
+        values |= _accuracy_metrics(gate.accuracy)
+    if gate.speed:
+        values |= _speed_metrics(gate.speed)
+    return {key: value for key, value in values.items() if math.isfinite(value)}
+
+
+def _accuracy_metrics(accuracy: AccuracyCheck) -> dict[str, float]:
+    names = metric_names(each.cell.label for each in accuracy.cells)
+    values: dict[str, float] = {}
+    for each in accuracy.cells:
+        name = names[each.cell.label]
+        values[f"{accuracy.metric}/{name}"] = each.now.mean
+        values[f"difference/{name}"] = each.difference
+        if each.now.std is not None:
+            values[f"std/{name}"] = each.now.std
+    known = [each.difference for each in accuracy.cells if math.isfinite(each.difference)]
+    return values | ({"worst_difference": min(known)} if known else {})
+
+
+def _speed_metrics(speed: SpeedCheck) -> dict[str, float]:
+    names = metric_names(each.name for each in speed.benchmarks)
+    values = {f"ratio/{names[each.name]}": each.ratio for each in speed.benchmarks}
+    known = [value for value in values.values() if math.isfinite(value)]
+    if speed.unit == "yardstick":
+        values |= {f"yardstick_multiple/{names[each.name]}": each.now for each in speed.benchmarks}
+    return values | ({"largest_ratio": max(known)} if known else {})
+
+
+def metric_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name with what MLflow allows in a metric's: ``grid init=shared`` is ``grid init:shared``.
+
+    Also ``average[cnn-10]`` is ``average:cnn-10``. Of names that come to the same, the later ones get a number.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^\w\-. :]", "_", re.sub(r"[=\[]", ":", name.replace("]", "")), flags=re.ASCII)[:200].strip(
+            "."
+        )
+        plain = plain or "_"
+        number = 1
+        while (numbered := plain if number == 1 else f"{plain}:{number}") in found.values():
+            number += 1
+        found[name] = numbered
+    return found
+
+
+def _charts(gate: Gate, metrics: Mapping[str, float]) -> dict[str, list[list[str]]]:
+    """What the views of this check's suite draw: the lines of each chart, few enough to tell apart."""
+
+    def charts(*prefixes: str) -> list[list[str]]:
+        of_prefix = ([name for name in metrics if name.startswith(f"{prefix}/")] for prefix in prefixes)
+        pairs = ([names[start : start + LINES] for start in range(0, len(names), LINES)] for names in of_prefix)
+        return [chart for row in zip_longest(*pairs) for chart in row if chart]
+
+    found = {gate.accuracy.suite: charts(gate.accuracy.metric, "difference")} if gate.accuracy else {}
+    return found | ({SPEED_ALONE: charts("ratio", "yardstick_multiple")} if gate.speed else {})
+
+
+def _tags(gate: Gate) -> dict[str, str]:
+    cells = [each.cell.label for each in gate.accuracy.cells] if gate.accuracy else []
+    benchmarks = [each.name for each in gate.speed.benchmarks] if gate.speed else []
+    names = metric_names(cells) | metric_names(benchmarks)
+    failed = [names[label] for label, _ in gate.failed]
+    return {
+        "fedbench.kind": "check",
+        "fedbench.suite": suite_of(gate),
+        "fedbench.outcome": "passed" if gate.has_passed else "failed",
+        **({"fedbench.failed": shortened("\n".join(failed), "...")} if failed else {}),
+        **({"fedbench.machine": gate.speed.machine} if gate.speed else {}),
+        **SOURCE_TAGS,
+    }
+
+
+def _params(gate: Gate) -> dict[str, object]:
+    """What the check compares with, and what it takes for a change."""
+    found: dict[str, object] = {"strict": gate.is_strict}
+    if accuracy := gate.accuracy:
+        found |= {"metric": accuracy.metric, "margin": accuracy.margin, "baseline_commit": accuracy.baseline_commit}
+    if speed := gate.speed:
+        found |= {"against": speed.against, "against_commit": speed.against_commit, "threshold": speed.threshold}
+    return found
+
+
+def shortened(text: str, left_out: str = f"\n\nThe rest is in the artifact `{ARTIFACT}`.") -> str:
+    """A text as a tag can hold it: whole lines of it, and what says that some are left out."""
+    if len(text) <= MAX_TEXT:
+        return text
+    kept: Sequence[str] = text[: MAX_TEXT - len(left_out)].splitlines()[:-1]
+    return "\n".join(kept) + left_out

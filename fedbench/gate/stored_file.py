@@ -1,0 +1,126 @@
+"""Files that are committed with the code: JSON, sorted, with a checksum that finds slips of the hand.
+
+The checksum keeps nobody from changing a file; it is there so that a number that was edited or merged by hand is not
+taken for one that was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from fedbench.util.errors import BaselineError, one_line
+from fedbench.util.files import plain_errors, replacing
+from fedbench.util.frozen import Frozen
+
+FORMAT = 1  # of all these files
+FIRST_REASON = "first baseline"
+LINE = 400  # a value is written on one line if it has fewer characters
+
+F = TypeVar("F", bound=Frozen)
+
+
+class Update(Frozen):
+    """One making of a file: at which commit, on which day (UTC), and why."""
+
+    commit: str
+    date: str
+    reason: str
+
+
+def update(commit: str, reason: str | None) -> Update:
+    """The history's entry for a file that is made now."""
+    return Update(commit=commit, date=datetime.now(UTC).date().isoformat(), reason=reason or FIRST_REASON)
+
+
+def require_reason(path: Path, reason: str | None) -> None:
+    """Refuse to change a file that is there without a reason.
+
+    Raises
+    ------
+    BaselineError
+        One line that says how to give one.
+    """
+    if path.exists() and not reason:
+        raise BaselineError(f"{path} is there: say why it changes with --reason TEXT, which is kept in it")
+
+
+def read_stored(path: Path, kind: type[F], command: str) -> F:
+    """Read a file of `write_stored`.
+
+    Parameters
+    ----------
+    command
+        What makes the file, for the errors: ``fedbench baseline quickstart``.
+
+    Raises
+    ------
+    BaselineError
+        If it is missing, unreadable, of another kind or format, or changed by hand.
+    """
+    restore = f"restore it, or delete it and make it anew with: {command}"
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BaselineError(f"there is no {path}: make it with {command}") from None
+    except OSError as error:
+        raise BaselineError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise BaselineError(f"{path} is not JSON: {restore}") from None
+    if not isinstance(content, dict) or "format" not in content:
+        raise BaselineError(f"{path} is no baseline: {restore}")
+    if content["format"] != FORMAT:
+        raise BaselineError(f"{path} has format {content['format']!r:.20}, this fedbench reads {FORMAT}: {restore}")
+    checksum = content.pop("checksum", None)
+    try:
+        stored = kind.model_validate_json(json.dumps(content))
+    except ValueError as error:  # pydantic's among them
+        raise BaselineError(f"{path}: {_first_fault(error)}: {restore}") from None
+    if checksum != _checksum(content):
+        raise BaselineError(f"{path} was changed by hand (its checksum): {restore}")
+    return stored
+
+
+def _first_fault(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return one_line(error)
+    first = error.errors()[0]
+    said = first.get("ctx", {}).get("error", first["msg"])  # pydantic's own text names the kind of error first
+    return " ".join(f"{'.'.join(map(str, first['loc']))}: {said}".split())[:300]
+
+
+def write_stored(path: Path, stored: Frozen) -> None:
+    """Write a file, whole or not at all; what is short is a line, so that a change can be reviewed.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written.
+    """
+    content = stored.model_dump(mode="json")
+    content["checksum"] = _checksum(content)
+    with plain_errors(f"cannot write {path}"), replacing(path) as file:
+        file.write((_laid_out(content) + "\n").encode())
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _laid_out(value: Any, indent: str = "") -> str:
+    """JSON with sorted keys; what is short is on one line."""
+    line = json.dumps(value, sort_keys=True, allow_nan=False)
+    if (len(line) <= LINE and indent) or not isinstance(value, dict | list) or not value:
+        return line
+    deeper = indent + " "
+    if isinstance(value, dict):
+        parts = [f"{deeper}{json.dumps(key)}: {_laid_out(value[key], deeper)}" for key in sorted(value)]
+    else:
+        parts = [deeper + _laid_out(each, deeper) for each in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n" + ",\n".join(parts) + f"\n{indent}{closing}"

@@ -1,0 +1,59 @@
+"""The timings, for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fedbench.bench.pytest_run import BenchmarkResult, Measured
+    from fedbench.bench.yardsticks import Yardsticks
+
+NOTEWORTHY_DRIFT = 0.1  # of a yardstick, from the start to the end
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+
+
+def speed_table(measured: Measured) -> RenderableType:
+    """One line a benchmark, and below it the yardsticks."""
+    table = Table("benchmark", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("median", "IQR", "timing rounds", "rate", "of the yardstick"):
+        table.add_column(name, justify="right")
+    for each in measured.results:
+        multiple = "" if each.yardstick_multiple is None else f"{each.yardstick_multiple:.2f}x"
+        table.add_row(
+            each.name, duration(each.median), duration(each.iqr), str(each.timing_rounds), _rate(each), multiple
+        )
+    return Group(table, "", *_yardsticks(measured))
+
+
+def _yardsticks(measured: Measured) -> list[str]:
+    if measured.yardsticks is None:
+        return []
+    start, end = measured.yardsticks
+    drift = start.drift(end)
+    lines = [measured.machine, _mean(start.mean(end))]
+    if abs(drift) > NOTEWORTHY_DRIFT:
+        lines.append(f"A yardstick changed by {drift:+.0%} from start to end: measure again when nothing else runs.")
+    return lines
+
+
+def _mean(mean: Yardsticks) -> str:
+    flops = f"{mean.flop_rate / 1e9:.0f} GFLOP/s on one thread, {mean.flop_rate_all_cores / 1e9:.0f} on all cores"
+    copy = f"{mean.bandwidth / 1e9:.1f} GB/s, {mean.bandwidth_all_cores / 1e9:.1f} on all cores"
+    return f"Yardsticks: matrix product {flops}; copy {copy}."
+
+
+def _rate(result: BenchmarkResult) -> str:
+    if result.gflops_per_second is not None:
+        return f"{result.gflops_per_second:.1f} GFLOP/s"
+    return "" if result.gbytes_per_second is None else f"{result.gbytes_per_second:.2f} GB/s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds with three digits, in the unit that fits: ``4.31 ms``."""
+    scale, unit = next(((scale, unit) for scale, unit in UNITS if seconds >= scale), UNITS[-1])
+    value = seconds / scale
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f} {unit}"

@@ -1,0 +1,1 @@
+"""Runs: one from its spec to its result, and the loop over a suite."""

@@ -1,0 +1,96 @@
+"""What a run has come to after a round, in a file: whole or absent, checksummed, and read without pickled code.
+
+The first line of a file is the SHA-256 of the rest, which is a dictionary as `torch.save` writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedbench.core import Memory
+from fedbench.util.errors import CheckpointError
+from fedbench.util.files import replacing
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after one of its rounds: enough to go on from there, or to finish it.
+
+    Attributes
+    ----------
+    state
+        The ``state_dict()`` of the averaged model.
+    history
+        What was measured of each round so far, by the metrics' names.
+    confusion
+        (C, C) int64, the confusion matrix of the averaged model on the test set.
+    interpolation
+        (θ, loss, accuracy) of the models on the line through two clients' models; empty before the last round.
+    memory
+        What the algorithm remembers.
+    """
+
+    state: Mapping[str, Tensor]
+    history: tuple[Mapping[str, float], ...]
+    confusion: Tensor
+    interpolation: tuple[tuple[float, float, float], ...] = field(default=())
+    memory: Memory = field(default_factory=Memory)
+
+    @property
+    def round(self) -> int:
+        """The round after which this was made."""
+        return len(self.history)
+
+
+def environment() -> str:
+    """What the last bits depend on beside the run itself: PyTorch's version and the processor's instructions."""
+    return f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` of the run `fingerprint`; what was there is replaced as a whole."""
+    content = {"fingerprint": fingerprint, "environment": environment(), **vars(checkpoint)}
+    content["memory"] = vars(checkpoint.memory)  # only plain types are read again
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with replacing(path, sync=False) as file:  # after a power cut the checksum tells
+        file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
+        file.write(buffer.getbuffer())
+
+
+def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
+    """The checkpoint of the run `fingerprint`; None if there is none.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is damaged, is of another run, or was made by another PyTorch or on another kind
+        of processor.
+    """
+    try:
+        digest, _, body = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror})") from error
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise CheckpointError(f"checkpoint {path} is damaged")
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
+        found, made_by = content.pop("fingerprint"), content.pop("environment")
+        checkpoint = Checkpoint(**content | {"memory": Memory(**content["memory"])})
+    except Exception as error:  # whatever a file that somebody else wrote may hold
+        raise CheckpointError(f"checkpoint {path} is not one of this fedbench") from error
+    if found != fingerprint:
+        raise CheckpointError(f"checkpoint {path} is of another run")
+    if made_by != environment():
+        raise CheckpointError(f"checkpoint {path} was made with {made_by}, this is {environment()}")
+    return checkpoint

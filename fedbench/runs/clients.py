@@ -1,0 +1,131 @@
+"""The clients of a run: each is an index into the training data until it trains."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fedbench.core import Client, Purpose, numpy_stream
+from fedbench.partitions import PARTITIONS, TrainingTable, make_partition
+from fedbench.partitions.skew import class_counts
+from fedbench.partitions.table import PartitionTable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fedbench.datasets import Dataset
+    from fedbench.suites.schema import CellSpec, RunSpec
+
+
+MAX_COUNTED = 1_000  # clients whose examples are counted by class
+MAX_NAMED = 10  # clients without examples that a warning names
+
+logger = logging.getLogger("fedbench")
+
+
+@dataclass(frozen=True)
+class _ClientOfPartition:
+    """A `Client` whose examples are copied and normalised when they are asked for."""
+
+    dataset: Dataset
+    index: NDArray[np.int64]
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def inputs(self) -> Tensor:
+        images = self.dataset.train_images.index_select(0, torch.from_numpy(self.index))
+        return self.dataset.normalise(images).to(self.device)
+
+    @property
+    def labels(self) -> Tensor:
+        return self.dataset.train_labels[torch.from_numpy(self.index)].to(self.device)
+
+
+@dataclass(frozen=True)
+class Clients(Sequence[Client]):
+    """All clients of a partition; each is made when it is asked for.
+
+    Attributes
+    ----------
+    parts
+        For each client the indices of its training examples.
+    participants
+        The clients that have examples, ascending. The others take no part: their weight n_k is 0.
+    """
+
+    dataset: Dataset
+    parts: Sequence[NDArray[np.int64]]
+    device: torch.device
+    participants: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, k: int) -> Client:  # type: ignore[override]
+        return _ClientOfPartition(self.dataset, self.parts[k], self.device)
+
+
+def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Clients:
+    """The clients of a run, with the training examples that its partition deals to them.
+
+    Raises
+    ------
+    PartitionError
+        If the data cannot be dealt so.
+    """
+    spec, parts = run.spec, _deal(run, dataset)
+    everybody = range(len(parts))
+    if PARTITIONS[spec.partition].is_equal:
+        return Clients(dataset, parts, device, everybody)
+    return Clients(dataset, parts, device, [k for k in everybody if len(parts[k])])
+
+
+def warn_of_idle(run: RunSpec, clients: Clients) -> None:
+    """Say which clients of a run have no examples, if any."""
+    if len(clients.participants) == len(clients):
+        return
+    idle = sorted(set(range(len(clients))) - set(clients.participants))
+    named = ", ".join(map(str, idle[:MAX_NAMED])) + (" and others" if len(idle) > MAX_NAMED else "")
+    logger.warning(
+        "fedbench: %s seed=%d: %d of %d clients have no examples and take no part: %s; %s leaves fewer",
+        *(run.cell, run.seed, len(idle), len(clients), named, _remedy(run.spec)),
+    )
+
+
+def _remedy(spec: CellSpec) -> str:
+    """What leaves fewer clients without examples."""
+    if spec.partition_sigma is not None:
+        return "a smaller partition_sigma"
+    return "a larger partition_alpha" if spec.partition_alpha is not None else "a larger examples_per_client"
+
+
+def partition_table(run: RunSpec, dataset: Dataset) -> PartitionTable:
+    """How many examples of each class each client of a run has; of the first clients of very many."""
+    parts = _deal(run, dataset)
+    few = [parts[k] for k in range(min(len(parts), MAX_COUNTED))]
+    names = [str(k) for k in range(len(few))]
+    if run.spec.partition_column is not None:
+        names = [str(dataset.train_columns[run.spec.partition_column][part[0]]) for part in few]
+    class_names = list(dataset.class_names)
+    return PartitionTable(names, class_names, class_counts(few, dataset.train_labels.numpy(), len(class_names)))
+
+
+def _deal(run: RunSpec, dataset: Dataset) -> Sequence[NDArray[np.int64]]:
+    spec = run.spec
+    return make_partition(
+        spec.partition,
+        TrainingTable(dataset.train_labels.numpy(), len(dataset.class_names), dataset.train_columns),
+        spec.num_clients,
+        spec.num_examples,
+        numpy_stream(run.seed, Purpose.PARTITION),
+        spec.options_of("partition"),
+    )

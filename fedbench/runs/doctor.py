@@ -1,0 +1,112 @@
+"""What a run needs, checked one by one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from fedbench import __version__
+from fedbench.util.errors import FedbenchError, one_line
+
+PACKAGES = ("torch", "torchvision", "mlflow", "numpy", "pandas", "pillow", "pydantic", "mlxtend")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check. `note` is worth knowing, `failed` keeps runs from working; `text` then says what to do."""
+
+    check: str
+    status: Literal["ok", "note", "failed"]
+    text: str
+
+
+def examine(data_dir: Path | None = None, tracking_uri: str | None = None) -> list[Finding]:
+    """Make every check; none of them raises."""
+    checks: dict[str, Callable[[], Finding]] = {
+        "fedbench": lambda: Finding("fedbench", "ok", f"{__version__} on Python {platform.python_version()}"),
+        "packages": _packages,
+        "processor": _processor,
+        "training": _training,
+        "suites": _suites,
+        "tracking store": lambda: _store(tracking_uri),
+    }
+    findings = [_guarded(name, check) for name, check in checks.items()]
+    return findings + _datasets(data_dir)
+
+
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except FedbenchError as error:
+        return Finding(name, "failed", str(error))
+    except Exception as error:  # whatever breaks is what the doctor was asked for
+        return Finding(name, "failed", one_line(error))
+
+
+def _packages() -> Finding:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Finding(
+            "packages", "failed", f"missing: {', '.join(missing)}: pip install --force-reinstall fedbench-mlflow"
+        )
+    return Finding("packages", "ok", ", ".join(found))
+
+
+def _processor() -> Finding:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    return Finding("processor", "ok", f"{cores} cores, {torch.backends.cpu.get_cpu_capability()}{gpu}, {sys.platform}")
+
+
+def _training() -> Finding:
+    import torch
+
+    from fedbench.core import ClientData, fedavg
+    from fedbench.models import build_model
+
+    stream = torch.Generator().manual_seed(0)
+    data = ClientData(torch.randn(50, 1, 28, 28, generator=stream), torch.arange(50) % 10)
+    options = {"rounds": 2, "local_epochs": 5, "learning_rate": 0.05}
+    losses = [each.train_loss for each in fedavg(lambda: build_model("simple-cnn"), [data], **options)]  # type: ignore[arg-type]
+    if not losses[1] < losses[0]:
+        return Finding("training", "failed", f"the loss does not fall ({losses}): reinstall torch")
+    return Finding("training", "ok", f"the loss falls ({losses[0]:.3f}, {losses[1]:.3f})")
+
+
+def _suites() -> Finding:
+    from fedbench.suites.loading import load_suites
+
+    suites, wrong = load_suites()
+    if wrong:
+        return Finding("suites", "failed", str(wrong[0]))
+    return Finding("suites", "ok", ", ".join(suite.name for suite in suites))
+
+
+def _store(tracking_uri: str | None) -> Finding:
+    from fedbench.tracking.mlflow.store import check_store
+
+    return Finding("tracking store", "ok", check_store(tracking_uri))
+
+
+def _datasets(data_dir: Path | None) -> list[Finding]:
+    from fedbench.datasets import dataset_statuses
+
+    return [
+        Finding(f"dataset {each.name}", "ok", "here")
+        if each.present
+        else Finding(f"dataset {each.name}", "note", f"not here; to bring it: {each.command}")
+        for each in dataset_statuses(data_dir)
+    ]

@@ -1,0 +1,91 @@
+"""How long a suite may take, by timing a few steps of each of its models on this machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from fedbench.core import ClientData, FlatModel, evaluate
+from fedbench.core.client import client_update
+from fedbench.datasets import dataset_info
+from fedbench.executors import THREADS
+from fedbench.executors.allocator import keep_freed_memory
+from fedbench.models import MODELS, build_model
+from fedbench.runs.simulation import MAX_CLIENTS_MEASURED, THETAS
+from fedbench.suites.schema import Cell, CellSpec, Suite
+
+TIMED_EXAMPLES = 500
+TRACKING_SECONDS = 0.13  # a run's share of tracking with SQLite, its model and its cell's run included
+
+
+@dataclass(frozen=True)
+class CellEstimate:
+    """What a cell would cost.
+
+    Attributes
+    ----------
+    local_steps
+        Steps of SGD over all clients, rounds and seeds.
+    seconds
+        Expected wall time of all its seeds.
+    shortfall
+        Why the cell would be skipped, or None.
+    """
+
+    cell: Cell
+    local_steps: int
+    seconds: float
+    shortfall: str | None
+
+
+def estimate_suite(suite: Suite) -> list[CellEstimate]:
+    """Estimate every cell of `suite`. Needs neither the data nor the tracking store."""
+    torch.set_num_threads(THREADS)
+    keep_freed_memory()
+    speeds: dict[tuple[str, int], tuple[float, float]] = {}
+    estimates = []
+    for cell in suite.cells:
+        spec = cell.spec
+        if shortfall := spec.shortfall():
+            estimates.append(CellEstimate(cell, 0, 0.0, shortfall))
+            continue
+        batch_size = min(spec.batch_size or spec.num_examples, spec.num_examples)
+        key = (spec.model, batch_size)
+        if key not in speeds:
+            speeds[key] = _seconds_per_example(spec.model, batch_size)
+        estimates.append(_estimate_cell(cell, *speeds[key]))
+    return estimates
+
+
+def _estimate_cell(cell: Cell, train_seconds: float, test_seconds: float) -> CellEstimate:
+    spec = cell.spec
+    selected = spec.clients_per_round
+    passes = spec.rounds * selected * spec.local_epochs * len(cell.seeds)
+    steps = spec.local_steps() * len(cell.seeds)
+    measured_models = spec.rounds + (selected if selected <= MAX_CLIENTS_MEASURED else 0)
+    measured_models += len(THETAS[spec.interpolation_set]) if spec.interpolation else 0
+    seconds = passes * spec.num_examples * train_seconds + len(cell.seeds) * (
+        measured_models * _num_test(spec) * test_seconds + TRACKING_SECONDS
+    )
+    return CellEstimate(cell, steps, seconds, None)
+
+
+def _num_test(spec: CellSpec) -> int:
+    return dataset_info(spec.dataset).sizes[spec.split][1]
+
+
+def _seconds_per_example(model_name: str, batch_size: int) -> tuple[float, float]:
+    """Seconds for one example in training and in evaluation, measured on made-up images."""
+    info = MODELS[model_name]
+    model = FlatModel(build_model(model_name))
+    inputs = torch.randn(max(TIMED_EXAMPLES, batch_size), *info.image_shape)
+    data = ClientData(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+    order = torch.Generator().manual_seed(0)
+    client_update(model, data, 1, batch_size, 1e-3, order)  # warm-up
+    start = time.perf_counter()
+    client_update(model, data, 1, batch_size, 1e-3, order)
+    trained = time.perf_counter()
+    evaluate(model.module, data.inputs, data.labels)
+    return (trained - start) / len(data), (time.perf_counter() - trained) / len(data)

@@ -1,0 +1,67 @@
+"""What goes to an executor and what comes back: jobs, and the events of runs that are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedbench.measures import RunResult
+    from fedbench.runs.checkpoints import Checkpoint
+    from fedbench.suites.schema import RunSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be computed.
+
+    Attributes
+    ----------
+    fingerprint, cell_fingerprint
+        See `fedbench.runs.runner.fingerprint`.
+    checkpoint
+        Where the run is kept after each round, and from where it goes on; None to keep nothing.
+    digests
+        Whether each round tells the digests of its models.
+    """
+
+    run: RunSpec
+    fingerprint: str = ""
+    cell_fingerprint: str = ""
+    checkpoint: Path | None = None
+    digests: bool = False
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What tells two models apart to the last bit: the averaged model's digest, and each client's own, if measured."""
+
+    model: str
+    clients: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class RoundDone:
+    """A run ended a round, counted from 1; `metrics` is all that was measured of it, by name.
+
+    `digests` is None unless the job asked for them, and in rounds that a checkpoint tells again.
+    """
+
+    run: RunSpec
+    round: int
+    metrics: Mapping[str, float]
+    digests: Digests | None = None
+
+
+@dataclass(frozen=True)
+class RunDone:
+    """A run ended. `final` is what it has come to after its last round; None if it died of an error."""
+
+    run: RunSpec
+    result: RunResult
+    final: Checkpoint | None = None
+
+
+Event = RoundDone | RunDone

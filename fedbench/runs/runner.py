@@ -1,0 +1,312 @@
+"""A suite's runs: the finished are skipped, the cut off go on, and what an executor computes is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedbench.datasets import data_dir, dataset_info, dataset_module, load_dataset
+from fedbench.measures import RunResult, Verdict
+from fedbench.runs.events import Event, Job, RoundDone, RunDone
+from fedbench.runs.profiling import part
+from fedbench.suites.schema import CellSpec, RunSpec, identifying_fields
+from fedbench.tracking import TrackedRun, Tracker
+from fedbench.util.errors import CheckpointError, FedbenchError, SuiteError, one_line
+from fedbench.util.files import remove
+
+if TYPE_CHECKING:
+    from fedbench.datasets import Dataset
+    from fedbench.runs.checkpoints import Checkpoint
+
+ALGORITHM_REVISION = 2  # raise it with every change that moves a number of an unchanged spec on unchanged data
+EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
+
+logger = logging.getLogger("fedbench")
+Executor = Callable[[Iterable[Job], "DataSource"], Iterator[Event]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run and what came of it.
+
+    Attributes
+    ----------
+    result
+        None if another process works on the run.
+    executed
+        Whether it was computed now.
+    """
+
+    run: RunSpec
+    result: RunResult | None
+    executed: bool
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Datasets from one folder, each loaded once a process; and the device that they are used on."""
+
+    folder: Path | None = None
+    device: str = "cpu"
+    _loaded: dict[tuple[str, str], Dataset] = field(default_factory=dict, compare=False, repr=False)
+
+    def dataset(self, spec: CellSpec) -> Dataset:
+        """The dataset that `spec` names, in its split."""
+        key = (spec.dataset, spec.split)
+        if key not in self._loaded:
+            self._loaded[key] = load_dataset(*key, self.folder)
+        return self._loaded[key]
+
+    def digest(self, spec: CellSpec) -> str:
+        """The digest of the data that `spec` reads: as published, if it need not have been loaded."""
+        known = dataset_info(spec.dataset).digests.get(spec.split)
+        if known and not spec.partition_column and (spec.dataset, spec.split) not in self._loaded:
+            return known
+        return digest_of(self.dataset(spec), spec)
+
+    def require(self, specs: Iterable[CellSpec]) -> None:
+        """Look for the files of all datasets that `specs` need; a missing one is a `DataError` that says what to do."""
+        for spec in dict.fromkeys(specs):
+            if spec.shortfall() is None and not dataset_module(spec.dataset).is_present(data_dir(self.folder)):
+                self.dataset(spec)
+
+    def load(self, specs: Iterable[CellSpec]) -> None:
+        """Load all that `specs` need, so that damaged data is found before anything is recorded."""
+        for spec in specs:
+            self.dataset(spec)
+
+
+def digest_of(dataset: Dataset, spec: CellSpec) -> str:
+    """The digest of what `spec` reads of a dataset: its own, or that with the column that makes the clients."""
+    if spec.partition_column is None:
+        return dataset.digest
+    values = dataset.train_columns.get(spec.partition_column)
+    content = [dataset.digest, spec.partition_column, None if values is None else values.tolist()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def run_suite(
+    runs: Iterable[RunSpec],
+    data: DataSource,
+    tracker: Tracker,
+    execute: Executor,
+    fresh: bool = False,
+    store_models: bool = True,
+) -> Generator[Outcome, None, None]:
+    """Yield each run's outcome as it is known: first those that are skipped, then the others as they end.
+
+    A run that was cut off goes on from its checkpoint. One that another live process works on is left to it.
+
+    Parameters
+    ----------
+    runs
+        The runs of one suite.
+    data
+        Where their datasets come from.
+    tracker
+        Where they are recorded, and which runs it has already. It is closed at the end.
+    execute
+        Computes the runs that are left (see `fedbench.executors`).
+    fresh
+        Compute also what the tracker has already, from the start.
+    store_models
+        Whether the final model of each run is recorded.
+    """
+    try:
+        yield from _SuiteRun(data, tracker, fresh, store_models).outcomes(runs, execute)
+    finally:
+        tracker.close()
+
+
+class _SuiteRun:
+    """The runs of a suite while they are executed and recorded."""
+
+    def __init__(self, data: DataSource, tracker: Tracker, fresh: bool, store_models: bool) -> None:
+        self.data = data
+        self.tracker = tracker
+        self.fresh = fresh
+        self.store_models = store_models
+        self.open: dict[RunSpec, TrackedRun] = {}
+        self.jobs: dict[RunSpec, Job] = {}
+        self.known: list[Outcome] = []  # what came of runs that were not computed here
+
+    def outcomes(self, runs: Iterable[RunSpec], execute: Executor) -> Iterator[Outcome]:
+        possible = []
+        for run in runs:
+            if shortfall := run.spec.shortfall():
+                yield Outcome(run, RunResult(Verdict.SKIPPED, shortfall), executed=False)
+            else:
+                possible.append(run)
+        finished = {} if self.fresh else self.tracker.finished_runs()
+        left = self._left(possible, finished)
+        self.data.load(job.run.spec for job in left)
+        left = self._left(possible, finished)  # now by what was loaded, should it differ from what was published
+        self.known = [
+            Outcome(run, finished[job.fingerprint], executed=False)
+            for run, job in self.jobs.items()
+            if job.fingerprint in finished
+        ]
+        for job in self.jobs.values():
+            if job.fingerprint in finished and job.checkpoint:
+                remove(job.checkpoint)  # the process that finished it was killed before it could
+        cells: dict[str, list[str]] = defaultdict(list)
+        for job in self.jobs.values():
+            cells[job.cell_fingerprint].append(job.fingerprint)
+        awaited = {cell: len(of_cell) for cell, of_cell in cells.items()}
+        for outcome in self._executed(left, execute):
+            cell = self.jobs[outcome.run].cell_fingerprint
+            awaited[cell] -= 1
+            if awaited[cell] == 0:
+                with part("tracking"):
+                    self.tracker.finish_cell(cell, cells[cell])
+            yield outcome
+
+    def _left(self, runs: Iterable[RunSpec], finished: Container[str]) -> list[Job]:
+        """The jobs that are not finished; all of them are laid out anew."""
+        self.jobs = {run: self._job(run) for run in runs}
+        return [job for job in self.jobs.values() if job.fingerprint not in finished]
+
+    def _job(self, run: RunSpec) -> Job:
+        digest, folder = self.data.digest(run.spec), self.tracker.checkpoints
+        identity = fingerprint(run, digest, self.data.device)
+        path = folder / f"{identity}.ckpt" if folder else None
+        return Job(run, identity, fingerprint(run, digest, self.data.device, of_cell=True), path)
+
+    def _executed(self, left: Sequence[Job], execute: Executor) -> Iterator[Outcome]:
+        yield from self._take_known()
+        if not left:
+            return
+        try:
+            for event in execute(self._begun(left), self.data):
+                yield from self._take_known()
+                tracked = self.open[event.run]
+                if isinstance(event, RoundDone):
+                    with part("tracking"):
+                        tracked.log_round(event.round, event.metrics)
+                else:
+                    with part("tracking"):
+                        outcome = self._finish(event, tracked)
+                    del self.open[event.run]
+                    yield outcome
+            yield from self._take_known()
+        finally:  # empty unless something was raised or the consumer went away
+            for tracked in self.open.values():
+                with suppress(FedbenchError):  # of a store that is gone, the first error is the one to show
+                    tracked.kill("interrupted")
+
+    def _take_known(self) -> Iterator[Outcome]:
+        while self.known:
+            yield self.known.pop(0)
+
+    def _begun(self, left: Sequence[Job]) -> Iterator[Job]:
+        """The jobs that are ours to compute, each begun in the tracker when it is asked for."""
+        for job in left:
+            rounds = self._rounds_kept(job)
+            dataset = self.data.dataset(job.run.spec)
+            started = self.tracker.start_run(
+                job.run, job.fingerprint, job.cell_fingerprint, dataset, rounds, self.fresh
+            )
+            if started is None or isinstance(started, RunResult):
+                self.known.append(Outcome(job.run, started, executed=False))
+            else:
+                if rounds == 0 and job.checkpoint:
+                    remove(job.checkpoint)
+                self.open[job.run] = started
+                yield job
+
+    def _rounds_kept(self, job: Job) -> int:
+        """After how many rounds a run can go on; 0 if it has to start anew."""
+        from fedbench.runs.checkpoints import load_checkpoint
+
+        if job.checkpoint is None or self.fresh:
+            return 0
+        try:
+            checkpoint = load_checkpoint(job.checkpoint, job.fingerprint)
+        except CheckpointError as error:
+            logger.warning("fedbench: %s: %s seed=%d starts anew", error, job.run.cell, job.run.seed)
+            return 0
+        return checkpoint.round if checkpoint else 0
+
+    def _finish(self, done: RunDone, tracked: TrackedRun) -> Outcome:
+        result = done.result
+        if not tracked.is_ours():  # this process was asleep, and another one took the run up
+            return Outcome(done.run, None, executed=False)
+        try:
+            if done.final is not None:
+                self._log_final(done, done.final, tracked)
+                if self.store_models:
+                    _log_model(done.run.spec, done.final, tracked, self.data.dataset(done.run.spec))
+        except FedbenchError:
+            raise
+        except Exception as error:  # a model that cannot be exported costs its run, not the suite
+            result = replace(result, verdict=Verdict.FAILED, reason=f"its model cannot be stored: {one_line(error)}")
+        tracked.finish(result)
+        if (path := self.jobs[done.run].checkpoint) is not None:
+            remove(path)
+        return Outcome(done.run, result, executed=True)
+
+    def _log_final(self, done: RunDone, final: Checkpoint, tracked: TrackedRun) -> None:
+        """Record what is known at the end alone."""
+        from fedbench.runs.clients import partition_table
+
+        dataset = self.data.dataset(done.run.spec)
+        if final.interpolation:
+            tracked.log_interpolation(final.interpolation)
+        tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
+        tracked.log_partition(partition_table(done.run, dataset))
+
+
+def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:
+    from fedbench.models import build_model
+
+    model = build_model(spec.model)
+    model.load_state_dict(final.state)
+    example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
+    tracked.log_model(spec.model, model, example, len(dataset.class_names))
+
+
+def choose_device(name: str) -> str:
+    """The device that `name` means here: ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    SuiteError
+        If the name is unknown or this machine has no such device.
+    """
+    if name == "cpu":
+        return name
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available.get(name):
+        here = ", ".join(device for device, there in available.items() if there)
+        raise SuiteError(f"--device {name}: this machine has {here}; choose one of them or auto")
+    return name
+
+
+def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool = False) -> str:
+    """The identity of a run's numbers: SHA-256 over all that can move one.
+
+    That is the scenario's name and the cell's spec, the seed, the data's content, the kind of device and
+    `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed.
+    """
+    content = {
+        "scenario": run.scenario,
+        "spec": identifying_fields(run.spec),
+        "seed": run.seed,
+        "data": dataset_digest,
+        "device": device,
+        "revision": ALGORITHM_REVISION,
+    }
+    if of_cell:
+        del content["seed"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

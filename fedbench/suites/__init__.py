@@ -1,0 +1,27 @@
+"""Suites: their files, read and checked, and the grids that they describe. Imports neither torch nor mlflow."""
+
+from fedbench.suites.loading import (
+    find_suite,
+    list_suites,
+    load_suite,
+    load_suites,
+    parse_overrides,
+    parse_seeds,
+    shipped_suites,
+)
+from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
+
+__all__ = [
+    "Cell",
+    "CellSpec",
+    "RunSpec",
+    "Scenario",
+    "Suite",
+    "find_suite",
+    "list_suites",
+    "load_suite",
+    "load_suites",
+    "parse_overrides",
+    "parse_seeds",
+    "shipped_suites",
+]

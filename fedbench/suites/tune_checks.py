@@ -1,0 +1,159 @@
+"""The checks of a suite file's key `tune`. A wrong part raises `SuiteError` with its place and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from fedbench.suites.checks import FIELDS, check_mapping, check_seeds, check_settings, check_value
+from fedbench.suites.schema import show, unknown
+from fedbench.suites.tune_schema import BUDGETS, NOT_TUNED, SEARCHABLE, Axis, Objective, TuneSpec
+from fedbench.util.errors import SuiteError
+
+BY_LOGARITHM = ("learning_rate",)  # ranges of these are, where the file does not say
+
+
+def check_tune(value: object, scenarios: Collection[str]) -> TuneSpec:
+    """Check the key `tune`; `scenarios` are the names of the file's.
+
+    Raises
+    ------
+    SuiteError
+        One line that names the place, the value and what to do.
+    """
+    given = check_mapping({} if value is None else value, "tune", tuple(TuneSpec.model_fields))
+    checks: dict[str, Callable[[Any, str], object]] = {
+        "scenario": lambda value, place: check_choice(value, place, scenarios, "scenario"),
+        "set": _settings,
+        "space": _space,
+        "objective": check_objective,
+        "budget": check_budget,
+        "seeds": check_seeds,
+        "fresh_seeds": check_seeds,
+    }
+    may_be_null = ("scenario", "set", "target", "budget", "seeds", "fresh_seeds")
+    checked: dict[str, Any] = {}
+    for key, part in given.items():
+        place = f"tune: {key}"
+        if key in checks and not (part is None and key in may_be_null):
+            checked[key] = checks[key](part, place)
+        elif key not in checks:
+            checked[key] = check_value(key, part, place, TuneSpec)
+    tune = TuneSpec(**checked)
+    check_target(tune.objective, tune.target, "tune: objective", "tune: target")
+    if tune.budget:
+        check_nothing_else_is_equal(tune, "tune: budget")
+    if tune.seeds and tune.fresh_seeds:
+        check_fresh_seeds(tune.fresh_seeds, tune.seeds, "tune: fresh_seeds")
+    return tune
+
+
+def check_choice(value: object, place: str, choices: Collection[str], kind: str) -> str:
+    """Check that `value` is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise SuiteError(f"{place}: {unknown(kind, value, choices)}")
+    return value
+
+
+def check_objective(value: object, place: str) -> Objective:
+    """Check the name of an objective."""
+    return Objective(check_choice(value, place, tuple(Objective), "objective"))
+
+
+def check_budget(value: object, place: str) -> str:
+    """Check the name of a budget."""
+    return check_choice(value, place, BUDGETS, "budget")
+
+
+def check_target(objective: Objective, target: float | None, of_objective: str, of_target: str) -> None:
+    """Check that there is a target where the objective needs one, and only there; the places are for the message."""
+    needs_it = objective is Objective.ROUNDS_TO_TARGET
+    if needs_it and target is None:
+        raise SuiteError(f"{of_objective} is {objective}; set {of_target} too, the accuracy to reach, such as 0.9")
+    if target is not None and not needs_it:
+        raise SuiteError(
+            f"{of_target} is {show(target)}, but the objective is {objective}; "
+            f"leave it out, or take {Objective.ROUNDS_TO_TARGET} as the objective"
+        )
+
+
+def check_nothing_else_is_equal(tune: TuneSpec, place: str) -> None:
+    """Refuse a budget where the rounds are searched."""
+    if any(axis.field == "rounds" for axis in tune.space or ()):
+        raise SuiteError(
+            f"{place}: nothing is held equal where the rounds are searched; leave the budget out, or take rounds out "
+            "of tune: space"
+        )
+
+
+def check_fresh_seeds(fresh_seeds: tuple[int, ...], seeds: tuple[int, ...], place: str) -> None:
+    """Check that no seed of the test is one of the search."""
+    for seed in fresh_seeds:
+        if seed in seeds:
+            raise SuiteError(f"{place} holds {seed}, which is a seed of the trials; choose one that no trial has seen")
+
+
+def _settings(value: object, place: str) -> tuple[tuple[str, Any], ...]:
+    """Check `set`: as ``--set``, but one value a field."""
+    settings = check_settings(value, place)
+    for field, setting in settings.items():
+        if isinstance(setting, list):
+            raise SuiteError(f"{place}: {field} is the list {show(setting)}; one cell is tuned, so give one value")
+        if field in NOT_TUNED:
+            raise SuiteError(f"{place}: {field} has no effect, trials are judged by the objective; remove it")
+    return tuple((field, settings[field]) for field in FIELDS if field in settings)
+
+
+def _space(value: object, place: str) -> tuple[Axis, ...]:
+    if not isinstance(value, dict) or not value:
+        raise SuiteError(
+            f"{place} is {show(value)}; it must be a mapping of fields to search, such as {{local_epochs: {{low: 1, "
+            "high: 20}}, or be left out"
+        )
+    for field in value:
+        if field in FIELDS and field not in SEARCHABLE:
+            raise SuiteError(f"{place}: {field} cannot be searched; choose from {', '.join(SEARCHABLE)}")
+        if field not in SEARCHABLE:
+            raise SuiteError(f"{place}: {unknown('field', field, SEARCHABLE)}")
+    return tuple(_axis(field, value[field], f"{place}: {field}") for field in SEARCHABLE if field in value)
+
+
+def _axis(field: str, value: object, place: str) -> Axis:
+    if isinstance(value, list):
+        return Axis(field=field, choices=_choices(field, value, place))
+    if not isinstance(value, dict):
+        raise SuiteError(f"{place} is {show(value)}; it must be a range {{low: ..., high: ...}} or a list of choices")
+    return _range(field, check_mapping(value, place, ("low", "high", "log")), place)
+
+
+def _choices(field: str, value: list[Any], place: str) -> tuple[int | float | None, ...]:
+    if len(value) < 2:
+        raise SuiteError(f"{place} is {show(value)}; give two choices or more, or set {field} in the scenario instead")
+    choices: list[int | float | None] = []
+    for item in value:
+        choice = check_value(field, item, f"{place}: a choice")
+        if choice in choices:
+            raise SuiteError(f"{place} holds {show(item)} twice; keep one")
+        choices.append(choice)
+    return tuple(choices)
+
+
+def _range(field: str, given: dict[str, Any], place: str) -> Axis:
+    ends = []
+    for key in ("low", "high"):
+        if key not in given:
+            raise SuiteError(f"{place}: {key} is missing; a range has low and high")
+        if given[key] is None:
+            raise SuiteError(f"{place}: {key} is null; it must be a number, null can be one of a list of choices")
+        ends.append(check_value(field, given[key], f"{place}: {key}"))
+    low, high = ends
+    log = given.get("log", field in BY_LOGARITHM)
+    if not isinstance(log, bool):
+        raise SuiteError(f"{place}: log is {show(log)}; it must be true or false")
+    if low > high:
+        raise SuiteError(f"{place}: low is {show(low)}, above high, which is {show(high)}; exchange them")
+    if low == high:
+        raise SuiteError(f"{place}: low and high are both {show(low)}; set {field} in the scenario instead")
+    if log and low == 0:
+        raise SuiteError(f"{place}: low is {show(low)}, which has no logarithm; raise it, or write log: false")
+    return Axis(field=field, low=low, high=high, log=log)

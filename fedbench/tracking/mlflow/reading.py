@@ -1,0 +1,110 @@
+"""Runs as they are read back from MLflow."""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fedbench.measures import RunResult, Verdict, run_result
+from fedbench.tracking import SCHEMA_VERSION
+from fedbench.util.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every finished run has
+INTERPOLATION = "interpolation/"  # metrics whose step is no round but 100 θ, since steps are whole numbers
+STEPS_PER_THETA = 100
+SPEED_SCHEMA = "fedbench.speed_schema"  # the tag that tells the experiment of the timings from a suite's
+REGRESSION_SCHEMA = "fedbench.regression_schema"  # likewise that of the checks
+NO_SUITES = {SPEED_SCHEMA: "the timings of fedbench bench", REGRESSION_SCHEMA: "the results of fedbench check"}
+PAGE = 5_000  # runs that are asked for at once
+MANY = 1_000  # runs that are no garbage while the command lasts, and need not be looked through
+
+
+def each_run(client: MlflowClient, experiment_id: str, wanted: str) -> Iterator[Run]:
+    """The runs of an experiment that MLflow's expression `wanted` finds, in the order in which they began."""
+    token = None
+    while True:
+        order = ["attributes.start_time ASC"]
+        with _without_garbage_collection():
+            page = client.search_runs([experiment_id], wanted, order_by=order, max_results=PAGE, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def search_runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[Run]:
+    """All runs of `each_run`."""
+    found = list(each_run(client, experiment_id, wanted))
+    if len(found) >= MANY:
+        gc.freeze()
+    return found
+
+
+def without_numbers(run: Run) -> Run:
+    """A run with its tags alone, which takes a fraction of the memory."""
+    from mlflow.entities import Run, RunData, RunTag
+
+    return Run(run.info, RunData(tags=[RunTag(key, value) for key, value in run.data.tags.items()]))
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Make many objects that stay: looking again and again for garbage among them takes longer than making them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def require_schema(experiment: Experiment, place: str) -> None:
+    """Refuse an experiment that is not fedbench's, or of a fedbench newer than this.
+
+    Raises
+    ------
+    StoreError
+        One line that says what to do.
+    """
+    schema = experiment.tags.get("fedbench.schema")
+    if held := next((what for tag, what in NO_SUITES.items() if tag in experiment.tags), None):
+        raise StoreError(
+            f"experiment {experiment.name} in {place} holds {held} and is no suite's: see them with "
+            f"fedbench ui {experiment.name}; a suite needs another name"
+        )
+    if schema is None:
+        raise StoreError(
+            f"experiment {experiment.name} in {place} was not made by fedbench: give the suite another "
+            "name, or choose another store with --tracking-uri"
+        )
+    if not schema.isdigit() or int(schema) > SCHEMA_VERSION:
+        raise StoreError(
+            f"experiment {experiment.name} in {place} has schema {schema}, and this fedbench reads up to "
+            f"{SCHEMA_VERSION}: upgrade fedbench, or choose another store with --tracking-uri"
+        )
+
+
+def is_finished(run: Run) -> bool:
+    """Whether a run is complete as fedbench writes it; what somebody changed by hand does not count as finished."""
+    tags, metrics = run.data.tags, run.data.metrics
+    known = "fedbench.fingerprint" in tags and tags.get("fedbench.verdict") in set(Verdict)
+    return known and run.info.status == "FINISHED" and metrics.keys() >= FINAL
+
+
+def stored_result(run: Run) -> RunResult:
+    """The result of a run that was recorded."""
+    metrics = {key: infinite(value) for key, value in run.data.metrics.items() if not key.startswith(INTERPOLATION)}
+    return run_result(Verdict(run.data.tags["fedbench.verdict"]), run.data.tags.get("fedbench.reason"), metrics)
+
+
+def infinite(value: float) -> float:
+    """Undo that MLflow's databases store infinity as the largest number."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value

@@ -1,0 +1,74 @@
+"""The model registry: a run's model as the newest version of a registered model, with an alias."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+
+from fedbench.tracking.mlflow.server import repeats
+from fedbench.tracking.mlflow.store import without_password
+from fedbench.util.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BEST = "best"  # the alias
+
+
+def register_model(client: MlflowClient, uri: str, name: str, run_id: str | None, tags: Mapping[str, str]) -> str:
+    """Make the model of a run a version of the registered model `name`, and give it the alias.
+
+    If the version with the alias is of this run already, there is nothing to do.
+
+    Returns
+    -------
+    str
+        What the alias is now, in words.
+
+    Raises
+    ------
+    StoreError
+        If the run has no model.
+    """
+    model_id = _model_of(client, run_id) if run_id else None
+    if run_id is None or model_id is None:
+        raise StoreError(f"no model is stored for {name} in {without_password(uri)}: its run ended without one")
+    version = _version_of(client, name, run_id)
+    if version is None:
+        with suppress(MlflowException):  # it is there; if it cannot be made, the version says why
+            client.create_registered_model(name)
+        source = f"models:/{model_id}"
+        before = repeats()
+        made = client.create_model_version(name, source, run_id, dict(tags), model_id=model_id)
+        version = str(made.version)
+        if repeats() != before:  # the request may have been carried out before, its answer lost
+            _discard_twin(client, name, int(version) - 1, run_id)
+        client.set_registered_model_alias(name, BEST, version)
+    return f"models:/{name}@{BEST} is version {version}"
+
+
+def _discard_twin(client: MlflowClient, name: str, version: int, run_id: str) -> None:
+    with suppress(MlflowException):  # there is no such version
+        if client.get_model_version(name, str(version)).run_id == run_id:
+            client.delete_model_version(name, str(version))
+
+
+def _model_of(client: MlflowClient, run_id: str) -> str | None:
+    """The id of the last model that a run logged and that is still there."""
+    run = client.get_run(run_id)
+    for output in reversed(run.outputs.model_outputs if run.outputs else []):
+        with suppress(MlflowException):  # it was deleted
+            return str(client.get_logged_model(output.model_id).model_id)
+    return None
+
+
+def _version_of(client: MlflowClient, name: str, run_id: str) -> str | None:
+    """The version with the alias, if it is of this run."""
+    try:
+        version = client.get_model_version_by_alias(name, BEST)
+    except MlflowException:  # no version has it
+        return None
+    return str(version.version) if version.run_id == run_id else None

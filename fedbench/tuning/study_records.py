@@ -1,0 +1,236 @@
+"""What MLflow gets of a study and its trials: tags, parameters, metrics, and the study as JSON. Pure functions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fedbench.measures import Spread, Verdict, spread
+from fedbench.tracking import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from fedbench.suites.tune_schema import Axis
+    from fedbench.tuning.plan import Params, Plan
+    from fedbench.tuning.results import Candidate, TrialResult, TuningResult
+
+STUDY = "fedbench.study"  # the tag with the study's identity, of its own run and of its trials'
+TRIAL = "fedbench.trial"
+NESTED = "\n\nIts trials are nested below it. `fedbench report` shows what they came to."
+
+
+def words(params: Params) -> str:
+    """Searched values as text, such as ``learning_rate=0.12 local_epochs=9``; three digits of a fraction."""
+    return " ".join(f"{field}={_short(value)}" for field, value in params.items())
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return "null"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def axis_words(axis: Axis) -> str:
+    """What is searched of a field: ``0.001..1.0 log``, or ``10, 50, null``."""
+    if axis.choices:
+        return ", ".join("null" if choice is None else str(choice) for choice in axis.choices)
+    return f"{axis.low}..{axis.high}{' log' if axis.log else ''}"
+
+
+def _common_tags(plan: Plan, identity: str) -> dict[str, str]:
+    return {
+        "fedbench.schema": str(SCHEMA_VERSION),
+        STUDY: identity,
+        "fedbench.suite": plan.suite,
+        "fedbench.scenario": plan.scenario,
+        "fedbench.cell": plan.cell,
+    }
+
+
+def study_tags(plan: Plan, identity: str) -> dict[str, str]:
+    """The tags that a study's run begins with."""
+    fields = " and ".join(axis.field for axis in plan.space)
+    about = f"A search of {fields} for {plan.cell}, by {plan.objective} on a validation split.{NESTED}"
+    return _common_tags(plan, identity) | {"fedbench.kind": "study", "mlflow.note.content": about}
+
+
+def study_params(plan: Plan) -> dict[str, str]:
+    """A study's parameters: what its identity is made of, since MLflow lets no parameter change."""
+    return {
+        "scenario": plan.scenario,
+        "objective": str(plan.objective),
+        "target": str(plan.target),
+        "budget": plan.budget,
+        "seeds": ",".join(map(str, plan.seeds)),
+        "validation": str(plan.validation),
+        "pruning": str(plan.pruning),
+        "sampler_seed": str(plan.sampler_seed),
+        **{f"space/{axis.field}": axis_words(axis) for axis in plan.space},
+    }
+
+
+def wanted_tags(plan: Plan) -> dict[str, str]:
+    """The tags of what each command may want otherwise."""
+    fresh = ",".join(map(str, plan.fresh_seeds))
+    return {"fedbench.cell": plan.cell, "fedbench.fresh_seeds": fresh, "fedbench.trials": str(plan.trials)}
+
+
+def answer_tags(result: TuningResult) -> dict[str, str]:
+    """The tags of a study that has come to an end."""
+    lines = [f"**{result.answer}**: {result.reason}"]
+    for name, candidate in (("best", result.best), ("default", result.default)):
+        if candidate:
+            lines.append(f"- {name}: {words(candidate.params)} (trial {candidate.trial})")
+    note = f"{lines[0]}\n\n" + "\n".join(lines[1:]) + NESTED
+    tags = {"fedbench.answer": str(result.answer), "fedbench.reason": result.reason, "mlflow.note.content": note}
+    return tags | ({"fedbench.verdict": str(result.best.verdict)} if result.best else {})
+
+
+def study_metrics(result: TuningResult) -> dict[str, float]:
+    """A study's metrics."""
+    metrics = {
+        "trials": float(len(result.trials)),
+        "pruned": float(result.count("pruned")),
+        "failed": float(result.count("failed")),
+        "collapsed": float(count_collapsed(result)),
+        "local_steps": float(result.local_steps),
+    }
+    for name, candidate in (("best", result.best), ("default", result.default)):
+        if candidate:
+            metrics |= {f"{name}/{key}": value for key, value in _candidate_metrics(candidate).items()}
+    if result.gain:
+        mean, (low, high) = result.gain
+        metrics |= {"gain/mean": mean, "gain/ci95_low": low, "gain/ci95_high": high}
+    return metrics
+
+
+def _candidate_metrics(candidate: Candidate) -> dict[str, float]:
+    metrics = {"validation": candidate.validation.mean}
+    if candidate.test:
+        metrics["test/mean"] = candidate.test.mean
+        if candidate.test.std is not None:
+            metrics["test/std"] = candidate.test.std
+    return metrics | {field: float(value) for field, value in candidate.params.items() if value is not None}
+
+
+def count_collapsed(result: TuningResult) -> int:
+    """Trials of whatever state that were no better than naming the largest class."""
+    return sum(trial.verdict is Verdict.COLLAPSED for trial in result.trials)
+
+
+def trial_tags(plan: Plan, identity: str, trial: TrialResult) -> dict[str, str]:
+    """A trial's tags."""
+    tags = _common_tags(plan, identity) | {
+        "fedbench.kind": "trial",
+        TRIAL: str(trial.number),
+        "fedbench.state": trial.state,
+        "fedbench.verdict": str(trial.verdict),
+    }
+    if trial.reason:
+        tags |= {"fedbench.reason": trial.reason, "mlflow.note.content": f"{trial.verdict}: {trial.reason}"}
+    return tags
+
+
+def trial_params(plan: Plan, trial: TrialResult) -> dict[str, str]:
+    """Every field of the configuration that the trial measured."""
+    return {key: str(value) for key, value in plan.spec_of(trial.params).model_dump().items()}
+
+
+def round_metrics(values: Mapping[str, float]) -> dict[str, float]:
+    """A trial's metrics of one round; what is measured while training is not the validation split's."""
+    return {name if name == "train_loss" else f"validation/{name}": value for name, value in values.items()}
+
+
+def trial_metrics(trial: TrialResult) -> dict[str, float]:
+    """A trial's metrics of the whole. An objective that is not finite is left out: charts could not show the others."""
+    metrics = {"local_steps": float(trial.local_steps), "seconds": trial.seconds}
+    over = spread(trial.values) if trial.values else None
+    if trial.value is not None and math.isfinite(trial.value):
+        metrics["objective"] = trial.value
+        if over and over.std is not None:
+            metrics["objective/std"] = over.std
+    return metrics
+
+
+def version_tags(plan: Plan, identity: str, candidate: Candidate) -> dict[str, str]:
+    """The tags of a registered model's version."""
+    return {
+        STUDY: identity,
+        "fedbench.suite": plan.suite,
+        "fedbench.scenario": plan.scenario,
+        "fedbench.params": words(candidate.params),
+        "fedbench.objective": str(plan.objective),
+        "fedbench.validation": str(candidate.validation.mean),
+    }
+
+
+def trials_csv(result: TuningResult) -> str:
+    """A row a trial: the searched fields, the objective and each seed's, and what became of it."""
+    plan = result.plan
+    fields = [axis.field for axis in plan.space]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    seeds = [f"seed {seed}" for seed in plan.seeds]
+    writer.writerow(["trial", "state", *fields, "objective", *seeds, "verdict", "reason", "local_steps", "seconds"])
+    for trial in result.trials:
+        values = [*trial.values, *[""] * (len(seeds) - len(trial.values))]
+        params = ["null" if trial.params.get(field) is None else trial.params[field] for field in fields]
+        became = [trial.verdict, trial.reason, trial.local_steps, trial.seconds]
+        writer.writerow([trial.number, trial.state, *params, trial.value, *values, *became])
+    return buffer.getvalue()
+
+
+def study_json(result: TuningResult) -> dict[str, Any]:
+    """A whole study as one JSON object; docs/results-json.md describes it. What is not finite is null."""
+    plan = result.plan
+    mean, (low, high) = result.gain or (None, (None, None))
+    return {
+        "suite": plan.suite,
+        "scenario": plan.scenario,
+        "cell": plan.cell,
+        "objective": str(plan.objective),
+        "target": plan.target,
+        "budget": plan.budget,
+        "searched": [axis.field for axis in plan.space],
+        "seeds": list(plan.seeds),
+        "fresh_seeds": list(plan.fresh_seeds),
+        "trials": len(result.trials),
+        "pruned": result.count("pruned"),
+        "failed": result.count("failed"),
+        "collapsed": count_collapsed(result),
+        "local_steps": result.local_steps,
+        "seconds": result.seconds,
+        "best": _candidate_json(result.best),
+        "default": _candidate_json(result.default),
+        "gain": {"mean": _number(mean), "low": _number(low), "high": _number(high)},
+        "verdict": str(result.answer),
+        "reason": result.reason,
+    }
+
+
+def _candidate_json(candidate: Candidate | None) -> dict[str, Any] | None:
+    if candidate is None:
+        return None
+    return {
+        "trial": candidate.trial,
+        "params": dict(candidate.params),
+        "rounds": candidate.spec.rounds,
+        "validation": _number(candidate.validation.mean),
+        "validation_values": [_number(value) for value in candidate.validation.values],
+        "test": _test_json(candidate.test),
+        "verdict": str(candidate.verdict),
+        "reason": candidate.reason,
+        "local_steps": candidate.local_steps,
+    }
+
+
+def _test_json(test: Spread | None) -> dict[str, Any]:
+    if test is None:
+        return {"mean": None, "std": None, "values": []}
+    return {"mean": _number(test.mean), "std": _number(test.std), "values": [_number(each) for each in test.values]}
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

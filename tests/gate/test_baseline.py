@@ -1,0 +1,197 @@
+"""The file of a baseline: what it holds, and that nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import TEXT, made_baseline, made_cell, made_suite
+
+from fedbench.gate.baseline import (
+    CellRecord,
+    baseline_path,
+    read_baseline,
+    require_comparable,
+    require_data,
+)
+from fedbench.gate.measure import _round_record
+from fedbench.gate.stored_file import write_stored
+from fedbench.runs.events import Digests, RoundDone
+from fedbench.suites.schema import Suite
+from fedbench.util.errors import BaselineError
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    return made_suite(tmp_path)
+
+
+@pytest.fixture
+def path(tmp_path: Path, suite: Suite) -> Path:
+    path = baseline_path(suite, tmp_path / "baselines")
+    write_stored(path, made_baseline(suite))
+    return path
+
+
+def test_what_is_written_is_read(path: Path, suite: Suite) -> None:
+    assert made_baseline(suite) == read_baseline(path, "made")
+
+
+def test_the_keys_are_sorted_and_a_run_or_a_round_is_a_line(path: Path) -> None:
+    text = path.read_text()
+    content = json.loads(text)
+    assert sorted(content) == list(content)
+    assert text.endswith("}\n")
+    lines = [line.strip().rstrip(",") for line in text.splitlines()]
+    seed = content["cells"][0]["seeds"][0]
+    rounds = {json.dumps(each, sort_keys=True) for each in seed["rounds"]}
+    assert json.dumps(seed, sort_keys=True) in lines or rounds <= set(lines)
+
+
+def test_one_other_number_is_a_small_difference_of_the_file(path: Path, suite: Suite) -> None:
+    before = path.read_text().splitlines()
+    cells = [made_cell(cell, dict.fromkeys(suite.seeds, 0.9)) for cell in suite.cells]
+    cells[1] = made_cell(suite.cells[1], {0: 0.8, 1: 0.9, 2: 0.9, 3: 0.9, 4: 0.9})
+    write_stored(path, made_baseline(suite, *cells))
+    after = path.read_text().splitlines()
+    assert 2 == sum(one != other for one, other in zip(before, after, strict=True))  # the line and the checksum
+
+
+def test_what_is_not_finite_is_null(suite: Suite) -> None:
+    metrics = {"accuracy": 0.1, "loss": math.nan, "training_seconds": 1.0, "recall/7": 0.5}
+    record = _round_record(RoundDone(suite.runs[0], 1, metrics, Digests("aa", {0: "bb", 1: "cc"})))
+    assert {"accuracy": 0.1, "loss": None} == record.metrics
+    assert {"0": "bb", "1": "cc"} == record.clients
+
+
+def test_a_missing_baseline_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(BaselineError, match=r"there is no .*made.json: make it with fedbench baseline made"):
+        read_baseline(tmp_path / "made.json", "made")
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda content: content.update(format=2), "has format 2, this fedbench reads 1"),
+        (lambda content: content.pop("format"), "is no baseline"),
+        (lambda content: content.pop("cells"), "cells: Field required"),
+        (lambda content: content.update(cells=[]), "cells: .*at least 1 item"),
+        (lambda content: content.update(history=[]), "history: .*at least 1 item"),
+        (lambda content: content.update(margin="wide"), "margin: Input should be a valid number"),
+        (lambda content: content.update(margin=0), "margin: Input should be greater than 0"),
+        (
+            lambda content: content.update(metric="speed"),
+            "metric: unknown metric 'speed'; choose from accuracy, balanced_accuracy",
+        ),
+        (lambda content: content.update(surprise=1), "surprise: Extra inputs are not permitted"),
+        (lambda content: content["cells"][0]["seeds"][0].update(verdict="fine"), r"cells.0.seeds.0.verdict: "),
+        (lambda content: content["cells"][0]["spec"].update(rounds=-1), r"cells.0.spec.rounds: "),
+        (
+            lambda content: content["cells"][0]["spec"].update(dataset="none"),
+            r"cells.0.spec.dataset: unknown dataset 'none'",
+        ),
+        (lambda content: content["cells"][0]["seeds"][0].update(seed=7), "was changed by hand"),
+        (lambda content: content.update(checksum="0"), "was changed by hand"),
+        (lambda content: content.pop("checksum"), "was changed by hand"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(path: Path, edit: Callable[[dict[str, Any]], object], said: str) -> None:
+    change(path, edit)
+    with pytest.raises(BaselineError, match=said) as error:
+        read_baseline(path, "made")
+    assert "\n" not in str(error.value)
+    assert "fedbench baseline made" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b'{"format": 1}'])
+def test_what_is_no_baseline_at_all_is_refused_in_one_line(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(BaselineError) as error:
+        read_baseline(path, "made")
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BaselineError, match="cannot be read"):
+        read_baseline(tmp_path, "made")
+
+
+def test_the_baseline_of_another_suite_is_refused(path: Path) -> None:
+    with pytest.raises(BaselineError, match="is the baseline of suite made, not of other"):
+        read_baseline(path, "other")
+
+
+def test_a_baseline_of_the_suites_cells_and_seeds_is_taken(suite: Suite) -> None:
+    require_comparable(made_baseline(suite), suite, False, Path("made.json"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("rounds: 2", "rounds: 3", "of another spec: cell grid num_clients=2 has rounds 3, was 2"),
+        ("[2, 3]", "[2, 3, 5]", "has no cell grid num_clients=5, which the suite has"),
+        ("[2, 3]", "[4, 5]", r"has no cell grid num_clients=4 \(and 1 more\), which the suite has"),
+        ("[2, 3]", "[2]", "has a cell grid num_clients=3, which the suite lacks"),
+        ("[0, 1, 2, 3, 4]", "[0, 1, 7]", "lacks seed 7 of cell grid num_clients=2"),
+    ],
+)
+def test_a_suite_that_has_changed_is_refused(tmp_path: Path, suite: Suite, before: str, after: str, said: str) -> None:
+    changed = made_suite(tmp_path, TEXT.replace(before, after))
+    with pytest.raises(BaselineError, match=said):
+        require_comparable(made_baseline(suite), changed, False, Path("made.json"))
+
+
+def test_other_seeds_are_taken_if_they_are_asked_for(tmp_path: Path, suite: Suite) -> None:
+    changed = made_suite(tmp_path, TEXT.replace("[0, 1, 2, 3, 4]", "[7, 8]"))
+    require_comparable(made_baseline(suite), changed, True, Path("made.json"))
+
+
+def test_a_baseline_of_another_revision_of_the_algorithm_is_refused(suite: Suite) -> None:
+    older = made_baseline(suite).model_copy(update={"revision": 1})
+    with pytest.raises(BaselineError, match="is of the algorithm's revision 1"):
+        require_comparable(older, suite, False, Path("made.json"))
+
+
+def test_a_baseline_of_other_data_is_refused(suite: Suite) -> None:
+    baseline = made_baseline(suite)
+    now = [record.model_copy(update={"data": "d2"}) for record in baseline.cells]
+    with pytest.raises(BaselineError, match="is of other data of mnist-5k"):
+        require_data(baseline, now, Path("made.json"))
+
+
+def test_a_killed_write_leaves_the_earlier_file(path: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+
+    def killed(*_: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    other = made_baseline(suite).model_copy(update={"margin": 0.5})
+    with pytest.raises(KeyboardInterrupt):
+        write_stored(path, other)
+    assert before == path.read_bytes()
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_a_spec_may_lack_a_field_that_is_newer_than_the_file(suite: Suite) -> None:
+    """The field's default is what the file's runs had."""
+    record = made_baseline(suite).cells[0]
+    content = record.model_dump(mode="json")
+    del content["spec"]["interpolation"]
+    assert record == CellRecord.model_validate_json(json.dumps(content))
+
+
+def test_a_suite_may_not_have_the_name_of_the_timings(tmp_path: Path) -> None:
+    suite = made_suite(tmp_path, TEXT.replace("name: made", "name: speed"))
+    with pytest.raises(BaselineError, match="is of the timings: give the suite another name"):
+        baseline_path(suite, tmp_path)
