@@ -331,9 +331,9 @@ def test_the_page_on_json_names_the_fields_of_a_check() -> None:
 
 
 def test_the_page_on_json_names_the_fields_of_a_history() -> None:
-    from fedbench.measures import Spread
     from fedbench.reports.history import Check, History, Timing
     from fedbench.reports.history_table import history_json
+    from fedbench.stats import Spread
 
     page = ROOT / "docs/results-json.md"
     (example,) = (block for block in map(json.loads, blocks(page, "json")) if "timings" in block)

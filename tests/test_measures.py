@@ -9,18 +9,8 @@ import pytest
 from scipy.stats import binomtest
 
 from fedbench.core import Evaluation
-from fedbench.measures import (
-    CHANCE_LEVEL,
-    MEANINGS,
-    Spread,
-    Verdict,
-    judge,
-    judge_cell,
-    rounds_to_target,
-    spread,
-    spread_by_step,
-    spread_if_all,
-)
+from fedbench.measures import CHANCE_LEVEL, MEANINGS, Verdict, judge, judge_cell, rounds_to_target
+from fedbench.stats import Spread, spread, spread_by_step, spread_if_all
 
 
 def evaluation(*rows: list[int], loss: float = 0.5) -> Evaluation:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fedbench.gate.baseline import CellRecord, RoundRecord, SeedRecord
 from fedbench.gate.checks import CellCheck, Judgement
 from fedbench.gate.statistics import judge_all, least_effect, seeds_needed
-from fedbench.measures import Difference, Verdict, difference_of, spread
+from fedbench.measures import Verdict
+from fedbench.stats import Difference, difference_of, spread
 from fedbench.suites.schema import Cell
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedbench.measures import Spread
+    from fedbench.stats import Spread
     from fedbench.suites.schema import Cell
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from scipy.special import stdtr, stdtrit  # scipy.stats has them too, but takes half a second to import
 
 from fedbench.gate.checks import Judgement
-from fedbench.measures import Difference
+from fedbench.stats import Difference
 
 LEVEL = 0.05  # the chance that any cell at all is taken for worse where none is; likewise for each other judgement
 POWER = 0.9  # of what `least_effect` and `seeds_needed` say

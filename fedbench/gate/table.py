@@ -29,8 +29,8 @@ from fedbench.gate.text import (
     speed_rows,
     strict_note,
 )
-from fedbench.measures import Spread
 from fedbench.reports.suite_results import number
+from fedbench.stats import Spread
 
 NAME_WIDTH = 12  # at least
 FAILED = "bold red"

@@ -17,8 +17,8 @@ from fedbench.gate.checks import (
     cell_failure,
 )
 from fedbench.gate.statistics import LEVEL, POWER
-from fedbench.measures import CONFIDENCE, Spread
 from fedbench.reports.benchmarks import duration
+from fedbench.stats import CONFIDENCE, Spread
 from fedbench.util.commits import short_commit
 
 SPEED_WORDS = {Judgement.WORSE: "slower", Judgement.BETTER: "faster", Judgement.NOT_WORSE: "not slower"}

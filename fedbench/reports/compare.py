@@ -9,8 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.measures import ROUNDS_TO_TARGET, Spread, difference_of, spread
+from fedbench.measures import ROUNDS_TO_TARGET
 from fedbench.reports.reading import StoredCell, StoredSuite, cell_key, read_experiment
+from fedbench.stats import Spread, difference_of, spread
 from fedbench.tracking.mlflow.reading import infinite, is_finished
 from fedbench.tracking.mlflow.store import default_tracking_uri, open_existing_store, store_errors, without_password
 from fedbench.util.environment import git_answer

@@ -9,9 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedbench.measures import CONFIDENCE, ROUNDS_TO_TARGET, Spread
+from fedbench.measures import ROUNDS_TO_TARGET
 from fedbench.reports.compare import Change, Comparison, count_changes
 from fedbench.reports.suite_results import number
+from fedbench.stats import CONFIDENCE, Spread
 
 RATES = ("accuracy", "balanced_accuracy", "averaging_gain")  # shown in percent
 UNITS = {**dict.fromkeys(RATES, "percent"), "loss": "nats", "train_loss": "nats", ROUNDS_TO_TARGET: "rounds"}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from fedbench.measures import ROUNDS_TO_TARGET, Spread, spread_if_all
+from fedbench.measures import ROUNDS_TO_TARGET
+from fedbench.stats import Spread, spread_if_all
 from fedbench.suites.conformance_schema import Measure, Reference
 from fedbench.tracking.mlflow.reading import INTERPOLATION, STEPS_PER_THETA, infinite, is_finished
 from fedbench.tracking.mlflow.store import store_errors

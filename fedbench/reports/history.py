@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedbench.bench.recording import EXPERIMENT as SPEED_EXPERIMENT
 from fedbench.gate.recording import EXPERIMENT, SPEED_ALONE
-from fedbench.measures import Spread
+from fedbench.stats import Spread
 from fedbench.tracking.mlflow.reading import infinite, search_runs
 from fedbench.tracking.mlflow.store import open_existing_store, store_errors, without_password
 from fedbench.util.errors import StoreError

@@ -16,13 +16,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from mlflow.exceptions import MlflowException
 
 from fedbench import __version__
-from fedbench.measures import MEANINGS, Spread, Verdict
+from fedbench.measures import MEANINGS, Verdict
 from fedbench.partitions.table import PartitionTable, parse_partition
 from fedbench.reports.class_figures import distinct_partitions
 from fedbench.reports.figures import draw_figures
 from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies, read_studies
 from fedbench.reports.style import MAX_PANELS, Figure
 from fedbench.reports.table import CLIENTS_ALONE, clients_alone, percent, rounds_to_target, short_verdict
+from fedbench.stats import Spread
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.mlflow.cells import parse_confusion
 from fedbench.tracking.mlflow.reading import is_finished, search_runs

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedbench.measures import RunResult, Spread, Verdict, spread, spread_by_step
+from fedbench.measures import RunResult, Verdict
 from fedbench.reports.suite_results import CellResult, cell_result
+from fedbench.stats import Spread, spread, spread_by_step
 from fedbench.suites.schema import Cell, CellSpec, Suite
 from fedbench.tracking.mlflow.reading import infinite, is_finished, require_schema, search_runs, stored_result
 from fedbench.tracking.mlflow.store import experiment_of, open_existing_store, store_errors, without_password

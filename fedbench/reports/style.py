@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedbench.measures import CONFIDENCE
+from fedbench.stats import CONFIDENCE
 
 # Before Matplotlib is imported: else it leaves its list of fonts in the home folder.
 _font_cache = tempfile.TemporaryDirectory(

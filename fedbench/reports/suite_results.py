@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedbench.measures import ROUNDS_TO_TARGET, RunResult, Spread, Verdict, judge_cell, spread, spread_if_all
+from fedbench.measures import ROUNDS_TO_TARGET, RunResult, Verdict, judge_cell
+from fedbench.stats import Spread, spread, spread_if_all
 
 if TYPE_CHECKING:
     from fedbench.runs.runner import Outcome

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedbench.measures import MEANINGS, Spread, Verdict, spread_if_all
+from fedbench.measures import MEANINGS, Verdict
+from fedbench.stats import Spread, spread_if_all
 from fedbench.suites.schema import OWNERS
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedbench.measures import Verdict, spread
+from fedbench.measures import Verdict
 from fedbench.reports.table import STYLES, short_verdict
+from fedbench.stats import spread
 from fedbench.suites.tune_schema import Objective
 from fedbench.tuning.results import Answer
 from fedbench.tuning.study_records import study_json

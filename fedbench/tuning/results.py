@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from fedbench.measures import Spread, Verdict
+from fedbench.measures import Verdict
+from fedbench.stats import Spread
 from fedbench.suites.schema import CellSpec
 from fedbench.tuning.plan import Params, Plan
 

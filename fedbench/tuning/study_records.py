@@ -8,7 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fedbench.measures import Spread, Verdict, spread
+from fedbench.measures import Verdict
+from fedbench.stats import Spread, spread
 from fedbench.tracking import SCHEMA_VERSION
 
 if TYPE_CHECKING:

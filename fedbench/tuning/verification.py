@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.measures import Verdict, difference_of, judge_cell, spread
+from fedbench.measures import Verdict, judge_cell
 from fedbench.runs.runner import fingerprint, run_suite
+from fedbench.stats import difference_of, spread
 from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
 from fedbench.suites.tune_schema import Objective
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs

@@ -9,7 +9,7 @@ import pytest
 
 from fedbench.gate.checks import Judgement
 from fedbench.gate.statistics import at_most, holm, judge_all, least_effect, seeds_needed
-from fedbench.measures import Difference, difference_of
+from fedbench.stats import Difference, difference_of
 
 MARGIN = 0.01
 T4_95, T4_90 = 2.131847, 1.533206  # the 95 and the 90 % point with 4 degrees of freedom

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fedbench.gate.checks import AccuracyCheck, BenchmarkCheck, CellCheck, Gate, Judgement, SpeedCheck
-from fedbench.measures import difference_of, spread
+from fedbench.stats import difference_of, spread
 from fedbench.suites.schema import Cell, CellSpec
 
 NASTY = "a|b <img src=x> `c` *d* [e](f) @g\n\x00#1"  # what Markdown, HTML or XML would take for its own

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fedbench.measures import Verdict, difference_of, spread
+from fedbench.measures import Verdict
+from fedbench.stats import difference_of, spread
 from fedbench.suites.schema import CellSpec
 from fedbench.suites.tune_schema import Axis, Objective
 from fedbench.tuning.plan import Params, Plan

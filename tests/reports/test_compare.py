@@ -10,7 +10,6 @@ import pytest
 from made_store import address, made_suite, metrics_of, record
 from rich.console import Console
 
-from fedbench.measures import difference_of
 from fedbench.reports.compare import (
     Change,
     Comparison,
@@ -19,6 +18,7 @@ from fedbench.reports.compare import (
     judge_change,
 )
 from fedbench.reports.comparison_table import comparison_json, comparison_table
+from fedbench.stats import difference_of
 from fedbench.suites.schema import RunSpec
 from fedbench.tracking.mlflow.store import open_store
 from fedbench.util.errors import StoreError

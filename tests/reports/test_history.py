@@ -16,7 +16,6 @@ from fedbench.gate.checks import Gate, Judgement
 from fedbench.gate.markdown import gate_markdown
 from fedbench.gate.recording import open_regression, record_gate
 from fedbench.gate.table import gate_json
-from fedbench.measures import Spread
 from fedbench.reports.history import Check, History, Timing, read_history, shown_name
 from fedbench.reports.history_figures import (
     MAX_LABELS,
@@ -27,6 +26,7 @@ from fedbench.reports.history_figures import (
     write_figures,
 )
 from fedbench.reports.history_table import SHOWN, history_json, history_table
+from fedbench.stats import Spread
 from fedbench.util.commits import Commit
 from fedbench.util.errors import StoreError
 

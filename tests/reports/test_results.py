@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_does_not_break_the_table(suite: Suite) -> Non
 
 
 def test_percent() -> None:
-    from fedbench.measures import Spread
+    from fedbench.stats import Spread
 
     assert "82.4 ± 1.3" == percent(Spread(0.824, 0.0131, (0.8, 0.9)))
     assert "82.4" == percent(Spread(0.824, None, (0.824,)))

@@ -16,13 +16,14 @@ from made_study import WIDE_SPACE, made_plan, made_result, made_trial, without_a
 from PIL import Image
 from rich.console import Console
 
-from fedbench.measures import Verdict, spread
+from fedbench.measures import Verdict
 from fedbench.reports.page import make_report
 from fedbench.reports.reading import read_suite
 from fedbench.reports.studies import read_studies
 from fedbench.reports.style import Figure
 from fedbench.reports.tuning import tuning_json, tuning_table
 from fedbench.reports.tuning_figures import _Shown, draw_study
+from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune_schema import Objective
 from fedbench.tracking.mlflow.tracker import MlflowTracker

@@ -23,10 +23,11 @@ from made_study import WIDE_SPACE, made_plan, made_result, made_trial, without_a
 from mlflow import MlflowClient
 from tiny_store import Store, track, write_suite
 
-from fedbench.measures import Verdict, spread
+from fedbench.measures import Verdict
 from fedbench.reports.export import export_suite
 from fedbench.reports.reading import read_suite
 from fedbench.reports.style import Figure
+from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune_schema import Objective
 from fedbench.tracking.mlflow.claims import Claim

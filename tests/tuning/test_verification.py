@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tiny_study import tiny_plan
 
-from fedbench.measures import Verdict, spread
+from fedbench.measures import Verdict
+from fedbench.stats import spread
 from fedbench.suites.loading import load_suite
 from fedbench.suites.tune_schema import Objective
 from fedbench.tuning.plan import Plan

@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from fedbench.measures import CLIENT_ACCURACY, Verdict, judge_cell, spread_by_step
+from fedbench.measures import CLIENT_ACCURACY, Verdict, judge_cell
+from fedbench.stats import spread_by_step
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.mlflow.claims import Claim, claims_of
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
