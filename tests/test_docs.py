@@ -151,7 +151,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     from fedbench.executors import choose_executor
     from fedbench.reports.page import log_report, make_report
     from fedbench.reports.reading import read_suite
-    from fedbench.runs.runner import DataSource, run_suite
+    from fedbench.runs.data import DataSource
+    from fedbench.runs.suite_run import run_suite
     from fedbench.suites.loading import load_suite
     from fedbench.tracking.mlflow.cells import PARENT
     from fedbench.tracking.mlflow.claims import Claim

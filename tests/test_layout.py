@@ -213,7 +213,8 @@ def test_a_model_and_a_dataset_are_one_file_and_one_line_each_and_a_suite_is_one
     (tmp_path / "bright.yaml").write_text(SUITE)
     script = (
         "from fedbench.executors import in_process\n"
-        "from fedbench.runs.runner import DataSource, run_suite\n"
+        "from fedbench.runs.data import DataSource\n"
+        "from fedbench.runs.suite_run import run_suite\n"
         "from fedbench.suites.loading import load_suite\n"
         "from fedbench.tracking.memory import MemoryTracker\n"
         "runs = load_suite('bright.yaml').runs\n"

@@ -35,7 +35,7 @@ from fedbench.cli.tune import add_tune_command
 from fedbench.util.errors import ClusterError, InterruptedSuiteError
 
 if TYPE_CHECKING:
-    from fedbench.runs.runner import Executor, Outcome
+    from fedbench.runs.suite_run import Executor, Outcome
     from fedbench.suites.schema import Suite
 
 app = typer.Typer(
@@ -145,7 +145,8 @@ def run_command(
 
     from fedbench.reports.profile import profile_json, profile_summary
     from fedbench.reports.suite_results import cell_results, num_failed, suite_json
-    from fedbench.runs.runner import DataSource, run_suite
+    from fedbench.runs.data import DataSource
+    from fedbench.runs.suite_run import run_suite
     from fedbench.tracking.mlflow.tracker import MlflowTracker
     from fedbench.util.progress import progress
 
@@ -193,7 +194,7 @@ def _executor(
     """The executor that the options ask for, and the device that runs are computed on."""
     from fedbench.executors import choose_executor, cluster_executor
     from fedbench.executors.needs import Needs
-    from fedbench.runs.runner import choose_device
+    from fedbench.runs.data import choose_device
 
     if name == "ray":
         needs = Needs.of(device, *per_run)

@@ -27,7 +27,7 @@ from fedbench.util.files import require_writable
 if TYPE_CHECKING:
     from fedbench.gate.baseline import Baseline, CellRecord, SeedRecord
     from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
-    from fedbench.runs.runner import DataSource
+    from fedbench.runs.data import DataSource
     from fedbench.suites.schema import RunSpec, Suite
 
 SuiteOrSpeed = Annotated[
@@ -91,7 +91,7 @@ def baseline_command(
     require_writable(path)
     before = read_baseline(path, suite.name) if path.exists() else None
     from fedbench.gate.against_baseline import check_against_baseline, new_baseline, require_judgeable
-    from fedbench.runs.runner import DataSource, choose_device
+    from fedbench.runs.data import DataSource, choose_device
 
     require_judgeable(margin, metric)
     data = DataSource(data_dir, choose_device(device))
@@ -224,7 +224,7 @@ def _check_accuracy(
 ) -> AccuracyCheck:
     from fedbench.gate.against_baseline import check_against_baseline
     from fedbench.gate.baseline import baseline_path, require_data
-    from fedbench.runs.runner import DataSource, choose_device
+    from fedbench.runs.data import DataSource, choose_device
 
     data = DataSource(data_dir, choose_device(device))
     started = time.perf_counter()

@@ -25,7 +25,7 @@ from fedbench.cli.options import (
 from fedbench.util.errors import FedbenchError, InterruptedSuiteError, SuiteError
 
 if TYPE_CHECKING:
-    from fedbench.runs.runner import Outcome
+    from fedbench.runs.suite_run import Outcome
     from fedbench.tuning.results import TuningResult
     from fedbench.tuning.study import Tuning
 
@@ -105,7 +105,7 @@ def tune_command(
         _require_model_name(register)
     for note in plan.notes:
         say(note)
-    from fedbench.runs.runner import DataSource, choose_device
+    from fedbench.runs.data import DataSource, choose_device
 
     data = DataSource(data_dir, choose_device(device))
     data.require([plan.spec])

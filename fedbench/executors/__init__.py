@@ -19,8 +19,9 @@ from fedbench.util.errors import ClusterError
 
 if TYPE_CHECKING:
     from fedbench.executors.needs import Needs
+    from fedbench.runs.data import DataSource
     from fedbench.runs.events import Event, Job
-    from fedbench.runs.runner import DataSource, Executor
+    from fedbench.runs.suite_run import Executor
 
 THREADS = 1  # of PyTorch, in the computation of a run
 

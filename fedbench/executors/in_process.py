@@ -15,7 +15,7 @@ from fedbench.runs.simulation import simulate
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
-    from fedbench.runs.runner import DataSource
+    from fedbench.runs.data import DataSource
 
 
 def execute(jobs: Iterable[Job], data: DataSource, num_threads: Callable[[], int] = lambda: 1) -> Iterator[Event]:

@@ -30,7 +30,7 @@ from fedbench.util.errors import ClusterError, one_line
 if TYPE_CHECKING:
     from ray import ObjectRef, ObjectRefGenerator
 
-    from fedbench.runs.runner import DataSource
+    from fedbench.runs.data import DataSource
     from fedbench.suites.schema import RunSpec
 
 AHEAD = 2  # runs that are handed out beyond the room that there is

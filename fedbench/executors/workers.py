@@ -23,7 +23,7 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.runs.events import Event, Job, RunDone
 
 if TYPE_CHECKING:
-    from fedbench.runs.runner import DataSource
+    from fedbench.runs.data import DataSource
     from fedbench.suites.schema import RunSpec
 
 MEMORY_PER_WORKER = 1 << 30  # bytes; with PyTorch, MNIST and a small model a process was seen to take about half
@@ -130,7 +130,7 @@ def _work(connection: Connection, data_folder: Path | None, device: str, num_thr
     """Compute the runs that come through `connection` until it ends."""
     end_with_parent()
     from fedbench.executors.in_process import execute as execute_here
-    from fedbench.runs.runner import DataSource
+    from fedbench.runs.data import DataSource
 
     data = DataSource(data_folder, device)  # each process loads for itself
     with suppress(EOFError, OSError):  # the parent has gone

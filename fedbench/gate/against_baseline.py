@@ -11,7 +11,7 @@ from fedbench.gate.checks import AccuracyCheck
 from fedbench.gate.environment import differences, environment
 from fedbench.gate.stored_file import update
 from fedbench.measures import Verdict
-from fedbench.runs.runner import ALGORITHM_REVISION
+from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.schema import Suite, unknown
 from fedbench.util.commits import commit_of
 from fedbench.util.errors import BaselineError

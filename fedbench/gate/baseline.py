@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from fedbench.gate.stored_file import Update, read_stored
 from fedbench.measures import Verdict
-from fedbench.runs.runner import ALGORITHM_REVISION
+from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.schema import Cell, CellSpec, Suite, unknown
 from fedbench.util.errors import BaselineError
 from fedbench.util.frozen import Frozen

@@ -15,8 +15,9 @@ from fedbench.suites.schema import RunSpec, Suite
 from fedbench.util.errors import SuiteError
 
 if TYPE_CHECKING:
+    from fedbench.runs.data import DataSource
     from fedbench.runs.events import RunDone
-    from fedbench.runs.runner import DataSource, Executor
+    from fedbench.runs.suite_run import Executor
 
 OF_PARTS = (CLIENT_ACCURACY, "client_drift/", "recall/")  # metrics of single clients and classes
 

@@ -11,7 +11,7 @@ from fedbench.measures import ROUNDS_TO_TARGET, RunResult, Verdict, judge_cell
 from fedbench.stats import Spread, spread, spread_if_all
 
 if TYPE_CHECKING:
-    from fedbench.runs.runner import Outcome
+    from fedbench.runs.suite_run import Outcome
     from fedbench.suites.schema import Cell, Suite
 
 REPORTED = ("accuracy", "balanced_accuracy", "loss", "majority_rate")

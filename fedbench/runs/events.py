@@ -20,7 +20,7 @@ class Job:
     Attributes
     ----------
     fingerprint, cell_fingerprint
-        See `fedbench.runs.runner.fingerprint`.
+        See `fedbench.runs.identity.fingerprint`.
     checkpoint
         Where the run is kept after each round, and from where it goes on; None to keep nothing.
     digests

@@ -25,7 +25,8 @@ from fedbench.util.errors import DataError, SuiteError
 from fedbench.util.files import plain_errors, replacing
 
 if TYPE_CHECKING:
-    from fedbench.runs.runner import DataSource, Executor
+    from fedbench.runs.data import DataSource
+    from fedbench.runs.suite_run import Executor
     from fedbench.suites.schema import RunSpec
 
 # Before anything imports PyTorch: its profiler reads it when it is loaded, and talks on standard error without it.

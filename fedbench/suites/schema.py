@@ -38,7 +38,7 @@ OPTIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "algorithm": {name: info.options for name, info in ALGORITHMS.items()},
 }
 FIELDS_SINCE = (
-    frozenset(  # newer than `fedbench.runs.runner.ALGORITHM_REVISION`; a default leaves an identity as it was
+    frozenset(  # newer than `fedbench.runs.identity.ALGORITHM_REVISION`; a default leaves an identity as it was
         {
             "shards_per_client",
             "partition_alpha",

@@ -39,7 +39,7 @@ class Work:
     storage
         The address of Optuna's storage.
     data_dir, device
-        See `fedbench.runs.runner.DataSource`.
+        See `fedbench.runs.data.DataSource`.
     num_threads
         Threads that train the clients of a trial.
     deadline

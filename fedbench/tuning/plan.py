@@ -237,7 +237,7 @@ def identity(plan: Plan, dataset_digest: str, device: str, revision: int) -> str
     device
         The kind of device.
     revision
-        `fedbench.runs.runner.ALGORITHM_REVISION`.
+        `fedbench.runs.identity.ALGORITHM_REVISION`.
     """
     content = {
         "scenario": plan.scenario,

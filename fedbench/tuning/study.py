@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedbench.datasets.validation import load_held_out
-from fedbench.runs.runner import ALGORITHM_REVISION, digest_of
+from fedbench.runs.data import digest_of
+from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tuning.compute import Work, compute
 from fedbench.tuning.plan import Plan, identity, require_enough, require_skilful_target
@@ -19,7 +20,8 @@ from fedbench.tuning.storage import copy_of, default_storage, open_storage, open
 from fedbench.tuning.verification import Verification, answer, best_trial, tuning_suite
 
 if TYPE_CHECKING:
-    from fedbench.runs.runner import DataSource, Executor, Outcome
+    from fedbench.runs.data import DataSource
+    from fedbench.runs.suite_run import Executor, Outcome
 
 
 class Tuning:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict, judge_cell
-from fedbench.runs.runner import fingerprint, run_suite
+from fedbench.runs.identity import fingerprint
+from fedbench.runs.suite_run import run_suite
 from fedbench.stats import difference_of, spread
 from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
 from fedbench.suites.tune_schema import Objective
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fedbench.runs.runner import DataSource, Executor, Outcome
+    from fedbench.runs.data import DataSource
+    from fedbench.runs.suite_run import Executor, Outcome
 
 WAIT_SECONDS = 2.0  # for another process that works on a run
 

@@ -18,7 +18,7 @@ from fedbench.datasets.ham10000_files import Row, read_copy
 from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
 from fedbench.datasets.validation import load_held_out
 from fedbench.runs.clients import clients_of
-from fedbench.runs.runner import DataSource, digest_of
+from fedbench.runs.data import DataSource, digest_of
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.util.errors import DataError
 

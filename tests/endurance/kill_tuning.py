@@ -90,7 +90,7 @@ def check(folder: Path, trials: int) -> Counter[str]:
     from mlflow import MlflowClient
 
     from fedbench.datasets.validation import load_held_out
-    from fedbench.runs.runner import ALGORITHM_REVISION
+    from fedbench.runs.identity import ALGORITHM_REVISION
     from fedbench.suites.loading import load_suite
     from fedbench.tuning.plan import identity, make_plan
     from fedbench.tuning.search import trial_results

@@ -78,7 +78,8 @@ def compute(arguments: argparse.Namespace, address: str | None) -> int:
     from fedbench.executors import choose_executor, cluster_executor
     from fedbench.executors.needs import Needs
     from fedbench.measures import Verdict
-    from fedbench.runs.runner import DataSource, run_suite
+    from fedbench.runs.data import DataSource
+    from fedbench.runs.suite_run import run_suite
     from fedbench.tracking.mlflow.tracker import MlflowTracker
 
     suite = suite_of(arguments.folder, arguments.runs)

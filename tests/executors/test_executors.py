@@ -22,8 +22,9 @@ import torch
 from fedbench.executors import choose_executor, in_process, workers
 from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.runs.checkpoints import load_checkpoint
+from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
-from fedbench.runs.runner import DataSource, run_suite
+from fedbench.runs.suite_run import run_suite
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryTracker
 

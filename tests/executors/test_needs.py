@@ -14,7 +14,7 @@ from test_executors import make_jobs
 from fedbench import executors
 from fedbench.executors import cluster_executor
 from fedbench.executors.needs import GIB, Needs
-from fedbench.runs.runner import DataSource
+from fedbench.runs.data import DataSource
 from fedbench.util.errors import ClusterError
 
 with_ray = needing(why_no_ray())

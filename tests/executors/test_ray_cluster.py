@@ -16,8 +16,9 @@ from test_executors import assert_equal_ends, ends, make_jobs, make_runs, untime
 from fedbench.executors import in_process
 from fedbench.executors.needs import GIB, Needs
 from fedbench.measures import Verdict
+from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
-from fedbench.runs.runner import DataSource, run_suite
+from fedbench.runs.suite_run import run_suite
 from fedbench.tracking.memory import MemoryTracker
 from fedbench.util.errors import ClusterError
 

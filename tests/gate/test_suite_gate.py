@@ -16,7 +16,7 @@ from fedbench.gate.baseline import Baseline, CellRecord
 from fedbench.gate.checks import Judgement
 from fedbench.gate.environment import differences, environment
 from fedbench.gate.measure import cell_records, measure_suite
-from fedbench.runs.runner import DataSource
+from fedbench.runs.data import DataSource
 from fedbench.suites.schema import Suite
 from fedbench.util.errors import BaselineError, DataError, SuiteError
 

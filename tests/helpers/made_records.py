@@ -8,7 +8,7 @@ from pathlib import Path
 from fedbench.gate.baseline import Baseline, CellRecord, RoundRecord, SeedRecord
 from fedbench.gate.stored_file import Update
 from fedbench.measures import Verdict
-from fedbench.runs.runner import ALGORITHM_REVISION
+from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.loading import load_suite
 from fedbench.suites.schema import Cell, Suite
 

@@ -10,7 +10,7 @@ from empty_store import put_empty_store
 
 from fedbench.datasets import load_dataset
 from fedbench.measures import Verdict, run_result
-from fedbench.runs.runner import fingerprint
+from fedbench.runs.identity import fingerprint
 from fedbench.suites.loading import load_suite
 from fedbench.suites.schema import RunSpec, Suite
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker

@@ -10,7 +10,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from fedbench.executors import in_process
-from fedbench.runs.runner import DataSource, Outcome, run_suite
+from fedbench.runs.data import DataSource
+from fedbench.runs.suite_run import Outcome, run_suite
 from fedbench.suites.loading import load_suite
 from fedbench.suites.schema import Suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker

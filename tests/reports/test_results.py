@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from fedbench.measures import MEANINGS, RunResult, Verdict
 from fedbench.reports.suite_results import cell_results, count_runs, suite_json
 from fedbench.reports.table import percent, results_table
-from fedbench.runs.runner import Outcome
+from fedbench.runs.suite_run import Outcome
 from fedbench.suites.loading import load_suite
 from fedbench.suites.schema import Suite
 

@@ -26,7 +26,7 @@ from fedbench.reports.page import make_report
 from fedbench.reports.reading import StoredSuite, read_suite
 from fedbench.reports.suite_results import stored_json, suite_json
 from fedbench.reports.table import results_table
-from fedbench.runs.runner import Outcome
+from fedbench.runs.suite_run import Outcome
 from fedbench.suites.schema import RunSpec, Suite
 
 TEXT = """

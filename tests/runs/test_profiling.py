@@ -18,9 +18,10 @@ from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.reports.profile import profile_json, profile_summary
 from fedbench.runs.checkpoints import load_checkpoint
+from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job
 from fedbench.runs.profiling import MAX_STEPS, Recorder
-from fedbench.runs.runner import DataSource, Executor, run_suite
+from fedbench.runs.suite_run import Executor, run_suite
 from fedbench.runs.traces import PARTS, Span, own_seconds, read_trace
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryTracker

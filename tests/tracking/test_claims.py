@@ -24,8 +24,9 @@ from fedbench.datasets import load_dataset
 from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.models import build_model
+from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job
-from fedbench.runs.runner import DataSource, run_suite
+from fedbench.runs.suite_run import run_suite
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import claims, ownership
 from fedbench.tracking.mlflow import tracker as mlflow

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fedbench.datasets import data_dir, dataset_info, dataset_module, load_dataset
 from fedbench.measures import RunResult, Verdict
+from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
+from fedbench.runs.identity import fingerprint
 from fedbench.runs.profiling import part
-from fedbench.suites.schema import CellSpec, RunSpec, identifying_fields
+from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking import TrackedRun, Tracker
-from fedbench.util.errors import CheckpointError, FedbenchError, SuiteError, one_line
+from fedbench.util.errors import CheckpointError, FedbenchError, one_line
 from fedbench.util.files import remove
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
     from fedbench.runs.checkpoints import Checkpoint
 
-ALGORITHM_REVISION = 2  # raise it with every change that moves a number of an unchanged spec on unchanged data
 EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
 
 logger = logging.getLogger("fedbench")
@@ -47,49 +44,6 @@ class Outcome:
     run: RunSpec
     result: RunResult | None
     executed: bool
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Datasets from one folder, each loaded once a process; and the device that they are used on."""
-
-    folder: Path | None = None
-    device: str = "cpu"
-    _loaded: dict[tuple[str, str], Dataset] = field(default_factory=dict, compare=False, repr=False)
-
-    def dataset(self, spec: CellSpec) -> Dataset:
-        """The dataset that `spec` names, in its split."""
-        key = (spec.dataset, spec.split)
-        if key not in self._loaded:
-            self._loaded[key] = load_dataset(*key, self.folder)
-        return self._loaded[key]
-
-    def digest(self, spec: CellSpec) -> str:
-        """The digest of the data that `spec` reads: as published, if it need not have been loaded."""
-        known = dataset_info(spec.dataset).digests.get(spec.split)
-        if known and not spec.partition_column and (spec.dataset, spec.split) not in self._loaded:
-            return known
-        return digest_of(self.dataset(spec), spec)
-
-    def require(self, specs: Iterable[CellSpec]) -> None:
-        """Look for the files of all datasets that `specs` need; a missing one is a `DataError` that says what to do."""
-        for spec in dict.fromkeys(specs):
-            if spec.shortfall() is None and not dataset_module(spec.dataset).is_present(data_dir(self.folder)):
-                self.dataset(spec)
-
-    def load(self, specs: Iterable[CellSpec]) -> None:
-        """Load all that `specs` need, so that damaged data is found before anything is recorded."""
-        for spec in specs:
-            self.dataset(spec)
-
-
-def digest_of(dataset: Dataset, spec: CellSpec) -> str:
-    """The digest of what `spec` reads of a dataset: its own, or that with the column that makes the clients."""
-    if spec.partition_column is None:
-        return dataset.digest
-    values = dataset.train_columns.get(spec.partition_column)
-    content = [dataset.digest, spec.partition_column, None if values is None else values.tolist()]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def run_suite(
@@ -270,43 +224,3 @@ def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: 
     model.load_state_dict(final.state)
     example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
     tracked.log_model(spec.model, model, example, len(dataset.class_names))
-
-
-def choose_device(name: str) -> str:
-    """The device that `name` means here: ``auto`` takes a GPU where there is one.
-
-    Raises
-    ------
-    SuiteError
-        If the name is unknown or this machine has no such device.
-    """
-    if name == "cpu":
-        return name
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if not available.get(name):
-        here = ", ".join(device for device, there in available.items() if there)
-        raise SuiteError(f"--device {name}: this machine has {here}; choose one of them or auto")
-    return name
-
-
-def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool = False) -> str:
-    """The identity of a run's numbers: SHA-256 over all that can move one.
-
-    That is the scenario's name and the cell's spec, the seed, the data's content, the kind of device and
-    `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed.
-    """
-    content = {
-        "scenario": run.scenario,
-        "spec": identifying_fields(run.spec),
-        "seed": run.seed,
-        "data": dataset_digest,
-        "device": device,
-        "revision": ALGORITHM_REVISION,
-    }
-    if of_cell:
-        del content["seed"]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -14,9 +14,12 @@ import torch
 from fedbench.datasets import Dataset, dataset_info
 from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
-from fedbench.runs import runner, simulation
+from fedbench.runs import identity as identities
+from fedbench.runs import simulation
+from fedbench.runs.data import DataSource, choose_device
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
-from fedbench.runs.runner import DataSource, Outcome, choose_device, fingerprint, run_suite
+from fedbench.runs.identity import fingerprint
+from fedbench.runs.suite_run import Outcome, run_suite
 from fedbench.suites import schema as specs
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryRun, MemoryTracker
@@ -437,7 +440,7 @@ def test_finished_runs_of_published_data_are_skipped_without_loading_it(monkeypa
     def load(*_: Any) -> None:
         raise AssertionError("the data was loaded")
 
-    monkeypatch.setattr("fedbench.runs.runner.load_dataset", load)
+    monkeypatch.setattr("fedbench.runs.data.load_dataset", load)
     (outcome,) = run_suite([make_run()], DataSource(), tracker, in_process.execute)
     assert not outcome.executed
 
@@ -447,7 +450,7 @@ def test_runs_on_data_that_is_not_what_was_published_are_not_skipped(monkeypatch
     tracker = MemoryTracker()
     run_all([make_run(0)], tracker)
     other = replace(DATA.dataset(make_run().spec), digest="0" * 64)
-    monkeypatch.setattr("fedbench.runs.runner.load_dataset", lambda *_: other)
+    monkeypatch.setattr("fedbench.runs.data.load_dataset", lambda *_: other)
     outcomes = list(run_suite([make_run(0), make_run(1)], DataSource(), tracker, in_process.execute))
     assert [(0, True), (1, True)] == [(each.run.seed, each.executed) for each in outcomes]
     assert ["0" * 64] * 2 == [tracked.dataset_digest for tracked in tracker.runs[1:]]
@@ -516,7 +519,7 @@ def test_a_fingerprint_is_what_it_was_before_a_field_came_whose_default_changes_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The value is of the code of commit d531a72, which had no field `interpolation`; its revision was 1."""
-    monkeypatch.setattr(runner, "ALGORITHM_REVISION", 1)
+    monkeypatch.setattr(identities, "ALGORITHM_REVISION", 1)
     monkeypatch.setattr(specs, "FIELDS_SINCE", {"interpolation", *specs.FIELDS_SINCE})
     expected = "b18253426728b481470bea0dd22d6f035762b5ad87f374fd65541f3c408e8860"
     assert expected == fingerprint(make_run(), "digest", "cpu")

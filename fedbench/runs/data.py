@@ -1,0 +1,81 @@
+"""The data and the device that runs are computed on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedbench.datasets import data_dir, dataset_info, dataset_module, load_dataset
+from fedbench.util.errors import SuiteError
+
+if TYPE_CHECKING:
+    from fedbench.datasets import Dataset
+    from fedbench.suites.schema import CellSpec
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Datasets from one folder, each loaded once a process; and the device that they are used on."""
+
+    folder: Path | None = None
+    device: str = "cpu"
+    _loaded: dict[tuple[str, str], Dataset] = field(default_factory=dict, compare=False, repr=False)
+
+    def dataset(self, spec: CellSpec) -> Dataset:
+        """The dataset that `spec` names, in its split."""
+        key = (spec.dataset, spec.split)
+        if key not in self._loaded:
+            self._loaded[key] = load_dataset(*key, self.folder)
+        return self._loaded[key]
+
+    def digest(self, spec: CellSpec) -> str:
+        """The digest of the data that `spec` reads: as published, if it need not have been loaded."""
+        known = dataset_info(spec.dataset).digests.get(spec.split)
+        if known and not spec.partition_column and (spec.dataset, spec.split) not in self._loaded:
+            return known
+        return digest_of(self.dataset(spec), spec)
+
+    def require(self, specs: Iterable[CellSpec]) -> None:
+        """Look for the files of all datasets that `specs` need; a missing one is a `DataError` that says what to do."""
+        for spec in dict.fromkeys(specs):
+            if spec.shortfall() is None and not dataset_module(spec.dataset).is_present(data_dir(self.folder)):
+                self.dataset(spec)
+
+    def load(self, specs: Iterable[CellSpec]) -> None:
+        """Load all that `specs` need, so that damaged data is found before anything is recorded."""
+        for spec in specs:
+            self.dataset(spec)
+
+
+def digest_of(dataset: Dataset, spec: CellSpec) -> str:
+    """The digest of what `spec` reads of a dataset: its own, or that with the column that makes the clients."""
+    if spec.partition_column is None:
+        return dataset.digest
+    values = dataset.train_columns.get(spec.partition_column)
+    content = [dataset.digest, spec.partition_column, None if values is None else values.tolist()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def choose_device(name: str) -> str:
+    """The device that `name` means here: ``auto`` takes a GPU where there is one.
+
+    Raises
+    ------
+    SuiteError
+        If the name is unknown or this machine has no such device.
+    """
+    if name == "cpu":
+        return name
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available.get(name):
+        here = ", ".join(device for device, there in available.items() if there)
+        raise SuiteError(f"--device {name}: this machine has {here}; choose one of them or auto")
+    return name

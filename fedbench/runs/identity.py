@@ -1,0 +1,33 @@
+"""Which numbers a run stands for: a fingerprint over everything that can move one of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from fedbench.suites.schema import identifying_fields
+
+if TYPE_CHECKING:
+    from fedbench.suites.schema import RunSpec
+
+ALGORITHM_REVISION = 2  # raise it with every change that moves a number of an unchanged spec on unchanged data
+
+
+def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool = False) -> str:
+    """The identity of a run's numbers: SHA-256 over all that can move one.
+
+    That is the scenario's name and the cell's spec, the seed, the data's content, the kind of device and
+    `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed.
+    """
+    content = {
+        "scenario": run.scenario,
+        "spec": identifying_fields(run.spec),
+        "seed": run.seed,
+        "data": dataset_digest,
+        "device": device,
+        "revision": ALGORITHM_REVISION,
+    }
+    if of_cell:
+        del content["seed"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
