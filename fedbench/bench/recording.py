@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Metric, Param
 
+from fedbench.bench.views import SPEED, speed_view_tags
 from fedbench.tracking.mlflow.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
-from fedbench.tracking.mlflow.reading import SPEED_SCHEMA
 from fedbench.tracking.mlflow.repeated import create_run
 from fedbench.tracking.mlflow.store import store_errors
-from fedbench.tracking.mlflow.views import SPEED, speed_view_tags
 from fedbench.util.commits import Commit, short_commit
 from fedbench.util.environment import SOURCE_TAGS
 
@@ -28,7 +27,7 @@ NOTE = """How fast is each part of fedbench, by commit?
 median time over the time that a plain matrix product or copy takes for the same work on the same machine; it can be
 compared between machines, `median_seconds` cannot: filter by the tag `fedbench.machine`.
 """
-EXPERIMENT = OwnExperiment(SPEED, SPEED_SCHEMA, 1, "fedbench bench", NOTE)
+EXPERIMENT = OwnExperiment(SPEED, 1, "fedbench bench", NOTE)
 
 
 def open_speed(uri: str) -> MlflowClient:

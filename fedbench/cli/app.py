@@ -255,7 +255,8 @@ def ui_command(
     """Open the MLflow UI on the store; Ctrl-C ends it."""
     from fedbench.tracking.mlflow.ui import serve
 
-    serve(suite_name, host, port, tracking_uri)
+    recorded_by = {"speed": "bench", "regression": "check SUITE"}
+    serve(suite_name, host, port, tracking_uri, recorded_by.get(suite_name or ""))
 
 
 @app.command("doctor", epilog="Example: fedbench doctor")

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Metric, Param
 
+from fedbench.gate.views import REGRESSION, SPEED_ALONE, regression_view_tags
 from fedbench.tracking.mlflow.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
-from fedbench.tracking.mlflow.reading import REGRESSION_SCHEMA
 from fedbench.tracking.mlflow.repeated import create_run
 from fedbench.tracking.mlflow.store import MAX_BATCH, store_errors
-from fedbench.tracking.mlflow.views import REGRESSION, SPEED, regression_view_tags
 from fedbench.util.commits import Commit, short_commit
 from fedbench.util.environment import SOURCE_TAGS, version_tags
 
@@ -32,11 +31,10 @@ commits up to the one that was checked. `accuracy/<cell>` is the mean over the s
 the baseline's; both are fractions. `ratio/<benchmark>` is the time over the time before: 1.1 is 10 % slower. The tag
 `fedbench.outcome` says whether the check passed, the description of each run why not.
 """
-EXPERIMENT = OwnExperiment(REGRESSION, REGRESSION_SCHEMA, 1, "fedbench check", NOTE)
+EXPERIMENT = OwnExperiment(REGRESSION, 1, "fedbench check", NOTE)
 ARTIFACT = "gate.json"
 MAX_TEXT = 5_000  # characters in a run's tag; MLflow's limit is higher, that of some servers is not
 LINES = 4  # in one chart of a view
-SPEED_ALONE = SPEED  # the tag `fedbench.suite` of a check without a suite
 
 
 def open_regression(uri: str) -> MlflowClient:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fedbench.bench.recording import EXPERIMENT as SPEED_EXPERIMENT
-from fedbench.gate.recording import EXPERIMENT, SPEED_ALONE
+from fedbench.gate.recording import EXPERIMENT
+from fedbench.gate.views import SPEED_ALONE
 from fedbench.stats import Spread
 from fedbench.tracking.mlflow.reading import infinite, search_runs
 from fedbench.tracking.mlflow.store import open_existing_store, store_errors, without_password

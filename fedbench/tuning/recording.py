@@ -23,8 +23,8 @@ from fedbench.tracking.mlflow.reading import search_runs
 from fedbench.tracking.mlflow.registry import register_model
 from fedbench.tracking.mlflow.repeated import create_run, delete_tag, discard_run, set_experiment_tags
 from fedbench.tracking.mlflow.store import MAX_BATCH, store_errors
-from fedbench.tracking.mlflow.views import tuning_view_tags
 from fedbench.tuning import study_records as studies
+from fedbench.tuning.views import tuning_view_tags
 from fedbench.util.environment import environment_tags
 
 if TYPE_CHECKING:

@@ -23,9 +23,11 @@ from fedbench.gate.recording import (
     shortened,
 )
 from fedbench.gate.table import gate_json
+from fedbench.gate.views import SPEED_ALONE as SPEED
+from fedbench.gate.views import regression_view_tags
 from fedbench.reports.reading import read_suite
 from fedbench.tracking.mlflow.listing import list_runs
-from fedbench.tracking.mlflow.views import MAX_TAG, SPEED, regression_view_tags
+from fedbench.tracking.mlflow.views import MAX_TAG
 from fedbench.util.commits import Commit
 from fedbench.util.errors import StoreError
 
@@ -123,7 +125,10 @@ def test_if_the_store_fails_meanwhile_nothing_is_recorded(uri: str, monkeypatch:
 
 @pytest.mark.parametrize(
     ("tags", "line"),
-    [({"fedbench.schema": "2"}, "is not of fedbench check"), ({"fedbench.regression_schema": "9"}, "upgrade fedbench")],
+    [
+        ({"fedbench.schema": "2"}, "was not made by fedbench check"),
+        ({"fedbench.regression_schema": "9"}, "upgrade fedbench"),
+    ],
 )
 def test_an_experiment_of_that_name_of_another_kind_is_refused_before_anything_is_measured(
     uri: str, tags: dict[str, str], line: str
@@ -136,7 +141,7 @@ def test_an_experiment_of_that_name_of_another_kind_is_refused_before_anything_i
 def test_the_checks_are_no_suites_runs(uri: str) -> None:
     recorded(uri, PASSED)
     assert [] == list_runs(None, uri)
-    with pytest.raises(StoreError, match="holds the results of fedbench check and is no suite's"):
+    with pytest.raises(StoreError, match="was recorded by fedbench check and is not a suite"):
         read_suite("regression", uri)
 
 

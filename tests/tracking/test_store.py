@@ -18,7 +18,7 @@ from fedbench.suites.schema import Suite
 from fedbench.tracking.mlflow.store import (
     check_store,
     default_tracking_uri,
-    experiment_id,
+    experiment_of,
     local_folder,
     open_store,
     without_password,
@@ -190,9 +190,9 @@ def test_the_doctor_counts_the_suites_of_a_store(store: Store) -> None:
 
 def test_the_experiment_of_a_suite_that_never_ran_says_how_to_run_it(store: Store) -> None:
     client = open_store(store.uri)
-    assert experiment_id(client, store.uri, "tiny").isdigit()
+    assert "tiny" == experiment_of(client, store.uri, "tiny").name
     with pytest.raises(StoreError, match=r"suite nosuch has no runs in .*: fedbench run nosuch"):
-        experiment_id(client, store.uri, "nosuch")
+        experiment_of(client, store.uri, "nosuch")
 
 
 def test_a_password_among_the_options_of_an_address_is_hidden() -> None:

@@ -19,7 +19,7 @@ from empty_store import put_empty_store
 from mlflow import MlflowClient
 
 from fedbench.tracking.mlflow.store import open_store
-from fedbench.tracking.mlflow.views import CELLS, SEEDS, tuning_view_tags, view_address, view_tags
+from fedbench.tracking.mlflow.views import saved_view, view_address, view_tags, views_of
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
     try:
         assert process.stdout is not None
         server = f"http://127.0.0.1:{port}"
-        for view in (SEEDS, CELLS):
+        for view in views_of(view_tags()):
             assert process.stdout.readline().endswith(f": {view_address(server, experiment, view)}\n")
         assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).ok
         page = requests.get(f"http://127.0.0.1:{port}/", timeout=10)
@@ -81,43 +81,23 @@ def printed(suite: str, server: str, folder: Path, monkeypatch: pytest.MonkeyPat
 def test_of_a_tracking_server_the_addresses_in_its_own_ui_are_printed(
     server: str, store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = [view_address(server, store[1], view) for view in (SEEDS, CELLS)]
+    expected = [view_address(server, store[1], view) for view in views_of(view_tags())]
     assert expected == printed("tiny", server, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_an_experiment_gets_the_views_that_it_lacks_and_keeps_the_others(
+def test_the_view_of_the_highest_rank_comes_first_and_without_a_view_it_is_the_page_of_runs(
     server: str, store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = MlflowClient(store[0])
-    seeds, cells = view_tags()
-    experiment = client.create_experiment("other", tags={"fedbench.schema": "2", seeds: "changed by hand"})
-    addresses = printed("other", server, tmp_path, monkeypatch)
-    assert ["seeds", "cells"] == [address.partition("viewStateShareKey=")[2][:5] for address in addresses]
-    tags = client.get_experiment(experiment).tags
-    assert ("changed by hand", view_tags()[cells]) == (tags[seeds], tags[cells])
-
-
-@pytest.mark.slow
-def test_of_an_experiment_with_tuning_the_trials_come_first(
-    server: str, store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tags = view_tags() | tuning_view_tags("cafe", ["learning_rate"], is_minimised=False)
-    MlflowClient(store[0]).create_experiment("tiny.tuning", tags={"fedbench.schema": "2", **tags})
+    trials = saved_view("trials", "Trials compared", 3, {})
+    client.create_experiment("tiny.tuning", tags={"fedbench.schema": "2", **view_tags(), **trials})
     addresses = printed("tiny.tuning", server, tmp_path, monkeypatch)
     views = [address.partition("viewStateShareKey=")[2].partition("&")[0] for address in addresses]
     assert ["trials", "seeds", "cells"] == views
-
-
-@pytest.mark.slow
-def test_an_experiment_of_the_first_schema_opens_without_a_view(
-    server: str, store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = MlflowClient(store[0])
-    experiment = client.create_experiment("old", tags={"fedbench.schema": "1"})
-    (address,) = printed("old", server, tmp_path, monkeypatch)
+    experiment = client.create_experiment("bare", tags={"fedbench.schema": "2"})
+    (address,) = printed("bare", server, tmp_path, monkeypatch)
     assert address.endswith(f"/#/experiments/{experiment}/runs")
-    assert not view_tags().keys() & client.get_experiment(experiment).tags.keys()
 
 
 def wait_until_gone(mark: str) -> None:

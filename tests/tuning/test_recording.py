@@ -34,10 +34,11 @@ from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tracking.mlflow.listing import list_runs
 from fedbench.tracking.mlflow.store import MAX_BATCH
 from fedbench.tracking.mlflow.tracker import MlflowTracker
-from fedbench.tracking.mlflow.views import SHARED_VIEW, TRIALS
+from fedbench.tracking.mlflow.views import SHARED_VIEW
 from fedbench.tuning import study_records as studies
 from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import TuningResult
+from fedbench.tuning.views import TRIALS
 from fedbench.util.errors import StoreError
 
 FIGURE = Figure("history", "The search", "What is seen.", b"a picture")

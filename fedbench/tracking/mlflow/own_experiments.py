@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
+from fedbench.tracking.mlflow.reading import RECORDED_BY
 from fedbench.tracking.mlflow.repeated import discard_run, set_experiment_tags
 from fedbench.tracking.mlflow.store import (
     local_folder,
@@ -31,10 +32,8 @@ class OwnExperiment:
 
     Attributes
     ----------
-    schema_tag
-        The tag that tells it from a suite's experiment.
     schema
-        The version of what docs/tracking.md says of it.
+        The version of its section in docs/tracking.md.
     command
         What records in it.
     note
@@ -42,10 +41,14 @@ class OwnExperiment:
     """
 
     name: str
-    schema_tag: str
     schema: int
     command: str
     note: str
+
+    @property
+    def schema_tag(self) -> str:
+        """The tag that holds the schema."""
+        return f"fedbench.{self.name}_schema"
 
 
 def open_own(own: OwnExperiment, uri: str) -> MlflowClient:
@@ -77,8 +80,8 @@ def require_own(own: OwnExperiment, experiment: Experiment, uri: str) -> None:
     schema, place = experiment.tags.get(own.schema_tag), without_password(uri)
     if schema is None:
         raise StoreError(
-            f"experiment {own.name} in {place} is not of {own.command}: choose another store with --tracking-uri, "
-            "or --no-log"
+            f"experiment {own.name} in {place} was not made by {own.command}: choose another store with "
+            "--tracking-uri, or --no-log"
         )
     if schema != str(own.schema):
         raise StoreError(
@@ -93,7 +96,7 @@ def own_experiment_id(client: MlflowClient, uri: str, own: OwnExperiment, views:
     experiment: Experiment | None = client.get_experiment_by_name(own.name)
     if experiment is None:
         location = (folder / "artifacts" / own.name).as_uri() if (folder := local_folder(uri)) else None
-        schema = {own.schema_tag: str(own.schema)}
+        schema = {own.schema_tag: str(own.schema), RECORDED_BY: own.command}
         try:
             return str(client.create_experiment(own.name, artifact_location=location, tags=tags | schema))
         except MlflowException:  # another process was quicker

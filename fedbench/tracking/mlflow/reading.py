@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every finished run has
 INTERPOLATION = "interpolation/"  # metrics whose step is no round but 100 θ, since steps are whole numbers
 STEPS_PER_THETA = 100
-SPEED_SCHEMA = "fedbench.speed_schema"  # the tag that tells the experiment of the timings from a suite's
-REGRESSION_SCHEMA = "fedbench.regression_schema"  # likewise that of the checks
-NO_SUITES = {SPEED_SCHEMA: "the timings of fedbench bench", REGRESSION_SCHEMA: "the results of fedbench check"}
+RECORDED_BY = "fedbench.recorded_by"  # the command that records in an experiment; a suite's has no such tag
 PAGE = 5_000  # runs that are asked for at once
 MANY = 1_000  # runs that are no garbage while the command lasts, and need not be looked through
 
@@ -75,9 +73,9 @@ def require_schema(experiment: Experiment, place: str) -> None:
         One line that says what to do.
     """
     schema = experiment.tags.get("fedbench.schema")
-    if held := next((what for tag, what in NO_SUITES.items() if tag in experiment.tags), None):
+    if command := experiment.tags.get(RECORDED_BY):
         raise StoreError(
-            f"experiment {experiment.name} in {place} holds {held} and is no suite's: see them with "
+            f"experiment {experiment.name} in {place} was recorded by {command} and is not a suite: see it with "
             f"fedbench ui {experiment.name}; a suite needs another name"
         )
     if schema is None:

@@ -27,7 +27,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from fedbench.tracking.mlflow.database import connect_once, driver_of, require_reachable_database
 from fedbench.tracking.mlflow.database import without_password as without_password  # for all who use a store
 from fedbench.tracking.mlflow.server import asking, explain_refusal, is_server, require_answering_server
-from fedbench.tracking.mlflow.views import REGRESSION, SPEED
 from fedbench.tracking.mlflow.waiting import (
     begin_anew,
     give_up,
@@ -103,8 +102,8 @@ def check_store(uri: str | None) -> str:
     return f"{without_password(uri)} can be written; {count} suites in it"
 
 
-def experiment_of(client: MlflowClient, uri: str, suite_name: str) -> Experiment:
-    """A suite's experiment.
+def experiment_of(client: MlflowClient, uri: str, suite_name: str, command: str | None = None) -> Experiment:
+    """A suite's experiment, or one that the fedbench `command` records (default: ``run SUITE``).
 
     Raises
     ------
@@ -114,9 +113,8 @@ def experiment_of(client: MlflowClient, uri: str, suite_name: str) -> Experiment
     with store_errors(uri):
         experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
-        own = {SPEED: "bench", REGRESSION: "check SUITE"}
-        remedy = own.get(suite_name, f"run {suite_name}")
-        raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: fedbench {remedy}")
+        command = command or f"run {suite_name}"
+        raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: fedbench {command}")
     require_not_deleted(experiment, uri)
     return experiment
 
@@ -134,11 +132,6 @@ def require_not_deleted(experiment: Experiment, uri: str) -> None:
             f"experiment {experiment.name} in {without_password(uri)} was deleted: restore it with `mlflow experiments "
             f"restore --experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
         )
-
-
-def experiment_id(client: MlflowClient, uri: str, suite_name: str) -> str:
-    """The id of a suite's experiment; see `experiment_of`."""
-    return str(experiment_of(client, uri, suite_name).experiment_id)
 
 
 def local_folder(uri: str) -> Path | None:
