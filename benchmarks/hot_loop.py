@@ -19,7 +19,7 @@ from multiprocessing.synchronize import Barrier
 import torch
 
 from fedbench.bench.yardsticks import measure
-from fedbench.core import ClientData, FlatModel, ModelState, evaluate, weighted_average
+from fedbench.core import ClientData, FlatModel, ModelState, WeightedMean, evaluate
 from fedbench.core.client import client_update
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.models import build_model
@@ -79,7 +79,13 @@ def averaging() -> float:
     torch.set_num_threads(1)
     keep_freed_memory()
     states = [ModelState(torch.randn(PARAMETERS)) for _ in range(NUM_MODELS)]
-    return statistics.median(repeated(lambda: weighted_average(states, [1.0] * NUM_MODELS), 50))
+
+    def average_all() -> None:
+        mean = WeightedMean()
+        for state in states:
+            mean.add(state, 1 / NUM_MODELS)
+
+    return statistics.median(repeated(average_all, 50))
 
 
 def importing() -> float:

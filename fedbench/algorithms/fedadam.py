@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedbench.core import Algorithm, ServerUpdate, Vectors
+from fedbench.hooks import Algorithm, ServerContext, Vectors
 
 SECOND_MOMENTUM = 0.99  # beta_2, as in the paper's experiments
 
@@ -35,10 +35,10 @@ class FedAdam(Algorithm):
         """The next v, by the last one and Δ²."""
         return SECOND_MOMENTUM * v + (1 - SECOND_MOMENTUM) * squared
 
-    def server_step(self, average: Tensor, update: ServerUpdate) -> tuple[Tensor, Vectors]:
+    def server_step(self, average: Tensor, context: ServerContext) -> tuple[Tensor, Vectors]:
         """See the class."""
-        change = average - update.start
-        m = self.server_momentum * update.memory["m"] + (1 - self.server_momentum) * change
-        v = self.second_moment(update.memory["v"], change.square())
+        change = average - context.start
+        m = self.server_momentum * context.memory["m"] + (1 - self.server_momentum) * change
+        v = self.second_moment(context.memory["v"], change.square())
         step = self.server_learning_rate * m / (v.sqrt() + self.server_adaptivity)
-        return update.start + step, {"m": m, "v": v}
+        return context.start + step, {"m": m, "v": v}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedbench.core import Algorithm, ServerUpdate, Vectors
+from fedbench.hooks import Algorithm, ServerContext, Vectors
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FedAvgM(Algorithm):
         """No velocity: v = 0."""
         return {"velocity": torch.zeros_like(parameters)}
 
-    def server_step(self, average: Tensor, update: ServerUpdate) -> tuple[Tensor, Vectors]:
+    def server_step(self, average: Tensor, context: ServerContext) -> tuple[Tensor, Vectors]:
         """See the class."""
-        velocity = self.server_momentum * update.memory["velocity"] + (average - update.start)
-        return update.start + self.server_learning_rate * velocity, {"velocity": velocity}
+        velocity = self.server_momentum * context.memory["velocity"] + (average - context.start)
+        return context.start + self.server_learning_rate * velocity, {"velocity": velocity}

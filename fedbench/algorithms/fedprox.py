@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fedbench.core import Algorithm, GradientTerm, Task
+from fedbench.hooks import Algorithm, ClientContext, GradientTerm
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,6 @@ class FedProx(Algorithm):
 
     proximal_weight: float
 
-    def gradient_term(self, task: Task) -> GradientTerm:
+    def gradient_term(self, context: ClientContext) -> GradientTerm:
         """See the class."""
-        return lambda parameters: self.proximal_weight * (parameters - task.start)
+        return lambda parameters: self.proximal_weight * (parameters - context.start)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedbench.core import Algorithm, GradientTerm, ServerUpdate, Task, Vectors
+from fedbench.hooks import Algorithm, ClientContext, GradientTerm, ServerContext, Vectors
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,17 @@ class Scaffold(Algorithm):
         """No correction: c = 0."""
         return {"c": torch.zeros_like(parameters)}
 
-    def gradient_term(self, task: Task) -> GradientTerm:
+    def gradient_term(self, context: ClientContext) -> GradientTerm:
         """See the class; what client k has sent comes to c_k."""
-        correction = task.server["c"] - task.sent
+        correction = context.server["c"] - context.sent
         return lambda _: correction
 
-    def message(self, parameters: Tensor, num_steps: int, task: Task) -> Tensor:
+    def message(self, parameters: Tensor, num_steps: int, context: ClientContext) -> Tensor:
         """See the class: c_k⁺ − c_k."""
-        return (task.start - parameters) / (num_steps * task.learning_rate) - task.server["c"]
+        return (context.start - parameters) / (num_steps * context.learning_rate) - context.server["c"]
 
-    def server_step(self, average: Tensor, update: ServerUpdate) -> tuple[Tensor, Vectors]:
+    def server_step(self, average: Tensor, context: ServerContext) -> tuple[Tensor, Vectors]:
         """See the class."""
-        assert update.message is not None  # noqa: S101 - it sends messages
-        c = update.memory["c"] + update.fraction * update.message
-        return update.start + self.server_learning_rate * (average - update.start), {"c": c}
+        assert context.message is not None  # noqa: S101 - it sends messages
+        c = context.memory["c"] + context.fraction * context.message
+        return context.start + self.server_learning_rate * (average - context.start), {"c": c}

@@ -1,44 +1,43 @@
-"""Federated Averaging itself. Imports torch and numpy, nothing else, and can be used from a notebook."""
+"""Federated Averaging itself. Imports torch and numpy only, and is usable from a notebook."""
 
-from fedbench.core.algorithm import Algorithm, GradientTerm, Memory, ServerUpdate, Task, Vectors
-from fedbench.core.averaging import (
-    average_model_parameters,
-    distance,
-    interpolate,
-    normalise_weights,
-    weighted_average,
-)
-from fedbench.core.client import Client, ClientData
+from fedbench.core.averaging import WeightedMean, average_model_parameters, distance, interpolate, normalise_weights
+from fedbench.core.client import Client, ClientData, LocalTraining
 from fedbench.core.evaluation import Evaluation, evaluate
-from fedbench.core.fedavg import RoundResult, fedavg, num_selected
-from fedbench.core.flat import FlatModel, ModelState
-from fedbench.core.ordered_map import OrderedMap
+from fedbench.core.fedavg import fedavg
+from fedbench.core.flat import FlatModel, ModelState, model_with
+from fedbench.core.selection import num_selected, select_clients
+from fedbench.core.state import RoundResult, ServerState
 from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
+from fedbench.core.trainer import ClientUpdate
+from fedbench.hooks import Algorithm, ClientContext, GradientTerm, ServerContext, Vectors
 
 __all__ = [
     "Algorithm",
     "Client",
+    "ClientContext",
     "ClientData",
+    "ClientUpdate",
     "Evaluation",
     "FlatModel",
     "GradientTerm",
-    "Memory",
+    "LocalTraining",
     "ModelState",
-    "OrderedMap",
     "Purpose",
     "RoundResult",
-    "ServerUpdate",
-    "Task",
+    "ServerContext",
+    "ServerState",
     "Vectors",
+    "WeightedMean",
     "average_model_parameters",
     "derive_seed",
     "distance",
     "evaluate",
     "fedavg",
     "interpolate",
+    "model_with",
     "normalise_weights",
     "num_selected",
     "numpy_stream",
+    "select_clients",
     "torch_stream",
-    "weighted_average",
 ]

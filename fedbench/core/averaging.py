@@ -4,15 +4,52 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from fedbench.core.flat import ModelState
 
 
-def normalise_weights(weights: Sequence[float]) -> list[float]:
+class WeightedMean:
+    """Σ_k share_k · w_k, summed in the order given, holding one sum. The aggregation of Federated Averaging.
+
+    Counters, such as BatchNorm's number of batches, are those of the largest share (the first of equals).
+    """
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._counters: tuple[Tensor, ...] = ()
+        self._largest = 0.0
+
+    @record_function("fedbench/averaging")
+    @torch.no_grad()
+    def add(self, state: ModelState, share: float) -> None:
+        """Add a state with its share, n_k / n. A share of zero adds nothing, not even what is not finite."""
+        if share == 0:
+            return
+        if self._sum is None:
+            self._sum = state.vector * share
+        else:
+            self._sum.add_(state.vector, alpha=share)
+        if share > self._largest:
+            self._largest, self._counters = share, state.counters
+
+    @property
+    def vector(self) -> Tensor | None:
+        """The mean of the vectors that were added; None if there are none."""
+        return self._sum
+
+    def state(self) -> ModelState:
+        """The mean of what was added."""
+        if self._sum is None:
+            raise ValueError("there are no models to average")
+        return ModelState(self._sum, self._counters)
+
+
+def normalise_weights(weights: Iterable[float]) -> list[float]:
     """Scale weights to sum to one: n_k / Σ_j n_j in the paper's Algorithm 1.
 
     Raises
@@ -38,60 +75,21 @@ def normalise_weights(weights: Sequence[float]) -> list[float]:
 
 
 @torch.no_grad()
-def weighted_average(states: Iterable[ModelState], weights: Sequence[float]) -> ModelState:
-    """Σ_k w_k · state_k, summed in the order given, holding one state at a time beside the sum.
-
-    Parameters
-    ----------
-    states
-        One state a client, all of one model. May be a generator that trains each client as it is asked for.
-    weights
-        One a state; they need not sum to one. Counters are those of the largest weight's state (the first of equals).
-
-    Raises
-    ------
-    ValueError
-        For weights that `normalise_weights` refuses, or of another number than the states.
-    """
-    shares = normalise_weights(weights)
-    heaviest = max(range(len(shares)), key=shares.__getitem__)
-    total: Tensor | None = None
-    counters: tuple[Tensor, ...] = ()
-    count = 0
-    for index, state in enumerate(states):
-        count += 1
-        if index >= len(shares):
-            continue  # counted, so that the error below can say how many there were
-        if shares[index] == 0:  # a model without weight has no say, not even if it holds what is not finite
-            continue
-        if total is None:
-            total = state.vector * shares[index]
-        else:
-            total.add_(state.vector, alpha=shares[index])
-        if index == heaviest:
-            counters = state.counters
-    if total is None or count != len(shares):
-        raise ValueError(f"there are {count} models but {len(shares)} weights")
-    return ModelState(total, counters)
-
-
-@torch.no_grad()
 def average_model_parameters(models: Iterable[nn.Module], weights: Iterable[float]) -> nn.Module:
-    """A new model whose parameters and buffers are the weighted average of those of `models`.
+    """A new model whose parameters and buffers are the `WeightedMean` of those of `models`.
 
     Parameters
     ----------
     models
         Models of one architecture: equal names, shapes and types of all parameters and buffers. They are not changed.
     weights
-        One a model, finite, not negative, not all zero. They are scaled to sum to one, so that both ``[0.5, 0.5]``
-        and numbers of examples will do.
+        One a model, finite, not negative, not all zero. They are scaled to sum to one, so both ``[0.5, 0.5]`` and
+        numbers of examples will do.
 
     Returns
     -------
     nn.Module
-        A copy of the first model, with the average in it. Buffers that are not floating, such as BatchNorm's counter
-        of batches, are those of the model of the largest weight (the first of equals).
+        A copy of the first model, with the average in it.
 
     Raises
     ------
@@ -111,23 +109,19 @@ def average_model_parameters(models: Iterable[nn.Module], weights: Iterable[floa
     tensors = [_named_tensors(model) for model in models]
     for index, other in enumerate(tensors[1:], start=1):
         _require_equal_architecture(tensors[0], other, index)
-
     average = copy.deepcopy(models[0])
-    heaviest = tensors[max(range(len(shares)), key=shares.__getitem__)]
     for name, target in _named_tensors(average).items():
-        if target.is_floating_point() or target.is_complex():
-            target.zero_()
-            for share, other in zip(shares, tensors, strict=True):
-                if share > 0:  # a model without weight has no say, not even if it holds what is not finite
-                    target.add_(other[name].to(target.device), alpha=share)
-        else:
-            target.copy_(heaviest[name])
+        mean = WeightedMean()
+        for share, each in zip(shares, tensors, strict=True):
+            tensor = each[name].to(target.device)
+            mean.add(ModelState(tensor) if _is_averaged(target) else ModelState(tensor.new_empty(0), (tensor,)), share)
+        target.copy_(mean.state().vector if _is_averaged(target) else mean.state().counters[0])
     return average
 
 
 @torch.no_grad()
 def interpolate(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
-    """A new model on the line through two models: θ·w + (1 − θ)·w′, outside [0, 1] too.
+    """A new model on the line through two models: θ·w + (1 − θ)·w′, also outside [0, 1].
 
     Buffers that are not floating are the first model's. The models are of one architecture.
 
@@ -138,7 +132,7 @@ def interpolate(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
     between = copy.deepcopy(second)
     others = _named_tensors(first)
     for name, target in _named_tensors(between).items():
-        if target.is_floating_point() or target.is_complex():
+        if _is_averaged(target):
             target.lerp_(others[name], theta)  # w′ + θ·(w − w′)
         else:
             target.copy_(others[name])
@@ -154,6 +148,10 @@ def distance(first: nn.Module, second: nn.Module) -> float:
 
 def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _is_averaged(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _require_equal_architecture(first: dict[str, Tensor], other: dict[str, Tensor], index: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Event
@@ -14,14 +14,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
-from fedbench.core.algorithm import GradientTerm
 from fedbench.core.evaluation import in_fast_layout
 from fedbench.core.flat import FlatModel
-from fedbench.core.streams import Purpose, derive_seed
+from fedbench.hooks import GradientTerm
 
 
 class Client(Protocol):
-    """What `fedavg` asks of a client: n_k before a round; its examples when it trains, once a round."""
+    """What `fedavg` needs of a client: n_k before a round; its examples when it trains, once a round."""
 
     def __len__(self) -> int: ...
 
@@ -47,7 +46,26 @@ class ClientData:
         return len(self.labels)
 
 
-@torch.enable_grad()  # whoever asks for the next update may do so without gradients
+@dataclass(frozen=True)
+class LocalTraining:
+    """How every client trains: E epochs, batches of B (None: the client's whole set), learning rate η."""
+
+    local_epochs: int
+    batch_size: int | None
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        if self.local_epochs < 1 or (self.batch_size is not None and self.batch_size < 1):
+            raise ValueError(f"local_epochs={self.local_epochs} and batch_size={self.batch_size} must be at least 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate={self.learning_rate} must be positive and finite")
+
+    def num_steps(self, num_examples: int) -> int:
+        """The number of SGD steps of a client with n_k examples: E · ⌈n_k / B⌉."""
+        return self.local_epochs * -(-num_examples // (self.batch_size or num_examples))
+
+
+@torch.enable_grad()  # also for a caller that asks for the update without gradients
 def client_update(
     model: FlatModel,
     data: Client,
@@ -60,8 +78,8 @@ def client_update(
 ) -> float:
     """ClientUpdate(k, w): E epochs of minibatch SGD on P_k, in place; returns the mean loss over its examples.
 
-    Each epoch is shuffled anew from the stream `order`, and its last batch may be smaller than B. `gradient_term`
-    of the parameters is added to each step's gradient. Once `cancelled` is set it raises `CancelledError`.
+    Each epoch is reshuffled from the stream `order`; its last batch may be smaller than B. `gradient_term` of the
+    parameters is added to each step's gradient. Once `cancelled` is set it raises `CancelledError`.
     """
     model.module.train()
     backpropagate = _own_backpropagation(model.module) or partial(_backpropagate, model)
@@ -85,7 +103,7 @@ def client_update(
 def _backpropagate(model: FlatModel, inputs: Tensor, labels: Tensor) -> Tensor:
     """ℓ(w; b), the mean loss of a batch; its gradient is in `model.gradients`."""
     model.gradients.zero_()
-    loss = F.cross_entropy(model.module(inputs), labels)  # right for logits and for log-probabilities alike
+    loss = F.cross_entropy(model.module(inputs), labels)  # right for logits and for log-probabilities
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
@@ -96,25 +114,3 @@ def _own_backpropagation(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor
         if methods := vars(each).keys() & {"forward", "backpropagate"}:
             return getattr(module, "backpropagate", None) if len(methods) == 2 else None
     return None
-
-
-def draws_random_numbers(model: FlatModel, inputs: Tensor) -> bool:
-    """Whether `model` draws from PyTorch's global random state in training mode. Its buffers may change."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        before = torch.get_rng_state()
-        model.module.train()(in_fast_layout(inputs))
-        return not torch.equal(before, torch.get_rng_state())
-
-
-def initial_model(build_model: Callable[[], nn.Module], seed: int, client: int) -> nn.Module:
-    """A new model drawn from `client`'s own stream."""
-    with global_random_state(derive_seed(seed, Purpose.INIT, client)):
-        return build_model()
-
-
-@contextmanager
-def global_random_state(seed: int) -> Iterator[None]:
-    """PyTorch's global random state set from `seed`, for what draws from nothing else; as before afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

@@ -1,4 +1,4 @@
-"""How good a model is on labelled examples: its loss and its confusion matrix, from which every rate follows."""
+"""The loss and the confusion matrix of a model on labelled examples, from which every rate follows."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedbench.core.ordered_map import OrderedMap
+from fedbench.core.threads import thread_map
 
 EVALUATION_BATCH_SIZE = 250  # fits the caches of current processors; fixed, since it is part of the loss's last bits
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's measure on N examples of C classes.
+    """A model evaluated on N examples of C classes.
 
     Attributes
     ----------
     loss
         Mean cross-entropy in nats. Not finite if the model diverged.
     confusion
-        (C, C) int64: ``confusion[i, j]`` examples of class i were taken for class j.
+        (C, C) int64: ``confusion[i, j]`` examples of class i were predicted as class j.
     """
 
     loss: float
@@ -38,17 +38,17 @@ class Evaluation:
 
     @property
     def num_correct(self) -> int:
-        """How many examples' class was found."""
+        """The number of examples whose class was predicted."""
         return int(np.trace(self.confusion))
 
     @property
     def accuracy(self) -> float:
-        """The share of examples whose class was found, in [0, 1]."""
+        """The fraction of examples whose class was predicted, in [0, 1]."""
         return self.num_correct / self.num_examples
 
     @property
     def per_class_recall(self) -> NDArray[np.float64]:
-        """(C,) the share of each class's examples that was found; NaN for a class without examples."""
+        """(C,) the recall of each class, in [0, 1]; NaN for a class without examples."""
         counts = self.confusion.sum(axis=1)
         with np.errstate(invalid="ignore"):
             recall: NDArray[np.float64] = np.diag(self.confusion) / counts
@@ -56,21 +56,21 @@ class Evaluation:
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean recall over the classes that have examples, in [0, 1]; 1/C for a model without knowledge."""
+        """The mean recall over the classes that have examples, in [0, 1]; 1/C at chance level."""
         return float(np.nanmean(self.per_class_recall))
 
     @property
     def majority_rate(self) -> float:
-        """The share of the largest class: the accuracy of always naming it."""
+        """The accuracy of always predicting the largest class."""
         return float(self.confusion.sum(axis=1).max() / self.num_examples)
 
     @property
     def predicted_classes(self) -> list[int]:
-        """The classes that the model names at least once."""
+        """The classes that the model predicts at least once."""
         return [int(index) for index in np.flatnonzero(self.confusion.sum(axis=0))]
 
 
-def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, map_batches: OrderedMap = map) -> Evaluation:
+def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, num_threads: int = 1) -> Evaluation:
     """Measure `model` (in evaluation mode; its mode is restored) on labelled examples.
 
     Parameters
@@ -79,8 +79,8 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, map_batches: Orde
         Maps (B, ...) inputs to (B, C) logits or log-probabilities.
     inputs, labels
         (N, ...) and (N,) int64, N ≥ 1, on the model's device.
-    map_batches
-        Goes through the batches; another `OrderedMap` than ``map`` may use several threads. The bits are the same.
+    num_threads
+        How many batches are evaluated at once. The bits do not depend on it.
     """
     if len(labels) == 0:
         raise ValueError("there are no examples to evaluate on")
@@ -88,7 +88,7 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, map_batches: Orde
     model.eval()
     try:
         batches = zip(*(torch.split(each, EVALUATION_BATCH_SIZE) for each in (inputs, labels)), strict=True)
-        losses, counts = zip(*map_batches(partial(_loss_and_confusion, model), batches), strict=True)
+        losses, counts = zip(*thread_map(partial(_loss_and_confusion, model), batches, num_threads), strict=True)
     finally:
         model.train(was_training)
     return Evaluation(sum(losses) / len(labels), sum(counts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ModelState:
-    """All that a model learns, detached from the model.
+    """The parameters and buffers of a model, detached from the module.
 
     Attributes
     ----------
@@ -23,6 +24,10 @@ class ModelState:
 
     vector: Tensor
     counters: tuple[Tensor, ...] = ()
+
+    def to(self, device: torch.device) -> ModelState:
+        """The same state on another device."""
+        return ModelState(self.vector.to(device), tuple(counter.to(device) for counter in self.counters))
 
 
 class FlatModel:
@@ -89,6 +94,13 @@ class FlatModel:
         self.vector.copy_(state.vector)
         for counter, value in zip(self.counters, state.counters, strict=True):
             counter.copy_(value)
+
+
+def model_with(state: ModelState, like: nn.Module) -> nn.Module:
+    """A copy of the module `like` with the parameters and buffers of `state`."""
+    copied = FlatModel(copy.deepcopy(like))
+    copied.load(state)
+    return copied.module
 
 
 def _views(vector: Tensor, like: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -9,7 +9,6 @@ import torch
 
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
-from fedbench.executors.threads import ThreadMap
 from fedbench.runs.events import Event, Job
 from fedbench.runs.simulation import simulate
 
@@ -28,4 +27,4 @@ def compute(job: Job, dataset: Dataset, device: str, num_threads: Callable[[], i
     """Compute one run."""
     torch.set_num_threads(THREADS)
     keep_freed_memory()
-    yield from simulate(job, dataset, device, ThreadMap(num_threads))
+    yield from simulate(job, dataset, device, num_threads)

@@ -1,4 +1,4 @@
-"""What a run has come to after a round, in a file: whole or absent, checksummed, and read without pickled code.
+"""Checkpoints: a run's state after a round, in a file that is atomic, checksummed and read without pickled code.
 
 The first line of a file is the SHA-256 of the rest, which is a dictionary as `torch.save` writes it.
 """
@@ -8,60 +8,57 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedbench.core import Memory
+from fedbench.core import ModelState, ServerState
 from fedbench.util.errors import CheckpointError
 from fedbench.util.files import replacing
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after one of its rounds: enough to go on from there, or to finish it.
+    """A run after one of its rounds: enough to resume it, or to finish it.
 
     Attributes
     ----------
-    state
-        The ``state_dict()`` of the averaged model.
+    server
+        The server's state, on the CPU.
     history
-        What was measured of each round so far, by the metrics' names.
+        The metrics of each round so far, by name.
     confusion
         (C, C) int64, the confusion matrix of the averaged model on the test set.
     interpolation
         (θ, loss, accuracy) of the models on the line through two clients' models; empty before the last round.
-    memory
-        What the algorithm remembers.
     """
 
-    state: Mapping[str, Tensor]
+    server: ServerState
     history: tuple[Mapping[str, float], ...]
     confusion: Tensor
-    interpolation: tuple[tuple[float, float, float], ...] = field(default=())
-    memory: Memory = field(default_factory=Memory)
+    interpolation: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def round(self) -> int:
-        """The round after which this was made."""
+        """The number of finished rounds."""
         return len(self.history)
 
 
 def environment() -> str:
-    """What the last bits depend on beside the run itself: PyTorch's version and the processor's instructions."""
+    """What the last bits depend on apart from the run: PyTorch's version and the processor's instructions."""
     return f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` of the run `fingerprint`; what was there is replaced as a whole."""
-    content = {"fingerprint": fingerprint, "environment": environment(), **vars(checkpoint)}
-    content["memory"] = vars(checkpoint.memory)  # only plain types are read again
+    """Write the checkpoint of the run `fingerprint` atomically, in place of an earlier one."""
+    server = vars(checkpoint.server) | {"model": vars(checkpoint.server.model)}  # only plain types are read back
+    content = vars(checkpoint) | {"server": server, "fingerprint": fingerprint, "environment": environment()}
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with replacing(path, sync=False) as file:  # after a power cut the checksum tells
+    with replacing(path, sync=False) as file:  # the checksum detects what a power cut damaged
         file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
         file.write(buffer.getbuffer())
 
@@ -72,8 +69,8 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is damaged, is of another run, or was made by another PyTorch or on another kind
-        of processor.
+        If the file cannot be read, is damaged, belongs to another run, or was made by another PyTorch or on another
+        kind of processor.
     """
     try:
         digest, _, body = path.read_bytes().partition(b"\n")
@@ -86,11 +83,13 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
         found, made_by = content.pop("fingerprint"), content.pop("environment")
-        checkpoint = Checkpoint(**content | {"memory": Memory(**content["memory"])})
-    except Exception as error:  # whatever a file that somebody else wrote may hold
+        server = content.pop("server")
+        state = ServerState(**server | {"model": ModelState(**server["model"])})
+        checkpoint = Checkpoint(server=state, **content)
+    except Exception as error:  # whatever a file that another program wrote may hold
         raise CheckpointError(f"checkpoint {path} is not one of this fedbench") from error
     if found != fingerprint:
-        raise CheckpointError(f"checkpoint {path} is of another run")
+        raise CheckpointError(f"checkpoint {path} belongs to another run")
     if made_by != environment():
         raise CheckpointError(f"checkpoint {path} was made with {made_by}, this is {environment()}")
     return checkpoint

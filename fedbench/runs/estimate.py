@@ -13,7 +13,7 @@ from fedbench.datasets import dataset_info
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.models import MODELS, build_model
-from fedbench.runs.simulation import MAX_CLIENTS_MEASURED, THETAS
+from fedbench.runs.metrics import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
 
 TIMED_EXAMPLES = 500

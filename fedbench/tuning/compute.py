@@ -19,7 +19,6 @@ from fedbench.datasets.validation import load_held_out
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.executors.processes import end_with_parent, held_back, how_it_died
-from fedbench.executors.threads import ThreadMap
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.search import POLL_SECONDS, compute_trials, retry_dead
 from fedbench.tuning.slots import MAX_RETRIES
@@ -72,7 +71,7 @@ def compute(work: Work, study: optuna.Study, held_out: Dataset, num_workers: int
 def _compute_here(work: Work, study: optuna.Study, held_out: Dataset) -> Iterator[None]:
     torch.set_num_threads(THREADS)  # for each of the threads; see `fedbench.executors`
     keep_freed_memory()
-    validation = Validation(held_out, torch.device(work.device), ThreadMap(lambda: work.num_threads))
+    validation = Validation(held_out, torch.device(work.device), work.num_threads)
     yield from compute_trials(study, work.plan, validation, work.deadline)
 
 

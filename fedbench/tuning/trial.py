@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fedbench.core import Evaluation, OrderedMap, RoundResult, evaluate
+from fedbench.core import Evaluation, RoundResult, evaluate
 from fedbench.measures import Verdict, judge, judge_cell, rounds_to_target
 from fedbench.runs.clients import clients_of
 from fedbench.runs.simulation import fedavg_rounds
@@ -33,13 +33,13 @@ class Validation:
     ----------
     dataset
         Its test examples are the validation split (see `fedbench.datasets.validation`).
-    spread
-        Goes through clients and batches, where the device is a CPU.
+    num_threads
+        How many clients train, and how many batches are evaluated, at once on a CPU.
     """
 
     dataset: Dataset
     device: torch.device
-    spread: OrderedMap = map
+    num_threads: int = 1
 
     @cached_property
     def examples(self) -> tuple[Tensor, Tensor]:
@@ -78,15 +78,14 @@ def train_and_validate(spec: CellSpec, seeds: Sequence[int], validation: Validat
 
     A seed that diverged stays as it is; when all have, that is the last round.
     """
-    spread = validation.spread if validation.device.type == "cpu" else map
+    num_threads = validation.num_threads if validation.device.type == "cpu" else 1
     runs = [RunSpec(suite="", scenario="", cell="", spec=spec, seed=seed) for seed in seeds]
     under_way = [
         fedavg_rounds(
             spec,
             run.seed,
             clients_of(run, validation.dataset, validation.device),
-            spread=spread,
-            keep_client_models=False,
+            num_threads=lambda: num_threads,
         )
         for run in runs
     ]
@@ -95,7 +94,7 @@ def train_and_validate(spec: CellSpec, seeds: Sequence[int], validation: Validat
         for seed, rounds in zip(progress, under_way, strict=True):
             if not seed.has_diverged:
                 result = next(rounds)
-                seed.add(result, evaluate(result.model, *validation.examples, spread))
+                seed.add(result, evaluate(result.model, *validation.examples, num_threads))
         yield progress
         if all(seed.has_diverged for seed in progress):
             return

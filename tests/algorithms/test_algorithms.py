@@ -15,17 +15,15 @@ from torch import Tensor, nn
 from fedbench.algorithms import ALGORITHMS, make_algorithm
 from fedbench.core import (
     Algorithm,
+    ClientContext,
     ClientData,
-    Memory,
     Purpose,
     RoundResult,
-    ServerUpdate,
-    Task,
+    ServerContext,
     fedavg,
     torch_stream,
 )
-from fedbench.core.client import initial_model
-from fedbench.executors.threads import ThreadMap
+from fedbench.core.trainer import initial_model
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 
@@ -45,11 +43,11 @@ def step(
     algorithm: Algorithm, start: Tensor, average: Tensor, memory: Mapping[str, Tensor] | None = None
 ) -> tuple[Tensor, Mapping[str, Tensor]]:
     remembered = algorithm.initial(start) if memory is None else memory
-    return algorithm.server_step(average, ServerUpdate(start, remembered, None, 1.0))
+    return algorithm.server_step(average, ServerContext(start, remembered, None, 1.0))
 
 
-def task(start: Tensor, sent: Tensor, **server: Tensor) -> Task:
-    return Task(start, server, sent, learning_rate=0.5)
+def task(start: Tensor, sent: Tensor, **server: Tensor) -> ClientContext:
+    return ClientContext(start, server, sent, learning_rate=0.5)
 
 
 # By hand
@@ -109,7 +107,7 @@ def test_scaffold_corrects_by_the_difference_of_the_control_variates() -> None:
     assert close([3.0, 2.0], term(vector(9, 9)))  # c − c_k
     # c_k⁺ − c_k = (w_t − w_k) / (s η) − c = ((1, 0) − (0, 2)) / (2 · 0.5) − (4, 4)
     assert close([-3.0, -6.0], algorithm.message(vector(0, 2), 2, known))
-    update = ServerUpdate(vector(1, 0), {"c": vector(4, 4)}, vector(-2, 8), fraction=0.25)
+    update = ServerContext(vector(1, 0), {"c": vector(4, 4)}, vector(-2, 8), fraction=0.25)
     parameters, memory = algorithm.server_step(vector(3, 2), update)
     assert close([2.0, 1.0], parameters)  # (1, 0) + 0.5 · (2, 2)
     assert close([3.5, 6.0], memory["c"])  # (4, 4) + 0.25 · (−2, 8)
@@ -122,11 +120,11 @@ def test_nothing_that_is_given_is_changed(name: str) -> None:
     memory = algorithm.initial(start)
     given = [start, average, message, *memory.values()]
     before = [each.clone() for each in given]
-    known = Task(start, memory, message, 0.1)
+    known = ClientContext(start, memory, message, 0.1)
     if (term := algorithm.gradient_term(known)) is not None:
         term(average)
     algorithm.message(average, 3, known)
-    algorithm.server_step(average, ServerUpdate(start, memory, message, 0.5))
+    algorithm.server_step(average, ServerContext(start, memory, message, 0.5))
     assert all(torch.equal(one, other) for one, other in zip(before, given, strict=True))
 
 
@@ -189,9 +187,9 @@ def test_scaffold_is_the_papers_loop(batch_size: int | None) -> None:
         x, c = x + change, c + 2 / 3 * control
         assert close(x, parameters)
     assert {(0, 1), (1, 2)} == {result.selected_clients for _, result in found}  # 0 and 2 miss rounds
-    memory = found[-1][1].memory
-    assert close(c, memory.server["c"])
-    assert [True] * 3 == [close(own[k], memory.sent[k]) for k in range(3)]
+    server = found[-1][1].server
+    assert close(c, server.memory["c"])
+    assert [True] * 3 == [close(own[k], server.sent[k]) for k in range(3)]
 
 
 @pytest.mark.parametrize("name", ["fedavgm", "fedadam", "fedyogi"])
@@ -262,15 +260,14 @@ def test_algorithms_differ(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_run_goes_on_from_a_checkpoint_with_the_same_bits(name: str, tmp_path: Path) -> None:
+def test_a_run_resumes_from_a_checkpoint_with_the_same_bits(name: str, tmp_path: Path) -> None:
     whole = run(make(name))
     *_, (_, halfway) = run(make(name), rounds=2)
-    state = {key: value.clone() for key, value in halfway.model.state_dict().items()}
     history = ({"loss": 1.0}, {"loss": 0.5})
-    save_checkpoint(tmp_path / "c", "f", Checkpoint(state, history, torch.zeros(2, 2), (), halfway.memory))
+    save_checkpoint(tmp_path / "c", "f", Checkpoint(halfway.server, history, torch.zeros(2, 2)))
     loaded = load_checkpoint(tmp_path / "c", "f")
     assert loaded is not None
-    rest = run(make(name), resume_from=(loaded.round, loaded.state, loaded.memory))
+    rest = run(make(name), server=loaded.server)
     assert [3, 4] == [result.round for _, result in rest]
     for (expected, _), (found, _) in zip(whole[2:], rest, strict=True):
         assert torch.equal(expected, found)
@@ -278,9 +275,7 @@ def test_a_run_goes_on_from_a_checkpoint_with_the_same_bits(name: str, tmp_path:
 
 @pytest.mark.parametrize("name", ["scaffold", "fedprox"])
 def test_clients_in_several_threads_give_the_same_bits(name: str) -> None:
-    for (expected, _), (found, _) in zip(
-        run(make(name)), run(make(name), map_clients=ThreadMap(lambda: 3)), strict=True
-    ):
+    for (expected, _), (found, _) in zip(run(make(name)), run(make(name), num_threads=lambda: 3), strict=True):
         assert torch.equal(expected, found)
 
 
@@ -312,10 +307,3 @@ def test_clients_without_examples_are_never_selected() -> None:
     assert {2} == {len(each) for each in selected}  # two thirds of those who have examples
     with pytest.raises(ValueError, match="no client has examples"):
         next(fedavg(build, clients, participants=[], **options))
-
-
-def test_memory_moves_with_its_model() -> None:
-    memory = Memory({"c": vector(1, 2)}, {3: vector(3, 4)})
-    moved = memory.to(torch.device("cpu"))
-    assert torch.equal(memory.server["c"], moved.server["c"])
-    assert torch.equal(memory.sent[3], moved.sent[3])

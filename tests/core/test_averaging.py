@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
 
 from fedbench.core import (
     ModelState,
+    WeightedMean,
     average_model_parameters,
     distance,
     interpolate,
     normalise_weights,
-    weighted_average,
 )
 
 UNUSABLE_WEIGHTS = [
@@ -156,44 +153,19 @@ def test_weights_that_make_no_average_are_refused(weights: list[float], message:
         normalise_weights(weights)
 
 
-def states(*values: float) -> Iterator[ModelState]:
-    """One state a value, each with a counter of ten times the value."""
-    return (ModelState(torch.tensor([value, -value]), (torch.tensor(int(10 * value)),)) for value in values)
+def test_states_are_averaged_by_their_shares_with_the_counters_of_the_largest() -> None:
+    mean = WeightedMean()
+    given = [ModelState(torch.tensor([value, -value]), (torch.tensor(int(10 * value)),)) for value in (1.0, 5.0)]
+    for state, share in zip(given, (0.75, 0.25), strict=True):
+        mean.add(state, share)
+    assert [2.0, -2.0] == mean.state().vector.tolist()  # 0.75 * 1 + 0.25 * 5
+    assert 10 == mean.state().counters[0].item()
+    assert [[1.0, -1.0], [5.0, -5.0]] == [state.vector.tolist() for state in given]  # they are not changed
 
 
-def test_states_are_averaged_by_the_share_of_their_weights() -> None:
-    average = weighted_average(states(1.0, 5.0), [300, 100])  # 0.75 * 1 + 0.25 * 5 = 2
-    assert [2.0, -2.0] == average.vector.tolist()
-    assert 10 == average.counters[0].item()  # of the first, whose weight is larger
-
-
-def test_states_are_asked_for_one_at_a_time() -> None:
-    alive: list[int] = []
-
-    def one_by_one() -> Iterator[ModelState]:
-        shared = torch.zeros(1)  # as a worker model that every client trains in
-        for value in (2.0, 4.0, 6.0):
-            shared.fill_(value)
-            alive.append(int(value))
-            yield ModelState(shared)
-
-    generator = one_by_one()
-    assert [] == alive
-    assert 4.0 == pytest.approx(weighted_average(generator, [1, 1, 1]).vector.item())
-    assert [2, 4, 6] == alive
-
-
-def test_the_states_given_are_not_changed() -> None:
-    given = list(states(1.0, 5.0))
-    before = copy.deepcopy(given)
-    weighted_average(given, [1, 1])
-    assert [state.vector.tolist() for state in before] == [state.vector.tolist() for state in given]
-
-
-@pytest.mark.parametrize("values", [(), (1.0,), (1.0, 2.0, 3.0)])
-def test_another_number_of_states_than_of_weights_is_refused(values: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=f"there are {len(values)} models but 2 weights"):
-        weighted_average(states(*values), [1, 1])
+def test_the_mean_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no models"):
+        WeightedMean().state()
 
 
 def test_a_model_without_weight_has_no_say_even_if_it_is_not_finite() -> None:
@@ -202,8 +174,6 @@ def test_a_model_without_weight_has_no_say_even_if_it_is_not_finite() -> None:
         sound.weight.fill_(2.0)
         broken.weight.fill_(float("inf"))
     assert 2.0 == average_model_parameters([sound, broken], [1, 0]).weight.item()
-    states = [ModelState(torch.tensor([float("nan")])), ModelState(torch.tensor([3.0]))]
-    assert 3.0 == weighted_average(states, [0, 5]).vector.item()
 
 
 def test_models_and_weights_may_be_generators() -> None:

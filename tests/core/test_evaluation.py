@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -109,8 +108,7 @@ def test_no_examples_are_refused() -> None:
 def test_batches_that_are_measured_at_once_have_the_bits_of_one_after_the_other() -> None:
     torch.manual_seed(0)
     model, inputs, labels = nn.Linear(8, 3), torch.randn(1010, 8), torch.randint(3, (1010,))
-    with ThreadPoolExecutor(3) as pool:
-        alone, at_once = evaluate(model, inputs, labels), evaluate(model, inputs, labels, pool.map)
+    alone, at_once = evaluate(model, inputs, labels), evaluate(model, inputs, labels, num_threads=3)
     assert alone.loss == at_once.loss
     assert np.array_equal(alone.confusion, at_once.confusion)
 
@@ -123,6 +121,5 @@ def test_nothing_is_recorded_for_gradients_in_any_thread() -> None:
             return output
 
     recorded: list[bool] = []
-    with ThreadPoolExecutor(2) as pool:
-        evaluate(Curious(8, 3), torch.randn(600, 8), torch.zeros(600, dtype=torch.int64), pool.map)
+    evaluate(Curious(8, 3), torch.randn(600, 8), torch.zeros(600, dtype=torch.int64), num_threads=2)
     assert [False] * 3 == recorded

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
-from threading import Event, Thread
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import pytest
@@ -18,19 +18,21 @@ from torch import nn
 
 from fedbench.core import (
     ClientData,
+    ClientUpdate,
     FlatModel,
-    Memory,
     ModelState,
     Purpose,
     RoundResult,
+    WeightedMean,
     average_model_parameters,
     fedavg,
+    model_with,
     num_selected,
+    select_clients,
     torch_stream,
-    weighted_average,
 )
-from fedbench.core.client import client_update, initial_model
-from fedbench.core.fedavg import select_clients
+from fedbench.core.client import client_update
+from fedbench.core.trainer import initial_model
 from fedbench.models import build_model
 
 OPTIONS: dict[str, Any] = {"rounds": 1, "local_epochs": 1, "learning_rate": 0.1}
@@ -71,6 +73,24 @@ def vector(model: nn.Module) -> torch.Tensor:
 def last(results: Iterator[RoundResult]) -> RoundResult:
     *_, result = results
     return result
+
+
+def observed(build: Callable[[], nn.Module], clients: Sequence[Any], **options: Any) -> list[Observed]:
+    """Each round's number, its averaged model and its clients' own models, copied."""
+    updates: list[ClientUpdate] = []
+    rounds = []
+    for result in fedavg(build, clients, observe=updates.append, **options):
+        models = tuple(model_with(update.state, result.model) for update in updates)
+        rounds.append(Observed(result, copy.deepcopy(result.model), models))
+        updates.clear()
+    return rounds
+
+
+@dataclass
+class Observed:
+    result: RoundResult
+    model: nn.Module
+    client_models: tuple[nn.Module, ...]
 
 
 class PlainCNN(nn.Module):
@@ -254,30 +274,30 @@ def test_two_rounds_are_what_plain_loops_compute() -> None:
     assert torch.allclose(vector(expected), vector(result.model), atol=1e-6)
 
 
-def test_the_server_averages_with_the_numbers_of_examples_in_client_order() -> None:
-    asked: list[list[float]] = []
+def test_the_server_averages_with_the_shares_of_the_examples_in_client_order() -> None:
+    class FirstOnly(WeightedMean):
+        shares: ClassVar[list[float]] = []
 
-    def first_only(states: Any, weights: Sequence[float]) -> Any:
-        asked.append(list(weights))
-        first, *_ = states
-        return first
+        def add(self, state: ModelState, share: float) -> None:
+            super().add(state, 0.0 if self.shares else 1.0)
+            self.shares.append(share)
 
     clients = [made_up(2, 1), made_up(7, 2), made_up(11, 3)]
-    result = last(fedavg(build_linear, clients, aggregate=first_only, keep_client_models={1}, **OPTIONS))
-    assert [[2, 7, 11]] == asked
-    assert torch.equal(vector(result.client_models[0]), vector(result.model))
+    (round_1,) = observed(build_linear, clients, aggregation=FirstOnly, **OPTIONS)
+    assert [2 / 20, 7 / 20, 11 / 20] == FirstOnly.shares
+    assert torch.equal(vector(round_1.client_models[0]), vector(round_1.model))
 
 
 def test_the_averaged_model_is_the_weighted_mean_of_the_kept_client_models() -> None:
     clients = [made_up(3, 1), made_up(9, 2)]
-    result = last(fedavg(build_normed, clients, keep_client_models={1}, **OPTIONS))
+    (result,) = observed(build_normed, clients, **OPTIONS)
     first, second = map(vector, result.client_models)
     assert torch.allclose(0.25 * first + 0.75 * second, vector(result.model), atol=1e-6)
 
 
 def test_running_statistics_are_averaged_and_the_counter_is_the_largest_clients() -> None:
     clients = [made_up(8, 1), made_up(4, 2)]  # batches of 2: four and two
-    result = last(fedavg(build_normed, clients, batch_size=2, keep_client_models={1}, **OPTIONS))
+    (result,) = observed(build_normed, clients, batch_size=2, **OPTIONS)
     means = [model[1].running_mean for model in result.client_models]
     assert not torch.equal(means[0], means[1])
     assert torch.allclose((2 * means[0] + means[1]) / 3, result.model[1].running_mean, atol=1e-6)
@@ -294,13 +314,11 @@ def test_the_training_loss_of_a_round_weighs_clients_by_their_examples() -> None
     assert pytest.approx((2 * alone[0] + 6 * alone[1]) / 8) == result.train_loss
 
 
-def test_rounds_are_counted_from_one_and_only_the_named_keep_client_models() -> None:
-    options = {"rounds": 3, "local_epochs": 1, "learning_rate": 0.1, "keep_client_models": {2}}
-    results = [
-        (result.round, len(result.client_models))
-        for result in fedavg(build_linear, [made_up(4), made_up(4)], **options)
-    ]
-    assert [(1, 0), (2, 2), (3, 0)] == results
+def test_rounds_are_counted_from_one_and_each_client_is_observed_in_order() -> None:
+    seen: list[int] = []
+    options = OPTIONS | {"rounds": 3, "observe": lambda update: seen.append(update.client)}
+    assert [1, 2, 3] == [result.round for result in fedavg(build_linear, [made_up(4), made_up(4)], **options)]
+    assert [0, 1, 0, 1, 0, 1] == seen
 
 
 # The start
@@ -309,11 +327,11 @@ def test_rounds_are_counted_from_one_and_only_the_named_keep_client_models() -> 
 def test_a_shared_start_is_one_model_and_an_independent_start_is_one_a_client() -> None:
     """At a learning rate too small to move a float, the kept models are the clients' starts."""
     clients = [made_up(4, k) for k in range(3)]
-    options = {"rounds": 1, "local_epochs": 1, "learning_rate": 1e-30, "keep_client_models": {1}, "seed": 4}
-    shared = [vector(model) for model in last(fedavg(build_linear, clients, init="shared", **options)).client_models]
-    apart = [
-        vector(model) for model in last(fedavg(build_linear, clients, init="independent", **options)).client_models
-    ]
+    options = {"rounds": 1, "local_epochs": 1, "learning_rate": 1e-30, "seed": 4}
+    shared, apart = (
+        [vector(model) for model in observed(build_linear, clients, init=init, **options)[0].client_models]
+        for init in ("shared", "independent")
+    )
     assert all(torch.equal(shared[0], each) for each in shared)
     assert torch.equal(shared[0], apart[0])
     assert not torch.equal(apart[0], apart[1])
@@ -321,12 +339,11 @@ def test_a_shared_start_is_one_model_and_an_independent_start_is_one_a_client() 
     assert [True] * 3 == [torch.equal(apart[k], vector(initial_model(build_linear, 4, k))) for k in range(3)]
 
 
-def test_after_an_independent_start_round_two_goes_on_from_the_averaged_model() -> None:
+def test_after_an_independent_start_round_two_starts_from_the_averaged_model() -> None:
     clients = [made_up(4, k) for k in range(2)]
-    options = {"rounds": 2, "local_epochs": 1, "learning_rate": 1e-30, "keep_client_models": {2}}
-    results = fedavg(build_linear, clients, init="independent", **options)
-    averaged = vector(next(results).model).clone()
-    assert all(torch.equal(averaged, vector(model)) for model in next(results).client_models)
+    options = {"rounds": 2, "local_epochs": 1, "learning_rate": 1e-30}
+    first, second = observed(build_linear, clients, init="independent", **options)
+    assert all(torch.equal(vector(first.model), vector(model)) for model in second.client_models)
 
 
 # Which clients
@@ -344,7 +361,7 @@ def test_m_is_c_times_k_rounded_and_at_least_one(fraction: float, num_clients: i
 
 def test_clients_are_drawn_without_replacement_in_ascending_order() -> None:
     for t in range(1, 50):
-        selected = select_clients(0, t, 10, 4)
+        selected = select_clients(0, t, range(10), 4)
         assert sorted(set(selected)) == selected
         assert len(selected) == 4
         assert set(selected) <= set(range(10))
@@ -352,7 +369,7 @@ def test_clients_are_drawn_without_replacement_in_ascending_order() -> None:
 
 def test_every_client_is_drawn_about_equally_often() -> None:
     # 1,000 rounds of 3 of 10: 300 each, with a standard deviation of sqrt(1000 * 0.3 * 0.7) = 14.5; five of them
-    counts = torch.bincount(torch.tensor([select_clients(0, t, 10, 3) for t in range(1, 1001)]).flatten())
+    counts = torch.bincount(torch.tensor([select_clients(0, t, range(10), 3) for t in range(1, 1001)]).flatten())
     assert 10 == len(counts)
     assert (counts - 300).abs().max().item() < 73
 
@@ -385,8 +402,8 @@ def test_the_clients_of_a_round_depend_on_seed_and_round_and_nothing_else() -> N
 
 def test_only_the_selected_clients_are_trained_and_counted() -> None:
     clients = [made_up(k + 2, k) for k in range(6)]
-    result = last(fedavg(build_linear, clients, client_fraction=0.34, keep_client_models={1}, **OPTIONS))
-    first, second = result.selected_clients
+    (result,) = observed(build_linear, clients, client_fraction=0.34, **OPTIONS)
+    first, second = result.result.selected_clients
     n = len(clients[first]) + len(clients[second])
     models = [vector(model) for model in result.client_models]
     expected = len(clients[first]) / n * models[0] + len(clients[second]) / n * models[1]
@@ -416,11 +433,11 @@ def test_the_same_seed_gives_the_same_bits(build: Callable[[], nn.Module], init:
 def test_client_3_does_not_change_when_client_2_trains_longer(
     build: Callable[[], nn.Module], other: ClientData
 ) -> None:
-    options = OPTIONS | {"batch_size": 2, "keep_client_models": {1}}
+    options = OPTIONS | {"batch_size": 2}
     clients = [made_up(4, k) for k in range(4)]
-    before = last(fedavg(build, clients, **options)).client_models
+    before = observed(build, clients, **options)[0].client_models
     clients[2] = other
-    after = last(fedavg(build, clients, **options)).client_models
+    after = observed(build, clients, **options)[0].client_models
     assert not torch.equal(vector(before[2]), vector(after[2]))
     assert torch.equal(vector(before[3]), vector(after[3]))
 
@@ -446,22 +463,12 @@ def test_what_the_consumer_draws_between_rounds_moves_nothing() -> None:
 
 def test_dropout_differs_by_client_and_round() -> None:
     """Two clients with the same single example: their models differ by dropout alone."""
-    options = OPTIONS | {"rounds": 2, "keep_client_models": {1, 2}}
-    for result in fedavg(build_dropout, [made_up(1), made_up(1)], **options):
+    for result in observed(build_dropout, [made_up(1), made_up(1)], **(OPTIONS | {"rounds": 2})):
         first, second = result.client_models
         assert not torch.allclose(vector(first), vector(second), atol=1e-5)
 
 
 # Several clients at once
-
-
-def two_threads(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
-    """As ``map``, with two calls at a time, the second of which is begun first."""
-    with ThreadPoolExecutor(2) as pool:
-        items = list(items)
-        for pair in (items[start : start + 2] for start in range(0, len(items), 2)):
-            started = [pool.submit(function, item) for item in reversed(pair)]
-            yield from (future.result() for future in reversed(started))
 
 
 @pytest.mark.parametrize("init", ["shared", "independent"])
@@ -477,39 +484,29 @@ def test_clients_that_train_at_once_have_the_bits_of_one_after_the_other(
     build: Callable[[], nn.Module], make: Callable[[int, int], ClientData], init: Any
 ) -> None:
     clients = [make(9 + 5 * k, k) for k in range(5)]
-    options = OPTIONS | {"rounds": 2, "batch_size": 5, "init": init, "keep_client_models": {1}, "seed": 3}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        alone = list(fedavg(build, clients, **options))
-        at_once = list(fedavg(build, clients, map_clients=two_threads, **options))
-    finally:
-        torch.set_num_threads(threads)
-    for one, other in zip(alone, at_once, strict=True):
-        assert one.train_loss == other.train_loss
+    options = OPTIONS | {"rounds": 2, "batch_size": 5, "init": init, "seed": 3}
+    in_turn = observed(build, clients, **options)
+    at_once = observed(build, clients, num_threads=lambda: 3, **options)
+    for one, other in zip(in_turn, at_once, strict=True):
+        assert one.result.train_loss == other.result.train_loss
         assert torch.equal(vector(one.model), vector(other.model))
         assert len(one.client_models) == len(other.client_models)
         for mine, theirs in zip(one.client_models, other.client_models, strict=True):
             assert torch.equal(vector(mine), vector(theirs))
 
 
-@pytest.mark.parametrize(("map_clients", "few"), [(map, 2), (two_threads, 4)])
-def test_of_a_thousand_selected_clients_the_models_of_a_few_are_in_memory(map_clients: Any, few: int) -> None:
+@pytest.mark.parametrize(("num_threads", "few"), [(1, 3), (2, 8)])
+def test_of_a_thousand_selected_clients_the_models_of_a_few_are_in_memory(num_threads: int, few: int) -> None:
     alive: WeakSet[torch.Tensor] = WeakSet()
     most = 0
 
-    def watched(states: Iterable[ModelState], weights: Sequence[float]) -> ModelState:
-        def each() -> Iterator[ModelState]:
-            nonlocal most
-            for state in states:
-                alive.add(state.vector)
-                most = max(most, len(alive))
-                yield state
-
-        return weighted_average(each(), weights)
+    def observe(update: ClientUpdate) -> None:
+        nonlocal most
+        alive.add(update.state.vector)
+        most = max(most, len(alive))
 
     clients = [made_up(1, k) for k in range(1000)]
-    result = last(fedavg(build_linear, clients, map_clients=map_clients, aggregate=watched, **OPTIONS))
+    result = last(fedavg(build_linear, clients, num_threads=lambda: num_threads, observe=observe, **OPTIONS))
     assert 1000 == len(result.selected_clients)
     assert most <= few
 
@@ -524,48 +521,24 @@ def test_a_model_that_draws_random_numbers_only_later_is_an_error_if_clients_tra
             LateNoise.calls += 1
             return super().forward(x) + (torch.rand(()) if LateNoise.calls > 2 else 0)
 
-    results = fedavg(lambda: LateNoise(3, 3), [made_up(4), made_up(4)], map_clients=two_threads, **OPTIONS)
-    with pytest.raises(RuntimeError, match="the model draws random numbers, but not at first"):
+    results = fedavg(lambda: LateNoise(3, 3), [made_up(4), made_up(4)], num_threads=lambda: 2, **OPTIONS)
+    with pytest.raises(RuntimeError, match="the model draws random numbers, but did not at first"):
         list(results)
 
 
-def test_who_stops_asking_for_rounds_stops_the_clients_that_still_train() -> None:
-    """They have hours to go."""
-    started = Event()
-
-    class Slow(nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            started.set()
-            return super().forward(x)
-
-    def at_once(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
-        pool = ThreadPoolExecutor(2)
-        futures.extend(pool.submit(function, item) for item in items)
-        yield from (future.result() for future in futures)
-
-    futures: list[Future[Any]] = []
-    clients = [made_up(4), made_up(4)]
-    options = OPTIONS | {"local_epochs": 10**9, "batch_size": 1, "map_clients": at_once}
-    with pytest.raises(KeyboardInterrupt):
-        list(fedavg(lambda: Slow(3, 3), clients, aggregate=interrupted(started), **options))
-    assert all(isinstance(future.exception(timeout=10), CancelledError) for future in futures)
-
-
-def interrupted(started: Event) -> Callable[[Iterable[Any], Any], Any]:
-    """The server's average, at which somebody presses Ctrl-C while the clients train."""
-
-    def aggregate(states: Iterable[Any], weights: Any) -> Any:
-        del weights
-
-        def wait_for_the_first() -> None:
-            with suppress(CancelledError):
-                next(iter(states))
-
-        Thread(target=wait_for_the_first).start()
-        assert started.wait(10)
+def test_an_interruption_stops_the_clients_that_still_train() -> None:
+    def interrupted(_: ClientUpdate) -> None:
         raise KeyboardInterrupt
 
-    return aggregate
+    clients = [made_up(1), made_up(100_000)]  # the second would train for 10 s
+    before = threading.active_count()
+    options = OPTIONS | {"batch_size": 1, "observe": interrupted, "num_threads": lambda: 2}
+    with pytest.raises(KeyboardInterrupt):
+        list(fedavg(build_linear, clients, **options))
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -603,52 +576,41 @@ def test_a_model_that_is_not_made_anew_is_refused() -> None:
         next(fedavg(lambda: model, clients, rounds=1, local_epochs=1, learning_rate=0.1))
 
 
-# Going on after a round
+# Resuming after a round
 
 
 @pytest.mark.parametrize("init", ["shared", "independent"])
 @pytest.mark.parametrize("build", [build_linear, build_normed, build_dropout])
 @pytest.mark.parametrize("finished", [1, 3, 4])
-def test_what_goes_on_after_a_round_has_the_bits_of_what_was_not_interrupted(
+def test_a_run_that_resumes_has_the_bits_of_one_that_was_not_interrupted(
     build: Callable[[], nn.Module], init: Any, finished: int
 ) -> None:
     """With dropout, with BatchNorm's running statistics and counter, and with clients drawn by chance."""
     clients = [made_up(10 + 2 * number, number) for number in range(5)]
     options: dict[str, Any] = {"local_epochs": 2, "learning_rate": 0.1, "batch_size": 4, "client_fraction": 0.6}
-    options |= {"init": init, "seed": 3, "rounds": 5, "keep_client_models": range(6)}
-    expected = [copy.deepcopy(result) for result in fedavg(build, clients, **options)]
-    state = expected[finished - 1].model.state_dict()
-    before = copy.deepcopy(state)
+    options |= {"init": init, "seed": 3, "rounds": 5}
+    expected = observed(build, clients, **options)
+    server = expected[finished - 1].result.server
+    before = copy.deepcopy(server)
     torch.manual_seed(99)  # whatever happened meanwhile
-    rest = [copy.deepcopy(each) for each in fedavg(build, clients, **options, resume_from=(finished, state, Memory()))]
-    assert list(range(finished + 1, 6)) == [result.round for result in rest]
+    rest = observed(build, clients, **options, server=server)
+    assert list(range(finished + 1, 6)) == [each.result.round for each in rest]
     for one, other in zip(expected[finished:], rest, strict=True):
-        assert (one.selected_clients, one.train_loss) == (other.selected_clients, other.train_loss)
+        assert one.result.selected_clients == other.result.selected_clients
+        assert one.result.train_loss == other.result.train_loss
         models = zip((one.model, *one.client_models), (other.model, *other.client_models), strict=True)
         for first, second in models:
             states = first.state_dict(), second.state_dict()
             assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert all(torch.equal(before[name], tensor) for name, tensor in state.items())  # what was given is not changed
+    assert torch.equal(before.model.vector, server.model.vector)  # what was given is not changed
 
 
-def test_the_state_may_come_from_a_file_in_another_memory_layout() -> None:
-    """The model's own tensors are channels-last views of one vector; a file's are not."""
-    options: dict[str, Any] = {"rounds": 2, "local_epochs": 1, "learning_rate": 0.1, "batch_size": 10}
-    build, clients = (lambda: build_model("simple-cnn")), [images(20), images(20, 1)]
-    first, second = (copy.deepcopy(result.model) for result in fedavg(build, clients, **options))
-    state = {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format)
-        for name, tensor in first.state_dict().items()
-    }
-    (result,) = fedavg(build, clients, **options, resume_from=(1, state, Memory()))
-    assert torch.equal(vector(second), vector(result.model))
+def test_after_the_last_round_there_is_nothing_to_resume() -> None:
+    (result,) = fedavg(build_linear, [made_up(5)], **OPTIONS)
+    assert [] == list(fedavg(build_linear, [made_up(5)], **OPTIONS, server=result.server))
 
 
-def test_after_the_last_round_there_is_nothing_to_go_on_with() -> None:
-    state = build_linear().state_dict()
-    assert [] == list(fedavg(build_linear, [made_up(5)], **OPTIONS, resume_from=(1, state, Memory())))
-
-
-def test_a_state_of_another_model_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        next(fedavg(build_linear, [made_up(5)], **OPTIONS, resume_from=(0, nn.Linear(2, 2).state_dict(), Memory())))
+def test_the_state_of_another_model_is_refused() -> None:
+    (result,) = fedavg(lambda: nn.Linear(3, 4), [made_up(5)], **OPTIONS)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        next(fedavg(build_linear, [made_up(5)], **(OPTIONS | {"rounds": 2}), server=result.server))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from fedbench.core import FlatModel, ModelState, ServerState
 from fedbench.models import build_model
 from fedbench.runs import checkpoints
 from fedbench.runs.checkpoints import Checkpoint, environment, load_checkpoint, save_checkpoint
@@ -29,7 +30,12 @@ def made() -> Checkpoint:
     model[1].num_batches_tracked.fill_(7)
     model[1].running_mean[:] = torch.tensor([math.nan, -math.inf, -0.0])
     line = ((-0.2, 2.5, 0.1), (0.5, 1 / 3, 0.9))
-    return Checkpoint(model.state_dict(), HISTORY, torch.arange(100).reshape(10, 10), line)
+    server = ServerState(2, FlatModel(model).state(), {"c": torch.arange(3.0)}, {4: torch.ones(2)})
+    return Checkpoint(server, HISTORY, torch.arange(100).reshape(10, 10), line)
+
+
+def small() -> Checkpoint:
+    return Checkpoint(ServerState(1, ModelState(torch.zeros(2))), HISTORY[:1], torch.zeros(2, 2))
 
 
 @pytest.fixture
@@ -55,11 +61,14 @@ def with_checksum(body: bytes) -> bytes:
 def test_everything_comes_back_bit_for_bit(path: Path) -> None:
     expected, found = made(), load_checkpoint(path, "mine")
     assert found is not None
-    assert list(expected.state) == list(found.state)
-    for name, tensor in expected.state.items():
-        other = found.state[name]
-        assert (tensor.dtype, tensor.shape) == (other.dtype, other.shape), name
-        assert tensor.numpy().tobytes() == other.numpy().tobytes(), name
+    for tensor, other in (
+        (expected.server.model.vector, found.server.model.vector),
+        *zip(expected.server.model.counters, found.server.model.counters, strict=True),
+        (expected.server.memory["c"], found.server.memory["c"]),
+        (expected.server.sent[4], found.server.sent[4]),
+    ):
+        assert (tensor.dtype, tensor.shape) == (other.dtype, other.shape)
+        assert tensor.numpy().tobytes() == other.numpy().tobytes()
     assert torch.equal(expected.confusion, found.confusion)
     assert expected.confusion.dtype == found.confusion.dtype
     assert (expected.interpolation, expected.round) == (found.interpolation, found.round) == (found.interpolation, 2)
@@ -72,10 +81,10 @@ def test_without_a_file_there_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_later_checkpoint_replaces_an_earlier_one_as_a_whole(path: Path) -> None:
-    save_checkpoint(path, "mine", Checkpoint({}, HISTORY[:1], torch.zeros(2, 2)))
+    save_checkpoint(path, "mine", small())
     found = load_checkpoint(path, "mine")
     assert found is not None
-    assert (1, {}) == (found.round, found.state)
+    assert (1, 1, [0.0, 0.0]) == (found.round, found.server.round, found.server.model.vector.tolist())
     assert ["mine.ckpt"] == [each.name for each in path.parent.iterdir()]
 
 
@@ -101,7 +110,7 @@ def test_more_bytes_than_were_written_are_damage(path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_run_is_refused(path: Path) -> None:
-    assert "checkpoint FILE is of another run" == refusal(path, "yours")
+    assert "checkpoint FILE belongs to another run" == refusal(path, "yours")
 
 
 def test_a_checkpoint_of_another_environment_is_refused_and_both_are_named(
@@ -128,7 +137,7 @@ def test_code_in_a_file_is_not_run_even_if_the_checksum_is_right(path: Path, how
     if how == "pickle":
         path.write_bytes(with_checksum(pickle.dumps(Harmful(mark), protocol=2)))
     else:
-        torch.save({"fingerprint": "mine", "environment": environment(), "state": Harmful(mark)}, path)
+        torch.save({"fingerprint": "mine", "environment": environment(), "server": Harmful(mark)}, path)
         path.write_bytes(with_checksum(path.read_bytes()))
     assert "checkpoint FILE is not one of this fedbench" == refusal(path)
     assert not mark.exists()
@@ -141,8 +150,8 @@ def test_code_in_a_file_is_not_run_even_if_the_checksum_is_right(path: Path, how
         [],
         {},
         {"fingerprint": "mine"},
-        {"fingerprint": "mine", "environment": "x", "state": {}},
-        {"fingerprint": "mine", "environment": "x", **vars(made()), "more": 1},
+        {"fingerprint": "mine", "environment": "x", "server": {}},
+        {"fingerprint": "mine", "environment": "x", "server": {"round": 1, "model": {}, "more": 1}},
     ],
     ids=["nothing", "a list", "empty", "no environment", "no history", "a field of a later fedbench"],
 )
@@ -196,7 +205,7 @@ def test_a_write_that_fails_leaves_the_earlier_checkpoint_and_nothing_else(
 
     monkeypatch.setattr(checkpoints, "replacing", Replacing)
     with pytest.raises(OSError, match="No space left on device"):
-        save_checkpoint(path, "mine", Checkpoint({}, HISTORY[:1], torch.zeros(2, 2)))
+        save_checkpoint(path, "mine", small())
     found = load_checkpoint(path, "mine")
     assert found is not None
     assert 2 == found.round

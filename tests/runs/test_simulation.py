@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedbench.core import evaluate
-from fedbench.core.fedavg import select_clients
+from fedbench.core import ClientUpdate, evaluate, model_with, select_clients
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.measures import TIMES, Verdict
 from fedbench.models import build_model
@@ -23,7 +22,8 @@ from fedbench.runs import simulation
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint
 from fedbench.runs.clients import clients_of
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
-from fedbench.runs.simulation import THETAS, digest, fedavg_rounds, simulate, unmet_requirement
+from fedbench.runs.metrics import THETAS, digest, unmet_requirement
+from fedbench.runs.simulation import fedavg_rounds, simulate
 from fedbench.suites.schema import CellSpec, RunSpec
 
 TINY: dict[str, Any] = {"num_clients": 2, "examples_per_client": 20, "rounds": 2, "local_epochs": 1}
@@ -45,9 +45,7 @@ def final(end: RunDone) -> Checkpoint:
 
 
 def final_model(end: RunDone) -> nn.Module:
-    model = build_model(end.run.spec.model)
-    model.load_state_dict(final(end).state)
-    return model
+    return model_with(final(end).server.model, like=build_model(end.run.spec.model))
 
 
 def accuracy(model: nn.Module, dataset: Dataset) -> float:
@@ -59,8 +57,11 @@ def accuracy(model: nn.Module, dataset: Dataset) -> float:
 
 def client_models(run: RunSpec, dataset: Dataset) -> tuple[tuple[nn.Module, ...], nn.Module]:
     """The last round's own models of the clients, and their average."""
-    rounds = list(fedavg_rounds(run.spec, run.seed, clients_of(run, dataset, torch.device("cpu"))))
-    return rounds[-1].client_models, rounds[-1].model
+    updates: list[ClientUpdate] = []
+    clients = clients_of(run, dataset, torch.device("cpu"))
+    *_, result = fedavg_rounds(run.spec, run.seed, clients, observe=updates.append)
+    own = updates[-len(result.selected_clients) :]
+    return tuple(model_with(update.state, result.model) for update in own), result.model
 
 
 def untimed(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -195,7 +196,7 @@ def test_more_than_twenty_clients_a_round_are_not_measured_one_by_one(dataset: D
     assert {} == result.client_accuracy
     assert set() == {name for name in result.metrics if re.match("client_drift|averaging_gain", name)}
     few = done(make_run(num_clients=21, client_fraction=0.5, **many), dataset)
-    assert select_clients(0, 1, 21, 10) == list(few.result.client_accuracy)  # by the clients' own numbers
+    assert select_clients(0, 1, range(21), 10) == list(few.result.client_accuracy)  # by the clients' own numbers
 
 
 def test_a_run_that_learned_nothing_has_collapsed(dataset: Dataset) -> None:
@@ -281,7 +282,7 @@ def test_a_run_has_the_same_bits_each_time(dataset: Dataset) -> None:
     assert first.result.metrics != done(make_run(seed=4, init="independent"), dataset).result.metrics
 
 
-def test_a_run_that_dies_after_some_rounds_tells_of_them_and_fails(
+def test_a_run_that_dies_after_some_rounds_emits_them_and_fails(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def second_time(*_: Any) -> Any:
@@ -306,13 +307,12 @@ def assert_equal_ends(one: RunDone, other: RunDone) -> None:
     first, second = final(one), final(other)
     assert one.result == other.result
     assert list(map(untimed, first.history)) == list(map(untimed, second.history))
-    assert first.state.keys() == second.state.keys()
-    assert all(torch.equal(first.state[name], second.state[name]) for name in first.state)
+    assert torch.equal(first.server.model.vector, second.server.model.vector)
     assert torch.equal(first.confusion, second.confusion)
     assert first.interpolation == second.interpolation
 
 
-def cut_off(job: Job, dataset: Dataset, rounds: int) -> None:
+def interrupted_after(job: Job, dataset: Dataset, rounds: int) -> None:
     """Compute so many rounds and no more."""
     events = simulate(job, dataset)
     for _ in range(rounds):
@@ -337,20 +337,20 @@ FOUR_ROUNDS: dict[str, Any] = {"rounds": 4, "init": "independent", "learning_rat
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 4])
-def test_a_run_goes_on_after_each_of_its_rounds_and_ends_with_the_same_bits(
+def test_a_run_resumes_after_each_of_its_rounds_and_ends_with_the_same_bits(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
     """With clients drawn by chance too. After the last round nothing is left to train."""
     run = make_run(num_clients=4, client_fraction=0.5, **FOUR_ROUNDS)
     job = Job(run, "fingerprint", "of the cell", tmp_path / "run.ckpt")
     expected = done(run, dataset)
-    cut_off(job, dataset, rounds)
+    interrupted_after(job, dataset, rounds)
     trained = count_rounds_trained(monkeypatch)
-    *told, end = simulate(job, dataset)
+    *emitted, end = simulate(job, dataset)
     assert isinstance(end, RunDone)
     assert list(range(rounds + 1, 5)) == trained
-    assert [1, 2, 3, 4] == [event.round for event in told if isinstance(event, RoundDone)]
-    assert list(final(end).history) == [event.metrics for event in told if isinstance(event, RoundDone)]
+    assert [1, 2, 3, 4] == [event.round for event in emitted if isinstance(event, RoundDone)]
+    assert list(final(end).history) == [event.metrics for event in emitted if isinstance(event, RoundDone)]
     assert_equal_ends(expected, end)
 
 
@@ -359,7 +359,7 @@ def test_the_points_between_two_models_are_in_the_checkpoint_after_the_last_roun
 ) -> None:
     run = make_run(interpolation=True)
     job = Job(run, "fingerprint", "of the cell", tmp_path / "run.ckpt")
-    cut_off(job, dataset, 2)
+    interrupted_after(job, dataset, 2)
     *_, end = simulate(job, dataset)
     assert isinstance(end, RunDone)
     assert_equal_ends(done(run, dataset), end)
@@ -390,17 +390,19 @@ def test_a_run_that_had_diverged_ends_so_without_training(
     assert Verdict.DIVERGED is again[-1].result.verdict
 
 
-def test_a_requirement_over_all_rounds_is_judged_after_going_on_too(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_requirement_over_all_rounds_is_judged_after_resuming_too(dataset: Dataset, tmp_path: Path) -> None:
     run = make_run(require_loss_fall=True, learning_rate=10.0)
     job = Job(run, "fingerprint", "of the cell", tmp_path / "run.ckpt")
-    cut_off(job, dataset, 1)
+    interrupted_after(job, dataset, 1)
     *_, end = simulate(job, dataset)
     assert isinstance(end, RunDone)
     assert done(run, dataset).result == end.result
     assert Verdict.FAILED is end.result.verdict
 
 
-def test_the_checkpoint_is_written_before_the_round_is_told_and_is_its_state(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_checkpoint_is_written_before_the_round_is_emitted_and_is_its_state(
+    dataset: Dataset, tmp_path: Path
+) -> None:
     job = Job(make_run(rounds=3), "fingerprint", "of the cell", tmp_path / "run.ckpt")
     for event in simulate(job, dataset):
         checkpoint = load_checkpoint(tmp_path / "run.ckpt", "fingerprint")
@@ -411,13 +413,13 @@ def test_the_checkpoint_is_written_before_the_round_is_told_and_is_its_state(dat
 
 
 def test_a_checkpoint_of_another_run_fails_the_run_in_one_line(dataset: Dataset, tmp_path: Path) -> None:
-    cut_off(Job(make_run(), "one", "of the cell", tmp_path / "run.ckpt"), dataset, 1)
+    interrupted_after(Job(make_run(), "one", "of the cell", tmp_path / "run.ckpt"), dataset, 1)
     (end,) = simulate(Job(make_run(), "other", "of the cell", tmp_path / "run.ckpt"), dataset)
     assert isinstance(end, RunDone)
-    assert f"checkpoint {tmp_path / 'run.ckpt'} is of another run" == end.result.reason
+    assert f"checkpoint {tmp_path / 'run.ckpt'} belongs to another run" == end.result.reason
 
 
-def test_each_round_tells_the_digests_of_its_models_if_the_job_asks_for_them(dataset: Dataset) -> None:
+def test_each_round_has_the_digests_of_its_models_if_the_job_asks_for_them(dataset: Dataset) -> None:
     run = make_run(num_clients=2, rounds=2)
     rounds = [event for event in simulate(Job(run, digests=True), dataset) if isinstance(event, RoundDone)]
     again = [event for event in simulate(Job(run, digests=True), dataset) if isinstance(event, RoundDone)]
@@ -475,7 +477,7 @@ def test_a_target_that_is_not_reached_leaves_no_metric_and_stops_nothing(dataset
     assert Verdict.OK is end.result.verdict
 
 
-def test_a_run_that_was_cut_off_at_its_target_trains_no_more(
+def test_a_run_that_was_interrupted_at_its_target_trains_no_more(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job(make_run(**LEARNING, target_accuracy=0.7, stop_at_target=True), "f", "c", tmp_path / "c")
@@ -507,7 +509,7 @@ def test_slow_checkpoints_are_made_rarely_but_always_at_the_end(
     assert [1, 3, 5, 6] == saved  # 0.09 s is 5 % of 1.8 s
 
 
-def test_a_run_goes_on_from_its_last_checkpoint_though_later_rounds_were_told(
+def test_a_run_resumes_from_its_last_checkpoint_though_later_rounds_were_emitted(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was measured before the checkpoint and after it counts as if there had been no interruption."""
@@ -525,12 +527,12 @@ def test_a_run_goes_on_from_its_last_checkpoint_though_later_rounds_were_told(
 
     with monkeypatch.context() as patched:
         patched.setattr(simulation, "_Saving", OnlyTheFirst)
-        cut_off(job, dataset, 3)
+        interrupted_after(job, dataset, 3)
     assert [1] == saved
     trained = count_rounds_trained(monkeypatch)
-    *told, end = simulate(job, dataset)
+    *emitted, end = simulate(job, dataset)
     assert isinstance(end, RunDone)
-    assert ([2, 3, 4], [1, 2, 3, 4]) == (trained, [event.round for event in told if isinstance(event, RoundDone)])
+    assert ([2, 3, 4], [1, 2, 3, 4]) == (trained, [event.round for event in emitted if isinstance(event, RoundDone)])
     monkeypatch.undo()
     assert_equal_ends(done(run, dataset), end)
     assert "rounds_to_target" in end.result.metrics

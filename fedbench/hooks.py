@@ -1,0 +1,86 @@
+"""The hooks by which an algorithm extends Federated Averaging: three pure functions, which FedAvg leaves alone.
+
+All vectors are (P,): a model's parameters as `fedbench.core.FlatModel` has them, or something of the same length. An
+algorithm is a frozen object; what the server remembers from round to round is passed to it and returned by it. This
+module needs torch for its annotations only, so that the options of algorithms can be listed without importing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Vectors = Mapping[str, "Tensor"]
+GradientTerm = Callable[["Tensor"], "Tensor"]
+
+
+@dataclass(frozen=True)
+class ClientContext:
+    """What a client knows in a round.
+
+    Attributes
+    ----------
+    start
+        (P,) the parameters that it starts from, w_t.
+    server
+        What the server remembers.
+    sent
+        (P,) the sum of the messages that this client sent in earlier rounds; zeros at first.
+    learning_rate
+        η.
+    """
+
+    start: Tensor
+    server: Vectors
+    sent: Tensor
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class ServerContext:
+    """What the server knows when it has averaged the clients' models.
+
+    Attributes
+    ----------
+    start
+        (P,) the parameters that the round started from, w_t.
+    memory
+        What it remembers.
+    message
+        (P,) the average of the clients' messages, with the weights of the models; None if they send none.
+    fraction
+        m / K, the fraction of clients that took part.
+    """
+
+    start: Tensor
+    memory: Vectors
+    message: Tensor | None
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Federated Averaging. Other algorithms override the hooks that they change."""
+
+    def initial(self, parameters: Tensor) -> Vectors:
+        """What the server remembers before round 1; `parameters` are w_0."""
+        del parameters
+        return {}
+
+    def gradient_term(self, context: ClientContext) -> GradientTerm | None:
+        """What a client adds to its gradient in this round, as a function of its parameters; None: nothing."""
+        del context
+        return None
+
+    def message(self, parameters: Tensor, num_steps: int, context: ClientContext) -> Tensor | None:
+        """What a client sends alongside its `parameters` after `num_steps` steps; None, from every client: nothing."""
+        del parameters, num_steps, context
+        return None
+
+    def server_step(self, average: Tensor, context: ServerContext) -> tuple[Tensor, Vectors]:
+        """The next model's parameters, and what the server remembers next; `average` is that of the clients."""
+        return average, context.memory

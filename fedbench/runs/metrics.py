@@ -1,0 +1,116 @@
+"""What is measured of a round and of a run, by the metrics' names. Rates are fractions in [0, 1], losses in nats."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from torch import nn
+
+from fedbench.core import ClientUpdate, Evaluation, FlatModel, RoundResult, distance, interpolate, model_with
+from fedbench.measures import CLIENT_ACCURACY, ROUNDS_TO_TARGET, rounds_to_target
+from fedbench.runs.events import Digests
+
+if TYPE_CHECKING:
+    from fedbench.suites.schema import CellSpec
+
+T = TypeVar("T")
+Measure = Callable[[nn.Module], Evaluation]  # of a model on some examples
+
+MAX_CLIENTS_MEASURED = 20  # with more clients a round, their own models are not measured
+THETAS = {  # between the models of the paper's figure 1, which has 50 in [-0.2, 1.2]; by what they are measured on
+    "test": tuple(round(-0.2 + 0.05 * step, 2) for step in range(29)),
+    "train": tuple(round(-0.2 + 0.02 * step, 2) for step in range(71)),
+}
+
+
+class ClientModels:
+    """The clients' own models of a round, before they are averaged: an observer of `fedavg`, cleared each round."""
+
+    def __init__(self) -> None:
+        self.updates: list[ClientUpdate] = []
+        self._spare: FlatModel | None = None
+
+    def map(self, function: Callable[[nn.Module], T], like: nn.Module) -> dict[int, T]:
+        """`function` of each client's model, by client; the models have the architecture of `like`."""
+        spare = self._spare = self._spare or FlatModel(copy.deepcopy(like))
+        values = {}
+        for update in self.updates:
+            spare.load(update.state)
+            values[update.client] = function(spare.module)
+        return values
+
+
+def round_metrics(
+    result: RoundResult, evaluation: Evaluation, own: ClientModels, class_names: tuple[str, ...]
+) -> dict[str, float]:
+    """The metrics of every round."""
+    drift = own.map(lambda model: distance(model, result.model), result.model)
+    return {
+        "accuracy": evaluation.accuracy,
+        "balanced_accuracy": evaluation.balanced_accuracy,
+        "loss": evaluation.loss,
+        "majority_rate": evaluation.majority_rate,
+        "train_loss": result.train_loss,
+        **({"client_drift": math.fsum(drift.values()) / len(drift)} if drift else {}),
+        **{f"client_drift/{client}": value for client, value in drift.items()},
+        **{
+            f"recall/{name.replace('/', ' or ')}": float(recall)
+            for name, recall in zip(class_names, evaluation.per_class_recall, strict=True)
+            if math.isfinite(recall)  # a class without test images has none
+        },
+    }
+
+
+def client_metrics(result: RoundResult, own: ClientModels, measure: Measure, accuracy: float) -> dict[str, float]:
+    """The accuracy of each client's own model, and what the average gained over their mean."""
+    accuracies = own.map(lambda model: measure(model).accuracy, result.model)
+    if not accuracies:
+        return {}
+    return {
+        "averaging_gain": accuracy - math.fsum(accuracies.values()) / len(accuracies),
+        **{f"{CLIENT_ACCURACY}{client}": value for client, value in accuracies.items()},
+    }
+
+
+def target_metrics(spec: CellSpec, history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The number of rounds to the target; empty if it was not reached, or there is none."""
+    if spec.target_accuracy is None:
+        return {}
+    reached = rounds_to_target([metrics["accuracy"] for metrics in history], spec.target_accuracy)
+    return {} if reached is None else {ROUNDS_TO_TARGET: reached}
+
+
+def interpolation(
+    result: RoundResult, own: ClientModels, measure: Measure, thetas: Sequence[float]
+) -> tuple[tuple[float, float, float], ...]:
+    """(θ, loss, accuracy) of θ·w + (1 − θ)·w′, w and w′ being two clients' own models."""
+    w, other = (model_with(update.state, result.model) for update in own.updates)
+    between = ((theta, measure(interpolate(w, other, theta))) for theta in thetas)
+    return tuple((theta, evaluation.loss, evaluation.accuracy) for theta, evaluation in between)
+
+
+def digests_of(result: RoundResult, own: ClientModels) -> Digests:
+    """The digests of a round's averaged model and of its clients' own models."""
+    return Digests(digest(result.model), own.map(digest, result.model))
+
+
+def digest(model: nn.Module) -> str:
+    """The first 64 bits of SHA-256 over a model's parameters and buffers, as 16 hexadecimal digits."""
+    total = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def unmet_requirement(spec: CellSpec, history: Sequence[Mapping[str, float]]) -> str | None:
+    """What the scenario requires and the run did not reach; None if all is well."""
+    first, last = history[0], history[-1]
+    if spec.require_accuracy is not None and not last["accuracy"] >= spec.require_accuracy:
+        return f"accuracy {last['accuracy']:.1%} is below the required {spec.require_accuracy:.1%}"
+    if spec.require_loss_fall and not last["train_loss"] < first["train_loss"]:
+        return f"the training loss did not fall: {first['train_loss']:.3f} at first, {last['train_loss']:.3f} at last"
+    return None
