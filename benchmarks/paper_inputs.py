@@ -2,7 +2,8 @@
 
 Rounds until 97 % test accuracy, with one seed: python benchmarks/paper_inputs.py [MOST_ROUNDS]. It is no choice of a
 setting, since it looks at the test set; docs/explanation/conformance.md shows its output. With `rows` in place of
-MOST_ROUNDS it runs rows of the table with pixels in [0, 1] and one learning rate, chosen so that a single one of them is the paper's.
+MOST_ROUNDS it runs rows of the table with pixels in [0, 1] and one learning rate, chosen so that one of them is the
+paper's.
 """
 
 from __future__ import annotations
