@@ -73,7 +73,8 @@ def tiny_suite(tmp_path: Path) -> Suite:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a store in which the suite `made` ran, with made numbers."""
-    from made_store import address, made_suite, record
+    from made_store import address, record
+    from made_suite import made_suite
 
     folder: Path = tmp_path_factory.mktemp("made")
     record(made_suite(folder), address(folder))

@@ -1,4 +1,4 @@
-"""The commands `fedbench data`: bring, list and check the datasets."""
+"""The commands `fedbench data`: list, download and check the datasets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fedbench.cli.exits import EXIT_FAILED
 from fedbench.cli.options import DataDirOption, JsonOption, console, print_json
 from fedbench.util.errors import DataError
 
-data_app = typer.Typer(help="Bring, list and check the datasets.", no_args_is_help=True)
+data_app = typer.Typer(help="List, download and check the datasets.", no_args_is_help=True)
 
 
 @data_app.command("list", epilog="Example: fedbench data list")
 def data_list(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """List the datasets and whether they are here."""
+    """List the datasets and whether they are present."""
     from fedbench.datasets import dataset_statuses
     from fedbench.reports.listings import datasets_json, datasets_table
 
@@ -34,11 +34,11 @@ DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="A datas
 def data_fetch(
     name: DatasetArgument,
     source: Annotated[
-        Path | None, typer.Option("--from", help="A folder or an archive that you have already.", show_default=False)
+        Path | None, typer.Option("--from", help="Take it from this folder or archive.", show_default=False)
     ] = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Bring a dataset: from --from, else from FEDBENCH_MIRROR, else from its public source; checksummed, resumable."""
+    """Download a dataset from FEDBENCH_MIRROR or its public source, or copy it from --from; checksummed, resumable."""
     from fedbench.datasets import data_dir as resolve
     from fedbench.datasets import dataset_module
 
@@ -57,7 +57,7 @@ def data_verify(name: DatasetArgument = "all", data_dir: DataDirOption = None) -
     for each in _named_datasets(name):
         try:
             dataset_module(each).verify(resolve(data_dir))
-            typer.echo(f"{each}: all files are there and whole")
+            typer.echo(f"{each}: all files are present and intact")
         except DataError as error:
             problems += 1
             typer.echo(f"{each}: {error}")

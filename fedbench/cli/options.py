@@ -1,8 +1,9 @@
-"""What the commands share: arguments, options, and how they print."""
+"""Arguments and options that commands share, and how they print."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -32,7 +33,7 @@ SeedsOption = Annotated[
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, help="Cores that compute (default: what the machine carries).", show_default=False
+        "--workers", min=1, help="Cores that compute (default: as many as the machine has).", show_default=False
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -78,6 +79,24 @@ OverridesOption = Annotated[
         "--set", metavar="FIELD=VALUE", help="Set a field in every scenario; a list is an axis.", show_default=False
     ),
 ]
+
+
+def suite_name_of(name_or_path: str) -> str:
+    """The name of a suite that is given by its name or by its file."""
+    if not name_or_path.endswith((".yaml", ".yml")):
+        return name_or_path
+    from fedbench.suites.loading import load_suite
+
+    return load_suite(name_or_path).name
+
+
+def store_option(tracking_uri: str | None) -> str:
+    """The option that names the store in a command that a user is told to run, without a password."""
+    if not tracking_uri:
+        return ""
+    from fedbench.tracking.mlflow.store import without_password
+
+    return f" --tracking-uri {shlex.quote(without_password(tracking_uri))}"
 
 
 def console() -> Console:

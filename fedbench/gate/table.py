@@ -29,7 +29,7 @@ from fedbench.gate.text import (
     speed_rows,
     strict_note,
 )
-from fedbench.reports.suite_results import number
+from fedbench.reports.layout import number
 from fedbench.stats import Spread
 
 NAME_WIDTH = 12  # at least

@@ -1,15 +1,17 @@
-"""A stored suite's figures by class: recall, confusion, and which client has what."""
+"""A suite's figures by class: recall, confusion matrices, and the partition."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fedbench.partitions.skew import label_skew
-from fedbench.partitions.table import PartitionTable
+from fedbench.partitions.table import PartitionTable, parse_partition
 from fedbench.reports.style import MAX_PANELS, Drawn, left_out, new_panels, write  # before Matplotlib, which it sets up
 from fedbench.suites.schema import OWNERS
+from fedbench.tracking.records import StoredCell, StoredSuite, parse_confusion
 
 # isort: split
 import matplotlib.pyplot as plt
@@ -19,18 +21,16 @@ from matplotlib.ticker import MaxNLocator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedbench.reports.reading import StoredCell, StoredSuite
-
     ByClass = Mapping[str, tuple[list[str], NDArray[np.int64]]]
 
 
 def draw_recall(stored: StoredSuite) -> Drawn:
-    """The recall of each class in each cell, as a table in colours."""
+    """A heat map of the recall of each class in each cell."""
     cells = [cell for cell in stored.measured if any(name.startswith("recall/") for name in cell.metrics)]
     by_classes: dict[tuple[str, ...], list[StoredCell]] = defaultdict(list)
     for cell in cells:
         run = next(iter(cell.runs.values()))
-        recalls = sorted(name for name in run.data.metrics if name.startswith("recall/"))
+        recalls = sorted(name for name in run.metrics if name.startswith("recall/"))
         by_classes[tuple(name.removeprefix("recall/") for name in recalls)].append(cell)
     if not by_classes:
         return None
@@ -54,10 +54,10 @@ def draw_recall(stored: StoredSuite) -> Drawn:
                     color="white" if value < 50 else "black",
                 )
         axes.set_xticks(range(len(classes)), classes)
-        axes.set_yticks(range(len(same)), [cell.cell.label for cell in same], fontsize=7)
+        axes.set_yticks(range(len(same)), [cell.label for cell in same], fontsize=7)
         axes.grid(visible=False)
     shown_cells = [cell for _, same in shown for cell in same]
-    caption = "Percent of each class's test images that are found, mean over seeds, after the last round."
+    caption = "Percent of each class's test images that are recognised, mean over seeds, after the last round."
     return drawing, f"{caption} {left_out(len(cells), shown_cells, 'cells')}".strip()
 
 
@@ -68,7 +68,7 @@ def _mean(cell: StoredCell, metric: str) -> float:
 
 def draw_confusion(stored: StoredSuite, confusions: ByClass) -> Drawn:
     """The confusion matrix of each cell; `confusions` as in `fedbench.reports.figures.draw_figures`."""
-    shown = [cell.cell.label for cell in stored.cells if cell.cell.label in confusions][:MAX_PANELS]
+    shown = [cell.label for cell in stored.cells if cell.label in confusions][:MAX_PANELS]
     if not shown:
         return None
     drawing, all_axes = new_panels(len(shown), height=3.6)
@@ -79,20 +79,42 @@ def draw_confusion(stored: StoredSuite, confusions: ByClass) -> Drawn:
         axes.set_title(label, fontsize=8)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
-        axes.set_xlabel("taken for")
+        axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         axes.grid(visible=False)
-    caption = (
-        "Share of each true class (a row) that was taken for each class (a column), over all seeds; dark: all of it."
-    )
+    caption = "Share of each true class (row) that was predicted as each class (column), over all seeds; dark is 100 %."
     return drawing, f"{caption} {left_out(len(stored.measured), shown, 'cells')}".strip()
 
 
+def read_confusions(stored: StoredSuite) -> tuple[ByClass, list[str]]:
+    """The first cells' class names and confusion matrices, (C, C), and the labels of cells that lack an artifact."""
+    found: dict[str, tuple[list[str], NDArray[np.int64]]] = {}
+    gone = []
+    for cell in stored.measured[:MAX_PANELS]:
+        texts = [stored.source.text(run.run_id, "confusion.csv") for run in cell.finished.values()]
+        try:
+            tables = [parse_confusion(text or "") for text in texts]
+            found[cell.label] = tables[0][0], np.sum([confusion for _, confusion in tables], axis=0)
+        except ValueError:
+            gone.append(cell.label)
+    return found, gone
+
+
+def read_partitions(stored: StoredSuite) -> dict[str, PartitionTable]:
+    """The partitions that are drawn, for the first finished seed, by the label of the first cell that has each."""
+    found = {}
+    for cell in distinct_partitions(stored)[:MAX_PANELS]:
+        run = next(iter(cell.finished.values()))
+        with suppress(ValueError):  # it is gone
+            found[cell.label] = parse_partition(stored.source.text(run.run_id, "partition.csv") or "")
+    return found
+
+
 def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
-    """Of the cells that have numbers, the first one of each way in which examples are dealt."""
+    """The first measured cell of each partition."""
     first: dict[object, StoredCell] = {}
     for cell in stored.measured:
-        spec = cell.cell.spec
+        spec = cell.spec
         options = tuple(getattr(spec, option) for option, owner in OWNERS.items() if owner == "partition")
         dealt = (spec.dataset, spec.split, spec.partition, spec.num_clients, spec.examples_per_client, options)
         first.setdefault(dealt, cell)
@@ -100,7 +122,7 @@ def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
 
 
 def draw_partition(stored: StoredSuite, partitions: Mapping[str, PartitionTable]) -> Drawn:
-    """Who has what, clients x classes; `partitions` as in `fedbench.reports.figures.draw_figures`."""
+    """The examples of each client and class; `partitions` as in `fedbench.reports.figures.draw_figures`."""
     if not partitions:
         return None
     drawing, all_axes = plt.subplots(
@@ -120,8 +142,8 @@ def draw_partition(stored: StoredSuite, partitions: Mapping[str, PartitionTable]
         axes.set_ylabel("class")
         axes.grid(visible=False)
     caption = (
-        "Training examples of each class (a row) that each client (a column) has, with the first finished seed. "
-        "Label skew: the mean total-variation distance of the clients' label distributions from that of all; "
+        "Training examples of each class (row) at each client (column), for the first finished seed. "
+        "Label skew: the mean total variation distance between the clients' label distributions and the overall one; "
         "0 if they are equal."
     )
     return drawing, f"{caption} {left_out(len(distinct_partitions(stored)), list(partitions), 'partitions')}".strip()

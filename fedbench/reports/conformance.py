@@ -1,25 +1,31 @@
-"""A suite's results beside those that were published: which are reproduced, and which are not."""
+"""Compares a suite's results with published ones: which are reproduced, and which are not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from fedbench.measures import ROUNDS_TO_TARGET
+from fedbench.reports.layout import mean_std, number, plain_table, reached
 from fedbench.stats import Spread, spread_if_all
 from fedbench.suites.conformance_schema import Measure, Reference
-from fedbench.tracking.mlflow.reading import INTERPOLATION, STEPS_PER_THETA, infinite, is_finished
-from fedbench.tracking.mlflow.store import store_errors
+from fedbench.suites.schema import Cell, Suite
+from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, StoredCell, StoredSuite
 
-if TYPE_CHECKING:
-    from fedbench.reports.reading import StoredCell, StoredSuite
-    from fedbench.suites.schema import Cell, Suite
+UNITS = {
+    Measure.ROUNDS_TO_TARGET: "Rounds until the test accuracy reaches the target.",
+    Measure.INTERPOLATION_GAIN: "Nats by which the average's loss is below that of the better of the two models.",
+}
 
 
 class Conformance(StrEnum):
-    """How a row stands to its band."""
+    """Where a result lies relative to its band."""
 
     WITHIN = "within"
     BELOW = "below"
@@ -30,20 +36,21 @@ class Conformance(StrEnum):
 
 
 OUTSIDE = (Conformance.BELOW, Conformance.ABOVE)
+STYLES = {Conformance.WITHIN: "green", Conformance.BELOW: "red", Conformance.ABOVE: "red"}
 
 
 @dataclass(frozen=True)
 class ConformanceRow:
-    """One published result and ours.
+    """A published result and ours.
 
     Attributes
     ----------
     values
-        What each finished seed came to, None where it did not reach its target.
+        The result of each finished seed; None if it did not reach its target.
     budget
-        The rounds within which a target was to be reached.
+        The number of rounds within which a target was to be reached.
     paper_speedup, speedup
-        Rounds of the scenario in `speedup_over` over this one's, by the paper's numbers and by the means of ours.
+        Rounds of the scenario in `speedup_over` divided by this one's: the paper's, and by our means.
     """
 
     reference: Reference
@@ -54,15 +61,15 @@ class ConformanceRow:
 
     @property
     def ours(self) -> Spread | None:
-        """The mean over seeds; None if there is none, since a seed did not reach its target or none has run."""
+        """The values over seeds; None if there are none or a seed did not reach its target."""
         return spread_if_all(self.values)
 
     @property
     def verdict(self) -> Conformance:
-        """How the mean stands to the band.
+        """Where the mean lies relative to the band.
 
-        Where a seed does not reach its target, the mean is above what it would be with the whole budget in that
-        seed's place: above the band if that is.
+        A seed that did not reach its target would have needed more rounds than the budget. So the mean is above the
+        band if it is with the budget in that seed's place; otherwise it is undecided.
         """
         if not self.values:
             return Conformance.NOT_RUN
@@ -78,50 +85,38 @@ class ConformanceRow:
 
 
 def conformance(suite: Suite, stored: StoredSuite) -> list[ConformanceRow]:
-    """Each row of the suite file's `conformance`, in its order, with what `stored` has of it.
+    """Each row of the suite file's `conformance` with our results.
 
-    A cell counts if it has run with exactly the fields that the file gives it.
+    A cell counts if it was run with exactly the fields that the file gives it.
     """
     cells = {scenario.name: scenario.cells[0] for scenario in suite.scenarios}
-    values = {
-        row.scenario: _values(row.measure, stored, _stored_cell(cells[row.scenario], stored))
-        for row in suite.conformance
-    }
-    budgets = {name: cell.spec.rounds for name, cell in cells.items()}
-    rows = {row.scenario: ConformanceRow(row, values[row.scenario], budgets[row.scenario]) for row in suite.conformance}
+    rows: dict[str, ConformanceRow] = {}
+    for reference in suite.conformance:
+        cell = cells[reference.scenario]
+        values = _values(reference.measure, stored, _stored_cell(cell, stored))
+        rows[reference.scenario] = ConformanceRow(reference, values, cell.spec.rounds)
     return [_with_speedup(row, rows) for row in rows.values()]
 
 
 def _stored_cell(cell: Cell, stored: StoredSuite) -> StoredCell | None:
     wanted = (cell.scenario, cell.spec.model_dump())
-    for each in stored.cells:
-        if (each.cell.scenario, each.cell.spec.model_dump()) == wanted:
-            return each
-    return None
+    return next((each for each in stored.cells if (each.scenario, each.spec.model_dump()) == wanted), None)
 
 
 def _values(measure: Measure, stored: StoredSuite, cell: StoredCell | None) -> tuple[float | None, ...]:
     if cell is None:
         return ()
-    runs = [run for run in cell.runs.values() if is_finished(run)]
+    runs = cell.finished.values()
     if measure is Measure.ROUNDS_TO_TARGET:
-        return tuple(run.data.metrics.get(ROUNDS_TO_TARGET) for run in runs)
-    with store_errors(stored.uri):
-        return tuple(
-            interpolation_gain(
-                {
-                    point.step / STEPS_PER_THETA: infinite(point.value)
-                    for point in stored.client.get_metric_history(run.info.run_id, f"{INTERPOLATION}loss")
-                }
-            )
-            for run in runs
-        )
+        return tuple(run.metrics.get(ROUNDS_TO_TARGET) for run in runs)
+    losses = (stored.source.history(run.run_id, f"{INTERPOLATION}loss") for run in runs)
+    return tuple(interpolation_gain({step / STEPS_PER_THETA: loss for step, loss in each.items()}) for each in losses)
 
 
 def interpolation_gain(losses: Mapping[float, float]) -> float:
-    """By how much the loss of the average is below that of the better of the two models, in nats.
+    """How far the loss of the average is below that of the better of the two models, in nats.
 
-    `losses` are those of the models on the line through both, by θ: 0 and 1 are the two, ½ is their average.
+    `losses` are those of the models θ·w + (1 − θ)·w′ by θ: at 0 and 1 are the two models, at ½ is their average.
     """
     return min(losses[0.0], losses[1.0]) - losses[0.5]
 
@@ -134,3 +129,72 @@ def _with_speedup(row: ConformanceRow, rows: Mapping[str, ConformanceRow]) -> Co
     paper = papers[0] / papers[1] if isinstance(papers[0], int | float) and isinstance(papers[1], int | float) else None
     ours = base.ours.mean / row.ours.mean if base.ours and row.ours else None
     return ConformanceRow(row.reference, row.values, row.budget, paper, ours)
+
+
+def conformance_table(suite: Suite, rows: Sequence[ConformanceRow]) -> RenderableType:
+    """The rows as a table, and how many are reproduced."""
+    table = plain_table("row", title=suite.name)
+    with_speedups = any(row.reference.speedup_over for row in rows)
+    for name in ("paper", "ours", "seeds", "band", *(("speed-up\npaper", "speed-up\nours") if with_speedups else ())):
+        table.add_column(name, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        speedups = ["" if each is None else f"{each:.1f}x" for each in (row.paper_speedup, row.speedup)]
+        paper = row.reference.paper
+        table.add_row(
+            row.reference.scenario,
+            "–" if paper is None else f"{paper:g}" if isinstance(paper, int | float) else paper,
+            _ours(row),
+            str(len(row.values) or ""),
+            _band(row),
+            *(speedups if with_speedups else ()),
+            Text(row.verdict, style=STYLES.get(row.verdict, "")),
+        )
+    measures = dict.fromkeys(row.reference.measure for row in rows)
+    return Group(table, "", suite.question, *(UNITS[each] for each in measures), summary(rows))
+
+
+def summary(rows: Sequence[ConformanceRow]) -> str:
+    """How many rows are reproduced."""
+    counts = Counter(row.verdict for row in rows)
+    decided = counts[Conformance.WITHIN] + sum(counts[each] for each in OUTSIDE)
+    rest = [each for each in Conformance if each not in (Conformance.WITHIN, *OUTSIDE) and counts[each]]
+    left = f"; {', '.join(f'{counts[each]} {each}' for each in rest)}" if rest else ""
+    return f"{counts[Conformance.WITHIN]} of {decided} rows are within their bands{left}."
+
+
+def _ours(row: ConformanceRow) -> str:
+    if row.ours:
+        return mean_std(row.ours, 0 if row.reference.measure is Measure.ROUNDS_TO_TARGET else 3)
+    return reached(row.values, row.budget) if row.values else ""
+
+
+def _band(row: ConformanceRow) -> str:
+    low, high = row.reference.band or (None, None)
+    if low is None:
+        return "" if high is None else f"up to {high:g}"
+    return f"from {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+def conformance_json(suite: Suite, rows: Sequence[ConformanceRow]) -> dict[str, Any]:
+    """The rows for machines; what is not known is null."""
+    return {
+        "suite": suite.name,
+        "rows": [
+            {
+                "scenario": row.reference.scenario,
+                "measure": str(row.reference.measure),
+                "paper": row.reference.paper,
+                "band": list(row.reference.band) if row.reference.band else None,
+                "mean": number(row.ours.mean) if row.ours else None,
+                "std": number(row.ours.std) if row.ours else None,
+                "values": [number(value) for value in row.values],
+                "budget": row.budget,
+                "speedup_over": row.reference.speedup_over,
+                "paper_speedup": row.paper_speedup,
+                "speedup": row.speedup,
+                "verdict": str(row.verdict),
+            }
+            for row in rows
+        ],
+    }

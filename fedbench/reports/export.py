@@ -1,27 +1,18 @@
-"""A suite's runs as one tidy table in a file: a row for each run and round."""
+"""Writes a suite's runs as one tidy table: a row for each run and round."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
-from fedbench.reports.reading import parameter
-from fedbench.tracking.mlflow.reading import INTERPOLATION, infinite
-from fedbench.tracking.mlflow.store import store_errors
+from fedbench.tracking.records import INTERPOLATION, RunRecord, StoredCell, StoredSuite
 from fedbench.util.errors import StoreError
 from fedbench.util.files import plain_errors, replacing
 from fedbench.util.progress import progress
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
-
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-    from fedbench.reports.reading import StoredSuite
 
 WRITERS: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
     ".csv": lambda table, file: table.to_csv(file, index=False),
@@ -30,56 +21,50 @@ WRITERS: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
 
 
 def export_suite(stored: StoredSuite, out: Path) -> int:
-    """Write the runs that count of a suite to `out`, as its ending says; returns the number of rows.
+    """Write a suite's runs to `out` in the format of its suffix, and return the number of rows.
 
-    A row has the run's id, scenario, cell, seed, verdict and parameters, the round, and each metric's value in it;
-    what was not measured in a round is empty. The interpolation's metrics, which have no round, are left out.
+    A row has the run's id, scenario, cell, seed, verdict and fields, the round, and the value of each metric in it. A
+    metric that was not measured in a round is empty. Metrics of the interpolation, which have no round, are left out.
 
     Raises
     ------
     StoreError
-        If the ending is unknown, or the runs cannot be read.
+        If the suffix is unknown, or the runs cannot be read.
+    DataError
+        If the file cannot be written.
     """
-    require_known_ending(out)
+    require_known_suffix(out)
+    runs = [(cell, seed, run) for cell in stored.cells for seed, run in cell.runs.items()]
     rows: list[dict[str, Any]] = []
-    runs = [(cell.cell.label, seed, run) for cell in stored.cells for seed, run in cell.runs.items()]
-    with progress(f"reading {stored.suite.name}", len(runs), "runs") as advance:
-        for label, seed, run in runs:
-            with store_errors(stored.uri):
-                rows += _rows(stored.client, label, seed, run)
-            advance(1, label)
+    with progress(f"reading {stored.name}", len(runs), "runs") as advance:
+        for cell, seed, run in runs:
+            rows += _rows(stored, cell, seed, run)
+            advance(1, cell.label)
     table = pd.DataFrame(rows)
     with plain_errors(f"{out} cannot be written"), replacing(out) as file:
         WRITERS[out.suffix](table, file)
     return len(table)
 
 
-def require_known_ending(out: Path) -> None:
-    """Refuse a file that is neither kind of table.
-
-    Raises
-    ------
-    StoreError
-        One line that names the kinds.
-    """
+def require_known_suffix(out: Path) -> None:
+    """Raise `StoreError` if `out` is in no known format."""
     if out.suffix not in WRITERS:
         raise StoreError(f"--out {out}: it ends in {out.suffix or 'nothing'}; choose {' or '.join(WRITERS)}")
 
 
-def _rows(client: MlflowClient, label: str, seed: int, run: Run) -> list[dict[str, Any]]:
-    tags = run.data.tags
+def _rows(stored: StoredSuite, cell: StoredCell, seed: int, run: RunRecord) -> list[dict[str, Any]]:
     common = {
-        "run_id": run.info.run_id,
-        "suite": tags.get("fedbench.suite"),
-        "scenario": tags.get("fedbench.scenario"),
-        "cell": label,
+        "run_id": run.run_id,
+        "suite": stored.name,
+        "scenario": cell.scenario,
+        "cell": cell.label,
         "seed": seed,
-        "verdict": tags.get("fedbench.verdict"),
-        **{key: parameter(text) for key, text in run.data.params.items() if key != "seed"},
+        "verdict": run.tags.get("fedbench.verdict"),
+        **cell.spec.model_dump(),
     }
-    by_round: dict[int, dict[str, float]] = {}
-    for key in sorted(run.data.metrics):
-        if not key.startswith(INTERPOLATION):
-            for point in client.get_metric_history(run.info.run_id, key):
-                by_round.setdefault(point.step, {})[key] = infinite(point.value)
+    by_round: dict[int, dict[str, float]] = defaultdict(dict)
+    for name in sorted(run.metrics):
+        if not name.startswith(INTERPOLATION):
+            for step, value in stored.source.history(run.run_id, name).items():
+                by_round[step][name] = value
     return [common | {"round": step} | metrics for step, metrics in sorted(by_round.items())]

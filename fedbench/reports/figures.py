@@ -1,4 +1,4 @@
-"""A stored suite's figures: those by class, curves with bands, grids as heat maps, the line between two models."""
+"""A suite's figures: accuracies by cell, curves by round, and models on the line between two models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict
 from fedbench.reports.class_figures import draw_confusion, draw_partition, draw_recall
+from fedbench.reports.layout import mean_std
+from fedbench.reports.results import DEMANDS
 from fedbench.reports.style import (
     BAND,
     MAX_PANELS,
@@ -24,9 +26,8 @@ from fedbench.reports.style import (
     same_scale,
     write,
 )
-from fedbench.reports.table import DEMANDS
 from fedbench.suites.schema import OWNERS
-from fedbench.tracking.mlflow.reading import INTERPOLATION, STEPS_PER_THETA
+from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, StoredCell, StoredSuite
 from fedbench.util.progress import progress
 
 # isort: split
@@ -39,33 +40,33 @@ if TYPE_CHECKING:
 
     from fedbench.partitions.table import PartitionTable
     from fedbench.reports.class_figures import ByClass
-    from fedbench.reports.reading import Curve, StoredCell, StoredSuite
+    from fedbench.stats import Spread
 
 MAX_LINES = 8  # in one panel; more cannot be told apart
 MAX_LABEL_LETTERS = 36  # below a panel, side by side
-MAX_CURVES = 6  # panels of curves: those of every seed are read, round by round
+MAX_CURVES = 6  # panels of curves, for which every round of every seed is read
 
 
 def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[str, PartitionTable]) -> list[Figure]:
-    """Draw all figures that a suite gives rise to.
+    """Draw the figures for which a suite has results.
 
     Parameters
     ----------
     stored
         The suite.
     confusions
-        By cell's label, the class names and the confusion matrix (C, C) summed over the seeds.
+        The class names and the confusion matrix, (C, C), summed over seeds, by the cell's label.
     partitions
-        By cell's label, who has what.
+        The number of examples of each client and class, by the label of the first cell with this partition.
     """
     drawings: tuple[tuple[str, str, Callable[[], Drawn]], ...] = (
         ("grid", "Accuracy by cell", lambda: _grids(stored)),
         ("curves", "Accuracy by round", lambda: _curves(stored, "accuracy", "accuracy (%)", 100)),
         ("loss", "Loss by round", lambda: _curves(stored, "loss", "loss (nats)", 1)),
-        ("interpolation", "Between two models", lambda: _interpolation(stored)),
+        ("interpolation", "Interpolation between two models", lambda: _interpolation(stored)),
         ("recall", "Recall by class", lambda: draw_recall(stored)),
-        ("confusion", "What is taken for what", lambda: draw_confusion(stored, confusions)),
-        ("partition", "Who has what", lambda: draw_partition(stored, partitions)),
+        ("confusion", "Confusion matrices", lambda: draw_confusion(stored, confusions)),
+        ("partition", "Examples by client and class", lambda: draw_partition(stored, partitions)),
     )
     figures = []
     with plt.rc_context(STYLE), progress("drawing", len(drawings), "figures") as advance:
@@ -83,18 +84,18 @@ def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[s
 def _by_scenario(cells: Sequence[StoredCell]) -> dict[str, list[StoredCell]]:
     groups: dict[str, list[StoredCell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.cell.scenario].append(cell)
+        groups[cell.scenario].append(cell)
     return dict(groups)
 
 
 def _varying(cells: Sequence[StoredCell]) -> list[str]:
     """The axes on which cells of one scenario differ."""
-    axes = dict.fromkeys(axis for cell in cells for axis in cell.cell.axes)
-    return [axis for axis in axes if len({getattr(cell.cell.spec, axis) for cell in cells}) > 1]
+    axes = dict.fromkeys(axis for cell in cells for axis in cell.result.cell.axes)
+    return [axis for axis in axes if len({getattr(cell.spec, axis) for cell in cells}) > 1]
 
 
 def _words(cell: StoredCell, axes: Sequence[str]) -> str:
-    return ", ".join(f"{axis.replace('_', ' ')} {_show(axis, getattr(cell.cell.spec, axis))}" for axis in axes)
+    return ", ".join(f"{axis.replace('_', ' ')} {_show(axis, getattr(cell.spec, axis))}" for axis in axes)
 
 
 def _show(axis: str, value: object) -> str:
@@ -112,10 +113,10 @@ def _line_panels(cells: Sequence[StoredCell]) -> Iterator[tuple[str, list[tuple[
         rest = [axis for axis in axes if axis not in split]
         for words, some in panels.items():
             title = f"{scenario}: {words}" if words else scenario
-            yield title, [(_words(cell, rest) or cell.cell.scenario, cell) for cell in some[:MAX_LINES]]
+            yield title, [(_words(cell, rest) or cell.scenario, cell) for cell in some[:MAX_LINES]]
 
 
-def _draw_curve(axes: Axes, curve: Curve, label: str, scale: float, x_scale: float = 1) -> None:
+def _draw_curve(axes: Axes, curve: Mapping[int, Spread], label: str, scale: float, x_scale: float = 1) -> None:
     steps = [step / x_scale for step in curve]
     means = [scale * spread.mean for spread in curve.values()]
     (line,) = axes.plot(steps, means, label=label, marker="o" if len(steps) < 12 else "", markersize=3)
@@ -125,7 +126,7 @@ def _draw_curve(axes: Axes, curve: Curve, label: str, scale: float, x_scale: flo
 
 
 def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn:
-    panels = list(_line_panels([cell for cell in stored.measured if cell.cell.spec.rounds > 1]))
+    panels = list(_line_panels([cell for cell in stored.measured if cell.spec.rounds > 1]))
     if not panels:
         return None
     shown = panels[:MAX_CURVES]
@@ -152,7 +153,7 @@ def _stopped_apart(cell: StoredCell) -> bool:
     """Whether some seeds of a cell stopped at its target in a round in which others went on."""
     reached = cell.result.rounds_to_target
     ends = {None if rounds is None else math.ceil(rounds) for rounds in reached}  # it is crossed within a round
-    return cell.cell.spec.stop_at_target and len(ends) > 1
+    return cell.spec.stop_at_target and len(ends) > 1
 
 
 def _draw_legends(all_axes: Sequence[Axes]) -> None:
@@ -170,7 +171,7 @@ def _draw_majority(axes: Axes, cells: Sequence[StoredCell]) -> None:
 
 
 def _draw_targets(axes: Axes, cells: Sequence[StoredCell]) -> None:
-    for target in sorted({each for cell in cells if (each := cell.cell.spec.target_accuracy) is not None}):
+    for target in sorted({each for cell in cells if (each := cell.spec.target_accuracy) is not None}):
         axes.axhline(100 * target, color="grey", linestyle="--", linewidth=0.8, label=f"target: {100 * target:g} %")
 
 
@@ -206,11 +207,11 @@ def _grid_panels(cells: list[StoredCell]) -> Iterator[tuple[str, list[StoredCell
     for cell in cells:
         panels[_words(cell, split)].append(cell)
     for words, some in panels.items():
-        yield " ".join(filter(None, [some[0].cell.scenario, words])), some, shown
+        yield " ".join(filter(None, [some[0].scenario, words])), some, shown
 
 
 def _values(cells: Sequence[StoredCell], axis: str) -> list[object]:
-    return list(dict.fromkeys(getattr(cell.cell.spec, axis) for cell in cells))
+    return list(dict.fromkeys(getattr(cell.spec, axis) for cell in cells))
 
 
 def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str], limits: tuple[float, float]) -> None:
@@ -221,11 +222,11 @@ def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]
         if spread is None:
             continue
         row, column = (
-            values.index(getattr(cell.cell.spec, name)) for values, name in zip((rows, columns), names, strict=True)
+            values.index(getattr(cell.spec, name)) for values, name in zip((rows, columns), names, strict=True)
         )
         image[row, column] = 100 * spread.mean
         dark = image[row, column] < sum(limits) / 2
-        text = f"{100 * spread.mean:.1f}" + ("" if spread.std is None else f"\n± {100 * spread.std:.1f}")
+        text = mean_std(spread, 1, 100).replace(" ±", "\n±")
         mark = "" if cell.result.verdict is Verdict.OK else " *"
         write(axes, column, row, text + mark, fontsize=8, color="white" if dark else "black")
     axes.imshow(image, aspect="auto", cmap="viridis", vmin=limits[0], vmax=max(limits[1], limits[0] + 1))
@@ -237,7 +238,7 @@ def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]
 
 
 def _draw_dots(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]) -> None:
-    labels = [_show(names[0], getattr(cell.cell.spec, names[0])) if names else "" for cell in cells]
+    labels = [_show(names[0], getattr(cell.spec, names[0])) if names else "" for cell in cells]
     for index, cell in enumerate(cells):
         spread = cell.final("accuracy")
         if spread is None:
@@ -270,8 +271,8 @@ def _interpolation(stored: StoredSuite) -> Drawn:
         return None
     groups: dict[str, list[StoredCell]] = defaultdict(list)
     for cell in cells:
-        rest = [axis for axis in _varying(_by_scenario(cells)[cell.cell.scenario]) if axis != "init"]
-        groups[" ".join(filter(None, [cell.cell.scenario, _words(cell, rest)]))].append(cell)
+        rest = [axis for axis in _varying(_by_scenario(cells)[cell.scenario]) if axis != "init"]
+        groups[" ".join(filter(None, [cell.scenario, _words(cell, rest)]))].append(cell)
     shown = list(groups.items())[: MAX_PANELS // 2]
     drawing, grid = plt.subplots(
         len(shown), 2, figsize=(2 * PANEL_INCHES[0], PANEL_INCHES[1] * len(shown)), squeeze=False
@@ -283,7 +284,7 @@ def _interpolation(stored: StoredSuite) -> Drawn:
         ):
             for cell in some:
                 curve = stored.curve(cell, f"{INTERPOLATION}{metric}")
-                _draw_curve(axes, curve, f"init {cell.cell.spec.init}", scale, STEPS_PER_THETA)
+                _draw_curve(axes, curve, f"init {cell.spec.init}", scale, STEPS_PER_THETA)
             axes.set_title(title)
             axes.set_xlabel("θ, in θ·w + (1 − θ)·w′")
             axes.set_ylabel(label)
@@ -291,7 +292,7 @@ def _interpolation(stored: StoredSuite) -> Drawn:
             same_scale([axes], PERCENT if metric == "accuracy" else NATS)
             for end in (0, 1):
                 axes.axvline(end, color="grey", linewidth=0.8, linestyle=":")
-    sets = sorted({cell.cell.spec.interpolation_set for _, some in shown for cell in some})
+    sets = sorted({cell.spec.interpolation_set for _, some in shown for cell in some})
     where = " or ".join({"test": "the test set", "train": "all training data"}[each] for each in sets)
     caption = (
         f"The models on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on {where}; "

@@ -1,4 +1,4 @@
-"""Tables for people of what there is: suites, cells, datasets, what would run, what the doctor found."""
+"""Suites, cells, datasets, estimates and the doctor's findings, as tables for people and for machines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from fedbench.util.text import duration
 
 if TYPE_CHECKING:
     from fedbench.datasets import DatasetStatus
@@ -58,7 +60,7 @@ def cells_table(suite: Suite) -> RenderableType:
 
 
 def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers: int) -> RenderableType:
-    """What would run, and how long it may take; a cell's time is that of one core."""
+    """What would run, and an estimate of the time: of a cell on one core, of all on `num_workers`."""
     table = Table("cell", title=f"{suite.name}: what would run")
     for name in ("runs", "local steps", "about"):
         table.add_column(name, justify="right")
@@ -66,15 +68,17 @@ def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers:
         if each.shortfall:
             table.add_row(each.cell.label, "0", "", f"skipped: {each.shortfall}")
         else:
-            table.add_row(each.cell.label, str(len(each.cell.seeds)), f"{each.local_steps:,}", duration(each.seconds))
+            table.add_row(
+                each.cell.label, str(len(each.cell.seeds)), f"{each.local_steps:,}", duration(each.seconds, 2)
+            )
     runs = _num_runs(estimates)
-    seconds = duration(sum(each.seconds for each in estimates) / num_workers)
+    total = duration(sum(each.seconds for each in estimates) / num_workers, 2)
     cores = "1 core" if num_workers == 1 else f"{num_workers} cores"
-    return Group(table, f"{runs} runs, about {seconds} on {cores}, if none is finished yet.")
+    return Group(table, f"{runs} runs, about {total} on {cores}, if none is finished yet.")
 
 
 def estimate_json(suite: Suite, estimates: Sequence[CellEstimate]) -> dict[str, Any]:
-    """The same for machines; times in seconds of one worker."""
+    """The estimates for machines; times are seconds on one core."""
     cells = [
         {
             "scenario": each.cell.scenario,
@@ -94,22 +98,13 @@ def _num_runs(estimates: Sequence[CellEstimate]) -> int:
     return sum(len(each.cell.seeds) for each in estimates if not each.shortfall)
 
 
-def duration(seconds: float) -> str:
-    """``40 s``, ``3 min``, ``2.5 h``."""
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def datasets_table(statuses: Sequence[DatasetStatus]) -> RenderableType:
-    """The datasets and whether they are here."""
+    """The datasets and whether they are present."""
     table = Table("dataset", "split", title="Datasets")
     for name in ("train", "test", "classes"):
         table.add_column(name, justify="right")
     table.add_column("licence")
-    table.add_column("here")
+    table.add_column("present")
     for status in statuses:
         sizes = status.info.sizes
         table.add_row(
@@ -125,7 +120,7 @@ def datasets_table(statuses: Sequence[DatasetStatus]) -> RenderableType:
 
 
 def datasets_json(statuses: Sequence[DatasetStatus]) -> dict[str, Any]:
-    """The same for machines."""
+    """The datasets for machines."""
     return {
         "datasets": [
             {
@@ -142,9 +137,9 @@ def datasets_json(statuses: Sequence[DatasetStatus]) -> dict[str, Any]:
 
 
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
-    """What the doctor found."""
+    """The doctor's findings."""
     styles = {"ok": "green", "note": "yellow", "failed": "red"}
-    table = Table("check", "status", "what was found", title="fedbench doctor")
+    table = Table("check", "status", "finding", title="fedbench doctor")
     for finding in findings:
         table.add_row(finding.check, Text(finding.status, styles[finding.status]), finding.text)
     return table

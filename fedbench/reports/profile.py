@@ -1,4 +1,4 @@
-"""A recorded run, as text on one screen and as JSON."""
+"""A profile of a run, as text for one screen and as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedbench.runs.profiling import Profile, Recorder
 
-MAX_NAME = 48  # characters of an operator's, so that a line fits in a terminal
+MAX_NAME = 48  # characters of an operator's name, so that a line fits in a terminal
 
 
 def profile_json(profile: Profile | None) -> dict[str, Any] | None:
@@ -25,7 +25,7 @@ def profile_json(profile: Profile | None) -> dict[str, Any] | None:
 
 
 def profile_summary(recorder: Recorder) -> str:
-    """What was recorded on one screen, or why there is nothing.
+    """The profile for one screen, or why there is none.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedbench.measures import Verdict
-from fedbench.reports.table import STYLES, short_verdict
+from fedbench.reports.layout import STYLES, short_verdict
 from fedbench.stats import spread
 from fedbench.suites.tune_schema import Objective
 from fedbench.tuning.results import Answer

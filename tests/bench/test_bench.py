@@ -32,8 +32,8 @@ from fedbench.bench.yardsticks import Yardsticks
 from fedbench.cli.app import app
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.reports.benchmarks import duration
-from fedbench.reports.reading import read_suite
 from fedbench.tracking.mlflow.listing import list_runs
+from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.util.commits import Commit, commit_of
 from fedbench.util.errors import BenchmarkError, StoreError
 

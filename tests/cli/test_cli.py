@@ -208,7 +208,7 @@ def test_datasets_are_listed_and_nothing_is_written(folder: Path) -> None:
 
 
 def test_verifying_data_that_is_not_there_says_so_with_exit_code_1(folder: Path) -> None:
-    assert (0, "mnist-5k: all files are there and whole\n") == (
+    assert (0, "mnist-5k: all files are present and intact\n") == (
         (done := fedbench_here("data", "verify", "mnist-5k", folder=folder)).code,
         done.out,
     )
@@ -375,9 +375,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_the_same_command_does(tmp_path
     assert 130 == done.code
     lines = [line for line in done.err.splitlines() if line]
     assert 1 == len(lines), done.err
-    assert re.fullmatch(
-        r"fedbench: interrupted: [12] of 3 runs are finished; the same command goes on from here", lines[0]
-    )
+    assert re.fullmatch(r"fedbench: interrupted: [12] of 3 runs are finished; the same command resumes", lines[0])
     finished = int(lines[0].split()[2])
     assert ["FINISHED"] * finished + ["KILLED"] * (finished < 3) == statuses(tmp_path)
     before = run_ids(tmp_path)
@@ -424,7 +422,7 @@ def test_a_command_that_trains_ends_within_a_second_of_ctrl_c_and_says_how_to_go
         _, err = process.communicate(timeout=60)
         seconds.append(time.monotonic() - start)
         wait_until_gone(process.pid)
-        line = "fedbench: interrupted: 0 of 3 runs are finished; the same command goes on from here"
+        line = "fedbench: interrupted: 0 of 3 runs are finished; the same command resumes"
         assert (130, line) == (process.returncode, err.splitlines()[-1]), err
         assert ["KILLED"] * int(workers) == statuses(tmp_path)
         if seconds[-1] < 1:
@@ -563,8 +561,8 @@ def test_a_store_that_does_not_answer_is_one_line_without_the_password(tmp_path:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--address", "10.0.0.5:6379"), "--address and what a run takes of a cluster need --executor ray"),
-        (("--gpus-per-run", "1"), "--address and what a run takes of a cluster need --executor ray"),
+        (("--address", "10.0.0.5:6379"), "--address and the --...-per-run options need --executor ray"),
+        (("--gpus-per-run", "1"), "--address and the --...-per-run options need --executor ray"),
         (("--executor", "ray", "--profile"), "--profile records this process: leave out --executor ray"),
         (("--executor", "ray", "--device", "mps"), "the nodes of a cluster have cpu and cuda"),
         (("--executor", "ray", "--device", "cuda", "--gpus-per-run", "0"), "do not go together"),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from command import fedbench_here
-from made_store import TEXT, address, made_suite, record
+from made_store import address, record
+from made_suite import TEXT, made_suite
 
 PACKAGE = Path(__file__).parents[2]
 

@@ -25,8 +25,8 @@ from fedbench.gate.recording import (
 from fedbench.gate.table import gate_json
 from fedbench.gate.views import SPEED_ALONE as SPEED
 from fedbench.gate.views import regression_view_tags
-from fedbench.reports.reading import read_suite
 from fedbench.tracking.mlflow.listing import list_runs
+from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.tracking.mlflow.views import MAX_TAG
 from fedbench.util.commits import Commit
 from fedbench.util.errors import StoreError

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fedbench.reports.conformance import Conformance, ConformanceRow, _with_speedup, interpolation_gain
-from fedbench.reports.conformance_table import summary
+from fedbench.reports.conformance import Conformance, ConformanceRow, _with_speedup, interpolation_gain, summary
 from fedbench.suites.conformance_schema import Reference
 
 

@@ -1,22 +1,20 @@
-"""Results for machines and for people, from made outcomes."""
+"""The results of a suite just run, for machines and for people."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from made_suite import made_suite, shown
 
 from fedbench.measures import MEANINGS, RunResult, Verdict
-from fedbench.reports.suite_results import cell_results, count_runs, suite_json
-from fedbench.reports.table import percent, results_table
+from fedbench.reports.layout import percent
+from fedbench.reports.results import cell_results, count_runs, results_table, suite_json
 from fedbench.runs.suite_run import Outcome
-from fedbench.suites.loading import load_suite
+from fedbench.stats import Spread
 from fedbench.suites.schema import Suite
 
 TEXT = """
@@ -31,9 +29,7 @@ scenarios:
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
-    path = tmp_path / "made.yaml"
-    path.write_text(TEXT)
-    return load_suite(path)
+    return made_suite(tmp_path, TEXT)
 
 
 def result(accuracy: float, verdict: Verdict = Verdict.OK, reason: str | None = None, loss: float = 0.5) -> RunResult:
@@ -51,14 +47,8 @@ def outcomes(suite: Suite, *results: RunResult, executed: bool = True) -> list[O
     return [Outcome(run, each, executed) for run, each in zip(suite.runs, results, strict=False)]
 
 
-def as_text(renderable: RenderableType) -> str:
-    console = Console(file=StringIO(), width=160)
-    console.print(renderable)
-    return console.file.getvalue()  # type: ignore[attr-defined]
-
-
-def show(suite: Suite, *results: RunResult) -> str:
-    return as_text(results_table(suite, cell_results(suite, outcomes(suite, *results))))
+def show(suite: Suite, outcomes: list[Outcome]) -> str:
+    return shown(results_table(suite.name, suite.question, cell_results(suite, outcomes)))
 
 
 SKIPPED = RunResult(Verdict.SKIPPED, "needs 2 x 9000 = 18000 training examples; mnist-5k has 4000")
@@ -158,7 +148,7 @@ def test_seeds_are_in_the_suites_order_whatever_the_order_of_the_ends(suite: Sui
 
 
 def test_the_table_shows_percent_with_the_spread_over_seeds(suite: Suite) -> None:
-    text = show(suite, result(0.8), result(0.9))
+    text = show(suite, outcomes(suite, result(0.8), result(0.9)))
     # mean 85 %; deviations of 5 % each: sqrt(2 * 25 / 1) = 7.07
     assert "85.0 ± 7.1" in text
     assert "made" in text
@@ -167,7 +157,7 @@ def test_the_table_shows_percent_with_the_spread_over_seeds(suite: Suite) -> Non
 
 
 def test_one_seed_has_no_spread(suite: Suite) -> None:
-    text = show(suite, result(0.8))
+    text = show(suite, outcomes(suite, result(0.8)))
     assert "80.0" in text
     assert "±" not in text
     assert "one seed, so no spread" in text
@@ -175,29 +165,27 @@ def test_one_seed_has_no_spread(suite: Suite) -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.COLLAPSED, Verdict.DIVERGED, Verdict.FAILED])
 def test_a_verdict_that_is_not_ok_is_shown_with_its_meaning(suite: Suite, verdict: Verdict) -> None:
-    text = " ".join(show(suite, result(0.1, verdict, "one class"), result(0.9)).split())
+    text = " ".join(show(suite, outcomes(suite, result(0.1, verdict, "one class"), result(0.9))).split())
     assert f"{verdict} 1/2" in text
     assert f"{verdict}: {MEANINGS[verdict]}." in text
 
 
 def test_a_suite_that_went_well_explains_no_verdict(suite: Suite) -> None:
-    text = show(suite, result(0.8), result(0.9))
+    text = show(suite, outcomes(suite, result(0.8), result(0.9)))
     assert not any(meaning[:40] in text for meaning in MEANINGS.values())
 
 
 def test_a_skipped_cell_is_shown_with_the_numbers(suite: Suite) -> None:
-    made: list[Any] = [Outcome(run, SKIPPED, executed=False) for run in suite.runs[4:]]
-    text = as_text(results_table(suite, cell_results(suite, made)))
+    made = [Outcome(run, SKIPPED, executed=False) for run in suite.runs[4:]]
+    text = show(suite, made)
     assert "needs 2 x 9000 = 18000 training examples; mnist-5k has 4000" in text
 
 
 def test_a_loss_that_is_not_finite_does_not_break_the_table(suite: Suite) -> None:
-    assert "10.0" in show(suite, result(0.1, Verdict.DIVERGED, "the loss is not finite", math.nan))
+    assert "10.0" in show(suite, outcomes(suite, result(0.1, Verdict.DIVERGED, "the loss is not finite", math.nan)))
 
 
 def test_percent() -> None:
-    from fedbench.stats import Spread
-
     assert "82.4 ± 1.3" == percent(Spread(0.824, 0.0131, (0.8, 0.9)))
     assert "82.4" == percent(Spread(0.824, None, (0.824,)))
 
@@ -221,4 +209,4 @@ def test_the_runs_are_counted_in_words(suite: Suite) -> None:
     ok, failed, short = result(0.5), RunResult(Verdict.FAILED), RunResult(Verdict.SKIPPED)
     made = [*outcomes(suite, ok, failed), *outcomes(suite, ok, ok, ok, short, executed=False)]
     assert "1 runs executed." == count_runs(made[:1])
-    assert "2 runs executed, 3 were finished already, 1 skipped for want of data, 1 failed." == count_runs(made)
+    assert "2 runs executed, 3 were already finished, 1 skipped for lack of data, 1 failed." == count_runs(made)

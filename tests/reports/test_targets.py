@@ -1,4 +1,4 @@
-"""Rounds to a target wherever they are shown, from a store in which they can be worked out by hand.
+"""Rounds to a target wherever they are shown, with numbers that can be worked out by hand.
 
 The accuracy is 60, 70, 80 and 90 % in rounds 1 to 4, 10 points more with three clients, and one point more a seed.
 """
@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from made_store import address, made_suite, metrics_of, record
-from rich.console import Console
+from made_store import address, record
+from made_suite import made_suite, metrics_of, rounds_of, shown, stored_suite
 
 from fedbench.measures import Verdict, rounds_to_target, run_result
-from fedbench.reports.compare import Change, Comparison, compare
-from fedbench.reports.comparison_table import comparison_table
+from fedbench.reports.comparison import Change, compare, comparison_table
 from fedbench.reports.export import export_suite
 from fedbench.reports.figures import draw_figures
 from fedbench.reports.page import make_report
-from fedbench.reports.reading import StoredSuite, read_suite
-from fedbench.reports.suite_results import stored_json, suite_json
-from fedbench.reports.table import results_table
+from fedbench.reports.results import results_table, stored_json, suite_json
 from fedbench.runs.suite_run import Outcome
 from fedbench.suites.schema import RunSpec, Suite
+from fedbench.tracking.mlflow.store import open_store
+from fedbench.tracking.mlflow.suites import read_suite
+from fedbench.tracking.records import StoredSuite
 
 TEXT = """
 name: soon
@@ -43,7 +42,7 @@ STOP, SOON, SOME, NONE, WITHOUT = range(5)
 
 
 def counted(run: RunSpec, step: int) -> dict[str, float]:
-    """What is measured, with the rounds to the target in each round in which it is reached, as the last may be."""
+    """The metrics, with the rounds to the target in each round that may be the last."""
     metrics = metrics_of(run, step)
     accuracies = [metrics_of(run, each)["accuracy"] for each in range(1, step + 1)]
     target = run.spec.target_accuracy
@@ -53,7 +52,7 @@ def counted(run: RunSpec, step: int) -> dict[str, float]:
 
 
 def sooner(run: RunSpec, step: int) -> dict[str, float]:
-    """Likewise, but for half a round less."""
+    """The same with half a round less."""
     metrics = counted(run, step)
     return metrics | {name: value - 0.5 for name, value in metrics.items() if name == "rounds_to_target"}
 
@@ -64,29 +63,15 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 
 @pytest.fixture(scope="module")
-def uri(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder: Path = tmp_path_factory.mktemp("targets")
-    record(suite, address(folder), counted)
-    return address(folder)
-
-
-@pytest.fixture(scope="module")
-def stored(uri: str) -> StoredSuite:
-    return read_suite("soon", uri)
+def stored(suite: Suite) -> StoredSuite:
+    return stored_suite(suite, counted)
 
 
 def cells_json(stored: StoredSuite) -> list[dict[str, Any]]:
-    found = stored_json(stored.suite, [cell.result for cell in stored.cells])
-    return list(json.loads(json.dumps(found, allow_nan=False))["cells"])
+    return list(json.loads(json.dumps(stored_json(stored), allow_nan=False))["cells"])
 
 
-def printed(stored: StoredSuite, width: int = 80) -> str:
-    console = Console(file=StringIO(), width=width)
-    console.print(results_table(stored.suite, [cell.result for cell in stored.cells]))
-    return console.file.getvalue()  # type: ignore[attr-defined]
-
-
-def test_the_json_has_target_budget_and_seeds_with_the_spread_if_all_reached_it(stored: StoredSuite) -> None:
+def test_the_json_has_the_target_and_the_spread_if_all_seeds_reached_it(stored: StoredSuite) -> None:
     found = [cell["rounds_to_target"] for cell in cells_json(stored)]
     # 71.5 % is crossed between 70 and 80, between 71 and 81, and between 62 and 72
     assert {
@@ -106,20 +91,25 @@ def test_the_json_has_target_budget_and_seeds_with_the_spread_if_all_reached_it(
     assert found[WITHOUT] is None
 
 
-def test_results_just_executed_have_the_same_json_as_those_read_back(suite: Suite, stored: StoredSuite) -> None:
-    outcomes = [Outcome(run, run_result(Verdict.OK, None, last_of(run)), True) for run in suite.runs]
+def test_a_store_gives_the_same_as_the_run_just_executed(suite: Suite, stored: StoredSuite, tmp_path: Path) -> None:
+    """And its own run of a cell has the spread if every seed reached the target."""
+    outcomes = [Outcome(run, run_result(Verdict.OK, None, rounds_of(run, counted)[-1]), True) for run in suite.runs]
     executed = json.loads(json.dumps(suite_json(suite, outcomes)))["cells"]
-    assert [cell["rounds_to_target"] for cell in cells_json(stored)] == [cell["rounds_to_target"] for cell in executed]
-
-
-def last_of(run: RunSpec) -> dict[str, float]:
-    rounds = [counted(run, step) for step in range(1, run.spec.rounds + 1)]
-    return next((each for each in rounds if "rounds_to_target" in each), rounds[-1])
+    assert executed == cells_json(stored)
+    record(suite, address(tmp_path), counted)
+    assert executed == cells_json(read_suite("soon", address(tmp_path)))
+    client = open_store(address(tmp_path))
+    runs = client.search_runs([client.get_experiment_by_name("soon").experiment_id], "tags.`fedbench.kind` = 'cell'")
+    metrics = {run.data.tags["fedbench.cell"]: run.data.metrics for run in runs}
+    stop = metrics.pop("stop num_clients=2")
+    assert (pytest.approx(2.05), pytest.approx(0.1)) == (stop["rounds_to_target/mean"], stop["rounds_to_target/std"])
+    del metrics["stop num_clients=3"]
+    assert not any(name.startswith("rounds_to_target") for of_cell in metrics.values() for name in of_cell)
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_the_table_has_a_column_and_says_what_the_targets_are(stored: StoredSuite, width: int) -> None:
-    text = printed(stored, width)
+def test_the_table_has_a_column_and_explains_the_targets(stored: StoredSuite, width: int) -> None:
+    text = shown(results_table(stored.name, stored.question, [cell.result for cell in stored.cells]), width)
     rows = {words[0]: line for line in text.splitlines() if (words := line.split())}
     assert "2.0 ± 0.1" in text or "2.1 ± 0.1" in text  # 2.05
     assert "1.1 ± 0.1" in text
@@ -130,27 +120,12 @@ def test_the_table_has_a_column_and_says_what_the_targets_are(stored: StoredSuit
     assert "none did" in text
     assert "…" not in text
     assert "alone" not in text
+    without = shown(results_table("soon", "Why?", [stored.cells[WITHOUT].result]), width)
+    assert "alone" in without
+    assert "target" not in without.lower()
 
 
-def test_the_table_of_a_suite_without_targets_is_as_ever(stored: StoredSuite) -> None:
-    console = Console(file=StringIO(), width=80)
-    console.print(results_table(stored.suite, [stored.cells[WITHOUT].result]))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "alone" in text
-    assert "target" not in text.lower()
-
-
-def test_a_cells_own_run_has_the_spread_if_every_seed_reached_the_target(stored: StoredSuite) -> None:
-    of_cells = [run.data.metrics for cell in stored.cells if (run := stored.summary(cell))]
-    assert 5 == len(of_cells)
-    assert (pytest.approx(2.05), pytest.approx(0.1)) == tuple(
-        of_cells[STOP][f"rounds_to_target/{name}"] for name in ("mean", "std")
-    )
-    for index in (SOME, NONE, WITHOUT):
-        assert not any(name.startswith("rounds_to_target") for name in of_cells[index])
-
-
-def test_a_seed_that_stopped_counts_in_the_later_rounds_with_its_last_accuracy(stored: StoredSuite) -> None:
+def test_a_seed_that_stopped_counts_in_later_rounds_with_its_last_accuracy(stored: StoredSuite) -> None:
     curve = stored.curve(stored.cells[STOP], "accuracy")
     assert pytest.approx({1: 0.61, 2: 0.71, 3: (0.80 + 0.81 + 0.72) / 3}) == {
         step: over.mean for step, over in curve.items()
@@ -175,13 +150,8 @@ def test_the_figure_has_each_target_as_a_dashed_line_and_says_that_seeds_stopped
     assert {"stop": [71.5], "some": [91.5], "none": [99.0], "without": []} == dashed
     said = "A seed that stopped at its target before the others counts in later rounds with its last value."
     assert [True, True] == [said in figures[name].caption for name in ("curves", "loss")]
-
-
-def test_where_no_seed_stopped_before_another_the_figure_says_nothing(stored: StoredSuite) -> None:
     others = replace(stored, cells=(stored.cells[SOME], stored.cells[NONE], stored.cells[WITHOUT]))
-    captions = [figure.caption for figure in draw_figures(others, {}, {})]
-    assert captions
-    assert not any("stopped" in caption for caption in captions)
+    assert not any("stopped" in figure.caption for figure in draw_figures(others, {}, {}))
 
 
 def test_the_page_has_the_column(stored: StoredSuite, tmp_path: Path) -> None:
@@ -191,27 +161,17 @@ def test_the_page_has_the_column(stored: StoredSuite, tmp_path: Path) -> None:
         assert f">{entry}<" in text
 
 
-def test_the_rounds_are_compared_and_fewer_are_better(
-    suite: Suite, uri: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder: Path = tmp_path_factory.mktemp("sooner")
-    record(suite, address(folder), sooner)
-    there, back = (
-        compare(*pair, None, None, "rounds_to_target") for pair in ((uri, address(folder)), (address(folder), uri))
-    )
+def test_fewer_rounds_are_better(suite: Suite, stored: StoredSuite) -> None:
+    less = stored_suite(suite, sooner)
+    there = compare([stored], [less], ("A", "B"), "rounds_to_target")
+    back = compare([less], [stored], ("A", "B"), "rounds_to_target")
     assert {"stop num_clients=2", "stop num_clients=3"} == {cell.label for cell in there.cells}  # all seeds reached it
     assert {Change.BETTER} == {cell.change for cell in there.cells}
     assert {Change.WORSE} == {cell.change for cell in back.cells}
-    assert pytest.approx(-0.5) == there.cells[0].difference
-    text = text_of(there)
+    assert pytest.approx(-0.5) == there.cells[0].difference.mean
+    text = shown(comparison_table(there))
     assert "rounds_to_target in rounds, mean" in text
     assert "-0.500" in text
-
-
-def text_of(comparison: Comparison) -> str:
-    console = Console(file=StringIO(), width=160)
-    console.print(comparison_table(comparison))
-    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_rounds_are_exported_in_the_last_row_of_a_run(stored: StoredSuite, tmp_path: Path) -> None:

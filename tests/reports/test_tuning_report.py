@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_store import address, made_suite, record
+from made_store import address, record
 from made_study import WIDE_SPACE, made_plan, made_result, made_trial, without_answer
+from made_suite import made_suite
 from PIL import Image
 from rich.console import Console
 
 from fedbench.measures import Verdict
 from fedbench.reports.page import make_report
-from fedbench.reports.reading import read_suite
 from fedbench.reports.studies import read_studies
 from fedbench.reports.style import Figure
 from fedbench.reports.tuning import tuning_json, tuning_table
@@ -26,6 +26,8 @@ from fedbench.reports.tuning_figures import _Shown, draw_study
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune_schema import Objective
+from fedbench.tracking.mlflow.store import open_store
+from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import Answer, TuningResult
@@ -208,7 +210,7 @@ def study_run(uri: str, identity: str, cell: str) -> StudyRun:
 
 
 def page_of(name: str, uri: str, folder: Path) -> str:
-    return make_report(read_suite(name, uri), folder).read_text()
+    return make_report(read_suite(name, uri), folder, read_studies(open_store(uri), uri, name)).read_text()
 
 
 @pytest.mark.parametrize("name", ["made", "made.tuning"])
@@ -223,7 +225,7 @@ def test_the_report_of_a_suite_shows_its_finished_studies_the_latest_first(
     assert "<strong>better: the best is better than the default on 3 fresh seeds</strong>" in page
     assert "budget: rounds are held equal; the best takes 3.8x the default&#39;s local steps" in page
     first = "Tuning" if name == "made.tuning" else "Results by cell"
-    assert first == next(title for title in re.findall(r"<h2>(.*?)</h2>", page) if title != "In words")
+    assert first == next(title for title in re.findall(r"<h2>(.*?)</h2>", page) if title != "Summary")
     pictures = sorted((tmp_path / "out" / "figures").glob("tuning-*-history.png"))
     assert [b"a picture"] * 2 == [path.read_bytes() for path in pictures]
 
@@ -237,12 +239,12 @@ def test_a_suite_without_studies_has_no_such_part(tmp_path: Path) -> None:
 def test_an_experiment_that_is_not_fedbenchs_is_no_suites_tuning(tmp_path: Path) -> None:
     text = "name: made\nquestion: Why?\nseeds: [0]\nscenarios: [{name: a, rounds: 1}]\n"
     record(made_suite(tmp_path, text), address(tmp_path))
-    read_suite("made", address(tmp_path)).client.create_experiment("made.tuning")
+    open_store(address(tmp_path)).create_experiment("made.tuning")
     assert "Tuning" not in page_of("made", address(tmp_path), tmp_path / "out")
 
 
 def test_a_study_whose_files_are_gone_is_named_and_the_others_are_shown(store: str, tmp_path: Path) -> None:
-    client = read_suite("made", store).client
+    client = open_store(store)
     experiment = client.get_experiment_by_name("made.tuning")
     assert experiment is not None
     studies = client.search_runs([experiment.experiment_id], "tags.`fedbench.study` = 'two'")

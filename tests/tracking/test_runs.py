@@ -43,9 +43,7 @@ def test_a_run_of_a_dead_process_is_orphaned_and_one_of_a_live_process_is_runnin
     client.set_tag(second.run_id, claim.tag, claim.text())
     found = list_runs("tiny", uri)
     assert ["orphaned", "running"] == [each.status for each in found]
-    owner = found[1].owner
-    assert owner is not None
-    assert claim.pid == owner.pid
+    assert (found[1].owner or "").startswith(f"process {claim.pid} on ")
     with pytest.raises(StoreError, match=f"is worked on by process {claim.pid} on .*: end that first"):
         delete_runs(found, uri)
     assert 2 == len(list_runs("tiny", uri))
@@ -63,16 +61,16 @@ def test_a_run_is_found_by_the_beginning_of_its_id(uri: str) -> None:
 def test_deleting_a_seed_brings_the_cells_summary_up_to_date(uri: str) -> None:
     client = open_store(uri)
     first, second = list_runs("tiny", uri)
-    path = checkpoint_folder(uri) / f"{first.run.data.tags['fedbench.fingerprint']}.ckpt"
+    path = checkpoint_folder(uri) / f"{first.tags['fedbench.fingerprint']}.ckpt"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"")
     delete_runs([first], uri)
     assert not path.exists()
     assert [second.run_id] == [each.run_id for each in list_runs("tiny", uri)]
-    experiment_id = first.run.info.experiment_id
+    experiment_id = client.get_run(first.run_id).info.experiment_id
     (summary,) = client.search_runs([experiment_id], "tags.`fedbench.kind` = 'cell'")
     assert "1" == summary.data.tags["fedbench.seeds"]
-    assert second.run.data.metrics["accuracy"] == summary.data.metrics["accuracy/mean"]
+    assert second.metrics["accuracy"] == summary.data.metrics["accuracy/mean"]
     assert 1 == len(client.search_logged_models([experiment_id]))
     delete_runs([second], uri)
     assert [] == list_runs("tiny", uri)

@@ -25,7 +25,6 @@ from tiny_store import Store, track, write_suite
 
 from fedbench.measures import Verdict
 from fedbench.reports.export import export_suite
-from fedbench.reports.reading import read_suite
 from fedbench.reports.style import Figure
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
@@ -33,6 +32,7 @@ from fedbench.suites.tune_schema import Objective
 from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tracking.mlflow.listing import list_runs
 from fedbench.tracking.mlflow.store import MAX_BATCH
+from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tracking.mlflow.views import SHARED_VIEW
 from fedbench.tuning import study_records as studies
@@ -432,7 +432,7 @@ def test_what_reads_the_runs_of_a_suite_is_not_disturbed_by_studies(tuned: Store
     assert 2 == len(MlflowTracker(tuned.suite, tuned.uri).finished_runs())
     assert 2 == len(list_runs("tiny", tuned.uri))
     stored = read_suite("tiny", tuned.uri)
-    assert ["a"] == [cell.cell.label for cell in stored.cells]
+    assert ["a"] == [cell.label for cell in stored.cells]
     assert 2 == export_suite(stored, tmp_path / "tiny.csv")
     outcomes = track(tuned.suite, tuned.uri)
     assert [False, False] == [each.executed for each in outcomes]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -23,9 +19,7 @@ from fedbench.tracking.mlflow.claims import Claim, claims_of
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
 from fedbench.tracking.mlflow.repeated import create_run, delete_tag
 from fedbench.tracking.mlflow.store import MAX_BATCH, store_errors
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from fedbench.tracking.records import confusion_csv, parse_confusion
 
 NOT_SUMMARISED = (CLIENT_ACCURACY, "client_drift/")  # they number clients, not what the seeds have in common
 CELL = "fedbench.cell_fingerprint"
@@ -211,21 +205,6 @@ def summary(seeds: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]
                 found[f"{key}/std"][step] = over.std
                 found[f"{key}/ci95_low"][step], found[f"{key}/ci95_high"][step] = over.interval
     return dict(found)
-
-
-def confusion_csv(confusion: NDArray[np.int64], class_names: Sequence[str]) -> str:
-    """A confusion matrix (C, C) as a table: a row a true class, a column a predicted one."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["true class", *class_names])
-    writer.writerows([name, *map(int, row)] for name, row in zip(class_names, confusion, strict=True))
-    return buffer.getvalue()
-
-
-def parse_confusion(text: str) -> tuple[list[str], NDArray[np.int64]]:
-    """The class names and the matrix (C, C) of `confusion_csv`."""
-    head, *rows = csv.reader(io.StringIO(text))
-    return head[1:], np.array([list(map(int, row[1:])) for row in rows], dtype=np.int64)
 
 
 def add_confusions(texts: Sequence[str]) -> str:

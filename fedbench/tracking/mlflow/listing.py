@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from mlflow.exceptions import MlflowException
 
 from fedbench.tracking.mlflow.cells import Cells
-from fedbench.tracking.mlflow.claims import Claim, claims_of
-from fedbench.tracking.mlflow.reading import require_schema, search_runs
+from fedbench.tracking.mlflow.claims import claims_of
+from fedbench.tracking.mlflow.reading import require_schema, run_record, search_runs
 from fedbench.tracking.mlflow.store import (
     checkpoint_folder,
     default_tracking_uri,
@@ -20,6 +19,7 @@ from fedbench.tracking.mlflow.store import (
     store_errors,
     without_password,
 )
+from fedbench.tracking.records import RunRecord
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
@@ -31,30 +31,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 MIN_PREFIX = 4  # characters of a run's id that may name it
 
 
-@dataclass(frozen=True)
-class ListedRun:
-    """A seed's run and what has become of it.
-
-    Attributes
-    ----------
-    status
-        MLflow's, but for ``orphaned``: it is RUNNING and no live process works on it; and ``superseded``: a newer run
-        of the same fingerprint counts.
-    owner
-        The live process that works on it.
-    """
-
-    run: Run
-    status: Status
-    owner: Claim | None
-
-    @property
-    def run_id(self) -> str:
-        """MLflow's id of the run."""
-        return str(self.run.info.run_id)
-
-
-def list_runs(suite_name: str | None, uri: str | None) -> list[ListedRun]:
+def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
     """The seeds' runs of a suite, or of all suites, in the order in which they began.
 
     Raises
@@ -81,7 +58,7 @@ def _experiments(client: MlflowClient, uri: str, suite_name: str | None) -> list
     return list(found)
 
 
-def _listed(run: Run) -> ListedRun:
+def _listed(run: Run) -> RunRecord:
     owner = next((claim for claim in claims_of(run.data.tags) if claim.is_alive()), None)
     status: Status
     if run.data.tags.get("fedbench.kind") == "superseded":
@@ -90,10 +67,10 @@ def _listed(run: Run) -> ListedRun:
         status = "running" if owner else "orphaned"
     else:
         status = run.info.status.lower()
-    return ListedRun(run, status, owner)
+    return run_record(run, status, f"process {owner.pid} on {owner.machine}" if owner else None)
 
 
-def find_run(prefix: str, uri: str | None) -> ListedRun:
+def find_run(prefix: str, uri: str | None) -> RunRecord:
     """The run whose id begins with `prefix`.
 
     Raises
@@ -110,7 +87,7 @@ def find_run(prefix: str, uri: str | None) -> ListedRun:
     return found[0]
 
 
-def delete_runs(doomed: Sequence[ListedRun], uri: str | None) -> None:
+def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
     """Delete runs with their models and checkpoints, and bring their cells up to date.
 
     MLflow keeps what is deleted until ``mlflow gc``; ``mlflow runs restore`` brings a run back.
@@ -122,20 +99,20 @@ def delete_runs(doomed: Sequence[ListedRun], uri: str | None) -> None:
     """
     for each in doomed:
         if each.owner:
-            raise StoreError(
-                f"run {each.run_id} is worked on by process {each.owner.pid} on {each.owner.machine}: end that first"
-            )
+            raise StoreError(f"run {each.run_id} is worked on by {each.owner}: end that first")
     place = uri or default_tracking_uri()
     client = open_existing_store(place)
+    runs = []
     for each in doomed:
         with store_errors(place):
-            for output in each.run.outputs.model_outputs if each.run.outputs else ():
+            runs.append(run := client.get_run(each.run_id))
+            for output in run.outputs.model_outputs if run.outputs else ():
                 with suppress(MlflowException):  # it is gone already
                     client.delete_logged_model(output.model_id)
             client.delete_run(each.run_id)
-        path = checkpoint_folder(place) / f"{each.run.data.tags['fedbench.fingerprint']}.ckpt"
+        path = checkpoint_folder(place) / f"{each.tags['fedbench.fingerprint']}.ckpt"
         path.unlink(missing_ok=True)
-    _refresh(client, place, [each.run for each in doomed])
+    _refresh(client, place, runs)
 
 
 def _refresh(client: MlflowClient, uri: str, runs: Iterable[Run]) -> None:

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 from fedbench.measures import RunResult, Verdict, run_result
 from fedbench.tracking import SCHEMA_VERSION
+from fedbench.tracking.records import INTERPOLATION, REPORTED, RunRecord
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
-FINAL = {"accuracy", "balanced_accuracy", "loss", "majority_rate"}  # what every finished run has
-INTERPOLATION = "interpolation/"  # metrics whose step is no round but 100 θ, since steps are whole numbers
-STEPS_PER_THETA = 100
 RECORDED_BY = "fedbench.recorded_by"  # the command that records in an experiment; a suite's has no such tag
 PAGE = 5_000  # runs that are asked for at once
 MANY = 1_000  # runs that are no garbage while the command lasts, and need not be looked through
@@ -94,13 +92,28 @@ def is_finished(run: Run) -> bool:
     """Whether a run is complete as fedbench writes it; what somebody changed by hand does not count as finished."""
     tags, metrics = run.data.tags, run.data.metrics
     known = "fedbench.fingerprint" in tags and tags.get("fedbench.verdict") in set(Verdict)
-    return known and run.info.status == "FINISHED" and metrics.keys() >= FINAL
+    return known and run.info.status == "FINISHED" and metrics.keys() >= set(REPORTED)
 
 
 def stored_result(run: Run) -> RunResult:
     """The result of a run that was recorded."""
     metrics = {key: infinite(value) for key, value in run.data.metrics.items() if not key.startswith(INTERPOLATION)}
     return run_result(Verdict(run.data.tags["fedbench.verdict"]), run.data.tags.get("fedbench.reason"), metrics)
+
+
+def run_record(run: Run, status: str | None = None, owner: str | None = None) -> RunRecord:
+    """A run as plain data; `status` is MLflow's if None."""
+    return RunRecord(
+        str(run.info.run_id),
+        status or run.info.status.lower(),
+        run.info.start_time,
+        run.info.end_time,
+        run.data.tags,
+        run.data.params,
+        {key: infinite(value) for key, value in run.data.metrics.items()},
+        is_finished(run),
+        owner,
+    )
 
 
 def infinite(value: float) -> float:

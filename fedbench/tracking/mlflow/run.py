@@ -18,13 +18,13 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from fedbench.measures import LABEL_SKEW, RunResult, Verdict
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import PartitionTable
-from fedbench.tracking.mlflow.cells import Cells, confusion_csv
+from fedbench.tracking.mlflow.cells import Cells
 from fedbench.tracking.mlflow.ownership import Ownership
-from fedbench.tracking.mlflow.reading import INTERPOLATION, STEPS_PER_THETA
 from fedbench.tracking.mlflow.repeated import discard_models
 from fedbench.tracking.mlflow.server import repeats
 from fedbench.tracking.mlflow.store import MAX_BATCH, store_errors
 from fedbench.tracking.mlflow.waiting import is_away
+from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, confusion_csv
 from fedbench.util.environment import public_version
 
 if TYPE_CHECKING:

@@ -1,0 +1,179 @@
+"""Compares two sets of results cell by cell: the difference, its interval over seeds, and what can be concluded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from fedbench.measures import ROUNDS_TO_TARGET
+from fedbench.reports.layout import mean_std, number, plain_table, spread_json
+from fedbench.stats import CONFIDENCE, Difference, Spread, difference_of, spread
+from fedbench.tracking.records import StoredCell, StoredSuite
+from fedbench.util.errors import StoreError
+
+LOWER_IS_BETTER = ("loss", "train_loss", ROUNDS_TO_TARGET)
+RATES = ("accuracy", "balanced_accuracy", "averaging_gain")  # shown in percent
+UNITS = {**dict.fromkeys(RATES, "percent"), "loss": "nats", "train_loss": "nats", ROUNDS_TO_TARGET: "rounds"}
+
+
+class Change(StrEnum):
+    """How B compares with A."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNCLEAR = "no clear difference"
+    EQUAL = "equal"
+    ONE_SEED = "one seed: inconclusive"
+
+
+STYLES = {Change.BETTER: "green", Change.WORSE: "red", Change.EQUAL: "dim", Change.ONE_SEED: "dim"}
+
+
+@dataclass(frozen=True)
+class CellComparison:
+    """A cell that both sets have. `difference` is B − A; if it is paired, only common seeds are compared."""
+
+    suite: str
+    label: str
+    first: Spread
+    second: Spread
+    difference: Difference
+    change: Change
+    verdicts: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of results: the cells that both have, and the labels of those that only one has."""
+
+    metric: str
+    names: tuple[str, str]
+    cells: tuple[CellComparison, ...]
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+
+    @property
+    def changes(self) -> dict[Change, int]:
+        """How many cells changed in each way."""
+        counts = Counter(cell.change for cell in self.cells)
+        return {change: counts[change] for change in Change}
+
+
+def compare(
+    first: Sequence[StoredSuite], second: Sequence[StoredSuite], names: tuple[str, str], metric: str
+) -> Comparison:
+    """Compare two sets of suites by the last value of a metric; `names` is what to call the sets.
+
+    Raises
+    ------
+    StoreError
+        If they have no cell in common.
+    """
+    sides = [
+        {(stored.name, cell.key): cell for stored in side for cell in stored.cells if metric in cell.metrics}
+        for side in (first, second)
+    ]
+    common = [key for key in sides[0] if key in sides[1]]
+    if not common:
+        raise StoreError(
+            f"{names[0]} and {names[1]} have no cell with {metric} in common: see what there is with fedbench runs list"
+        )
+    cells = tuple(_compare_cell(key[0], sides[0][key], sides[1][key], metric) for key in common)
+    only = [tuple(cell.label for key, cell in side.items() if key not in common) for side in sides]
+    return Comparison(metric, names, cells, only[0], only[1])
+
+
+def _compare_cell(suite: str, first: StoredCell, second: StoredCell, metric: str) -> CellComparison:
+    one, other = ({seed: run.metrics[metric] for seed, run in cell.finished.items()} for cell in (first, second))
+    common = one.keys() & other.keys()
+    if len(common) > 1:
+        one, other = ({seed: side[seed] for seed in sorted(common)} for side in (one, other))
+    difference = difference_of(one, other)
+    change = Change.EQUAL if one == other else judge_change(difference.interval, metric in LOWER_IS_BETTER)
+    verdicts = (str(first.result.verdict), str(second.result.verdict))
+    spreads = (spread(list(one.values())), spread(list(other.values())))
+    return CellComparison(suite, first.label, *spreads, difference, change, verdicts)
+
+
+def judge_change(interval: tuple[float, float] | None, lower_is_better: bool) -> Change:
+    """Better or worse only if the whole interval is on one side of zero."""
+    if interval is None:
+        return Change.ONE_SEED
+    low, high = interval
+    if low <= 0 <= high:
+        return Change.UNCLEAR
+    return Change.BETTER if (high < 0) == lower_is_better else Change.WORSE
+
+
+def comparison_table(comparison: Comparison) -> RenderableType:
+    """The comparison as a table for people."""
+    scale, digits = (100, 1) if comparison.metric in RATES else (1, 3)
+    table = plain_table("cell")
+    for name in ("A", "B", "B − A", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("B is")
+    several = len({cell.suite for cell in comparison.cells}) > 1
+    for cell in comparison.cells:
+        before, after = cell.verdicts
+        table.add_row(
+            f"{cell.suite}: {cell.label}" if several else cell.label,
+            mean_std(cell.first, digits, scale),
+            mean_std(cell.second, digits, scale),
+            f"{scale * cell.difference.mean:+.{digits}f}",
+            " to ".join(f"{scale * each:+.{digits}f}" for each in cell.difference.interval or ()),
+            Text(
+                cell.change if before == after else f"{cell.change} ({before} → {after})", STYLES.get(cell.change, "")
+            ),
+        )
+    return Group(table, "", *_notes(comparison))
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = [
+        f"A: {comparison.names[0]}",
+        f"B: {comparison.names[1]}",
+        f"{comparison.metric} in {UNITS.get(comparison.metric, 'its own unit')}, mean ± standard deviation over seeds.",
+        ", ".join(f"{count} {change}" for change, count in comparison.changes.items() if count) + ".",
+    ]
+    tested = [cell for cell in comparison.cells if cell.difference.interval and cell.change is not Change.EQUAL]
+    if len(tested) > 1:
+        notes.append(
+            f"Without any change, the interval excludes zero in 1 of {round(1 / (1 - CONFIDENCE))} cells by chance: "
+            f"expect {(1 - CONFIDENCE) * len(tested):.1f} of {len(tested)}."
+        )
+    for name, labels in (("A", comparison.only_first), ("B", comparison.only_second)):
+        if labels:
+            notes.append(f"Only in {name}: {', '.join(labels)}.")
+    return notes
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison for machines (see docs/results-json.md)."""
+    return {
+        "metric": comparison.metric,
+        "a": comparison.names[0],
+        "b": comparison.names[1],
+        "changes": {str(change): count for change, count in comparison.changes.items()},
+        "cells": [
+            {
+                "suite": cell.suite,
+                "label": cell.label,
+                "a": spread_json(cell.first, interval=False),
+                "b": spread_json(cell.second, interval=False),
+                "difference": number(cell.difference.mean),
+                "ci95": [number(bound) for bound in cell.difference.interval or ()],
+                "paired": cell.difference.is_paired,
+                "change": str(cell.change),
+                "verdicts": list(cell.verdicts),
+            }
+            for cell in comparison.cells
+        ],
+        "only_a": list(comparison.only_first),
+        "only_b": list(comparison.only_second),
+    }

@@ -1,0 +1,65 @@
+"""How all reports show numbers and tables."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from fedbench.measures import Verdict
+from fedbench.stats import Spread
+
+STYLES = {
+    Verdict.OK: "green",
+    Verdict.COLLAPSED: "yellow",
+    Verdict.DIVERGED: "red",
+    Verdict.FAILED: "red",
+    Verdict.SKIPPED: "dim",
+}
+
+
+def plain_table(*columns: str, **options: Any) -> Table:
+    """A table with a rule below its head and no frame; `options` are those of `rich.table.Table`."""
+    return Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), **options)
+
+
+def mean_std(spread: Spread, digits: int, scale: float = 1, sign: str = "") -> str:
+    """``0.412 ± 0.013``; the mean alone for a single seed."""
+    std = "" if spread.std is None else f" ± {scale * spread.std:.{digits}f}"
+    return f"{scale * spread.mean:{sign}.{digits}f}{std}"
+
+
+def percent(spread: Spread) -> str:
+    """``82.4 ± 1.3``; the mean alone for a single seed."""
+    return mean_std(spread, 1, 100)
+
+
+def reached(values: tuple[float | None, ...], budget: int) -> str:
+    """``3/5 in 200``: three of five seeds reached a target within 200 rounds; ``not in 200``: none did."""
+    count = sum(value is not None for value in values)
+    return f"{count}/{len(values)} in {budget}" if count else f"not in {budget}"
+
+
+def short_verdict(verdict: Verdict, reason: str | None) -> str:
+    """``ok``, or ``collapsed 1/5`` if one of five seeds did; `reason` is that of `fedbench.measures.judge_cell`."""
+    if reason and verdict not in (Verdict.OK, Verdict.SKIPPED):
+        return f"{verdict} {reason.split(' seeds:')[0].replace(' of ', '/')}"
+    return str(verdict)
+
+
+def number(value: float | None) -> float | None:
+    """A number for JSON: null if it is not finite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def spread_json(spread: Spread | None, interval: bool = True) -> dict[str, Any]:
+    """A spread for JSON, with its 95 % interval if asked for."""
+    bounds = (spread.interval if spread else None) or ()
+    return {
+        "mean": number(spread.mean) if spread else None,
+        "std": number(spread.std) if spread else None,
+        **({"ci95": [number(bound) for bound in bounds]} if interval else {}),
+        "values": [number(value) for value in spread.values] if spread else [],
+    }

@@ -1,0 +1,199 @@
+"""A suite's results as a table for people and as JSON for machines (see docs/results-json.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from fedbench.measures import MEANINGS, ROUNDS_TO_TARGET, RunResult, Verdict
+from fedbench.reports.layout import STYLES, mean_std, percent, plain_table, reached, short_verdict, spread_json
+from fedbench.stats import spread_if_all
+from fedbench.suites.schema import OWNERS
+from fedbench.tracking.records import REPORTED, CellResult, StoredSuite, cell_result
+
+if TYPE_CHECKING:
+    from fedbench.runs.suite_run import Outcome
+    from fedbench.suites.schema import Cell, Suite
+
+CLIENTS_ALONE = "Clients alone: the mean accuracy of their own models just before the last average."
+DEMANDS = ("target_accuracy", "require_accuracy")  # fields of which None means none
+
+
+def cell_results(suite: Suite, outcomes: Iterable[Outcome]) -> list[CellResult]:
+    """Gather outcomes into cells, in the order of the suite; cells without an outcome are left out."""
+    by_cell: dict[str, dict[int, RunResult]] = {}
+    for outcome in outcomes:
+        if outcome.result is not None:
+            by_cell.setdefault(outcome.run.cell, {})[outcome.run.seed] = outcome.result
+    return [cell_result(cell, by_cell[cell.label]) for cell in suite.cells if cell.label in by_cell]
+
+
+def count_runs(outcomes: Sequence[Outcome]) -> str:
+    """How many runs were executed, finished before, skipped, failed, and left to another process."""
+    executed = sum(outcome.executed for outcome in outcomes)
+    impossible = sum(_has(outcome, Verdict.SKIPPED) for outcome in outcomes)
+    others = sum(outcome.result is None for outcome in outcomes)
+    parts = [f"{executed} runs executed"]
+    if finished := len(outcomes) - executed - impossible - others:
+        parts.append(f"{finished} were already finished")
+    if impossible:
+        parts.append(f"{impossible} skipped for lack of data")
+    if failed := num_failed(outcomes):
+        parts.append(f"{failed} failed")
+    if others:
+        parts.append(f"{others} left to another process that works on them")
+    return ", ".join(parts) + "."
+
+
+def num_failed(outcomes: Iterable[Outcome]) -> int:
+    """How many of the executed runs failed."""
+    return sum(outcome.executed and _has(outcome, Verdict.FAILED) for outcome in outcomes)
+
+
+def _has(outcome: Outcome, verdict: Verdict) -> bool:
+    return outcome.result is not None and outcome.result.verdict is verdict
+
+
+def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """One JSON object for machines. Rates are fractions in [0, 1]; what is not finite is null."""
+    return {
+        "suite": suite.name,
+        "executed": sum(outcome.executed for outcome in outcomes),
+        "skipped": sum(not outcome.executed and outcome.result is not None for outcome in outcomes),
+        "failed": num_failed(outcomes),
+        "left": sum(outcome.result is None for outcome in outcomes),
+        "cells": [_cell_json(result) for result in cell_results(suite, outcomes)],
+    }
+
+
+def stored_json(stored: StoredSuite) -> dict[str, Any]:
+    """The same for results that were read back from a store: nothing was executed."""
+    counts = {"executed": 0, "skipped": sum(len(cell.runs) for cell in stored.cells), "failed": 0, "left": 0}
+    return {"suite": stored.name, **counts, "cells": [_cell_json(cell.result) for cell in stored.cells]}
+
+
+def _cell_json(result: CellResult) -> dict[str, Any]:
+    return {
+        "scenario": result.cell.scenario,
+        "label": result.cell.label,
+        "params": result.cell.spec.model_dump(mode="json"),
+        "seeds": list(result.seeds),
+        "verdict": str(result.verdict),
+        "reason": result.reason,
+        **{name: spread_json(result.measures.get(name)) for name in REPORTED},
+        "client_accuracy": {
+            "mean": _client_means(result.client_accuracy),
+            "values": [list(by_client.values()) for by_client in result.client_accuracy],
+        },
+        ROUNDS_TO_TARGET: _target_json(result),
+    }
+
+
+def _target_json(result: CellResult) -> dict[str, Any] | None:
+    spec, values = result.cell.spec, result.rounds_to_target
+    if spec.target_accuracy is None:
+        return None
+    over = spread_if_all(values)
+    return {
+        "target": spec.target_accuracy,
+        "rounds": spec.rounds,
+        "reached": sum(value is not None for value in values),
+        "mean": over.mean if over else None,
+        "std": over.std if over else None,
+        "values": list(values),
+    }
+
+
+def _client_means(client_accuracy: Sequence[Mapping[int, float]]) -> list[float]:
+    """Each client's mean over seeds; empty if the seeds measured different clients."""
+    if len({tuple(by_client) for by_client in client_accuracy}) != 1:
+        return []
+    columns = zip(*(by_client.values() for by_client in client_accuracy), strict=True)
+    return [fmean(column) for column in columns]
+
+
+def results_table(name: str, question: str, results: Sequence[CellResult]) -> RenderableType:
+    """A table that fits a terminal of 80 columns, and below it what needs explaining."""
+    axes = list(dict.fromkeys(axis for each in results for axis in each.cell.axes))
+    targets = sorted({target for each in results if (target := each.cell.spec.target_accuracy) is not None})
+    columns: dict[str, list[str | Text]] = {
+        "scenario": [each.cell.scenario for each in results],
+        **{axis: [_show(axis, each.cell) for each in results] for axis in axes},
+        "accuracy": [_measure(each, "accuracy") for each in results],
+        "balanced_accuracy": [_measure(each, "balanced_accuracy") for each in results],
+        # There is no room for both.
+        **({} if targets else {"clients_alone": [clients_alone(each) for each in results]}),
+        **({"rounds_to_target": [rounds_to_target(each) for each in results]} if targets else {}),
+        "majority_rate": [
+            f"{100 * each.measures['majority_rate'].mean:.1f}" if each.measures else "" for each in results
+        ],
+        "seeds": [str(len(each.seeds)) for each in results],
+        "verdict": [Text(short_verdict(each.verdict, each.reason), style=STYLES[each.verdict]) for each in results],
+    }
+    same = {key: str(columns[key][0]) for key in ("scenario", "majority_rate", "seeds") if len(set(columns[key])) == 1}
+    table = plain_table(title=name)
+    shown = {key: column for key, column in columns.items() if key not in same}
+    for key in shown:
+        is_text = key in ("scenario", "verdict")
+        table.add_column(key.replace("_", "\n"), no_wrap=True, justify="left" if is_text else "right")
+    scenarios = [each.cell.scenario for each in results]
+    ends = [one != other for one, other in pairwise([*scenarios, *scenarios[-1:]])]  # of a scenario, but for the last
+    for row, is_end in zip(zip(*shown.values(), strict=True), ends, strict=True):
+        table.add_row(*row, end_section=is_end)
+    about = _about_targets(targets, results) if targets else CLIENTS_ALONE
+    return Group(table, "", question, _caption(same), about, *_notes(results))
+
+
+def _caption(same: Mapping[str, str]) -> str:
+    if same.get("seeds") == "1":
+        spread = "one seed, so no spread"
+    else:
+        spread = f"mean ± standard deviation over {same.get('seeds', '')} seeds".replace("  ", " ")
+    majority = f" Always naming the largest class: {same['majority_rate']}." if same.get("majority_rate") else ""
+    return f"Percent, {spread}.{majority}"
+
+
+def _about_targets(targets: Sequence[float], results: Sequence[CellResult]) -> str:
+    named = f"Target: {' or '.join(f'{100 * target:g} %' for target in targets)} accuracy."
+    if any(None in each.rounds_to_target for each in results if each.cell.spec.target_accuracy is not None):
+        named += " k/n in R: k of n seeds reached it within R rounds; not in R: none did."
+    return named
+
+
+def _show(axis: str, cell: Cell) -> str:
+    """A field's value; empty if the cell has none or does not read it, ``all`` if it sets no limit."""
+    value = getattr(cell.spec, axis)
+    return str(value) if value is not None else "" if axis in (*OWNERS, *DEMANDS) else "all"
+
+
+def _measure(result: CellResult, name: str) -> str:
+    return percent(result.measures[name]) if result.measures else ""
+
+
+def clients_alone(result: CellResult) -> str:
+    """The mean accuracy of the clients' own models over clients and seeds, in percent."""
+    means = [sum(each.values()) / len(each) for each in result.client_accuracy if each]
+    return f"{100 * sum(means) / len(means):.1f}" if means else ""
+
+
+def rounds_to_target(result: CellResult) -> str:
+    """``87 ± 5``, or how many seeds reached the target; empty if there is none."""
+    values, spec = result.rounds_to_target, result.cell.spec
+    if spec.target_accuracy is None or not values:
+        return ""
+    over = spread_if_all(values)
+    return mean_std(over, 1 if over.mean < 10 else 0) if over else reached(values, spec.rounds)
+
+
+def _notes(results: Sequence[CellResult]) -> list[Text]:
+    present = {each.verdict for each in results}
+    meanings = [
+        Text(f"{verdict}: {text}.", style=STYLES[verdict]) for verdict, text in MEANINGS.items() if verdict in present
+    ]
+    explained = (Verdict.FAILED, Verdict.SKIPPED, Verdict.DIVERGED)
+    return meanings + [Text(f"  {each.cell.label}: {each.reason}") for each in results if each.verdict in explained]

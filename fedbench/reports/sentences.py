@@ -1,0 +1,66 @@
+"""What a suite's numbers say, in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from fedbench.measures import Verdict
+from fedbench.reports.layout import percent
+from fedbench.stats import Spread
+from fedbench.tracking.records import StoredCell
+
+
+def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
+    """The best and the worst cell of each scenario, what averaging gained, and every verdict that is not ok."""
+    by_scenario: dict[str, list[StoredCell]] = defaultdict(list)
+    for cell in cells:
+        by_scenario[cell.scenario].append(cell)
+    for scenario, same in by_scenario.items():
+        accuracies = [(cell.label, spread) for cell in same if (spread := cell.final("accuracy"))]
+        if accuracies:
+            yield _best_and_worst(scenario, accuracies)
+        if gains := [gain for cell in same if (gain := cell.final("averaging_gain"))]:
+            yield f"{scenario}: {_gains(gains)}"
+    for cell in cells:
+        if cell.spec.interpolation and cell.result.verdict is not Verdict.DIVERGED and cell.result.client_accuracy:
+            yield f"{cell.label}: {_average_of_two(cell)}"
+        if cell.result.verdict is not Verdict.OK:
+            yield f"{cell.label}: {cell.result.verdict}, {cell.result.reason}."
+    if all(cell.result.verdict is Verdict.OK for cell in cells):
+        yield "Every run has the verdict ok: its model is better than naming the largest class, by more than chance."
+
+
+def _best_and_worst(scenario: str, accuracies: Sequence[tuple[str, Spread]]) -> str:
+    *_, (worst, lowest) = ranked = sorted(accuracies, key=lambda pair: -pair[1].mean)
+    best, highest = ranked[0]
+    if len(ranked) == 1:
+        return f"{best} has an accuracy of {percent(highest)} %."
+    if f"{highest.mean:.3f}" == f"{lowest.mean:.3f}":
+        return f"{scenario}: all {len(ranked)} cells have the same accuracy, {percent(highest)} %."
+    return f"{best} has the highest accuracy, {percent(highest)} %; {worst} has the lowest, {percent(lowest)} %."
+
+
+def _average_of_two(cell: StoredCell) -> str:
+    """In how many seeds the average is worse than both clients' models, between them, or better than both."""
+    pairs = list(zip(cell.result.measures["accuracy"].values, cell.result.client_accuracy, strict=True))
+    worse = sum(accuracy < min(clients.values()) for accuracy, clients in pairs)
+    better = sum(accuracy > max(clients.values()) for accuracy, clients in pairs)
+    between = len(pairs) - worse - better
+    return (
+        f"the average is worse than both models in {worse} of {len(pairs)} seeds, between them in {between}, "
+        f"better than both in {better}."
+    )
+
+
+def _gains(gains: Sequence[Spread]) -> str:
+    """In how many cells the average is better than the clients' models, as far as the seeds show."""
+    better = sum(gain.interval is not None and gain.interval[0] > 0 for gain in gains)
+    worse = sum(gain.interval is not None and gain.interval[1] < 0 for gain in gains)
+    means = [gain.mean for gain in gains if math.isfinite(gain.mean)]
+    spanned = f", from {100 * min(means):+.1f} to {100 * max(means):+.1f} points" if means else ""
+    return (
+        f"averaging is better than the clients' own models in {better} of {len(gains)} cells, worse in {worse}, "
+        f"inconclusive in {len(gains) - better - worse} (95 % interval of the gain{spanned})."
+    )

@@ -1,0 +1,204 @@
+"""Recorded runs and suites as plain data, which reports are made from; they know nothing of the store."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from fedbench.measures import ROUNDS_TO_TARGET, RunResult, Verdict, judge_cell
+from fedbench.stats import Spread, spread, spread_by_step
+from fedbench.suites.schema import Cell, CellSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+REPORTED = ("accuracy", "balanced_accuracy", "loss", "majority_rate")
+INTERPOLATION = "interpolation/"  # prefix of metrics whose step is 100 θ instead of the round: steps are whole numbers
+STEPS_PER_THETA = 100
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it is recorded.
+
+    Attributes
+    ----------
+    status
+        ``finished``, ``failed``, ``killed`` or ``running``; ``orphaned`` if it is running and its process has died,
+        ``superseded`` if a newer run of the same fingerprint counts.
+    started, ended
+        Milliseconds since 1970, UTC.
+    params
+        The cell's fields and the seed, as text.
+    metrics
+        Last values.
+    is_finished
+        Whether it is complete: it ended, has a verdict and the metrics in `REPORTED`.
+    owner
+        The live process that works on it, if any.
+    """
+
+    run_id: str
+    status: str
+    started: int
+    ended: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    is_finished: bool = False
+    owner: str | None = None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of a cell over its seeds.
+
+    Attributes
+    ----------
+    seeds
+        The seeds whose numbers are in `measures`, in order; failed and skipped runs have no numbers.
+    measures
+        For each name in `REPORTED` the final values over `seeds`; empty if no run of the cell has numbers.
+    client_accuracy
+        For each seed the accuracy of each client's own model before the last average, by client.
+    rounds_to_target
+        For each seed the number of rounds after which it reached the cell's target; None where it did not.
+    """
+
+    cell: Cell
+    seeds: tuple[int, ...]
+    verdict: Verdict
+    reason: str | None
+    measures: Mapping[str, Spread]
+    client_accuracy: tuple[Mapping[int, float], ...]
+    rounds_to_target: tuple[float | None, ...] = ()
+
+
+def cell_result(cell: Cell, by_seed: Mapping[int, RunResult]) -> CellResult:
+    """Summarise the results of one cell, given by seed."""
+    results = {seed: by_seed[seed] for seed in cell.seeds if seed in by_seed}
+    verdict, reason = judge_cell(
+        [each.verdict for each in results.values()], [each.reason for each in results.values()]
+    )
+    measured = {seed: each for seed, each in results.items() if each.metrics}
+    return CellResult(
+        cell,
+        tuple(measured),
+        verdict,
+        reason,
+        {name: spread([each.metrics[name] for each in measured.values()]) for name in REPORTED if measured},
+        tuple(each.client_accuracy for each in measured.values()),
+        tuple(each.metrics.get(ROUNDS_TO_TARGET) for each in measured.values()),
+    )
+
+
+class Source(Protocol):
+    """Reads what is too large to be part of a record, when a report needs it. Raises `StoreError`."""
+
+    def history(self, run_id: str, metric: str) -> Mapping[int, float]:
+        """A metric of a run by step; empty if it was not measured."""
+
+    def text(self, run_id: str, path: str) -> str | None:
+        """An artifact of a run; None if there is none."""
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """A recorded cell.
+
+    Attributes
+    ----------
+    runs
+        For each seed the run that counts.
+    key
+        Equal for the same cell in any store: the scenario and all parameters but the seed.
+    """
+
+    result: CellResult
+    runs: Mapping[int, RunRecord]
+    key: Hashable
+
+    @property
+    def label(self) -> str:
+        """The scenario and the fields that set the cell apart: ``grid num_clients=2``."""
+        return self.result.cell.label
+
+    @property
+    def spec(self) -> CellSpec:
+        """The fields that the cell was recorded with."""
+        return self.result.cell.spec
+
+    @property
+    def scenario(self) -> str:
+        """The scenario's name."""
+        return self.result.cell.scenario
+
+    @property
+    def finished(self) -> dict[int, RunRecord]:
+        """The finished runs, by seed."""
+        return {seed: run for seed, run in self.runs.items() if run.is_finished}
+
+    @property
+    def metrics(self) -> set[str]:
+        """The names of the metrics that every finished seed has."""
+        measured = [set(run.metrics) for run in self.finished.values()]
+        return set.intersection(*measured) if measured else set()
+
+    def final(self, metric: str) -> Spread | None:
+        """A metric's last value over the seeds; None if a finished seed lacks it."""
+        values = [run.metrics.get(metric) for run in self.finished.values()]
+        return None if None in values or not values else spread([value for value in values if value is not None])
+
+
+@dataclass(frozen=True)
+class StoredSuite:
+    """A recorded suite.
+
+    Attributes
+    ----------
+    seeds
+        All seeds of which a run is recorded.
+    cells
+        By scenario, in the order in which scenarios were first run, then by the cells' axes.
+    left_out
+        The number of finished runs that do not count: newer runs of the same cell have other code, data or device.
+    place
+        The store's address without its password.
+    """
+
+    name: str
+    question: str
+    seeds: tuple[int, ...]
+    cells: tuple[StoredCell, ...]
+    left_out: int
+    place: str
+    source: Source
+
+    @property
+    def measured(self) -> list[StoredCell]:
+        """The cells that have numbers."""
+        return [cell for cell in self.cells if "accuracy" in cell.metrics]
+
+    def curve(self, cell: StoredCell, metric: str) -> dict[int, Spread]:
+        """A metric of a cell by step, over its seeds; empty if it was not measured."""
+        return spread_by_step([self.source.history(run.run_id, metric) for run in cell.finished.values()])
+
+
+def confusion_csv(confusion: NDArray[np.int64], class_names: Sequence[str]) -> str:
+    """Write a confusion matrix, (C, C), as a table: a row is a true class, a column a predicted one."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["true class", *class_names])
+    writer.writerows([name, *map(int, row)] for name, row in zip(class_names, confusion, strict=True))
+    return buffer.getvalue()
+
+
+def parse_confusion(text: str) -> tuple[list[str], NDArray[np.int64]]:
+    """Read the class names and the matrix, (C, C), that `confusion_csv` wrote; raises `ValueError` for other text."""
+    head, *rows = csv.reader(io.StringIO(text))
+    return head[1:], np.array([list(map(int, row[1:])) for row in rows], dtype=np.int64)
