@@ -1,19 +1,21 @@
-# The two commands: `make demo` and `make test`. Both set up .venv first, need no activated environment, and can be repeated.
+# `make demo` and `make test` set up .venv first, need no activated environment, and can be repeated.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help set-up demo test test-slow bench check gate gate-speed wheel clean
+.PHONY: help set-up demo test test-slow prove bench check docs gate gate-speed wheel clean
 
 help:
 	@echo "make demo      set up, run the suite quickstart and show its table"
 	@echo "make test      set up, run the fast tests"
 	@echo "make test-slow set up, run the slow tests"
+	@echo "make prove     set up, kill commands and put faults into the code, for hours; runs nightly"
 	@echo "make bench     set up, time the parts of fedbench"
 	@echo "make gate      set up, check that quickstart gives what its baseline says"
 	@echo "make gate-speed AGAINST=REV  set up, check that the code is not slower than that revision"
 	@echo "make check     set up, run the linters and the type checker"
+	@echo "make docs      set up, build the site into site/"
 	@echo "make wheel     build the wheel into dist/"
 	@echo "make clean     remove .venv and what was built"
 
@@ -26,7 +28,7 @@ demo: $(VENV)/.installed
 	@echo "  $(VENV)/bin/fedbench ui quickstart           compare the runs in the MLflow UI"
 	@echo "  $(VENV)/bin/fedbench report quickstart       the same on one page with figures, to send to a colleague"
 	@echo "  $(VENV)/bin/fedbench tune quickstart         search local epochs and learning rate, test the answer"
-	@echo "  $(VENV)/bin/fedbench data fetch mnist        bring the full MNIST, then"
+	@echo "  $(VENV)/bin/fedbench data fetch mnist        download the full MNIST, then"
 	@echo "  $(VENV)/bin/fedbench run client-grid-mnist   the study's table: clients x images per client"
 	@echo "  $(VENV)/bin/fedbench suites                  see all suites"
 
@@ -49,6 +51,11 @@ check: $(VENV)/.installed-dev
 	@$(VENV)/bin/hadolint docker/Dockerfile
 	@$(VENV)/bin/shellcheck docker/*.sh .ci/run
 
+# Needs no network: nothing in the site comes from another host.
+docs: $(VENV)/.installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 gate: $(VENV)/.installed
 	@$(RUN) fedbench check quickstart $(GATE_ARGS)
 
@@ -59,9 +66,9 @@ wheel: $(VENV)/.installed-dev
 	@$(RUN) build --wheel
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
 
-# A stamp is written last, so an interrupted installation is done again. What the tests need includes what a user does.
+# A stamp is written last, so an interrupted installation is repeated. What the tests need includes what users need.
 define set-up
 @test -e $(VENV)/.installed || echo "Setting up $(VENV) (PyTorch is large; this happens once)"
 @test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

@@ -1,8 +1,9 @@
 """How the 2NN rows of the paper's table 1 depend on what the paper leaves open: pixels, initialisation, learning rate.
 
 Rounds until 97 % test accuracy, with one seed: python benchmarks/paper_inputs.py [MOST_ROUNDS]. It is no choice of a
-setting, since it looks at the test set; docs/conformance.md shows what it gave. With `rows` in place of MOST_ROUNDS it
-runs rows of the table with pixels in [0, 1] and one learning rate, chosen so that a single one of them is the paper's.
+setting, since it looks at the test set; docs/explanation/conformance.md shows its output. With `rows` in place of
+MOST_ROUNDS it runs rows of the table with pixels in [0, 1] and one learning rate, chosen so that one of them is the
+paper's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/compare-in-the-ui.md again: ``python tests/screenshots.py``.
+"""Take the pictures of docs/how-to/compare-in-the-ui.md again: ``python tests/screenshots.py``.
 
 It runs the suite quickstart in a temporary folder, or takes the store in the folder that is given.
 """

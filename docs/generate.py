@@ -1,0 +1,230 @@
+"""Fill the reference pages in from the code: a hook of mkdocs.
+
+A page asks for a table by a comment such as ``<!-- generated: fields -->``; the function of that name below writes it.
+Descriptions come from where the thing is defined: comments above a field, docstrings, the help of an option.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+DIRECTIVE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace each directive of a page; called by mkdocs."""
+    return DIRECTIVE.sub(lambda found: globals()[found[1]](), markdown)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    titles = list(head)
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def shown(value: object) -> str:
+    """A default as a suite file has it."""
+    if value is None:
+        return "null"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+# The suite file
+
+
+def comments(model: type[BaseModel]) -> dict[str, str]:
+    """The comment above each field of a model."""
+    found, lines = {}, []
+    for line in inspect.getsource(model).splitlines():
+        if comment := re.fullmatch(r" +# ?(.*)", line):
+            lines.append(comment[1])
+        elif field := re.match(r"    (\w+): ", line):
+            found[field[1]] = " ".join(lines)
+            lines = []
+        else:
+            lines = []
+    return found
+
+
+def kind(field: FieldInfo) -> str:
+    """What a field takes, in words: its type and bounds."""
+    names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null"}
+    kinds, bounds = [], list(field.metadata)
+
+    def visit(hint: Any) -> None:
+        if hasattr(hint, "__metadata__"):
+            bounds.extend(each for item in hint.__metadata__ for each in getattr(item, "metadata", [item]))
+            visit(hint.__origin__)
+        elif get_origin(hint) is Literal:
+            kinds.extend(f"`{each}`" for each in get_args(hint))
+        elif inspect.isclass(hint) and issubclass(hint, StrEnum):
+            kinds.extend(f"`{each}`" for each in hint)
+        elif get_args(hint) and get_origin(hint) is not tuple:
+            for each in get_args(hint):
+                visit(each)
+        else:
+            kinds.append(names.get(hint) or ("list" if get_origin(hint) is tuple else hint.__name__))
+
+    visit(field.annotation)
+    named = {name: getattr(each, name) for each in bounds for name in ("gt", "ge", "lt", "le") if hasattr(each, name)}
+    low = next((f"{word} {named[name]:g}" for name, word in (("gt", "above"), ("ge", "from")) if name in named), None)
+    high = next((f"{word} {named[name]:g}" for name, word in (("lt", "below"), ("le", "up to")) if name in named), None)
+    limits = [limit for limit in (low, high) if limit and limit != "up to 1e+09"]  # that one is for slips of the hand
+    return " or ".join(dict.fromkeys(kinds)) + (f": {', '.join(limits)}" if limits else "")
+
+
+def described(model: type[BaseModel]) -> str:
+    """A table of a model's fields."""
+    about = comments(model)
+    rows = (
+        (
+            f"`{name}`",
+            kind(field),
+            "required" if field.is_required() else shown(field.get_default(call_default_factory=True)),
+            re.sub(r"\bNone\b", "null", about.get(name, "")),
+        )
+        for name, field in model.model_fields.items()
+    )
+    return table(("field", "takes", "default", "meaning"), rows)
+
+
+def fields() -> str:
+    """The fields of a scenario."""
+    from fedbench.suites.schema import CellSpec
+
+    return described(CellSpec)
+
+
+def tune_fields() -> str:
+    """The key `tune`."""
+    from fedbench.suites.tune_schema import TuneSpec
+
+    return described(TuneSpec)
+
+
+def conformance_fields() -> str:
+    """The key `conformance`: what is said of each scenario."""
+    from fedbench.suites.conformance_schema import Reference
+
+    return described(Reference)
+
+
+def shipped_suites() -> str:
+    """The suites that come with fedbench."""
+    from fedbench.suites.loading import load_suite
+    from fedbench.suites.loading import shipped_suites as folder
+
+    suites = [load_suite(path) for path in sorted(folder().glob("*.yaml"))]
+    rows = (
+        (
+            f"`{suite.name}`",
+            ", ".join(sorted({f"`{cell.spec.dataset}`" for cell in suite.cells})),
+            str(len(suite.runs)),
+            suite.question,
+        )
+        for suite in suites
+    )
+    return table(("suite", "dataset", "runs", "question"), rows)
+
+
+def run_parameters() -> str:
+    """The parameters of a run in MLflow."""
+    from fedbench.suites.schema import CellSpec
+
+    return ", ".join(f"`{name}`" for name in ("seed", *CellSpec.model_fields))
+
+
+# The parts
+
+
+def first_paragraph(module: Any) -> str:
+    """What a module says of itself first."""
+    return " ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split())
+
+
+def datasets() -> str:
+    """The built-in datasets."""
+    from fedbench.datasets import DATASETS, dataset_info
+
+    rows = []
+    for name in DATASETS:
+        info = dataset_info(name)
+        for split, (train, test) in info.sizes.items():
+            default = " (default)" if split == info.default_split and len(info.sizes) > 1 else ""
+            images = (str(info.num_classes), "x".join(map(str, info.image_shape)), info.licence)
+            rows.append((f"`{name}`", f"`{split}`{default}", f"{train:,}", f"{test:,}", *images))
+    return table(("name", "split", "training", "test", "classes", "images", "licence"), rows)
+
+
+def models() -> str:
+    """The built-in models."""
+    from fedbench.models import MODELS, build_model
+
+    def row(name: str) -> tuple[str, ...]:
+        info, model = MODELS[name], build_model(name)
+        size = sum(each.numel() for each in model.parameters())
+        shape = "x".join(map(str, info.image_shape))
+        return f"`{name}`", shape, str(info.num_classes), f"{size:,}", first_paragraph(type(model))
+
+    return table(("name", "images", "classes", "parameters", "what it is"), map(row, MODELS))
+
+
+def partitions() -> str:
+    """The built-in partitions."""
+    return "PARTITIONS"
+
+
+def algorithms() -> str:
+    """The built-in algorithms."""
+    return "ALGORITHMS"
+
+
+# The command line
+
+
+def commands() -> str:
+    """Each command with its arguments and options."""
+    from fedbench.cli.app import app
+
+    return "\n".join(_pages(typer.main.get_command(app), "fedbench"))
+
+
+def _pages(command: Any, name: str) -> Iterator[str]:
+    children = getattr(command, "commands", {})
+    for child, each in children.items():
+        yield from _pages(each, f"{name} {child}")
+    if children:
+        return
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    options = [each for each in command.params if each.param_type_name == "option"]
+    usage = " ".join([name, *(each.metavar or each.name.upper() for each in arguments), "[OPTIONS]"])
+    yield f"## `{name}`\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n"
+    rows = [(f"`{each.metavar or each.name.upper()}`", "", each.help or "") for each in arguments]
+    rows += [(_option(each), _default(each), each.help or "") for each in options]
+    yield table(("argument or option", "default", "meaning"), rows) + "\n"
+    if command.epilog:
+        yield f"{command.epilog.partition(':')[0]}: `{command.epilog.partition(':')[2].strip()}`\n"
+
+
+def _option(option: Any) -> str:
+    names = "/".join([*option.opts, *option.secondary_opts])
+    if option.is_flag:
+        return f"`{names}`"
+    hint = option.type_descriptor.annotation
+    kinds = {int: "N", float: "NUMBER", Path: "PATH"}
+    value = "|".join(get_args(hint)) if get_origin(hint) is Literal else kinds.get(hint, "TEXT")
+    return f"`{names} {option.metavar or value}`"
+
+
+def _default(option: Any) -> str:
+    return "" if option.default is None or option.is_flag or not option.show_default else shown(option.default)
