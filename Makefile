@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help set-up demo test test-slow prove bench check docs gate gate-speed wheel clean
+.PHONY: help set-up set-up-tests demo test test-slow prove bench check docs gate gate-speed wheel clean
 
 help:
 	@echo "make demo      set up, run the suite quickstart and show its table"
@@ -20,6 +20,8 @@ help:
 	@echo "make clean     remove .venv and what was built"
 
 set-up: $(VENV)/.installed
+
+set-up-tests: $(VENV)/.installed-dev
 
 demo: $(VENV)/.installed
 	@$(RUN) fedbench run quickstart
@@ -37,6 +39,21 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	@$(RUN) pytest -n auto --dist loadfile -m slow $(PYTEST_ARGS)
+
+# What takes long and repeats the point of a fast test: kills at random moments, many runs, every fault, long fuzzing.
+ENDURANCE := $(VENV)/bin/python tests/endurance
+PROVE := build/prove
+prove: $(VENV)/.installed-dev
+	rm -rf $(PROVE) && mkdir -p $(PROVE)
+	$(RUN) pytest -m hypothesis --hypothesis-profile=long
+	$(ENDURANCE)/kill_quickstart.py --kills 30 --folder $(PROVE)/quickstart
+	$(ENDURANCE)/kill_tuning.py --kills 10 --folder $(PROVE)/tuning
+	$(ENDURANCE)/many_writers.py --processes 4 --runs 500 --folder $(PROVE)/writers
+	$(ENDURANCE)/many_runs.py --runs 1000 --folder $(PROVE)/runs
+	$(ENDURANCE)/cluster_faults.py --faults 12 --folder $(PROVE)/cluster
+	$(ENDURANCE)/speed_gate.py --fault slower-step --select training --repeats 3
+	$(VENV)/bin/python tests/faults/prove.py --repeats 5 --folder $(PROVE)/faults
+	$(VENV)/bin/python tests/faults/prove.py --repeats 5 --other-environment --folder $(PROVE)/elsewhere
 
 bench: $(VENV)/.installed-dev
 	@$(RUN) fedbench bench

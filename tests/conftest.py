@@ -1,4 +1,4 @@
-"""One thread a process, as the executors do; no store from the environment; what takes long is made once."""
+"""One thread per process, as in the executors; no store from the environment; what takes long is made once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tiny_store import Store
 
     from fedbench.suites.schema import Suite
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch; the processes that tests start inherit it
+# Before anything imports torch; the processes that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+settings.register_profile("short", max_examples=100, deadline=None)
+settings.register_profile("long", max_examples=20_000, deadline=None)  # `make prove`
+settings.load_profile("short")
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +31,7 @@ def _no_store_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def read_mnist_5k() -> Iterator[Callable[[], Any]]:
-    """Read mnist-5k's file once a process: it takes 0.1 s, hundreds of times. Gives the function that reads it."""
+    """Read mnist-5k's file once per process: it takes 0.1 s, hundreds of times. Gives the function that reads it."""
     from fedbench.datasets import mnist_5k
 
     read = mnist_5k._read_table
