@@ -1,60 +1,117 @@
-"""Where runs are computed.
+"""Where jobs are computed: in this process, in several, or on a Ray cluster.
 
-An executor takes jobs and a `DataSource` and yields the events of `fedbench.runs.events`: of each run its rounds in
-order and `RunDone`; the runs themselves in any order. It asks for a job when it can begin to compute it, not before.
-Every executor holds PyTorch to one thread a run: how a sum is split over threads is part of its last bits, and a result
-must not depend on the number of cores. Cores that no run uses train clients of those that are computed, each in one
-thread; its result does not depend on that. A run that a dead worker began may tell of some rounds twice.
+An executor takes jobs and a `Work`, which knows how to compute them, and yields the events of the jobs: those of one
+job in order, the jobs themselves in any order. It asks for a job when it can begin to compute it, not before. If the
+process that computes a job dies, the job is tried again, so that some of its events may come twice.
+
+Every executor limits PyTorch to one thread per job: how a sum is split over threads affects its last bits, and a result
+must not depend on the number of cores. Spare cores train clients of the jobs under way, each in one thread.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from fedbench.util.errors import ClusterError
 
 if TYPE_CHECKING:
     from fedbench.executors.needs import Needs
-    from fedbench.runs.data import DataSource
-    from fedbench.runs.events import Event, Job
-    from fedbench.runs.suite_run import Executor
 
-THREADS = 1  # of PyTorch, in the computation of a run
+THREADS = 1  # of PyTorch, in the computation of a job
+
+J = TypeVar("J")  # a job: hashable and picklable
+E = TypeVar("E")  # an event of a job: picklable
+Compute = Callable[[J, Callable[[], int]], Iterator[E]]
 
 
-def choose_executor(num_workers: int | None = None) -> Executor:
-    """In this process for one worker or a single run, else in that many; None takes what the machine carries.
+class Work(ABC, Generic[J, E]):
+    """What is done with jobs. It is pickled into every process that computes some, without what it has loaded."""
 
-    A number of workers is also the number of cores that are used. PyTorch is imported when the first job is asked for.
+    @abstractmethod
+    def compute(self, job: J, num_threads: Callable[[], int]) -> Iterator[E]:
+        """Compute one job on `num_threads()` cores, asked for now and then, and yield its events.
+
+        Raises
+        ------
+        FedbenchError
+            Ends the execution of all jobs.
+        """
+
+    @abstractmethod
+    def is_last(self, event: E) -> bool:
+        """Whether a job's last event is this one."""
+
+    @abstractmethod
+    def failed(self, job: J, reason: str) -> E:
+        """The last event of a job whose process died too often."""
+
+    def warm_up(self) -> None:
+        """Import what the parent of worker processes will need later, in a thread, while they start."""
+
+
+class PortableWork(Work[J, E]):
+    """Work that can be sent to machines without its data."""
+
+    @abstractmethod
+    def portable(self) -> AbstractContextManager[Callable[[J], tuple[str, Compute[J, E]]]]:
+        """Give a function from a job to a picklable `compute` with the data inside, and the data's name.
+
+        What has the same name is sent once.
+        """
+
+
+class Executor(Protocol):
+    """What computes jobs; see the module."""
+
+    def __call__(self, jobs: Iterable[J], work: Work[J, E], /) -> Iterator[E]:
+        """Compute the jobs and yield their events."""
+
+
+def choose_executor(num_workers: int | None = None, num_cores: int | None = None) -> Executor:
+    """Compute in this process for one worker or a single job, else in that many.
+
+    PyTorch is imported when the first job is asked for.
+
+    Parameters
+    ----------
+    num_workers
+        None: as many as this machine's cores and memory allow.
+    num_cores
+        How many cores the jobs share; None: one per worker.
     """
 
-    def execute(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
+    def execute(jobs: Iterable[J], work: Work[J, E], /) -> Iterator[E]:
         from fedbench.executors import in_process, workers
 
         count = workers.default_workers() if num_workers is None else num_workers
+        cores = count if num_cores is None else num_cores
         jobs = iter(jobs)
         first = list(islice(jobs, min(count, 2)))
         if len(first) < 2:
-            yield from in_process.execute(chain(first, jobs), data, num_threads=lambda: count)
+            yield from in_process.execute(chain(first, jobs), work, num_threads=lambda: cores)
         else:
-            yield from workers.execute(chain(first, jobs), data, count)
+            yield from workers.execute(chain(first, jobs), work, count, cores)
 
     return execute
 
 
 def cluster_executor(address: str | None, needs: Needs, num_workers: int | None = None) -> Executor:
-    """On the Ray cluster at `address`, else at ``RAY_ADDRESS``, else on a Ray that is started on this machine.
+    """Compute on the Ray cluster at `address`, else at ``RAY_ADDRESS``, else on a Ray started on this machine.
+
+    The work must be a `PortableWork`.
 
     Parameters
     ----------
     needs
-        What each run takes of a node.
+        What each job needs of a node.
     num_workers
-        How many runs are computed at once at most; None takes what the cluster has room for.
+        How many jobs are computed at once at most; None: as many as the cluster has room for.
 
     Raises
     ------
@@ -64,9 +121,11 @@ def cluster_executor(address: str | None, needs: Needs, num_workers: int | None 
     if find_spec("ray") is None:
         raise ClusterError('--executor ray needs Ray: pip install "fedbench-mlflow[ray]"')
 
-    def execute(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
+    def execute(jobs: Iterable[J], work: Work[J, E], /) -> Iterator[E]:
         from fedbench.executors import ray_cluster
 
-        yield from ray_cluster.execute(jobs, data, address or os.environ.get("RAY_ADDRESS"), needs, num_workers)
+        if not isinstance(work, PortableWork):
+            raise TypeError(f"{type(work).__name__} cannot be sent to a cluster")
+        yield from ray_cluster.execute(jobs, work, address or os.environ.get("RAY_ADDRESS"), needs, num_workers)
 
     return execute

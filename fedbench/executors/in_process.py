@@ -1,30 +1,15 @@
-"""Runs are computed in this process, one after the other."""
+"""Jobs are computed in this process, one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
-import torch
-
-from fedbench.executors import THREADS
-from fedbench.executors.allocator import keep_freed_memory
-from fedbench.runs.events import Event, Job
-from fedbench.runs.simulation import simulate
-
-if TYPE_CHECKING:
-    from fedbench.datasets import Dataset
-    from fedbench.runs.data import DataSource
+from fedbench.executors import E, J, Work
+from fedbench.executors.processes import prepare_to_compute
 
 
-def execute(jobs: Iterable[Job], data: DataSource, num_threads: Callable[[], int] = lambda: 1) -> Iterator[Event]:
-    """See `fedbench.executors`. A run's clients are spread over `num_threads()` threads, asked for each round."""
+def execute(jobs: Iterable[J], work: Work[J, E], num_threads: Callable[[], int] = lambda: 1) -> Iterator[E]:
+    """Compute the jobs; see `fedbench.executors`."""
     for job in jobs:
-        yield from compute(job, data.dataset(job.run.spec), data.device, num_threads)
-
-
-def compute(job: Job, dataset: Dataset, device: str, num_threads: Callable[[], int]) -> Iterator[Event]:
-    """Compute one run."""
-    torch.set_num_threads(THREADS)
-    keep_freed_memory()
-    yield from simulate(job, dataset, device, num_threads)
+        prepare_to_compute()
+        yield from work.compute(job, num_threads)

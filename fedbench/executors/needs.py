@@ -1,4 +1,4 @@
-"""What one run takes of a node of a cluster."""
+"""What one run needs of a node of a cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Needs:
-    """What one run takes of a node: a device with so many processors, GPUs (or a part of one), and bytes of memory."""
+    """What one run needs of a node: a device, processors, GPUs (or a part of one), and bytes of memory."""
 
     device: str = "cpu"
     cpus: int = 1
@@ -21,29 +21,29 @@ class Needs:
 
     @classmethod
     def of(cls, device: str, cpus: int | None, gpus: float | None, memory: float | None) -> Needs:
-        """What options ask for, `memory` in GiB. None is a default: one GPU if the device is ``cuda``, else none.
+        """From the command line's options, `memory` in GiB. None is a default: one GPU if the device is ``cuda``.
 
         Raises
         ------
         ClusterError
-            If the options contradict each other.
+            If the options do not go together.
         """
         if device == "auto":
             device = "cuda" if gpus else "cpu"
         if device not in ("cpu", "cuda"):
             raise ClusterError(
-                f"--device {device}: the nodes of a cluster have cpu and cuda; choose one of them or auto"
+                f"--device {device}: the nodes of a cluster have cpu and cuda: choose one of these or auto"
             )
         if gpus is None:
             gpus = 1 if device == "cuda" else 0
         if (device == "cuda") != (gpus > 0):
             raise ClusterError(f"--device {device} and --gpus-per-run {gpus:g} do not go together")
         if gpus > 1:
-            raise ClusterError(f"--gpus-per-run {gpus:g}: a run uses one GPU at most")
+            raise ClusterError(f"--gpus-per-run {gpus:g}: a run uses at most one GPU")
         return cls(device, cpus or cls.cpus, gpus, cls.memory if memory is None else int(memory * GIB))
 
     def fitting(self, resources: Mapping[str, float]) -> int:
-        """How many such runs a node with these resources, by Ray's names, has room for."""
+        """How many such runs fit on a node with these resources, by Ray's names."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
         return int(min(resources.get(name, 0) / need for name, need in wanted.items() if need))
 

@@ -1,4 +1,4 @@
-"""Processes that compute: Ctrl-C is their parent's affair, they end with it, and how one died can be said."""
+"""Processes that compute: Ctrl-C is left to their parent, and they end with it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from threading import Thread
-from types import FrameType
+
+import torch
+
+from fedbench.executors import THREADS
+from fedbench.executors.allocator import keep_freed_memory
+
+
+def prepare_to_compute() -> None:
+    """Limit PyTorch to one thread, and let the C library keep freed memory."""
+    torch.set_num_threads(THREADS)
+    keep_freed_memory()
 
 
 @contextmanager
-def held_back(number: signal.Signals) -> Iterator[None]:
-    """Keep a signal until the end; processes that are started meanwhile never get it.
+def without_ctrl_c() -> Iterator[None]:
+    """Start processes that never receive SIGINT: they inherit this thread's blocked signals.
 
-    Ctrl-C reaches every process of a command, and the first of them decides what it means.
+    Here a Ctrl-C in between takes effect at the end.
     """
-    resource_tracker.ensure_running()  # else it is started with the first process, and lets the signal through
-    held: list[tuple[int, FrameType | None]] = []
-    handler = signal.signal(number, lambda *arguments: held.append(arguments))  # it may reach another thread
-    signal.pthread_sigmask(signal.SIG_BLOCK, {number})  # which is inherited
+    resource_tracker.ensure_running()  # else it starts with the first process, and unblocks the signal again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-        signal.signal(number, handler)
-        if held and callable(handler):
-            handler(*held[0])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end_with_parent() -> None:
-    """End this process when its parent does, even if that is killed in the middle of a long round."""
+    """End this process when its parent does, even if the parent is killed in the middle of a long round."""
     Thread(target=_await_parent, daemon=True).start()
 
 
@@ -43,6 +48,6 @@ def _await_parent() -> None:
         os._exit(1)
 
 
-def how_it_died(code: int) -> str:
-    """What a process's exit code says, in words."""
-    return f"signal {signal.Signals(-code).name}, perhaps for want of memory" if code < 0 else f"exit code {code}"
+def cause_of_death(code: int) -> str:
+    """What a process's exit code says."""
+    return f"signal {signal.Signals(-code).name}, perhaps out of memory" if code < 0 else f"exit code {code}"

@@ -1,13 +1,12 @@
-"""What a node of a Ray cluster does: one run computed in a Ray task, with data that the node holds once."""
+"""What a node of a Ray cluster does: it computes one job in a Ray task, with data that the node holds once."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
 import socket
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +16,17 @@ import ray
 import torch
 
 import fedbench
-from fedbench.datasets import Dataset
-from fedbench.executors import in_process
-from fedbench.runs.checkpoints import environment
-from fedbench.runs.events import Event, Job
+from fedbench.executors import Compute
+from fedbench.executors.processes import prepare_to_compute
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-_unpacked: dict[str, Dataset] = {}  # by digest; a process serves one run after the other
+_fetched: dict[str, Compute[Any, Any]] = {}  # by the data's name; a process serves one job after the other
 
 
 class UnlikeNodeError(Exception):
-    """A node has other packages, other code or another kind of processor than the machine of the command."""
+    """A node has other packages, other code or another kind of processor than the command's machine."""
 
 
 @dataclass(frozen=True)
@@ -38,58 +35,50 @@ class Order:
 
     Attributes
     ----------
-    data
-        The packed dataset, in a list, so that Ray brings it to the node only if the process asks for it.
-    digest
-        The dataset's.
+    work
+        What computes it, in a list, so that Ray sends it to the node only if the process asks for it.
+    name
+        See `fedbench.executors.PortableWork`.
     num_threads
-        How many of the round's clients are trained at once.
+        How many cores the job may use.
     software
-        What the node has to have; see `software`.
-    probe
-        A file beside the checkpoints: a node that does not see it does not share their folder and keeps none.
+        What the node must have; see `software`.
     """
 
-    job: Job
-    data: list[ObjectRef[Mapping[str, Any]]]
-    digest: str
-    device: str
+    job: Any
+    work: list[ObjectRef[Compute[Any, Any]]]
+    name: str
     num_threads: int
     software: Mapping[str, str]
-    probe: Path | None
 
 
-def compute(order: Order) -> Iterator[Event]:
-    """Compute one run; see `fedbench.executors`.
+def compute(order: Order) -> Iterator[Any]:
+    """Compute one job and yield its events.
 
     Raises
     ------
     UnlikeNodeError
-        If this node would give other bits.
+        If this node would give different bits.
     """
     _require_likeness(order.software)
-    job = order.job
-    if order.probe is None or not order.probe.exists():
-        job = replace(job, checkpoint=None)
-    if order.digest not in _unpacked:
-        _unpacked[order.digest] = unpack(ray.get(order.data[0]))
-    dataset = _unpacked[order.digest]
-    yield from in_process.compute(job, dataset, order.device, lambda: order.num_threads)
+    prepare_to_compute()
+    if order.name not in _fetched:
+        _fetched[order.name] = ray.get(order.work[0])
+    yield from _fetched[order.name](order.job, lambda: order.num_threads)
 
 
 @cache
 def software() -> Mapping[str, str]:
-    """What the bits of a run depend on beside the run: versions, the code itself, and the kind of processor."""
-    pytorch, _, processor = environment().rpartition(" ")
+    """What a job's bits depend on apart from the job: versions, the code itself, and the kind of processor."""
     code = hashlib.sha256()
     for path in sorted(Path(fedbench.__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
     return {
         "Python": platform.python_version(),
         "fedbench": f"{fedbench.__version__} ({code.hexdigest()[:8]})",
-        "torch": pytorch,
+        "torch": torch.__version__,
         "numpy": np.__version__,
-        "processor": processor,
+        "processor": torch.backends.cpu.get_cpu_capability(),
     }
 
 
@@ -98,17 +87,3 @@ def _require_likeness(wanted: Mapping[str, str]) -> None:
     unlike = [f"{name} {here[name]} instead of {each}" for name, each in wanted.items() if here[name] != each]
     if unlike:
         raise UnlikeNodeError(f"node {socket.gethostname()} has {', '.join(unlike)}")
-
-
-def pack(dataset: Dataset) -> dict[str, Any]:
-    """A dataset as Ray keeps it: its arrays are in the node's shared memory, once for all its processes."""
-    content = {field.name: getattr(dataset, field.name) for field in fields(dataset)}
-    return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in content.items()}
-
-
-def unpack(content: Mapping[str, Any]) -> Dataset:
-    """The dataset again; its tensors are views of that memory, which nobody may write to."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        arrays = {name: torch.from_numpy(value) for name, value in content.items() if isinstance(value, np.ndarray)}
-    return Dataset(**{**content, **arrays})

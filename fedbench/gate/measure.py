@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fedbench.gate.baseline import CellRecord, RoundRecord, SeedRecord
 from fedbench.measures import CLIENT_ACCURACY, TIMES, Verdict
 from fedbench.runs.events import Job, RoundDone
+from fedbench.runs.work import RunWork
 from fedbench.suites.schema import RunSpec, Suite
 from fedbench.util.errors import SuiteError
 
@@ -39,7 +40,7 @@ def measure_suite(
             raise SuiteError(f"{suite.path}: cell {cell.label} cannot be checked: {shortfall}")
     data.load(cell.spec for cell in suite.cells)
     rounds: dict[RunSpec, dict[int, RoundRecord]] = {run: {} for run in suite.runs}
-    for event in execute((Job(run, digests=True) for run in suite.runs), data):
+    for event in execute((Job(run, digests=True) for run in suite.runs), RunWork(data)):
         if isinstance(event, RoundDone):
             rounds[event.run][event.round] = _round_record(event)  # a worker that died tells a round again
         else:

@@ -25,8 +25,7 @@ from fedbench.util.errors import DataError, SuiteError
 from fedbench.util.files import plain_errors, replacing
 
 if TYPE_CHECKING:
-    from fedbench.runs.data import DataSource
-    from fedbench.runs.suite_run import Executor
+    from fedbench.runs.work import Executor, RunWork
     from fedbench.suites.schema import RunSpec
 
 # Before anything imports PyTorch: its profiler reads it when it is loaded, and talks on standard error without it.
@@ -108,9 +107,9 @@ class Recorder:
     def recorded(self, execute: Executor) -> Executor:
         """`execute`, which has to compute in the thread that calls it, with one of its runs recorded."""
 
-        def execute_recorded(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
+        def execute_recorded(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
             try:
-                for event in execute(self._watched(jobs, data.device), data):
+                for event in execute(self._watched(jobs, work.data.device), work):
                     yield event  # what its consumer does with it belongs to the run
                     if self._recording and self._recording.ends_with(event):
                         recording, self._recording = self._recording, None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fedbench.measures import RunResult, Verdict
 from fedbench.runs.data import DataSource
-from fedbench.runs.events import Event, Job, RoundDone, RunDone
+from fedbench.runs.events import Job, RoundDone, RunDone
 from fedbench.runs.identity import fingerprint
 from fedbench.runs.profiling import part
+from fedbench.runs.work import Executor as Executor
+from fedbench.runs.work import RunWork
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking import TrackedRun, Tracker
 from fedbench.util.errors import CheckpointError, FedbenchError, one_line
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 EXAMPLES_WITH_MODEL = 2  # test images that are stored beside a model as its input example
 
 logger = logging.getLogger("fedbench")
-Executor = Callable[[Iterable[Job], "DataSource"], Iterator[Event]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class _SuiteRun:
         if not left:
             return
         try:
-            for event in execute(self._begun(left), self.data):
+            for event in execute(self._begun(left), RunWork(self.data)):
                 yield from self._take_known()
                 tracked = self.open[event.run]
                 if isinstance(event, RoundDone):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from fedbench.datasets import Dataset
 from fedbench.datasets.validation import load_held_out
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
-from fedbench.executors.processes import end_with_parent, held_back, how_it_died
+from fedbench.executors.processes import cause_of_death, end_with_parent, without_ctrl_c
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.search import POLL_SECONDS, compute_trials, retry_dead
 from fedbench.tuning.slots import MAX_RETRIES
@@ -82,7 +81,7 @@ def _compute_in_processes(work: Work, study: optuna.Study, num_workers: int) -> 
         workers: list[_Worker] = []
 
         def start() -> None:
-            with held_back(signal.SIGINT):
+            with without_ctrl_c():
                 workers.append(worker := _Worker(work))
                 stack.callback(worker.stop)
 
@@ -116,7 +115,7 @@ class _Worker:
             message: str | None = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            return how_it_died(self.process.exitcode or 0)
+            return cause_of_death(self.process.exitcode or 0)
         if message is not None:
             raise StoreError(message)
         return None

@@ -1,20 +1,20 @@
-"""What a run takes of a node, and what is said where a cluster cannot be used."""
+"""What a run needs of a node, and the errors of a cluster that cannot be used."""
 
 from __future__ import annotations
 
+import pickle
 import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jobs import WORK, make_jobs
 from needed import needs as needing
 from ray_nodes import why_no_ray
-from test_executors import make_jobs
 
 from fedbench import executors
 from fedbench.executors import cluster_executor
 from fedbench.executors.needs import GIB, Needs
-from fedbench.runs.data import DataSource
 from fedbench.util.errors import ClusterError
 
 with_ray = needing(why_no_ray())
@@ -31,7 +31,7 @@ def test_a_run_takes_one_core_and_one_gib_and_a_gpu_only_where_it_uses_one() -> 
     [
         ("cpu", 1.0, "--device cpu and --gpus-per-run 1 do not go together"),
         ("cuda", 0.0, "--device cuda and --gpus-per-run 0 do not go together"),
-        ("cuda", 2.0, "a run uses one GPU at most"),
+        ("cuda", 2.0, "a run uses at most one GPU"),
         ("mps", None, "--device mps: the nodes of a cluster have cpu and cuda"),
         ("tpu", None, "--device tpu: "),
     ],
@@ -59,8 +59,8 @@ def test_without_ray_one_line_says_how_to_come_by_it(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("address", ["head", "ray://head:10001", "head:port", ":6379", ""])
 def test_what_is_no_address_is_refused_before_a_run_is_begun(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "also nonsense")
-    with pytest.raises(ClusterError, match="no address of a Ray cluster: give HOST:PORT"):
-        list(cluster_executor(address, Needs())(iter(()), DataSource()))
+    with pytest.raises(ClusterError, match="not the address of a Ray cluster: give HOST:PORT"):
+        list(cluster_executor(address, Needs())(iter(()), WORK))
 
 
 @with_ray
@@ -68,7 +68,7 @@ def test_an_address_where_nobody_answers_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(ClusterError, match=rf"no Ray cluster answers at 127.0.0.1:{port} .*: start it"):
-        list(cluster_executor(f"127.0.0.1:{port}", Needs())(iter(()), DataSource()))
+        list(cluster_executor(f"127.0.0.1:{port}", Needs())(iter(()), WORK))
 
 
 @with_ray
@@ -78,31 +78,28 @@ def test_a_server_that_is_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ray_connection, "ANSWER_SECONDS", 3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(ClusterError, match=f"what answers at {address} is no Ray cluster"):
-            list(cluster_executor(address, Needs())(iter(()), DataSource()))
+        with pytest.raises(ClusterError, match=f"what answers at {address} is not a Ray cluster"):
+            list(cluster_executor(address, Needs())(iter(()), WORK))
 
 
-@with_ray
-def test_a_node_that_does_not_share_the_folder_keeps_no_checkpoint_and_one_that_does_keeps_it(tmp_path: Path) -> None:
-    from fedbench.executors import ray_task
-
-    (job,) = make_jobs(1, tmp_path)
-    dataset = DataSource().dataset(job.run.spec)
-    ray_task._unpacked[dataset.digest] = ray_task.unpack(ray_task.pack(dataset))
-    order = ray_task.Order(job, [], dataset.digest, "cpu", 1, ray_task.software(), tmp_path / "absent")
-    assert 3 == len(list(ray_task.compute(order)))
-    assert [] == list(tmp_path.iterdir())
-    (tmp_path / "there").touch()
-    assert 3 == len(list(ray_task.compute(replace(order, probe=tmp_path / "there"))))
+def test_only_a_machine_that_shares_the_folder_keeps_checkpoints(tmp_path: Path) -> None:
+    (job,) = make_jobs(1, tmp_path / "kept")
     assert job.checkpoint is not None
-    assert job.checkpoint.exists()
+    with WORK.portable() as portable:
+        name, compute = portable(job)
+        elsewhere = pickle.loads(pickle.dumps(replace(compute, probe=tmp_path / "absent")))  # type: ignore[type-var]  # noqa: S301
+        assert 3 == len(list(elsewhere(job, lambda: 1)))
+        assert not job.checkpoint.exists()
+        assert 3 == len(list(compute(job, lambda: 1)))
+        assert job.checkpoint.exists()
+    assert WORK.data.dataset(job.run.spec).digest == name
+    assert [job.checkpoint] == list((tmp_path / "kept").iterdir())
 
 
 @with_ray
 def test_a_node_with_other_packages_refuses_and_names_what_differs() -> None:
     from fedbench.executors import ray_task
 
-    (job,) = make_jobs(1)
     other = dict(ray_task.software()) | {"numpy": "1.0"}
     with pytest.raises(ray_task.UnlikeNodeError, match=r"node .* has numpy 2\S* instead of 1.0$"):
-        list(ray_task.compute(ray_task.Order(job, [], "", "cpu", 1, other, None)))
+        list(ray_task.compute(ray_task.Order(None, [], "", 1, other)))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import WORK, assert_equal_ends, ends, make_jobs, make_runs, untimed
 from needed import needs as needing
 from ray_nodes import Nodes, ray_nodes, why_no_ray
-from test_executors import assert_equal_ends, ends, make_jobs, make_runs, untimed
 
 from fedbench.executors import in_process
 from fedbench.executors.needs import GIB, Needs
@@ -19,6 +19,7 @@ from fedbench.measures import Verdict
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.suite_run import run_suite
+from fedbench.runs.work import RunWork
 from fedbench.tracking.memory import MemoryTracker
 from fedbench.util.errors import ClusterError
 
@@ -40,8 +41,8 @@ def execute(cluster: Nodes) -> Any:
 
 def test_a_cluster_gives_the_bits_of_this_process(execute: Any) -> None:
     jobs = make_jobs(5, init="independent", batch_size=7)
-    events = list(execute(jobs, DataSource()))
-    expected, there = ends(list(in_process.execute(jobs, DataSource()))), ends(events)
+    events = list(execute(jobs, WORK))
+    expected, there = ends(in_process.execute(jobs, WORK)), ends(events)
     assert set(expected) == set(there)
     for seed, done in expected.items():
         assert_equal_ends(done, there[seed])
@@ -59,12 +60,12 @@ def test_a_job_is_asked_for_only_when_it_can_soon_be_computed(execute: Any) -> N
             asked += 1
             yield job
 
-    for event in execute(jobs(), DataSource()):
+    for event in execute(jobs(), WORK):
         assert asked <= ended + 4
         ended += isinstance(event, RunDone)
     assert (8, 8) == (asked, ended)
     asked, ended = 0, 0
-    for event in execute(jobs(), DataSource(), num_workers=1):
+    for event in execute(jobs(), WORK, num_workers=1):
         assert asked <= ended + 1
         ended += isinstance(event, RunDone)
     assert (8, 8) == (asked, ended)
@@ -73,9 +74,9 @@ def test_a_job_is_asked_for_only_when_it_can_soon_be_computed(execute: Any) -> N
 def killing(kill: Callable[[], object], execute: Any, told: list[Event]) -> Any:
     """An executor that does so once two runs have told of their second round."""
 
-    def executor(jobs: Any, data: DataSource) -> Iterator[Event]:
+    def executor(jobs: Any, work: RunWork) -> Iterator[Event]:
         second = set()
-        for event in execute(jobs, data):
+        for event in execute(jobs, work):
             told.append(event)
             yield event
             if isinstance(event, RoundDone) and event.round == 2 and len(second) < 2:
@@ -96,7 +97,7 @@ def test_a_run_whose_worker_or_node_is_killed_ends_with_the_same_bits_in_the_sam
 
     tracker = MemoryTracker(checkpoints=tmp_path / "kept" if kept else None)
     runs = make_runs(3, rounds=25)
-    expected = ends(list(in_process.execute([Job(run) for run in runs], DataSource())))
+    expected = ends(list(in_process.execute([Job(run) for run in runs], WORK)))
     told: list[Event] = []
     kill = cluster.kill_worker if what == "worker" else kill_node_and_add_another
     outcomes = list(run_suite(runs, DataSource(), tracker, killing(kill, execute, told)))
@@ -118,7 +119,7 @@ def test_a_run_whose_worker_or_node_is_killed_ends_with_the_same_bits_in_the_sam
 def test_a_run_whose_worker_dies_each_time_has_failed_and_the_others_finish(execute: Any, cluster: Nodes) -> None:
     long, short = make_jobs(1, rounds=500)[0], make_jobs(2)[1]
     done, lives = {}, False
-    for event in execute([long, short], DataSource()):
+    for event in execute([long, short], WORK):
         if isinstance(event, RunDone):
             done[event.run.seed] = event.result
         elif event.run.seed == 0:
@@ -136,7 +137,7 @@ def test_a_node_with_other_packages_ends_the_suite_in_one_line(execute: Any, mon
     other = dict(ray_cluster.software()) | {"torch": "1.0"}
     monkeypatch.setattr(ray_cluster, "software", lambda: other)
     with pytest.raises(ClusterError, match=r"^node \S+ has torch 2\.\S+ instead of 1\.0: .* install the same on every"):
-        list(execute(make_jobs(2), DataSource()))
+        list(execute(make_jobs(2), WORK))
 
 
 def test_a_run_that_no_node_has_room_for_is_waited_for_and_then_one_line(
@@ -146,14 +147,14 @@ def test_a_run_that_no_node_has_room_for_is_waited_for_and_then_one_line(
 
     monkeypatch.setattr(ray_connection, "ROOM_SECONDS", 3.0)
     with pytest.raises(ClusterError, match=r"no node of the cluster has room for a run \(64 CPU, 1 GiB\): add one"):
-        list(execute(make_jobs(1), DataSource(), needs=Needs("cpu", 64, 0, GIB)))
+        list(execute(make_jobs(1), WORK, needs=Needs("cpu", 64, 0, GIB)))
     assert "no node of the cluster has room for a run (64 CPU, 1 GiB): waiting" in caplog.text
 
 
 def test_a_consumer_that_stops_ends_the_tasks_and_removes_its_probe(execute: Any, tmp_path: Path) -> None:
     import psutil
 
-    events = execute(make_jobs(2, tmp_path, rounds=2500), DataSource())
+    events = execute(make_jobs(2, tmp_path, rounds=2500), WORK)
     next(events)
     assert 1 == len(list(tmp_path.glob(".shared-*")))
     events.close()

@@ -23,6 +23,7 @@ from fedbench.runs.events import Event, Job
 from fedbench.runs.profiling import MAX_STEPS, Recorder
 from fedbench.runs.suite_run import Executor, run_suite
 from fedbench.runs.traces import PARTS, Span, own_seconds, read_trace
+from fedbench.runs.work import RunWork
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryTracker
 from fedbench.util.errors import DataError
@@ -162,8 +163,8 @@ def test_rounds_that_a_checkpoint_tells_again_do_not_count(tmp_path: Path) -> No
 def interrupted(execute: Executor, after: int) -> Executor:
     """An executor that is interrupted when it has told of `after` rounds and computed another."""
 
-    def execute_some(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
-        for count, event in enumerate(execute(jobs, data)):
+    def execute_some(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
+        for count, event in enumerate(execute(jobs, work)):
             if count == after:
                 raise KeyboardInterrupt
             yield event
@@ -180,7 +181,7 @@ def test_an_interruption_stops_the_profiler_and_leaves_no_file(tmp_path: Path, a
 
 
 def test_a_consumer_that_goes_away_stops_the_profiler(tmp_path: Path) -> None:
-    running = Recorder(tmp_path).recorded(in_process.execute)(iter([Job(make_run())]), DATA)
+    running = Recorder(tmp_path).recorded(in_process.execute)(iter([Job(make_run())]), RunWork(DATA))
     next(iter(running))
     assert torch.autograd._profiler_enabled()
     running.close()  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from fedbench.runs.data import DataSource, choose_device
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.identity import fingerprint
 from fedbench.runs.suite_run import Outcome, run_suite
+from fedbench.runs.work import RunWork
 from fedbench.suites import schema as specs
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryRun, MemoryTracker
@@ -174,8 +175,8 @@ def test_a_diverged_run_counts_as_finished() -> None:
 
 
 def interrupted_after(events: int) -> Any:
-    def execute(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
-        for count, event in enumerate(in_process.execute(jobs, data)):
+    def execute(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
+        for count, event in enumerate(in_process.execute(jobs, work)):
             if count == events:
                 raise KeyboardInterrupt
             yield event
@@ -218,8 +219,8 @@ def test_rounds_that_are_told_again_are_recorded_once_in_the_same_run() -> None:
     run = make_run()
     result = RunResult(Verdict.OK, None, {"accuracy": 0.5})
 
-    def twice(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
-        del data
+    def twice(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
+        del work
         assert [run] == [job.run for job in jobs]
         yield RoundDone(run, 1, {"accuracy": 0.4})
         yield RoundDone(run, 1, {"accuracy": 0.4})  # its worker died
@@ -238,8 +239,8 @@ def test_a_run_that_ends_without_a_round_is_recorded_as_failed() -> None:
     run = make_run()
     result = RunResult(Verdict.FAILED, "its worker process died 2 times")
 
-    def never_started(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
-        del data
+    def never_started(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
+        del work
         yield from (RunDone(job.run, result) for job in jobs)
 
     tracker = MemoryTracker()
@@ -252,8 +253,8 @@ def test_a_job_is_begun_in_the_tracker_only_when_the_executor_asks_for_it() -> N
     tracker = MemoryTracker()
     begun: list[int] = []
 
-    def watching(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
-        for event in in_process.execute(jobs, data):
+    def watching(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
+        for event in in_process.execute(jobs, work):
             begun.append(len(tracker.runs))
             yield event
 
@@ -339,8 +340,8 @@ def test_the_checkpoint_is_removed_when_a_run_is_finished_and_when_it_has_failed
     tracker = MemoryTracker(checkpoints=tmp_path / "checkpoints")
     seen: list[int] = []
 
-    def watching(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
-        for event in in_process.execute(jobs, data):
+    def watching(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
+        for event in in_process.execute(jobs, work):
             seen.append(len(checkpoint_files(tracker)))
             yield event
 

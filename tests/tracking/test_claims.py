@@ -27,6 +27,7 @@ from fedbench.models import build_model
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job
 from fedbench.runs.suite_run import run_suite
+from fedbench.runs.work import RunWork
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import claims, ownership
 from fedbench.tracking.mlflow import tracker as mlflow
@@ -540,8 +541,8 @@ def test_of_several_processes_that_want_a_run_at_once_exactly_one_owns_it(
 
 
 def interrupted_after(events: int) -> Any:
-    def execute(jobs: Iterable[Job], data: DataSource) -> Iterator[Event]:
-        for count, event in enumerate(in_process.execute(jobs, data)):
+    def execute(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
+        for count, event in enumerate(in_process.execute(jobs, work)):
             if count == events:
                 raise KeyboardInterrupt
             yield event
