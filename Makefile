@@ -71,7 +71,8 @@ check: $(VENV)/.installed-dev
 # Needs no network: nothing in the site comes from another host.
 docs: $(VENV)/.installed-dev
 	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
-	@echo "site/index.html"
+	@! grep -rE ' src="https?:|stylesheet" href="https?:' site --include='*.html'
+	@echo "site/ is built; to read it: $(VENV)/bin/python -m http.server --directory site"
 
 gate: $(VENV)/.installed
 	@$(RUN) fedbench check quickstart $(GATE_ARGS)
