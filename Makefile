@@ -62,6 +62,7 @@ check: $(VENV)/.installed-dev
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo --no-cache
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
