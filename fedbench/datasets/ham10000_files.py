@@ -1,36 +1,43 @@
-"""HAM10000 on disk: the folder, the table of lesions, the images, and whether they belong together."""
+"""HAM10000 on disk: the table, the images with their checked cache, and the manifest that a fetch leaves."""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import os
 import re
-from collections import Counter
+import struct
+import sys
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from fedbench.datasets import dataset_info
+from fedbench.datasets.ham10000 import CLASSES, NAME
 from fedbench.util.errors import DataError
-from fedbench.util.files import plain_errors
+from fedbench.util.files import exclusive, file_digest, plain_errors, replacing
+from fedbench.util.progress import progress
 
-NAME = "ham10000"
+if TYPE_CHECKING:
+    import pandas as pd
+
 TABLE = "HAM10000_metadata.csv"
 IMAGE_FOLDERS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 LAST_IN_FIRST_FOLDER = "ISIC_0029305"
-CLASSES = ("nv", "mel", "bkl", "bcc", "akiec", "vasc", "df")  # in the order of the labels 0 to 6
 COLUMNS = ("lesion_id", "image_id", "dx")
 IMAGE_ID = re.compile(r"ISIC_[0-9]{7}")
 FETCH = f"run: fedbench data fetch {NAME}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One image of the table: its name without ``.jpg``, the lesion it shows, its class (0 to 6), the whole line."""
-
-    image_id: str
-    lesion_id: str
-    label: int
-    columns: Mapping[str, str] = field(default_factory=dict, compare=False)
+SIDE = 32
+CACHE = f"images-{SIDE}x{SIDE}.cache"
+MANIFEST = "manifest.json"
+MOST_PIXELS = 50_000_000  # the originals have 270,000
 
 
 def skin_folder(data_dir: Path) -> Path:
@@ -44,40 +51,41 @@ def image_path(skin: Path, image_id: str) -> Path:
 
 
 def expected_images() -> int:
-    """How many images the complete set has."""
+    """The number of images of the complete set."""
     return sum(dataset_info(NAME).sizes["image"])
 
 
-def read_copy(data_dir: Path) -> tuple[list[Row], dict[str, Path]]:
+# The table and the names of the images
+
+
+def read_copy(data_dir: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
     """Read the table, in the order of the image ids, and find each row's image.
 
     Raises
     ------
     DataError
-        If the set is not there or not complete, a row is wrong, a row has no image, or an image has no row.
+        If the set is missing or incomplete, a row is wrong, a row has no image, or an image has no row.
     """
     skin = skin_folder(data_dir)
     with plain_errors(f"cannot read dataset {NAME}"):
-        if not (skin / TABLE).exists() and not find_images(skin):
+        images = find_images(skin)
+        if not (skin / TABLE).exists() and not images:
             raise DataError(f"dataset {NAME} is not in {data_dir}: {FETCH}")
         if not (skin / TABLE).is_file():
             raise DataError(f"{skin / TABLE} is missing: {FETCH}")
-        rows = parse_table((skin / TABLE).read_bytes(), str(skin / TABLE))
-        images = find_images(skin)
-    ids = {row.image_id for row in rows}
-    missing = sorted(ids - images.keys())
-    if missing:
-        raise DataError(f"{skin} lacks {len(missing)} of {len(rows)} images (first: {missing[0]}.jpg): {FETCH}")
-    unknown = sorted(images.keys() - ids)
-    if unknown:
+        table = parse_table((skin / TABLE).read_bytes(), str(skin / TABLE))
+    ids = set(table.image_id)
+    if missing := sorted(ids - images.keys()):
+        raise DataError(f"{skin} lacks {len(missing)} of {len(table)} images (first: {missing[0]}.jpg): {FETCH}")
+    if unknown := sorted(images.keys() - ids):
         raise DataError(f"{images[unknown[0]]} has no row in {TABLE}: delete it, or {FETCH}")
-    return rows, images
+    return table, images
 
 
 def find_images(skin: Path) -> dict[str, Path]:
     """The paths of all ``.jpg`` files in the image folders, by name without ``.jpg``, sorted.
 
-    Some copies name the folders in lower case; where an image is there twice, the first is taken.
+    Some copies name the folders in lower case; of an image that exists twice, the first is taken.
     """
     wanted = {folder.lower() for folder in IMAGE_FOLDERS}
     folders = sorted(path for path in skin.iterdir() if path.name.lower() in wanted) if skin.is_dir() else []
@@ -89,35 +97,147 @@ def find_images(skin: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def parse_table(content: bytes, origin: str) -> list[Row]:
-    """Read the table in `content` (`origin` names it in errors) and check it; the rows are in order of image ids."""
+def parse_table(content: bytes, origin: str) -> pd.DataFrame:
+    """Read the table in `content` as text, check it, and sort it by image id; `origin` names it in errors."""
     import pandas as pd
 
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, index_col=False)
     except ValueError as error:  # pandas' own errors, and text that is not UTF-8
         raise DataError(f"{origin} is not a CSV table ({str(error).splitlines()[0]}): {FETCH}") from error
-    lacking = [column for column in COLUMNS if column not in table.columns]
-    if lacking:
+    if lacking := [column for column in COLUMNS if column not in table.columns]:
         raise DataError(f"{origin} has no column {', '.join(lacking)}: it has {', '.join(map(str, table.columns))}")
-    numbered = enumerate(table.to_dict("records"), start=2)  # line 1 is the header
-    rows = [_row(f"{origin}, line {line}", {str(key): value for key, value in each.items()}) for line, each in numbered]
-    twice = [image_id for image_id, count in Counter(row.image_id for row in rows).items() if count > 1]
-    if twice:
+    for line, (lesion_id, image_id, diagnosis) in enumerate(table[list(COLUMNS)].itertuples(index=False), start=2):
+        if problem := _problem(lesion_id, image_id, diagnosis):
+            raise DataError(f"{origin}, line {line}: {problem}")
+    if twice := table.image_id[table.image_id.duplicated()].tolist():
         raise DataError(f"{origin} has more than one row for image_id {twice[0]}")
-    if len(rows) != expected_images():
-        difference = expected_images() - len(rows)
+    if difference := expected_images() - len(table):
         which = f"{difference} are missing" if difference > 0 else f"{-difference} too many"
-        raise DataError(f"{origin} has {len(rows)} rows instead of {expected_images()} ({which}): {FETCH}")
-    return sorted(rows, key=lambda row: row.image_id)
+        raise DataError(f"{origin} has {len(table)} rows instead of {expected_images()} ({which}): {FETCH}")
+    return table.sort_values("image_id", ignore_index=True)
 
 
-def _row(where: str, columns: Mapping[str, str]) -> Row:
-    lesion_id, image_id, diagnosis = (columns[column] for column in COLUMNS)
+def _problem(lesion_id: str, image_id: str, diagnosis: str) -> str | None:
     if not IMAGE_ID.fullmatch(image_id):
-        raise DataError(f"{where}: image_id is {image_id!r}, which is not of the form ISIC_0024306")
+        return f"image_id is {image_id!r}, which is not of the form ISIC_0024306"
     if not lesion_id:
-        raise DataError(f"{where}: lesion_id is empty (image {image_id})")
+        return f"lesion_id is empty (image {image_id})"
     if diagnosis not in CLASSES:
-        raise DataError(f"{where}: unknown dx {diagnosis!r} (image {image_id}): known are {', '.join(CLASSES)}")
-    return Row(image_id, lesion_id, CLASSES.index(diagnosis), columns)
+        return f"unknown dx {diagnosis!r} (image {image_id}): known are {', '.join(CLASSES)}"
+    return None
+
+
+# The images' pixels
+
+
+def load_images(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8]:
+    """The images, (N, 3, 32, 32), in the order of `images`: from the cache or, if it does not match, from the files."""
+    cached = _read_cache(skin, images)
+    if cached is not None:
+        return cached
+    with exclusive(skin):  # of several runs that start at once, one decodes and the others wait for its cache
+        cached = _read_cache(skin, images)
+        return build_cache(skin, images) if cached is None else cached
+
+
+def build_cache(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8]:
+    """Decode all images and write the cache. The caller holds the folder (see `exclusive`)."""
+    pixels = decode_all(images)
+    try:
+        with replacing(skin / CACHE) as file:
+            file.write(_cache_header(skin, images, pixels.data))
+            file.write(pixels.data)
+    except OSError as error:  # a read-only folder or a full disk: the images are still good
+        sys.stderr.write(f"{skin / CACHE} cannot be written ({error.strerror}): images are decoded each time\n")
+    return pixels
+
+
+def decode_all(images: Mapping[str, Path]) -> NDArray[np.uint8]:
+    """Decode every image to (N, 3, 32, 32); raises `DataError` naming the first that cannot be decoded."""
+    pixels = np.empty((len(images), 3, SIDE, SIDE), dtype=np.uint8)
+    # Threads, not processes: Pillow decodes outside the interpreter's lock, and a run's worker may not fork.
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress("decoding HAM10000", len(images), "images") as advance,
+    ):
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for position, image in enumerate(pool.map(_decode, images.values())):
+            pixels[position] = image
+            advance()
+    return pixels
+
+
+def _decode(path: Path) -> NDArray[np.uint8]:
+    """(3, 32, 32), as torchvision's ``Resize((32, 32))`` makes it of a Pillow image."""
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise DataError(f"{path} has {image.width}x{image.height} pixels, too many for this set: delete it")
+            small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        struct.error,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} is damaged ({reason}): delete it and {FETCH}") from error
+    return np.asarray(small).transpose(2, 0, 1)
+
+
+def _cache_header(skin: Path, images: Mapping[str, Path], pixels: memoryview) -> bytes:
+    """Changes with the table, with the name or size of an image, and with a bit of the pixels."""
+    lines = [file_digest(skin / TABLE, "sha256"), *(f"{name} {path.stat().st_size}" for name, path in images.items())]
+    key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return f"fedbench ham10000 {SIDE} 1 {key} {hashlib.sha256(pixels).hexdigest()}\n".encode()
+
+
+def _read_cache(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8] | None:
+    """The cache's images; None if there is no cache, it belongs to other files, or a bit of it is wrong."""
+    size = len(images) * 3 * SIDE * SIDE
+    try:
+        content = memoryview((skin / CACHE).read_bytes())
+    except OSError:
+        return None
+    header, pixels = content[: len(content) - size], content[-size:]
+    if len(content) < size or bytes(header) != _cache_header(skin, images, pixels):
+        return None
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, 3, SIDE, SIDE)
+
+
+# The manifest
+
+
+def write_manifest(skin: Path, images: Mapping[str, Path]) -> None:
+    """List the table and the images with size and SHA-256."""
+    listed = {
+        path.relative_to(skin).as_posix(): {"size": path.stat().st_size, "sha256": file_digest(path, "sha256")}
+        for path in sorted([skin / TABLE, *images.values()])
+    }
+    with replacing(skin / MANIFEST) as file:
+        file.write(json.dumps(listed, indent=1, sort_keys=True).encode())
+
+
+def has_manifest(skin: Path) -> bool:
+    """Whether a fetch finished here."""
+    return (skin / MANIFEST).exists()
+
+
+def damaged_files(skin: Path) -> list[Path]:
+    """The listed files that are missing or differ from the list, in its order."""
+    try:
+        listed = json.loads((skin / MANIFEST).read_bytes())
+        expected = {skin / name: (int(entry["size"]), str(entry["sha256"])) for name, entry in listed.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{skin / MANIFEST} is damaged: delete it and run: fedbench data verify {NAME}") from error
+    damaged = []
+    with progress("checking HAM10000", len(expected), "files") as advance:
+        for path, (size, sha256) in expected.items():
+            if not path.is_file() or path.stat().st_size != size or file_digest(path, "sha256") != sha256:
+                damaged.append(path)
+            advance()
+    return damaged

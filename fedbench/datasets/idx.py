@@ -1,4 +1,4 @@
-"""What MNIST and Fashion-MNIST share: four idx files in torchvision's layout, fetched, checked and read."""
+"""MNIST and Fashion-MNIST: four idx files each, in torchvision's layout, downloaded, checked and read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from fedbench.datasets import Dataset, TrainingData
 from fedbench.datasets.content import make_dataset
@@ -25,7 +25,7 @@ LARGEST_FILE = 60_000 * 28 * 28 + 16  # bytes: the training images and their hea
 
 @dataclass(frozen=True)
 class IdxDataset:
-    """One dataset of torchvision's MNIST family.
+    """A dataset of torchvision's MNIST family.
 
     Attributes
     ----------
@@ -48,196 +48,183 @@ class IdxDataset:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
 
+    @property
+    def command(self) -> str:
+        """The command that downloads it."""
+        return f"fedbench data fetch {self.name}"
+
     def raw(self, data_dir: Path) -> Path:
         """The folder of its files, as torchvision lays it out."""
         return data_dir / self.folder / "raw"
 
+    def load(self, data_dir: Path, split: str) -> Dataset:
+        """Check the four files and read them. Packed files are unpacked first."""
+        train, test = self._read(data_dir, "train"), self._read(data_dir, "t10k")
+        return make_dataset(self.name, split, train, test, self.mean, self.std, self.class_names)
 
-def load(dataset: IdxDataset, data_dir: Path, split: str) -> Dataset:
-    """Check the four files and read them. Packed files are unpacked first."""
-    train, test = _load_half(dataset, data_dir, "train"), _load_half(dataset, data_dir, "t10k")
-    return make_dataset(dataset.name, split, train, test, dataset.mean, dataset.std, dataset.class_names)
+    def load_training(self, data_dir: Path) -> TrainingData:
+        """Check the two training files and read them; the test files are not opened and need not exist."""
+        images, labels = self._read(data_dir, "train")
+        return TrainingData(images, labels, self.mean, self.std, self.class_names)
 
+    def is_present(self, data_dir: Path) -> bool:
+        """Whether all four files exist, packed or unpacked."""
+        folder = self.raw(data_dir)
+        return all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in self.md5)
 
-def load_training(dataset: IdxDataset, data_dir: Path) -> TrainingData:
-    """Check the two training files and read them; the other two need not be there."""
-    images, labels = _load_half(dataset, data_dir, "train")
-    return TrainingData(images, labels, dataset.mean, dataset.std, dataset.class_names)
+    def verify(self, data_dir: Path) -> None:
+        """Check each of the four files, unpacked or, if it exists only as such, packed."""
+        folder = self.raw(data_dir)
+        with plain_errors(f"cannot read dataset {self.name}"):
+            self._require_some(data_dir)
+            for name, md5 in self.md5.items():
+                packed = folder / f"{name}.gz"
+                if not (folder / name).exists() and packed.exists():
+                    self._check(packed, self._packed_md5(name))
+                else:
+                    self._check(folder / name, md5)
 
-
-def verify(dataset: IdxDataset, data_dir: Path) -> None:
-    """Check each of the four files, unpacked or, if it is only there as such, packed."""
-    folder = dataset.raw(data_dir)
-    with plain_errors(f"cannot read dataset {dataset.name}"):
-        _check_some_are_there(dataset, data_dir)
-        for name in dataset.md5:
-            packed = folder / f"{name}.gz"
-            if not (folder / name).exists() and packed.exists():
-                _check(dataset, packed, _packed_md5(dataset, name))
-            else:
-                _check(dataset, folder / name, dataset.md5[name])
-
-
-def is_present(dataset: IdxDataset, data_dir: Path) -> bool:
-    """Whether all four files are there, packed or unpacked."""
-    folder = dataset.raw(data_dir)
-    return all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in dataset.md5)
-
-
-def fetch(dataset: IdxDataset, data_dir: Path, source: Path | None) -> None:
-    """Bring those of the four files that are not there and good (see the package's docstring)."""
-    folder = dataset.raw(data_dir)
-    with plain_errors(f"cannot fetch {dataset.name} into {folder}"), exclusive(folder):
-        for name, md5 in dataset.md5.items():
-            if not _is_good(folder / name, md5):
+    def fetch(self, data_dir: Path, source: Path | None) -> None:
+        """Get those of the four files that are missing or damaged (see the package's docstring)."""
+        folder = self.raw(data_dir)
+        with plain_errors(f"cannot fetch {self.name} into {folder}"), exclusive(folder):
+            for name, md5 in self.md5.items():
+                target = folder / name
+                if _is_good(target, md5):
+                    continue
                 if source is not None:
-                    _bring_from_source(dataset, name, folder, source)
-                elif not _bring_from_local_or_mirror(dataset, name, folder):
-                    _bring_from_servers(dataset, name, folder)
+                    self._copy(source, target)
+                elif not self._copy_if_local(target):
+                    self._download(target)
+
+    def _require_some(self, data_dir: Path) -> None:
+        folder = self.raw(data_dir)
+        if not any((folder / name).exists() or (folder / f"{name}.gz").exists() for name in self.md5):
+            raise DataError(f"dataset {self.name} is not in {data_dir}: run: {self.command}")
+
+    def _check(self, path: Path, md5: str) -> None:
+        if not path.is_file():
+            raise DataError(f"{path} is missing: run: {self.command}")
+        if not _is_good(path, md5):
+            raise DataError(f"{path} is damaged: delete it and run: {self.command}")
+
+    def _read(self, data_dir: Path, half: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Images, (N, 1, 28, 28), and labels, (N,): bytes behind headers of 16 and 8 bytes.
+
+        Torchvision reads the same, but importing it takes longer than reading does.
+        """
+        import numpy as np
+
+        folder = self.raw(data_dir)
+        images, labels = f"{half}-images-idx3-ubyte", f"{half}-labels-idx1-ubyte"
+        with plain_errors(f"cannot read dataset {self.name}"):
+            self._require_some(data_dir)
+            for name in (images, labels):
+                self._unpack(folder / name)
+                self._check(folder / name, self.md5[name])
+            pixels = np.fromfile(folder / images, np.uint8, offset=16).reshape(-1, 1, 28, 28)
+            return pixels, np.fromfile(folder / labels, np.uint8, offset=8).astype(np.int64)
+
+    def _unpack(self, target: Path) -> None:
+        """Unpack a file that a user has copied into the data folder."""
+        packed = target.with_name(f"{target.name}.gz")
+        if not target.exists() and packed.exists():
+            with exclusive(target.parent):
+                if not target.exists():  # another process may have done it meanwhile
+                    self._install(packed, target, f"delete it and run: {self.command}")
+
+    def _torchvision_class(self) -> Any:
+        import torchvision  # takes seconds: only where it is needed
+
+        return getattr(torchvision.datasets, self.folder)
+
+    def _packed_md5(self, name: str) -> str:
+        md5s: dict[str, str] = dict(self._torchvision_class().resources)
+        return md5s[f"{name}.gz"]
+
+    def _copy(self, source: Path, target: Path) -> None:
+        """Take a file from the folder that the user names."""
+        if not source.is_dir():
+            raise DataError(f"{source} is not a folder: give the folder that holds {target.name}.gz")
+        for place in (source / self.folder / "raw", source / "raw", source):
+            for origin in (place / f"{target.name}.gz", place / target.name):
+                if origin.is_file():
+                    self._install(origin, target, "give another copy")
+                    return
+        raise DataError(f"{source} has neither {self.folder}/raw/{target.name}.gz nor {target.name}.gz")
+
+    def _copy_if_local(self, target: Path) -> bool:
+        """Take a file that is packed in the data folder, or in a mirror that is a folder."""
+        packed = target.with_name(f"{target.name}.gz")
+        if packed.is_file() and _is_good(packed, self._packed_md5(target.name)):
+            self._install(packed, target, "delete it")
+            return True
+        place = mirror()
+        origin = place / self.folder / "raw" / packed.name if isinstance(place, Path) else None
+        if origin is None or not origin.is_file():
+            return False
+        self._install(origin, target, "fix the folder that FEDBENCH_MIRROR names")
+        return True
+
+    def _download(self, target: Path) -> None:
+        """Download a file from the mirror, else from the first public server that has it."""
+        place, packed = mirror(), f"{target.name}.gz"
+        by_hand = f"or run: {self.command} --from FOLDER"
+        if isinstance(place, str):
+            try:
+                if self._download_from(f"{place}/{self.folder}/raw/{packed}", target):
+                    return
+            except UnavailableError as error:
+                raise DataError(
+                    f"FEDBENCH_MIRROR: {error}: set it to a folder or URL that has the data, unset it, {by_hand}"
+                ) from error
+        problems = [] if place is None else [f"FEDBENCH_MIRROR has no {self.folder}/raw/{packed}"]
+        for server in self._torchvision_class().mirrors:
+            try:
+                if self._download_from(f"{server.rstrip('/')}/{packed}", target):
+                    return
+                problems.append(f"{server} has no such file")
+            except UnavailableError as error:
+                problems.append(str(error))
+        raise DataError(
+            f"cannot fetch {packed}: {'; '.join(problems)}: set FEDBENCH_MIRROR to a folder or URL that has it, "
+            f"{by_hand}"
+        )
+
+    def _download_from(self, url: str, target: Path) -> bool:
+        """Download a packed file, resuming, and unpack it; False if the server does not have it."""
+        part, md5 = target.with_name(f"{target.name}.gz.part"), self._packed_md5(target.name)
+        with new_session() as session:
+            resumed = part.exists()
+            if not _is_good(part, md5) and not download(session, url, part, LARGEST_FILE):
+                return False
+            if resumed and not _is_good(part, md5):  # the part was of another file
+                part.unlink()
+                download(session, url, part, LARGEST_FILE)
+        if not _is_good(part, md5):
+            part.unlink()
+            raise UnavailableError(f"{url} is not the published file: its md5 differs")
+        try:
+            self._install(part, target, "run the same command again")
+        finally:
+            part.unlink()  # also if the disk is full
+        return True
+
+    def _install(self, origin: Path, target: Path, advice: str) -> None:
+        """Unpack or copy `origin` to `target`, whole and with the right md5, or not at all."""
+        digest, size = hashlib.md5(usedforsecurity=False), 0
+        is_packed = origin.suffix in {".gz", ".part"}
+        try:
+            with gzip.open(origin) if is_packed else origin.open("rb") as file, replacing(target) as unpacked:
+                while (chunk := file.read(CHUNK)) and size <= LARGEST_FILE:
+                    size += len(chunk)
+                    digest.update(chunk)
+                    unpacked.write(chunk)
+                if digest.hexdigest() != self.md5[target.name]:
+                    raise DataError(f"{origin} is damaged or not {self.name}'s: {advice}")
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(f"{origin} is damaged ({error}): {advice}") from error
 
 
 def _is_good(path: Path, md5: str) -> bool:
     return path.is_file() and file_digest(path, "md5") == md5
-
-
-def _check_some_are_there(dataset: IdxDataset, data_dir: Path) -> None:
-    folder = dataset.raw(data_dir)
-    if not any((folder / name).exists() or (folder / f"{name}.gz").exists() for name in dataset.md5):
-        raise DataError(f"dataset {dataset.name} is not in {data_dir}: run: fedbench data fetch {dataset.name}")
-
-
-def _check(dataset: IdxDataset, path: Path, md5: str) -> None:
-    if not path.is_file():
-        raise DataError(f"{path} is missing: run: fedbench data fetch {dataset.name}")
-    if not _is_good(path, md5):
-        raise DataError(f"{path} is damaged: delete it and run: fedbench data fetch {dataset.name}")
-
-
-def _unpack_local(dataset: IdxDataset, folder: Path, name: str) -> None:
-    """Unpack a packed file that a user has copied into the data folder."""
-    packed = folder / f"{name}.gz"
-    if packed.exists():
-        with exclusive(folder):
-            if not (folder / name).exists():  # another process may have done it while this one waited
-                _install(dataset, packed, folder / name, f"delete it and run: fedbench data fetch {dataset.name}")
-
-
-def _load_half(dataset: IdxDataset, data_dir: Path, half: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    folder = dataset.raw(data_dir)
-    with plain_errors(f"cannot read dataset {dataset.name}"):
-        _check_some_are_there(dataset, data_dir)
-        for name in (name for name in dataset.md5 if name.startswith(half)):
-            if not (folder / name).exists():
-                _unpack_local(dataset, folder, name)
-            _check(dataset, folder / name, dataset.md5[name])
-        return _read(folder, half)
-
-
-def _read(folder: Path, half: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images, (N, 1, 28, 28), and labels, (N,): bytes behind a header of 16 and 8 bytes.
-
-    Torchvision reads the same, but importing it takes longer than reading does.
-    """
-    import numpy as np
-
-    images = np.fromfile(folder / f"{half}-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    return images, np.fromfile(folder / f"{half}-labels-idx1-ubyte", np.uint8, offset=8).astype(np.int64)
-
-
-def _torchvision_class(dataset: IdxDataset) -> Any:
-    import torchvision  # takes seconds: only where it is needed
-
-    return getattr(torchvision.datasets, dataset.folder)
-
-
-def _packed_md5(dataset: IdxDataset, name: str) -> str:
-    md5s: dict[str, str] = dict(_torchvision_class(dataset).resources)
-    return md5s[f"{name}.gz"]
-
-
-def _bring_from_source(dataset: IdxDataset, name: str, folder: Path, source: Path) -> None:
-    if not source.is_dir():
-        raise DataError(f"{source} is not a folder: give the folder that holds {name}.gz")
-    for place in (source / dataset.folder / "raw", source / "raw", source):
-        for origin in (place / f"{name}.gz", place / name):
-            if origin.is_file():
-                _install(dataset, origin, folder / name, "give another copy")
-                return
-    raise DataError(f"{source} has neither {dataset.folder}/raw/{name}.gz nor {name}.gz")
-
-
-def _bring_from_local_or_mirror(dataset: IdxDataset, name: str, folder: Path) -> bool:
-    packed = folder / f"{name}.gz"
-    if packed.is_file() and _is_good(packed, _packed_md5(dataset, name)):
-        _install(dataset, packed, folder / name, "delete it")
-        return True
-    place = mirror()
-    origin = place / dataset.folder / "raw" / packed.name if isinstance(place, Path) else None
-    if origin is None or not origin.is_file():
-        return False
-    _install(dataset, origin, folder / name, "mend the folder that FEDBENCH_MIRROR names")
-    return True
-
-
-def _bring_from_servers(dataset: IdxDataset, name: str, folder: Path) -> None:
-    place = mirror()
-    problems = [] if place is None else [f"FEDBENCH_MIRROR has no {dataset.folder}/raw/{name}.gz"]
-    if isinstance(place, str):
-        try:
-            if _download(dataset, name, folder, f"{place}/{dataset.folder}/raw"):
-                return
-        except UnavailableError as error:
-            raise DataError(
-                f"FEDBENCH_MIRROR: {error}: set it to a folder or URL that has the data, unset it, "
-                f"or run: fedbench data fetch {dataset.name} --from FOLDER"
-            ) from error
-    for server in _torchvision_class(dataset).mirrors:
-        try:
-            if _download(dataset, name, folder, server.rstrip("/")):
-                return
-            problems.append(f"{server} has no such file")
-        except UnavailableError as error:
-            problems.append(str(error))
-    raise DataError(
-        f"cannot fetch {name}.gz: {'; '.join(problems)}: set FEDBENCH_MIRROR to a folder or URL that has it, "
-        f"or run: fedbench data fetch {dataset.name} --from FOLDER"
-    )
-
-
-def _download(dataset: IdxDataset, name: str, folder: Path, address: str) -> bool:
-    """Download one packed file and unpack it; return False where the server does not have it."""
-    part, md5 = folder / f"{name}.gz.part", _packed_md5(dataset, name)
-    with new_session() as session:
-        went_on = part.exists()
-        if not _is_good(part, md5) and not download(session, f"{address}/{name}.gz", part, LARGEST_FILE):
-            return False
-        if went_on and not _is_good(part, md5):  # the part that was here did not fit: take the whole
-            part.unlink()
-            download(session, f"{address}/{name}.gz", part, LARGEST_FILE)
-    if not _is_good(part, md5):
-        part.unlink()
-        raise UnavailableError(f"{address}/{name}.gz is not the published file: its md5 differs")
-    try:
-        _install(dataset, part, folder / name, "run the same command again")
-    finally:
-        part.unlink()  # also when the disk is full: nobody should have to look for it
-    return True
-
-
-def _opened(origin: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.GzipFile(origin) if origin.suffix in {".gz", ".part"} else origin.open("rb")
-
-
-def _install(dataset: IdxDataset, origin: Path, target: Path, advice: str) -> None:
-    """Unpack `origin` (or copy it, if it is not packed) to `target`, whole and with the right md5, or not at all."""
-    digest, size = hashlib.md5(usedforsecurity=False), 0
-    try:
-        with _opened(origin) as file, replacing(target) as unpacked:
-            while (chunk := file.read(CHUNK)) and size <= LARGEST_FILE:
-                size += len(chunk)
-                digest.update(chunk)
-                unpacked.write(chunk)
-            if digest.hexdigest() != dataset.md5[target.name]:
-                raise DataError(f"{origin} is damaged or not {dataset.name}'s: {advice}")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{origin} is damaged ({error}): {advice}") from error

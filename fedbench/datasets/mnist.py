@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedbench.datasets import Dataset, DatasetInfo, TrainingData, idx
+from fedbench.datasets import Dataset, DatasetInfo, TrainingData
+from fedbench.datasets.idx import IdxDataset
 
 INFO = DatasetInfo(
     image_shape=(1, 28, 28),
@@ -16,7 +17,7 @@ INFO = DatasetInfo(
     digests={"standard": "57dba8bb90156b10d9ee0d89a926e88cf9797b69ae33a024b065e1ada5dfc408"},
 )
 
-FILES = idx.IdxDataset(
+FILES = IdxDataset(
     name="mnist",
     folder="MNIST",
     md5={
@@ -33,24 +34,24 @@ FILES = idx.IdxDataset(
 
 def load(data_dir: Path, split: str) -> Dataset:
     """Load MNIST: 60,000 training and 10,000 test images, in the published order."""
-    return idx.load(FILES, data_dir, split)
+    return FILES.load(data_dir, split)
 
 
 def load_training(data_dir: Path, split: str) -> TrainingData:  # noqa: ARG001 - there is one split
-    """Load the 60,000 training images of MNIST; the files of the test images are not opened."""
-    return idx.load_training(FILES, data_dir)
+    """Load the 60,000 training images; the files of the test images are not opened."""
+    return FILES.load_training(data_dir)
 
 
 def fetch(data_dir: Path, source: Path | None = None) -> None:
-    """Bring MNIST into `data_dir` (see the package's docstring)."""
-    idx.fetch(FILES, data_dir, source)
+    """Get MNIST into `data_dir` (see the package's docstring)."""
+    FILES.fetch(data_dir, source)
 
 
 def verify(data_dir: Path) -> None:
     """Check the four files; raises `DataError` naming the first that is missing or damaged."""
-    idx.verify(FILES, data_dir)
+    FILES.verify(data_dir)
 
 
 def is_present(data_dir: Path) -> bool:
-    """Whether the four files are there."""
-    return idx.is_present(FILES, data_dir)
+    """Whether the four files exist."""
+    return FILES.is_present(data_dir)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from fedbench.util.errors import DataError
 
@@ -32,8 +33,8 @@ def plain_errors(doing: str) -> Iterator[None]:
 def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Write `path` as a whole or not at all.
 
-    What is written goes to a temporary file of its own name beside `path`, which takes the place of `path` at the
-    end; after an error it is removed. With `sync`, the bytes are on the disk before the name is.
+    The content goes to a temporary file in the same folder, which replaces `path` at the end and is removed after an
+    error. With `sync`, the bytes are on the disk before the name is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
@@ -51,20 +52,14 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 def require_writable(path: Path) -> None:
-    """Find out before long work whether `replacing` could make `path`; nothing is made yet.
-
-    Raises
-    ------
-    DataError
-        If it could not, as far as that can be told.
-    """
+    """Raise `DataError` before long work if `replacing` could not create `path`, as far as that can be told."""
     there = next((each for each in path.absolute().parents if each.exists()), path)
     if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
         raise DataError(f"cannot write {path}: {path if path.is_dir() else there} is in the way or not writable")
 
 
 def remove(path: Path) -> None:
-    """Remove a file of `replacing` and what killed processes left of it, as far as that can be done."""
+    """Remove a file of `replacing`, and what killed processes left of it, as far as possible."""
     for each in (path, *path.parent.glob(f".{path.name}.*{TEMPORARY}")):
         with suppress(OSError):
             each.unlink()
@@ -72,38 +67,26 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Make `folder` and hold it: a second process that asks for it waits, and says so.
+    """Create `folder` and lock it: another process or thread that wants it waits, and says so.
 
-    The lock is on the folder itself, ends with the process however it ends, and leaves no file. Where a file system
-    has no locks, nobody waits; the atomic writes still keep two processes from harming each other.
+    The lock ends with the process. Where a folder cannot be locked, as a read-only one, nobody waits; atomic writes
+    still keep processes from harming each other.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    with suppress(OSError, NotImplementedError):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            sys.stderr.write(f"waiting for another process that writes to {folder}\n")
+            lock.acquire()
     try:
-        if _lock(descriptor, folder):
-            _remove_left_over(folder)
+        if lock.is_locked:  # only the holder may remove what killed processes left
+            for path in (*folder.glob(f".*{TEMPORARY}"), *folder.glob(f"*/.*{TEMPORARY}")):
+                path.unlink(missing_ok=True)
         yield
     finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.stderr.write(f"waiting for another process that is writing to {folder}\n")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:
-        return False
-    return True
-
-
-def _remove_left_over(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed. Only the holder of the lock may."""
-    for pattern in (f".*{TEMPORARY}", f"*/.*{TEMPORARY}"):
-        for path in folder.glob(pattern):
-            with suppress(OSError):
-                path.unlink()
+        lock.release()
 
 
 def file_digest(path: Path, algorithm: str) -> str:

@@ -228,7 +228,8 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the three real sets, fetched once a session from ``FEDBENCH_MIRROR``."""
     if not os.environ.get("FEDBENCH_MIRROR"):
         pytest.skip("FEDBENCH_MIRROR is not set: it names the folder or URL that has the real data sets")
-    folder = tmp_path_factory.mktemp("data")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real-data"  # the workers share it
     for name in ("mnist", "fashion-mnist", "ham10000"):
         dataset_module(name).fetch(folder, None)
     return folder

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torchvision.transforms import Resize
 
-from fedbench.datasets import ham10000, ham10000_images, load_dataset
-from fedbench.datasets.ham10000_files import Row, read_copy
-from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
+from fedbench.datasets import ham10000, ham10000_files, load_dataset
+from fedbench.datasets.ham10000 import split_by_image, split_by_lesion
+from fedbench.datasets.ham10000_files import read_copy
 from fedbench.datasets.validation import load_held_out
 from fedbench.runs.clients import clients_of
 from fedbench.runs.data import DataSource, digest_of
@@ -48,18 +49,19 @@ def test_the_classes_are_the_studys_in_its_order(data: Path) -> None:
 
 
 def test_an_image_is_resized_as_torchvision_resizes_it(data: Path) -> None:
-    rows, images = read_copy(data)
-    train, _ = split_by_lesion(rows)
-    with Image.open(images[rows[train[0]].image_id]) as image:
+    table, images = read_copy(data)
+    train, _ = split_by_lesion(table)
+    with Image.open(images[table.image_id[train[0]]]) as image:
         expected = np.asarray(Resize((32, 32))(image.convert("RGB"))).transpose(2, 0, 1)
     assert np.array_equal(expected, load_dataset("ham10000", folder=data).train_images[0].numpy())
 
 
 def test_images_and_labels_stay_together(data: Path) -> None:
-    rows, images = read_copy(data)
+    table, images = read_copy(data)
     dataset = load_dataset("ham10000", "image", data)
-    pixels = ham10000_images.decode_all(images)
-    label_of = {image.tobytes(): row.label for image, row in zip(pixels, rows, strict=True)}
+    pixels = ham10000_files.decode_all(images)
+    labels = table.dx.map(ham10000.CLASSES.index)
+    label_of = {image.tobytes(): label for image, label in zip(pixels, labels, strict=True)}
     assert [label_of[image.numpy().tobytes()] for image in dataset.test_images] == dataset.test_labels.tolist()
 
 
@@ -79,44 +81,42 @@ def test_images_in_folders_named_in_lower_case_are_found(data: Path) -> None:
 # --- splits -------------------------------------------------------------------------------------------------------
 
 
-def rows_of(*lesions: tuple[str, int, int]) -> list[Row]:
-    """Rows of (lesion, label, number of images)."""
-    pairs = [(lesion, label) for lesion, label, count in lesions for _ in range(count)]
-    return [Row(f"ISIC_{number:07d}", lesion, label) for number, (lesion, label) in enumerate(pairs)]
+def table_of(*lesions: tuple[str, int, int]) -> pd.DataFrame:
+    """A table of (lesion, label, number of images)."""
+    rows = [(lesion, ham10000.CLASSES[label]) for lesion, label, count in lesions for _ in range(count)]
+    ids = [f"ISIC_{number:07d}" for number in range(len(rows))]
+    return pd.DataFrame(rows, columns=["lesion_id", "dx"]).assign(image_id=ids)
 
 
 def test_no_lesion_is_on_both_sides_of_the_lesion_split() -> None:
-    rows = rows_of(*((f"L{number}", number % 7, 1 + number % 3) for number in range(300)))
-    train, test = split_by_lesion(rows)
-    assert not {rows[i].lesion_id for i in train} & {rows[i].lesion_id for i in test}
-    assert list(range(len(rows))) == sorted(train + test)
-    in_all, in_test = Counter(row.label for row in rows), Counter(rows[i].label for i in test)
-    assert {label: round(0.2 * count) for label, count in in_all.items()} == in_test
+    table = table_of(*((f"L{number}", number % 7, 1 + number % 3) for number in range(300)))
+    train, test = split_by_lesion(table)
+    assert not set(table.lesion_id[train]) & set(table.lesion_id[test])
+    assert list(range(len(table))) == sorted(train + test)
+    assert {dx: round(0.2 * n) for dx, n in Counter(table.dx).items()} == Counter(table.dx[test])
 
 
 def test_a_lesion_larger_than_a_fifth_of_its_class_stays_in_training() -> None:
-    rows = rows_of(("large", 0, 6), ("a", 0, 1), ("b", 0, 1), ("c", 0, 1), ("d", 0, 1))
-    _, test = split_by_lesion(rows)
-    expected = round(0.2 * len(rows))
-    assert expected == len(test)
-    assert "large" not in {rows[i].lesion_id for i in test}
+    table = table_of(("large", 0, 6), ("a", 0, 1), ("b", 0, 1), ("c", 0, 1), ("d", 0, 1))
+    _, test = split_by_lesion(table)
+    assert round(0.2 * len(table)) == len(test)
+    assert "large" not in set(table.lesion_id[test])
 
 
 @pytest.mark.parametrize("split", [split_by_lesion, split_by_image])
 def test_the_training_order_is_shuffled_and_fixed(split: Callable[..., Any]) -> None:
-    rows = rows_of(*((f"L{number}", number // 100, 1) for number in range(700)))
-    train, test = split(rows)
-    assert (train, test) == split(rows)
-    assert min(Counter(rows[i].label for i in train[:140]).values()) >= 5  # all seven classes in the first block
-    assert len(Counter(rows[i].label for i in train[:140])) == len({row.label for row in rows})
+    table = table_of(*((f"L{number}", number // 100, 1) for number in range(700)))
+    train, test = split(table)
+    assert (train, test) == split(table)
+    first = Counter(table.dx[train[:140]])
+    assert (7, True) == (len(first), min(first.values()) >= 5)  # all seven classes are in the first block
 
 
 def test_the_image_split_takes_a_fifth_of_all_images() -> None:
-    rows = rows_of(*((f"L{number}", 0, 1) for number in range(10_015)))
-    train, test = split_by_image(rows)
-    expected = (8_012, 2_003)
-    assert expected == (len(train), len(test))
-    assert list(range(len(rows))) == sorted(train + test)
+    table = table_of(*((f"L{number}", 0, 1) for number in range(10_015)))
+    train, test = split_by_image(table)
+    assert (8_012, 2_003) == (len(train), len(test))
+    assert list(range(len(table))) == sorted(train + test)
 
 
 # --- metadata -----------------------------------------------------------------------------------------------------
@@ -131,9 +131,9 @@ def in_two_places(data: Path) -> None:
 
 def places(images: torch.Tensor, data: Path) -> list[str]:
     """Where in the table each image is from."""
-    rows, paths = read_copy(data)
-    pixels = ham10000_images.decode_all(paths)
-    place = {image.tobytes(): row.columns["localization"] for image, row in zip(pixels, rows, strict=True)}
+    table, paths = read_copy(data)
+    pixels = ham10000_files.decode_all(paths)
+    place = {image.tobytes(): place for image, place in zip(pixels, table.localization, strict=True)}
     return [place[image.numpy().tobytes()] for image in images]
 
 
@@ -191,13 +191,13 @@ def test_a_run_by_a_column_has_the_column_in_its_identity_and_others_do_not(data
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with each time that all images are decoded."""
     times: list[int] = []
-    original = ham10000_images.decode_all
+    original = ham10000_files.decode_all
 
     def counted(images: Any) -> Any:
         times.append(len(images))
         return original(images)
 
-    monkeypatch.setattr(ham10000_images, "decode_all", counted)
+    monkeypatch.setattr(ham10000_files, "decode_all", counted)
     return times
 
 
@@ -217,7 +217,7 @@ def test_of_several_loads_at_once_one_decodes(data: Path, decoded: list[int]) ->
 @pytest.mark.parametrize("position", [5, 30, 120, 200, -1])
 def test_a_cache_with_one_wrong_byte_is_rebuilt(data: Path, decoded: list[int], position: int) -> None:
     before = load_dataset("ham10000", folder=data).digest
-    cache = data / "skin" / ham10000_images.CACHE
+    cache = data / "skin" / ham10000_files.CACHE
     good = cache.read_bytes()
     bad = bytearray(good)
     bad[position] ^= 1
@@ -230,7 +230,7 @@ def test_a_cache_with_one_wrong_byte_is_rebuilt(data: Path, decoded: list[int], 
 @pytest.mark.parametrize("size", [0, 10, 1000, -1])
 def test_a_cache_that_is_cut_short_is_rebuilt(data: Path, decoded: list[int], size: int) -> None:
     before = load_dataset("ham10000", folder=data).digest
-    cache = data / "skin" / ham10000_images.CACHE
+    cache = data / "skin" / ham10000_files.CACHE
     cache.write_bytes(cache.read_bytes()[:size])
     assert before == load_dataset("ham10000", folder=data).digest
     assert [70, 70] == decoded
@@ -246,7 +246,7 @@ def test_a_cache_of_another_image_is_not_used(data: Path, decoded: list[int]) ->
 def test_a_cache_that_cannot_be_written_is_done_without(
     data: Path, decoded: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (data / "skin" / ham10000_images.CACHE).mkdir()
+    (data / "skin" / ham10000_files.CACHE).mkdir()
     digests = {load_dataset("ham10000", folder=data).digest for _ in range(2)}
     assert len(digests) == 1
     assert [70, 70] == decoded
@@ -279,7 +279,7 @@ def test_an_image_that_is_cut_short_is_named(data: Path, keep: int, action: Call
     else:
         with pytest.raises(DataError, match=rf"{FIRST}.jpg is damaged \(.*: fedbench data fetch ham10000$"):
             action(data)
-    assert not (data / "skin" / ham10000_images.CACHE).exists()
+    assert not (data / "skin" / ham10000_files.CACHE).exists()
 
 
 def test_a_file_that_is_no_jpeg_is_named(data: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_file_that_is_no_jpeg_is_named(data: Path) -> None:
 @pytest.mark.parametrize("limit", ["ours", "warning", "error"])
 def test_an_image_of_absurd_size_is_refused(data: Path, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if limit == "ours":
-        monkeypatch.setattr(ham10000_images, "MOST_PIXELS", 2000)
+        monkeypatch.setattr(ham10000_files, "MOST_PIXELS", 2000)
     else:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000 if limit == "warning" else 1000)
     assert "ISIC_" in refused(data)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fedbench.datasets import ham10000, ham10000_fetch, ham10000_images, load_dataset
+from fedbench.datasets import ham10000, ham10000_fetch, ham10000_files, load_dataset
 from fedbench.util.errors import DataError
 
 FIRST = "ISIC_0029271"
@@ -58,7 +58,7 @@ def test_a_fetch_decodes_so_that_the_first_load_need_not(
 ) -> None:
     ham10000.fetch(data, small_ham)
     expected = load_dataset("ham10000", folder=small_ham.parent).digest
-    monkeypatch.setattr(ham10000_images, "decode_all", None)
+    monkeypatch.setattr(ham10000_files, "decode_all", None)
     assert expected == load_dataset("ham10000", folder=data).digest
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
-from fedbench.datasets import dataset_info, dataset_module, dataset_statuses, ham10000_images, load_dataset
+from fedbench.datasets import dataset_info, dataset_module, dataset_statuses, ham10000_files, load_dataset
+from fedbench.datasets.ham10000 import split_by_image, split_by_lesion
 from fedbench.datasets.ham10000_files import read_copy
-from fedbench.datasets.ham10000_manifest import is_reduced_copy
-from fedbench.datasets.ham10000_splits import split_by_image, split_by_lesion
 
 pytestmark = pytest.mark.mirror
 
@@ -84,11 +82,11 @@ def test_ham10000s_mean_and_deviation_are_near_those_of_its_pixels(real_data: Pa
 
 
 def test_no_lesion_is_on_both_sides_of_the_default_split_but_many_are_in_the_other(real_data: Path) -> None:
-    rows, _ = read_copy(real_data)
+    table, _ = read_copy(real_data)
     shared = []
     for split in (split_by_lesion, split_by_image):
-        train, test = split(rows)
-        shared.append(len({rows[i].lesion_id for i in train} & {rows[i].lesion_id for i in test}))
+        train, test = split(table)
+        shared.append(len(set(table.lesion_id[train]) & set(table.lesion_id[test])))
     assert dataset_info("ham10000").default_split == "lesion"
     assert shared[0] == 0
     assert shared[1] > 500
@@ -119,17 +117,8 @@ def test_ham10000s_cache_holds_what_decoding_gives(real_data: Path) -> None:
     skin = real_data / "skin"
     _, images = read_copy(real_data)
     some = dict(list(images.items())[::97])
-    cached = ham10000_images.load_images(skin, images)[::97]
-    assert (ham10000_images.decode_all(some) == cached).all()
-
-
-def test_the_reduced_copy_of_ham10000_is_recognised(real_data: Path) -> None:
-    _, images = read_copy(real_data)
-    sizes = Counter(path.parent.name for path in images.values())
-    assert {"HAM10000_images_part_1": 5000, "HAM10000_images_part_2": 5015} == sizes
-    if sum(path.stat().st_size for path in images.values()) != 39_916_970 - 563_277:
-        pytest.skip("the mirror has another copy of HAM10000 than the one at 200x150 pixels")
-    assert is_reduced_copy(real_data / "skin", images)
+    cached = ham10000_files.load_images(skin, images)[::97]
+    assert (ham10000_files.decode_all(some) == cached).all()
 
 
 @pytest.mark.parametrize("name", FETCHED)

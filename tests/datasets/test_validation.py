@@ -23,7 +23,7 @@ from fedbench.datasets import (
     dataset_info,
     dataset_module,
     ham10000,
-    ham10000_images,
+    ham10000_files,
     load_dataset,
     mnist,
     mnist_5k,
@@ -188,9 +188,9 @@ def test_no_lesion_is_on_both_sides_of_a_small_ham10000(split: str, small_ham: P
 
 
 def assert_no_lesion_is_on_both_sides(data: Path, split: str) -> Dataset:
-    rows, images = read_copy(data)
-    pixels = ham10000_images.load_images(data / "skin", images)
-    lesion_of = {image.tobytes(): row.lesion_id for image, row in zip(pixels, rows, strict=True)}
+    table, images = read_copy(data)
+    pixels = ham10000_files.load_images(data / "skin", images)
+    lesion_of = {image.tobytes(): lesion for image, lesion in zip(pixels, table.lesion_id, strict=True)}
     dataset = load_held_out("ham10000", split, 0.2, data)
     remaining, held_out = (
         [lesion_of[image.numpy().tobytes()] for image in part] for part in (dataset.train_images, dataset.test_images)
@@ -307,9 +307,9 @@ def test_other_test_images_of_mnist_5k_change_nothing(monkeypatch: pytest.Monkey
 def test_other_test_images_of_ham10000_change_nothing(split: str, small_ham: Path) -> None:
     data = small_ham.parent
     expected, whole = load_held_out("ham10000", split, 0.2, data).digest, load_dataset("ham10000", split, data).digest
-    rows, _ = read_copy(data)
-    for position in ham10000.SPLITS[split](rows)[1]:
-        Image.new("RGB", (64, 64), "white").save(image_path(small_ham, rows[position].image_id))
+    table, _ = read_copy(data)
+    for image_id in table.image_id[ham10000.SPLITS[split](table)[1]]:
+        Image.new("RGB", (64, 64), "white").save(image_path(small_ham, image_id))
     assert expected == load_held_out("ham10000", split, 0.2, data).digest
     assert whole != load_dataset("ham10000", split, data).digest
 
