@@ -178,8 +178,12 @@ def test_the_example_suite_has_the_cells_that_the_page_says(tmp_path: Path) -> N
     from fedbench.suites.loading import load_suite
 
     path = tmp_path / "more-local-work.yaml"
-    path.write_text(blocks(DOCS / "tutorials/first-suite.md", "yaml")[0])
+    more = blocks(DOCS / "reference/suite-file.md", "yaml")  # the keys tune and conformance, for the same suite
+    (suite_file,) = blocks(DOCS / "tutorials/first-suite.md", "yaml")
+    suite_file = suite_file.replace("name: many-short\n", "name: many-short\n    target_accuracy: 0.9\n")
+    path.write_text("".join([suite_file, *more]))
     suite = load_suite(path)
+    assert ("few-long", 2) == (suite.tune.scenario, len(suite.tune.space or ()))
     assert ["many-short", "few-long batch_size=10", "few-long batch_size=50"] == [cell.label for cell in suite.cells]
     assert len(suite.runs) == 9
 

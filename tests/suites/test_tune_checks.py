@@ -1,7 +1,6 @@
 """The key `tune` of a suite file: what a right one means, and that a wrong one is one line which names the place."""
 
 import pickle
-import re
 from pathlib import Path
 from typing import Any
 
@@ -133,25 +132,6 @@ def test_a_suite_with_the_key_is_hashable_and_survives_pickling(tmp_path: Path) 
     suite = load_suite(write(tmp_path, "{set: {rounds: 2}, space: {batch_size: [1, null]}}"))
     assert isinstance(hash(suite), int)
     assert suite == pickle.loads(pickle.dumps(suite))  # noqa: S301 (our own bytes)
-
-
-def test_every_key_is_described_with_its_default_and_the_example_can_be_added_to_the_pages_suite(
-    tmp_path: Path,
-) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "suites.md").read_text()
-    section = page.partition("\n## Tuning\n")[2].partition("\n### ")[0]
-    rows = [
-        [cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| `\w+` .*", section, re.MULTILINE)
-    ]
-    described = {row[0].strip("`"): row[2].strip("`") for row in rows if len(row) == 4}
-    assert "[the default space](#the-space)" == described.pop("space")
-    shown = {name: getattr(TuneSpec(), name) for name in described}
-    plain = {None: "null", (): "{}", True: "true"}
-    assert {name: plain.get(value, str(value)) for name, value in shown.items()} == described
-    assert {*TuneSpec.model_fields} == {"space", *described}
-    suite, tune = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[:2]
-    (tmp_path / "suite.yaml").write_text(suite + tune)
-    assert "few-long" == load_suite(tmp_path / "suite.yaml").tune.scenario
 
 
 # What a wrong one is told
