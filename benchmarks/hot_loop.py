@@ -24,7 +24,7 @@ from fedbench.core.client import client_update
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.models import build_model
 
-STEP_FLOPS = 129_750_000  # B = 50, forward and backward; tests/benchmarks checks it
+STEP_FLOPS = 129_750_000  # B = 50, forward and backward; fedbench/bench/workloads.py counts it
 IMAGE_FLOPS = 961_000  # forward
 NUM_TEST_IMAGES = 10_000
 PARAMETERS, NUM_MODELS = 1_663_370, 10

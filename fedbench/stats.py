@@ -1,15 +1,20 @@
-"""Means over seeds, their spread and intervals, and differences of means. Pure functions."""
+"""Every statistical test and interval: spreads over seeds, differences of means, ratios of times. Pure functions."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-CONFIDENCE = 0.95  # of every interval
+CONFIDENCE = 0.95  # of every interval of a single spread or difference
+LEVEL = 0.05  # the probability of any false finding among all cells, or all benchmarks, of a check
+POWER = 0.9  # of `minimum_detectable_effect` and `seeds_needed`
+MAX_SEEDS = 100_000  # nobody runs a suite with more
+RESAMPLES = 10_000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -31,28 +36,31 @@ class Spread:
 
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation (n − 1 in the denominator) of at least one value."""
-    with np.errstate(all="ignore"):  # a diverged run's loss may be infinite; then so is, or is not a number, the rest
+    with np.errstate(all="ignore"):  # the loss of a diverged run may be infinite
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
         return Spread(float(np.mean(values)), std, tuple(values))
 
 
 def spread_if_all(values: Sequence[float | None]) -> Spread | None:
-    """The spread of `values` if there are some and each is known: of seeds that all reached their target."""
+    """The spread of `values`; None if there are none, or if any is None."""
     known = [value for value in values if value is not None]
     return spread(known) if known and len(known) == len(values) else None
 
 
 def spread_by_step(series: Sequence[Mapping[int, float]]) -> dict[int, Spread]:
-    """The spread over runs at each step, from the first at which all have begun; each run by step.
+    """The spread over runs at each step, from the first step that all runs have reached; each run by step.
 
-    A run that ended before the others counts in the later rounds with its last value: one that diverged would stay so,
-    and one that stopped at its target is taken to stay where it stopped.
+    A run that ended early keeps its last value: a diverged run would stay diverged, and a run that stopped at its
+    target is assumed to stay there.
     """
     if not series or not all(series):
         return {}
     begun = max(min(values) for values in series)
     steps = sorted(step for step in set().union(*series) if step >= begun)
     return {step: spread([values[max(each for each in values if each <= step)] for values in series]) for step in steps}
+
+
+# Differences of means
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,9 @@ class Difference:
     error
         Its standard error; None with a single seed.
     freedom
-        The degrees of freedom of Student's t distribution that belongs to it.
+        Its degrees of freedom, for Student's t distribution.
     is_paired
-        Whether the two sets are of the same seeds.
+        Whether both sets have the same seeds.
     """
 
     mean: float
@@ -86,10 +94,10 @@ class Difference:
 
 
 def difference_of(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
-    """How much larger the second set's mean is.
+    """How much larger the second set's mean is; each set by seed.
 
-    Sets of the same seeds, two or more, are compared pair by pair, since a seed's partition and random streams are the
-    same in both: Student's t distribution of the differences. Others are compared as independent samples: Welch's.
+    Sets with the same seeds, two or more, are compared pair by pair (a seed has the same partition and random streams
+    in both) by Student's t test of the differences. Others are compared as independent samples, by Welch's.
     """
     if len(first) > 1 and first.keys() == second.keys():
         over = spread([second[seed] - first[seed] for seed in first])
@@ -112,8 +120,153 @@ def _standard_error(over: Spread) -> float | None:
 
 
 @cache
-def t_quantile(degrees_of_freedom: float) -> float:
-    """How many standard errors from its middle an interval of 95 % ends, by Student's t distribution."""
-    from scipy.special import stdtrit  # scipy.stats has it too, but takes half a second to import
+def t_quantile(degrees_of_freedom: float, probability: float = (1 + CONFIDENCE) / 2) -> float:
+    """A quantile of Student's t distribution; by default the half-width of a 95 % interval in standard errors."""
+    from scipy.special import stdtrit  # importing scipy.stats, which also has it, takes half a second
 
-    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
+    return float(stdtrit(degrees_of_freedom, probability))
+
+
+# Tests of differences
+
+
+def p_lower(difference: Difference, bound: float) -> float:
+    """The p-value of the one-sided t test that the true difference is below `bound`.
+
+    It is one half, which shows nothing, for a single seed and for a difference that is not finite.
+    """
+    from scipy.special import stdtr
+
+    distance = difference.mean - bound
+    if difference.error is None or not math.isfinite(distance) or math.isnan(difference.error):
+        return 0.5
+    if difference.error == 0:
+        return 0.5 if distance == 0 else float(distance > 0)
+    return float(stdtr(difference.freedom, distance / difference.error))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted for multiple tests by Holm's step-down method (1979)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What tests show of a difference: that it is above or below zero, above −margin, and within ±margin."""
+
+    better: bool
+    worse: bool
+    not_worse: bool
+    equivalent: bool
+
+
+def shown_of(differences: Sequence[Difference], margin: float) -> list[Shown]:
+    """What Student's t tests show of each difference, at `LEVEL` for all of them together (Holm).
+
+    ``not_worse`` is a test of non-inferiority, ``equivalent`` two one-sided tests (Schuirmann 1987).
+    """
+
+    def significant(p_values: Sequence[float]) -> list[bool]:
+        return [p <= LEVEL for p in holm(p_values)]
+
+    below_zero = [p_lower(each, 0.0) for each in differences]
+    above_margin = [1 - p_lower(each, -margin) for each in differences]
+    columns = (
+        significant([1 - p for p in below_zero]),
+        significant(below_zero),
+        significant(above_margin),
+        significant([max(p, p_lower(each, margin)) for p, each in zip(above_margin, differences, strict=True)]),
+    )
+    return [Shown(*row) for row in zip(*columns, strict=True)]
+
+
+def minimum_detectable_effect(difference: Difference, num_cells: int) -> float | None:
+    """The true drop that a test finds with probability `POWER`, if it is the only one in `num_cells` cells.
+
+    The sum of two quantiles of Student's t distribution times the standard error, a common and slightly low
+    approximation. None if the standard error is not known.
+    """
+    if difference.error is None or not math.isfinite(difference.error):
+        return None
+    if difference.error == 0:
+        return 0.0
+    freedom = difference.freedom
+    return (t_quantile(freedom, 1 - LEVEL / num_cells) + t_quantile(freedom, POWER)) * difference.error
+
+
+def seeds_needed(std: float, margin: float, num_cells: int, is_paired: bool) -> int | None:
+    """How many seeds show with probability `POWER` that an unchanged cell is equivalent.
+
+    Parameters
+    ----------
+    std
+        The standard deviation over seeds: of the differences if they are paired, else of one set.
+    margin
+        Greater than zero.
+
+    Returns
+    -------
+    int or None
+        At least two; None if `std` is not finite, or if it takes more than `MAX_SEEDS`.
+    """
+    if not math.isfinite(std):
+        return None
+    per_seed = std if is_paired else std * math.sqrt(2)
+
+    def suffices(count: int) -> bool:
+        freedom = count - 1 if is_paired else 2 * (count - 1)
+        # Both one-sided tests must succeed: each may fail in half of the remaining cases.
+        quantiles = t_quantile(freedom, 1 - LEVEL / num_cells) + t_quantile(freedom, (1 + POWER) / 2)
+        return quantiles * per_seed / math.sqrt(count) <= margin
+
+    counts = range(2, MAX_SEEDS + 1)
+    index = bisect_left(counts, True, key=suffices)
+    return counts[index] if index < len(counts) else None
+
+
+# Ratios of times
+
+
+@dataclass(frozen=True)
+class RatioEstimate:
+    """A ratio of times, now over before, and its interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+def estimate_ratio(sessions: Sequence[Sequence[float]], num_benchmarks: int) -> RatioEstimate:
+    """The ratio of times and its interval, at `LEVEL` for all benchmarks together (Bonferroni).
+
+    The ratio is the exponential of the mean over sessions of the median over a session's pairs. Where the memory of a
+    process lies makes it slower or faster for all its life, so the bootstrap resamples whole sessions, each a pair of
+    processes, and not the pairs in them (Davison and Hinkley 1997, section 3.8). Percentiles of few sessions lie too
+    close together: their distances from the estimate are multiplied by √(n/(n − 1)) and by the ratio of Student's
+    quantile with n − 1 degrees of freedom to the normal one (after Hesterberg 2015, section 3.2). The seed is fixed.
+
+    The level is that of one look: looking again after each session errs more often. Requiring a ratio above a
+    threshold, not merely above 1, more than makes up for that.
+
+    Parameters
+    ----------
+    sessions
+        Of each session, at least one, the logarithms of its pairs' ratios. The interval of a single one is unbounded.
+    """
+    from scipy.special import ndtri
+
+    medians = np.array([np.median(session) for session in sessions])
+    number, tail, middle = len(sessions), LEVEL / num_benchmarks / 2, float(medians.mean())
+    if number == 1:
+        return RatioEstimate(math.exp(middle), 0.0, math.inf)
+    drawn = np.random.default_rng(0).integers(number, size=(RESAMPLES, number))
+    quantiles = np.quantile(medians[drawn].mean(axis=1), [tail, 1 - tail])
+    widening = math.sqrt(number / (number - 1)) * (t_quantile(number - 1, tail) / float(ndtri(tail)))
+    low, high = middle + widening * (quantiles - middle)
+    return RatioEstimate(math.exp(middle), math.exp(low), math.exp(high))

@@ -323,7 +323,7 @@ def test_the_page_on_json_names_the_fields_of(heading: str, command: str, folder
 def test_the_page_on_json_names_the_fields_of_a_check() -> None:
     from made_gate import FAILED
 
-    from fedbench.gate.table import gate_json
+    from fedbench.gate.document import gate_json
 
     fields = {name for name in paths(gate_json(FAILED)) if not re.search(r"\.(baseline|now)\.\w+$", name)}
     parents = {"accuracy.cells", "speed.benchmarks"}

@@ -1,4 +1,4 @@
-"""The timings in MLflow: each benchmark is a run of the experiment `speed`, its step the number of commits."""
+"""Timings in MLflow: each benchmark is a run of the experiment `speed`, whose step is the number of commits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fedbench.util.environment import SOURCE_TAGS
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from fedbench.bench.pytest_run import BenchmarkResult, Measured
+    from fedbench.bench.run import BenchmarkResult, Measured
 
 NOTE = """How fast is each part of fedbench, by commit?
 
@@ -36,34 +36,28 @@ def open_speed(uri: str) -> MlflowClient:
 
 
 def record_speed(client: MlflowClient, uri: str, measured: Measured, commit: Commit) -> None:
-    """Record every benchmark, or none: an interruption waits, and after an error the runs so far are deleted."""
+    """Record every benchmark, or none: after an error, the runs so far are deleted.
+
+    Raises
+    ------
+    StoreError
+        If the store fails.
+    """
     views = speed_view_tags({each.group for each in measured.results})
     with store_errors(uri):
         experiment_id = own_experiment_id(client, uri, EXPERIMENT, views)
         with all_or_none(client) as created:
             for result in measured.results:
-                _record(client, experiment_id, result, measured, commit, created)
-
-
-def _record(
-    client: MlflowClient,
-    experiment_id: str,
-    result: BenchmarkResult,
-    measured: Measured,
-    commit: Commit,
-    created: list[str],
-) -> None:
-    name = f"{result.name} {short_commit(commit.name)}"
-    run = create_run(client, experiment_id, name, _tags(result, measured, commit))
-    created.append(run.info.run_id)
-    now = int(time.time() * 1000)
-    values = metrics_of(result, measured)
-    client.log_batch(
-        run.info.run_id,
-        metrics=[Metric(key, value, now, commit.count) for key, value in values.items()],
-        params=[Param(key, str(value)) for key, value in result.params.items()],
-    )
-    client.set_terminated(run.info.run_id)
+                name = f"{result.name} {short_commit(commit.name)}"
+                run_id = create_run(client, experiment_id, name, _tags(result, measured, commit)).info.run_id
+                created.append(run_id)
+                now, values = int(time.time() * 1000), metrics_of(result, measured)
+                client.log_batch(
+                    run_id,
+                    metrics=[Metric(key, value, now, commit.count) for key, value in values.items()],
+                    params=[Param(key, str(value)) for key, value in result.params.items()],
+                )
+                client.set_terminated(run_id)
 
 
 def _tags(result: BenchmarkResult, measured: Measured, commit: Commit) -> dict[str, str]:
@@ -79,7 +73,7 @@ def _tags(result: BenchmarkResult, measured: Measured, commit: Commit) -> dict[s
 
 
 def metrics_of(result: BenchmarkResult, measured: Measured) -> Mapping[str, float]:
-    """A benchmark's metrics by name, the yardsticks among them; docs/tracking.md has their units."""
+    """The metrics of a benchmark and of the yardsticks, by name; docs/tracking.md has their units."""
     values = {
         "median_seconds": result.median,
         "iqr_seconds": result.iqr,

@@ -1,8 +1,7 @@
-"""What this machine can do: the rates that a measured time is compared with, so that it means something elsewhere."""
+"""Yardsticks: the rates of this machine, which make measured times comparable with those of other machines."""
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -11,13 +10,15 @@ from dataclasses import asdict, dataclass
 from mmap import PAGESIZE, mmap
 from typing import TYPE_CHECKING
 
+from fedbench.util.environment import usable_cores
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 SIDE = 1024  # of the square matrices
 COPIED_BYTES = 256 << 20  # of the tensor that is copied: much more than the caches of most processors
-SECONDS = 0.4  # each rate is measured for as long, and five times at least
-MIN_REPEATS = 5
+SECONDS = 0.4  # the time for which each rate is measured
+MIN_REPEATS = 5  # and how often at least
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Yardsticks:
     flop_rate, flop_rate_all_cores
         FLOP/s of a float32 `torch.mm` of two 1024 x 1024 matrices, which is 2 · 1024³ FLOPs.
     bandwidth, bandwidth_all_cores
-        Bytes/s of a copy of 256 MiB from one tensor to another. Bytes read and bytes written are both counted: 512 MiB
-        a copy. What the processor reads of a line before it writes to it is not.
+        Bytes/s of a copy of 256 MiB from one tensor to another. Bytes read and bytes written count, 512 MiB per copy;
+        cache lines that are read before they are written do not.
     num_cores
-        How many threads "all cores" are.
+        The number of threads on all cores.
 
     Notes
     -----
-    They are no bounds. Well-shaped convolutions pass the rate of `torch.mm`, and data in a cache passes the bandwidth.
+    They are no bounds: well-shaped convolutions exceed the rate of `torch.mm`, and data in a cache the bandwidth.
     """
 
     flop_rate: float
@@ -46,7 +47,7 @@ class Yardsticks:
     num_cores: int
 
     def multiple(self, seconds: float, flops: float = 0, num_bytes: float = 0) -> float | None:
-        """How many times as long as one thread's yardstick work took: `flops`, if there are any, else `num_bytes`."""
+        """The time over that of one thread's yardstick for the same work: `flops`, if any, else `num_bytes`."""
         if flops:
             return seconds * self.flop_rate / flops
         return seconds * self.bandwidth / num_bytes if num_bytes else None
@@ -67,10 +68,7 @@ class Yardsticks:
 
 
 def measure() -> Yardsticks:
-    """Measure this machine now: about two seconds and 512 MiB. The number of PyTorch's threads is as before after it.
-
-    Each rate is that of the median time.
-    """
+    """Measure this machine, which takes two seconds and 512 MiB; each rate is that of the median time."""
     cores = usable_cores()
     return Yardsticks(
         flop_rate=_flop_rate(1),
@@ -79,11 +77,6 @@ def measure() -> Yardsticks:
         bandwidth_all_cores=_bandwidth(cores),
         num_cores=cores,
     )
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _flop_rate(threads: int) -> float:
@@ -103,10 +96,10 @@ def _bandwidth(threads: int) -> float:
 
 
 def apart(length: int) -> tuple[Tensor, Tensor]:
-    """Two float32 tensors on pages of their own, the second half a page off where the first begins in its page.
+    """Two float32 tensors in mapped memory, with starts that differ by half a page within their pages.
 
-    Where the C library's allocator puts tensors depends on its settings. If it puts both at one offset in their pages,
-    a copy is slower by a quarter, and the yardstick would depend on what was measured before it.
+    A copy between equal offsets is slower by a quarter. Which offsets tensors get depends on the allocator's settings,
+    and so on what was measured before.
     """
     import torch
 
@@ -116,7 +109,7 @@ def apart(length: int) -> tuple[Tensor, Tensor]:
 
 
 def _median_seconds(call: Callable[[], object]) -> float:
-    call()  # the threads are started, the memory is there
+    call()  # starts the threads and maps the memory
     times: list[float] = []
     while len(times) < MIN_REPEATS or sum(times) < SECONDS:
         start = time.perf_counter()

@@ -11,7 +11,7 @@ from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, TrackingUriOption, console
 
 if TYPE_CHECKING:
-    from fedbench.bench.pytest_run import Measured
+    from fedbench.bench.run import Measured
 
 
 def add_bench_command(app: typer.Typer) -> None:
@@ -22,14 +22,14 @@ def add_bench_command(app: typer.Typer) -> None:
 def bench_command(
     select: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Only benchmarks whose name or group has TEXT in it.", show_default=False),
+        typer.Option(metavar="TEXT", help="Only benchmarks whose name or group contains TEXT.", show_default=False),
     ] = None,
     log: Annotated[bool, typer.Option(help="Record the timings in the store, in the experiment speed.")] = True,
     as_json: JsonOption = False,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
-    """Time fedbench's parts and compare each with what this machine can do; tracked in MLflow by commit."""
-    from fedbench.bench.pytest_run import require_pytest, run_benchmarks
+    """Time averaging, training and evaluation against what this machine can do; tracked in MLflow by commit."""
+    from fedbench.bench.run import require_pytest, run_benchmarks
 
     require_pytest()
     measured = _recorded(select, tracking_uri) if log else run_benchmarks(select)
@@ -50,9 +50,9 @@ def bench_command(
 
 
 def _recorded(select: str | None, tracking_uri: str | None) -> Measured:
-    """Measure, then record; what would keep it from being recorded is found out before."""
-    from fedbench.bench.pytest_run import checkout, run_benchmarks
+    """Measure and record; a store that cannot be written is found first."""
     from fedbench.bench.recording import open_speed, record_speed
+    from fedbench.bench.run import checkout, run_benchmarks
     from fedbench.tracking.mlflow.store import default_tracking_uri
     from fedbench.util.commits import commit_of
 

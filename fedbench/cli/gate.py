@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,14 +20,11 @@ from fedbench.cli.options import (
     console,
     print_json,
 )
-from fedbench.util.errors import BaselineError, InterruptedSuiteError
+from fedbench.util.errors import BaselineError
 from fedbench.util.files import require_writable
 
 if TYPE_CHECKING:
-    from fedbench.gate.baseline import Baseline, CellRecord, SeedRecord
     from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
-    from fedbench.runs.data import DataSource
-    from fedbench.suites.schema import RunSpec, Suite
 
 SuiteOrSpeed = Annotated[
     str | None, typer.Argument(metavar="[SUITE]", help="A suite's name, or a path to its YAML file.")
@@ -39,7 +35,7 @@ MarginOption = Annotated[
     typer.Option(
         "--margin",
         metavar="FRACTION",
-        help="The difference that does not matter (default: the baseline's, else 0.01, a point).",
+        help="The equivalence margin: a difference that does not matter (default: the baseline's, else 0.01, a point).",
         show_default=False,
     ),
 ]
@@ -56,7 +52,7 @@ def add_gate_commands(app: typer.Typer) -> None:
 def baseline_command(
     suite_name: SuiteOrSpeed = None,
     reason: Annotated[
-        str | None, typer.Option(help="Why the file changes, if there is one; kept in it.", show_default=False)
+        str | None, typer.Option(help="Why an existing file changes; kept in it.", show_default=False)
     ] = None,
     margin: MarginOption = None,
     metric: Annotated[
@@ -72,16 +68,16 @@ def baseline_command(
     """Write what every run of a suite gives to a file, for `fedbench check` to compare with."""
     if speed == (suite_name is not None):
         raise BaselineError("name a suite or give --speed, not both: fedbench baseline quickstart")
-    from fedbench.gate.baseline import SPEED_FILE, baseline_path, read_baseline
-    from fedbench.gate.stored_file import require_reason, write_stored
+    from fedbench.gate.baseline import SPEED_FILE, baseline_path, new_baseline, read_baseline, require_judgeable
+    from fedbench.gate.files import require_reason, write_stored
 
     why = (reason or "").strip()
     if suite_name is None:
-        _refuse({"--margin": margin, "--metric": metric}, "is of a suite: name one")
+        _refuse({"--margin": margin, "--metric": metric}, "needs a suite: name one")
         from fedbench.gate.speed_file import write_speed_baseline
 
         write_speed_baseline(baselines / SPEED_FILE, why)
-        typer.echo(f"{baselines / SPEED_FILE}: commit it with the code that it is of.")
+        typer.echo(f"{baselines / SPEED_FILE}: commit it with the code that it was measured on.")
         return
     from fedbench.suites.loading import load_suite
 
@@ -90,34 +86,35 @@ def baseline_command(
     require_reason(path, why)
     require_writable(path)
     before = read_baseline(path, suite.name) if path.exists() else None
-    from fedbench.gate.against_baseline import check_against_baseline, new_baseline, require_judgeable
+    require_judgeable(margin, metric)
+    from fedbench.executors import choose_executor
+    from fedbench.gate.measure import measure_suite
     from fedbench.runs.data import DataSource, choose_device
 
-    require_judgeable(margin, metric)
     data = DataSource(data_dir, choose_device(device))
     started = time.perf_counter()
-    cells = _measured(suite, data, workers)
-    seconds = time.perf_counter() - started
+    cells = measure_suite(suite, data, choose_executor(workers))
     baseline = new_baseline(suite, cells, data.device, why, before, margin, metric)
     if before:
+        from fedbench.gate.accuracy import check_against_baseline
         from fedbench.gate.checks import Gate
-        from fedbench.gate.table import gate_table
+        from fedbench.gate.terminal import gate_table
 
-        accuracy = check_against_baseline(suite, before, cells, data.device, seconds)
-        if accuracy.cells:  # none, if no cell is what it was
+        accuracy = check_against_baseline(suite, before, cells, data.device, time.perf_counter() - started)
+        if accuracy.cells:  # none, if every cell is another one
             console().print(gate_table(Gate(accuracy, None), verdict=False))
     if before and baseline.model_copy(update={"history": before.history}) == before:
         typer.echo(f"{path} is up to date; nothing was written.")
         return
     write_stored(path, baseline)
-    typer.echo(f"{path}: {len(cells)} cells, {len(suite.runs)} runs. Commit it with the code that it is of.")
+    typer.echo(f"{path}: {len(cells)} cells, {len(suite.runs)} runs. Commit it with the code that it was measured on.")
 
 
 def check_command(
     suite_name: SuiteOrSpeed = None,
     seeds: SeedsOption = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail also what cannot be told, and what is better than the baseline.")
+        bool, typer.Option("--strict", help="Inconclusive results fail too, and so does what is better.")
     ] = False,
     ignore_bits: Annotated[
         bool, typer.Option("--ignore-bits", help="Judge by statistics over seeds alone: changed bits do not fail.")
@@ -131,7 +128,7 @@ def check_command(
         str | None,
         typer.Option(
             metavar="REV",
-            help="Time this revision beside the code (default: the file speed.json).",
+            help="Compare the speed with that of this revision (default: with the file speed.json).",
             show_default=False,
         ),
     ] = None,
@@ -163,27 +160,26 @@ def check_command(
         raise BaselineError("name a suite, give --speed, or both: fedbench check quickstart")
     if suite_name is None:
         of_suite = {"--seeds": seeds, "--ignore-bits": ignore_bits, "--margin": margin, "--power": power}
-        _refuse(of_suite, "is of a suite: name one")
+        _refuse(of_suite, "needs a suite: name one")
     if not speed:
-        _refuse({"--against": against, "--minutes": minutes}, "is of the speed: give --speed too")
+        _refuse({"--against": against, "--minutes": minutes}, "needs --speed: give it too")
     elif against is None:
-        _refuse({"--minutes": minutes}, "is of --against: give a revision too")
+        _refuse({"--minutes": minutes}, "needs --against: give a revision too")
     for path in filter(None, (junit, markdown)):
         require_writable(path)
-    suite, baseline = _suite_and_baseline(suite_name, seeds, baselines, margin) if suite_name else (None, None)
+    check_accuracy = _accuracy_check(suite_name, seeds, baselines, margin, ignore_bits) if suite_name else None
     from fedbench.gate.checks import Gate
-    from fedbench.gate.table import gate_json, gate_table
+    from fedbench.gate.document import gate_json, write_pages
+    from fedbench.gate.terminal import gate_table
 
     record = _recorder(tracking_uri) if log else None
-    accuracy = None
-    if suite and baseline:
-        accuracy = _check_accuracy(suite, baseline, baselines, data_dir, device, workers, margin, ignore_bits)
+    accuracy = check_accuracy(data_dir, device, workers) if check_accuracy else None
     gate = Gate(accuracy, _check_speed(against, baselines, minutes) if speed else None, strict)
     if as_json:
         print_json(gate_json(gate))
     else:
         console().print(gate_table(gate, power))
-    _write_files(gate, junit, markdown)
+    write_pages(gate, junit, markdown)
     if record:
         record(gate)
     if not gate.has_passed:
@@ -191,66 +187,32 @@ def check_command(
 
 
 def _refuse(options: Mapping[str, object], why: str) -> None:
-    """Refuse options that would change nothing."""
+    """Refuse options that would have no effect."""
     for name, value in options.items():
         if value not in (None, False):
             raise BaselineError(f"{name} {why}")
 
 
-def _suite_and_baseline(
-    suite_name: str, seeds: str | None, baselines: Path, margin: float | None
-) -> tuple[Suite, Baseline]:
-    from fedbench.gate.against_baseline import require_judgeable
-    from fedbench.gate.baseline import baseline_path, read_baseline, require_comparable
+def _accuracy_check(
+    suite_name: str, seeds: str | None, baselines: Path, margin: float | None, ignore_bits: bool
+) -> Callable[[Path | None, str, int | None], AccuracyCheck]:
+    """The function that checks a suite; a baseline that does not fit is found now."""
+    from fedbench.gate.baseline import baseline_path, comparable_baseline
     from fedbench.suites.loading import load_suite, parse_seeds
 
     suite = load_suite(suite_name, seeds=None if seeds is None else parse_seeds(seeds))
     path = baseline_path(suite, baselines)
-    baseline = read_baseline(path, suite.name)
-    require_comparable(baseline, suite, seeds is not None, path)
-    require_judgeable(margin, None)
-    return suite, baseline
+    baseline = comparable_baseline(path, suite, seeds is not None, margin)
 
+    def check(data_dir: Path | None, device: str, workers: int | None) -> AccuracyCheck:
+        from fedbench.executors import choose_executor
+        from fedbench.gate.accuracy import check_suite
+        from fedbench.runs.data import DataSource, choose_device
 
-def _check_accuracy(
-    suite: Suite,
-    baseline: Baseline,
-    baselines: Path,
-    data_dir: Path | None,
-    device: str,
-    workers: int | None,
-    margin: float | None,
-    ignore_bits: bool,
-) -> AccuracyCheck:
-    from fedbench.gate.against_baseline import check_against_baseline
-    from fedbench.gate.baseline import baseline_path, require_data
-    from fedbench.runs.data import DataSource, choose_device
+        data = DataSource(data_dir, choose_device(device))
+        return check_suite(suite, baseline, path, data, choose_executor(workers), ignore_bits)
 
-    data = DataSource(data_dir, choose_device(device))
-    started = time.perf_counter()
-    cells = _measured(suite, data, workers)
-    require_data(baseline, cells, baseline_path(suite, baselines))
-    seconds = time.perf_counter() - started
-    return check_against_baseline(suite, baseline, cells, data.device, seconds, margin, ignore_bits)
-
-
-def _measured(suite: Suite, data: DataSource, workers: int | None) -> tuple[CellRecord, ...]:
-    from fedbench.executors import choose_executor
-    from fedbench.gate.measure import cell_records, measure_suite
-    from fedbench.util.progress import progress
-
-    runs: dict[RunSpec, SeedRecord] = {}
-    try:
-        with (
-            progress(suite.name, len(suite.runs), "runs") as advance,
-            closing(measure_suite(suite, data, choose_executor(workers))) as measuring,
-        ):
-            for run, record in measuring:
-                runs[run] = record
-                advance(1, run.cell)
-    except KeyboardInterrupt:
-        raise InterruptedSuiteError("nothing was written; the same command begins anew") from None
-    return cell_records(suite, data, runs)
+    return check
 
 
 def _check_speed(against: str | None, baselines: Path, minutes: float | None) -> SpeedCheck:
@@ -264,22 +226,9 @@ def _check_speed(against: str | None, baselines: Path, minutes: float | None) ->
     return check_against(against, MAX_SECONDS if minutes is None else 60 * minutes)
 
 
-def _write_files(gate: Gate, junit: Path | None, markdown: Path | None) -> None:
-    from fedbench.gate.junit import junit_xml
-    from fedbench.gate.markdown import gate_markdown
-    from fedbench.util.files import plain_errors, replacing
-
-    for path, make in ((junit, junit_xml), (markdown, gate_markdown)):
-        if path is not None:
-            with plain_errors(f"cannot write {path}"), replacing(path) as file:
-                file.write(make(gate).encode())
-
-
 def _recorder(tracking_uri: str | None) -> Callable[[Gate], str]:
-    """What records a check; whatever would keep it from that is found out now."""
-    from fedbench.gate.markdown import gate_markdown
+    """The function that records a check; a store that cannot be written is found now."""
     from fedbench.gate.recording import open_regression, record_gate
-    from fedbench.gate.table import gate_json
     from fedbench.tracking.mlflow.store import default_tracking_uri
     from fedbench.util.commits import commit_of
 
@@ -287,4 +236,4 @@ def _recorder(tracking_uri: str | None) -> Callable[[Gate], str]:
     client, commit = open_regression(uri), commit_of(Path.cwd())
     if commit.is_shallow:
         say("the repository lacks history: the check is recorded at too small a step (see: git fetch --unshallow)")
-    return lambda gate: record_gate(client, uri, gate, commit, gate_markdown(gate), gate_json(gate))
+    return lambda gate: record_gate(client, uri, gate, commit)

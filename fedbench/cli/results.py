@@ -149,8 +149,8 @@ def history_command(
 ) -> None:
     """Draw a suite's accuracy and the code's speed over commits, as `fedbench check` recorded them."""
     name = suite_name_of(suite_name)
-    from fedbench.reports.history import read_history
-    from fedbench.reports.history_table import history_json, history_table
+    from fedbench.gate.history import read_history
+    from fedbench.reports.history import history_json, history_table
     from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, default_tracking_uri
 
     history = read_history(name, tracking_uri or default_tracking_uri())

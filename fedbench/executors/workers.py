@@ -15,9 +15,9 @@ from typing import Any, Generic, cast
 import psutil
 import torch
 
-from fedbench.bench.yardsticks import usable_cores
 from fedbench.executors import THREADS, E, J, Work, in_process
 from fedbench.executors.processes import cause_of_death, end_with_parent, without_ctrl_c
+from fedbench.util.environment import usable_cores
 from fedbench.util.errors import FedbenchError
 
 MEMORY_PER_WORKER = 1 << 30  # bytes; with PyTorch, MNIST and a small model a process was seen to take about half

@@ -8,26 +8,26 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fedbench.gate.stored_file import Update, read_stored
+from fedbench.executors import THREADS
+from fedbench.gate.files import Update, read_stored, update
 from fedbench.measures import Verdict
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.schema import Cell, CellSpec, Suite, unknown
+from fedbench.util.commits import commit_of
+from fedbench.util.environment import environment
 from fedbench.util.errors import BaselineError
 from fedbench.util.frozen import Frozen
 
-SPEED_FILE = "speed.json"  # what no suite's baseline may be called: the timings are there
-MARGIN = 0.01  # what an accuracy may differ by without mattering, as a fraction
-
-METRICS = ("accuracy", "balanced_accuracy")  # that can be judged; more is better. The first is the default
-
-Margin = Annotated[float, Field(gt=0, lt=1)]
+SPEED_FILE = "speed.json"  # of the timings; no suite may have this name
+MARGIN = 0.01  # the default equivalence margin of an accuracy, a fraction
+METRICS = ("accuracy", "balanced_accuracy")  # that can be judged; higher is better. The first is the default
 
 
 class RoundRecord(Frozen):
     """A round of a run.
 
-    `metrics` has those of the run as a whole, null for what is not finite; `others` is a digest of all further ones.
-    `model` and `clients` are the digests of the averaged model and of the clients' own models, by client.
+    `metrics` has those of the run as a whole, null where not finite; `others` is a digest of all the others. `model`
+    and `clients` are digests of the averaged model and of the clients' own models, by client.
     """
 
     metrics: dict[str, float | None]
@@ -37,7 +37,7 @@ class RoundRecord(Frozen):
 
 
 class SeedRecord(Frozen):
-    """A run: how it ended, its rounds, and a digest of its interpolation if it has one. `reason`: why it failed."""
+    """A run: its verdict, why it failed, its rounds, and a digest of its interpolation if it has one."""
 
     seed: int
     verdict: Verdict
@@ -61,12 +61,12 @@ class CellRecord(Frozen):
 
 
 class Baseline(Frozen):
-    """A baseline; see the fields' own types. `history` is oldest first."""
+    """A baseline. `environment` is what its bits depend on; `history` is oldest first."""
 
     format: Literal[1] = 1
     suite: str
     metric: str
-    margin: Margin
+    margin: Annotated[float, Field(gt=0, lt=1)]
     revision: int
     environment: dict[str, str]
     history: Annotated[tuple[Update, ...], Field(min_length=1)]
@@ -81,12 +81,43 @@ class Baseline(Frozen):
 
     @property
     def commit(self) -> str:
-        """The commit that its numbers are of."""
+        """The commit that was measured."""
         return self.history[-1].commit
 
     def of(self, cell: Cell) -> CellRecord | None:
-        """The record of a cell; None if there is none of its label and spec."""
+        """The record of a cell; None if none has its label and spec."""
         return next((each for each in self.cells if each.label == cell.label and each.spec == cell.spec), None)
+
+
+def new_baseline(
+    suite: Suite,
+    cells: tuple[CellRecord, ...],
+    device: str,
+    reason: str | None,
+    before: Baseline | None,
+    margin: float | None = None,
+    metric: str | None = None,
+) -> Baseline:
+    """The baseline of what was measured; margin, metric and history continue those of the one before.
+
+    Raises
+    ------
+    BaselineError
+        If a run failed.
+    """
+    for cell in cells:
+        if failed := [record for record in cell.seeds if record.verdict is Verdict.FAILED]:
+            reason = f"{cell.label} seed={failed[0].seed} failed: {failed[0].reason}"
+            raise BaselineError(f"no baseline is written, since a run failed: {reason}")
+    return Baseline(
+        suite=suite.name,
+        metric=metric or (before.metric if before else METRICS[0]),
+        margin=margin or (before.margin if before else MARGIN),
+        revision=ALGORITHM_REVISION,
+        environment=environment(device, THREADS),
+        history=(*(before.history if before else ()), update(commit_of(Path.cwd()).name, reason)),
+        cells=cells,
+    )
 
 
 def baseline_path(suite: Suite, folder: Path) -> Path:
@@ -98,7 +129,7 @@ def baseline_path(suite: Suite, folder: Path) -> Path:
         If the suite has the name of the file of the timings.
     """
     if f"{suite.name}.json" == SPEED_FILE:
-        raise BaselineError(f"{suite.path}: {folder / SPEED_FILE} is of the timings: give the suite another name")
+        raise BaselineError(f"{suite.path}: {folder / SPEED_FILE} holds the timings: give the suite another name")
     return folder / f"{suite.name}.json"
 
 
@@ -108,7 +139,7 @@ def read_baseline(path: Path, suite: str) -> Baseline:
     Raises
     ------
     BaselineError
-        If the file is missing, unreadable, no baseline, of another format or suite, or changed by hand.
+        If the file is missing, unreadable, no baseline, of another format or suite, or was changed by hand.
     """
     baseline = read_stored(path, Baseline, f"fedbench baseline {suite}")
     if baseline.suite != suite:
@@ -116,41 +147,63 @@ def read_baseline(path: Path, suite: str) -> Baseline:
     return baseline
 
 
-def require_comparable(baseline: Baseline, suite: Suite, seeds_are_given: bool, path: Path) -> None:
-    """Refuse a baseline of another revision, or of other cells or seeds than the suite has.
-
-    Parameters
-    ----------
-    seeds_are_given
-        Whether the suite's seeds are a choice of this command: then they may be others than the baseline's.
+def comparable_baseline(path: Path, suite: Suite, seeds_are_given: bool, margin: float | None = None) -> Baseline:
+    """Read the baseline of a suite and require that it fits; with another margin if there is one.
 
     Raises
     ------
     BaselineError
-        One line that names the first thing that differs.
+        See `read_baseline`, `require_comparable` and `require_judgeable`.
     """
-    anew = f"make the baseline anew with: fedbench baseline {suite.name} --reason TEXT"
+    baseline = read_baseline(path, suite.name)
+    require_comparable(baseline, suite, seeds_are_given, path)
+    require_judgeable(margin, None)
+    return baseline if margin is None else baseline.model_copy(update={"margin": margin})
+
+
+def require_judgeable(margin: float | None, metric: str | None) -> None:
+    """Refuse a margin or a metric that nothing can be judged by.
+
+    Raises
+    ------
+    BaselineError
+        One line that names the option.
+    """
+    if margin is not None and not 0 < margin < 1:
+        raise BaselineError(f"--margin {margin}: give a fraction between 0 and 1, such as 0.01 for one point")
+    if metric is not None and metric not in METRICS:
+        raise BaselineError(f"--metric: {unknown('metric', metric, METRICS)}")
+
+
+def require_comparable(baseline: Baseline, suite: Suite, seeds_are_given: bool, path: Path) -> None:
+    """Refuse a baseline of another revision, or with other cells or seeds than the suite has.
+
+    Parameters
+    ----------
+    seeds_are_given
+        Whether the user chose the seeds: then they may be others than the baseline's.
+
+    Raises
+    ------
+    BaselineError
+        One line that names the first difference.
+    """
+    recreate = _recreate(suite.name)
     if baseline.revision != ALGORITHM_REVISION:
         raise BaselineError(
-            f"{path} is of the algorithm's revision {baseline.revision}, this is {ALGORITHM_REVISION}: {anew}"
+            f"{path} has revision {baseline.revision} of the algorithm, this is {ALGORITHM_REVISION}: {recreate}"
         )
     records = {record.label: record for record in baseline.cells}
     if new := [cell.label for cell in suite.cells if cell.label not in records]:
-        raise BaselineError(f"{path} has no cell {_and_more(new)}, which the suite has: {anew}")
+        raise BaselineError(f"{path} lacks cell {_and_more(new)} of the suite: {recreate}")
     if gone := sorted(records.keys() - {cell.label for cell in suite.cells}):
-        raise BaselineError(f"{path} has a cell {_and_more(gone)}, which the suite lacks: {anew}")
+        raise BaselineError(f"{path} has cell {_and_more(gone)}, which the suite lacks: {recreate}")
     for cell in suite.cells:
         record = records[cell.label]
-        if differing := _first_difference(record.spec, cell.spec):
-            raise BaselineError(f"{path} is of another spec: cell {cell.label} has {differing}: {anew}")
+        if difference := _first_difference(record.spec, cell.spec):
+            raise BaselineError(f"{path} has another spec: cell {cell.label} has {difference}: {recreate}")
         if not seeds_are_given and (lacking := [seed for seed in cell.seeds if seed not in record.by_seed]):
-            raise BaselineError(f"{path} lacks seed {_and_more(lacking)} of cell {cell.label}: {anew}")
-
-
-def _first_difference(before: CellSpec, now: CellSpec) -> str | None:
-    fields = (name for name in CellSpec.model_fields if getattr(before, name) != getattr(now, name))
-    name = next(fields, None)
-    return f"{name} {getattr(now, name)}, was {getattr(before, name)}" if name else None
+            raise BaselineError(f"{path} lacks seed {_and_more(lacking)} of cell {cell.label}: {recreate}")
 
 
 def require_data(baseline: Baseline, cells: Iterable[CellRecord], path: Path) -> None:
@@ -165,9 +218,19 @@ def require_data(baseline: Baseline, cells: Iterable[CellRecord], path: Path) ->
     for cell in cells:
         if before[cell.label] != cell.data:
             raise BaselineError(
-                f"{path} is of other data of {cell.spec.dataset}: bring back the data (see: fedbench data verify), or "
-                f"make the baseline anew with: fedbench baseline {baseline.suite} --reason TEXT"
+                f"{path} was made with other data of {cell.spec.dataset}: restore the data (see: fedbench data "
+                f"verify), or {_recreate(baseline.suite)}"
             )
+
+
+def _recreate(suite: str) -> str:
+    return f"recreate the baseline with: fedbench baseline {suite} --reason TEXT"
+
+
+def _first_difference(before: CellSpec, now: CellSpec) -> str | None:
+    one, other = before.model_dump(), now.model_dump()
+    name = next((name for name in other if one.get(name) != other[name]), None)
+    return f"{name} {other[name]}, was {one.get(name)}" if name else None
 
 
 def _and_more(names: Sequence[object]) -> str:

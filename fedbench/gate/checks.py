@@ -1,4 +1,4 @@
-"""What the gate found: of each cell and of each benchmark, and of the whole."""
+"""What a check finds: for each cell and each benchmark, and as a whole."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Judgement(StrEnum):
-    """What can be said of a cell or a benchmark as against before."""
+    """How a cell or a benchmark compares with what it was."""
 
-    SAME = "same"  # bit for bit; of accuracy alone
-    EQUIVALENT = "equivalent"  # shown to differ by less than the margin
-    NOT_WORSE = "not worse"  # shown to be worse by less than the margin, if at all; of speed: not slower
+    SAME = "same"  # bit for bit; of accuracy only
+    EQUIVALENT = "equivalent"
+    NOT_WORSE = "not worse"
     BETTER = "better"
     WORSE = "worse"
-    CANNOT_TELL = "can't tell"
+    INCONCLUSIVE = "inconclusive"
 
 
 MEANINGS = {
@@ -28,13 +28,14 @@ MEANINGS = {
     Judgement.NOT_WORSE: "shown not to be worse by the margin or more",
     Judgement.BETTER: "shown to be better, and not shown to be so by less than the margin",
     Judgement.WORSE: "shown to be worse, and not shown to be so by less than the margin",
-    Judgement.CANNOT_TELL: "none of these can be shown",
+    Judgement.INCONCLUSIVE: "none of these can be shown",
 }
+STRICT = (Judgement.INCONCLUSIVE, Judgement.BETTER)  # fail a strict check in addition to what fails every check
 
 
 @dataclass(frozen=True)
 class CellCheck:
-    """A cell against its baseline.
+    """A cell compared with its baseline.
 
     Attributes
     ----------
@@ -43,19 +44,19 @@ class CellCheck:
     difference
         Now − baseline.
     interval
-        Its 95 % confidence interval, this cell taken by itself; None with a single seed.
+        Its 95 % confidence interval, for this cell alone; None with a single seed.
     is_paired
-        Whether both are of the same seeds.
+        Whether both sides have the same seeds.
     changed
-        Where the first bit differs, in words; None if none does, or if bits are not compared.
+        Where the first bit differs, as text; None if none does, or if bits are not compared.
     judgement, reason
         `reason` is None where the numbers say it all.
-    least_effect
-        The least true drop that would be found `worse` with a probability of `POWER`, in all cells at once; None if the
-        scatter is not known.
+    detectable_effect
+        The minimum detectable effect: the smallest true drop that is found `worse` with probability `stats.POWER`;
+        None if the scatter is not known.
     seeds_needed
-        How many seeds that the baseline has would show, with a probability of `POWER`, that an unchanged cell is
-        equivalent; None if the scatter of their differences is not known.
+        How many of the baseline's seeds would show with that probability that an unchanged cell is equivalent; None if
+        the scatter of their differences is not known.
     fresh_seeds_needed
         The same for seeds that the baseline does not have.
     """
@@ -69,25 +70,41 @@ class CellCheck:
     judgement: Judgement
     changed: str | None = None
     reason: str | None = None
-    least_effect: float | None = None
+    detectable_effect: float | None = None
     seeds_needed: int | None = None
     fresh_seeds_needed: int | None = None
+
+    def failure(self, is_strict: bool) -> str | None:
+        """Why the cell fails the check, with the size of the effect; None if it passes."""
+        parts = []
+        if self.judgement is Judgement.WORSE or (is_strict and self.judgement in STRICT):
+            parts.append(self.reason or f"{self.judgement}: {self._points()}")
+        if self.changed:
+            parts.append(f"changed: {self.changed}")
+        return "; ".join(parts) or None
+
+    def _points(self) -> str:
+        points = f"{100 * self.difference:+.1f} points"
+        if self.interval is None:
+            return points
+        low, high = (f"{100 * bound:+.1f}" for bound in self.interval)
+        return f"{points} (95 % interval {low} to {high})"
 
 
 @dataclass(frozen=True)
 class AccuracyCheck:
-    """A suite against its baseline.
+    """A suite compared with its baseline.
 
     Attributes
     ----------
     metric, margin
-        A metric's name, and the difference of it that does not matter; both are fractions.
+        The metric's name and its equivalence margin, a fraction.
     baseline_commit
-        The commit that the baseline is of; empty if it is not known.
+        The baseline's commit; empty if it is not known.
     other_environment
-        What is not as it was for the baseline, in words.
+        What differs from the environment of the baseline, as text.
     compares_bits
-        Whether any difference of a bit is a change: in the baseline's environment, unless that was not wanted.
+        Whether any differing bit counts as a change: in the baseline's environment, unless the user said otherwise.
     seconds
         How long the runs took.
     """
@@ -104,18 +121,18 @@ class AccuracyCheck:
 
 @dataclass(frozen=True)
 class BenchmarkCheck:
-    """A timing benchmark against what it was.
+    """A timing benchmark compared with what it was.
 
     Attributes
     ----------
     ratio
         The time now over the time before: 1.1 is 10 % slower.
     interval
-        Its interval, over all benchmarks at once; None where there is none.
+        Its interval, for all benchmarks together; None if there is none.
     before, now
-        Median seconds a call; against a stored file, times the yardstick's time.
+        Median seconds per call; against a stored file, multiples of the yardstick.
     samples
-        How many pairs of timings, or repeats, the ratio is from.
+        How many pairs of timings, or repeats, the ratio comes from.
     """
 
     name: str
@@ -128,15 +145,23 @@ class BenchmarkCheck:
     judgement: Judgement
     reason: str | None = None
 
+    def failure(self, is_strict: bool) -> str | None:
+        """Why the benchmark fails the check; None if it passes."""
+        if self.judgement is Judgement.WORSE:
+            return self.reason or f"slower: {self.ratio:.2f} times as long"
+        if is_strict and self.judgement is Judgement.INCONCLUSIVE:
+            return self.reason or "inconclusive: it may be slower"
+        return None
+
 
 @dataclass(frozen=True)
 class SpeedCheck:
-    """The timing benchmarks against a revision or a stored file.
+    """The timing benchmarks compared with a revision or a stored file.
 
     Attributes
     ----------
     against
-        The revision as it was given, or the file.
+        The revision as the user named it, or the file.
     against_commit
         Its commit.
     threshold
@@ -144,7 +169,7 @@ class SpeedCheck:
     unit
         Of `BenchmarkCheck.before` and `now`: ``seconds`` or ``yardstick``.
     machine
-        The processor's name and how many cores could be used.
+        The processor's name and the number of usable cores.
     """
 
     against: str
@@ -158,13 +183,7 @@ class SpeedCheck:
 
 @dataclass(frozen=True)
 class Gate:
-    """All that one check found. At least one of `accuracy` and `speed` is there.
-
-    Attributes
-    ----------
-    is_strict
-        Whether only what is shown to be in order passes.
-    """
+    """A whole check: of accuracy, of speed, or of both. `is_strict`: whether what is inconclusive or better fails."""
 
     accuracy: AccuracyCheck | None
     speed: SpeedCheck | None
@@ -172,50 +191,20 @@ class Gate:
 
     @property
     def failed(self) -> tuple[tuple[str, str], ...]:
-        """The labels of the cells and the names of the benchmarks that fail the check, each with why."""
+        """The labels of the cells and the names of the benchmarks that fail the check, each with the reason."""
         cells = self.accuracy.cells if self.accuracy else ()
         benchmarks = self.speed.benchmarks if self.speed else ()
         return (
-            *((each.cell.label, why) for each in cells if (why := cell_failure(each, self.is_strict))),
-            *((each.name, why) for each in benchmarks if (why := benchmark_failure(each, self.is_strict))),
+            *((each.cell.label, why) for each in cells if (why := each.failure(self.is_strict))),
+            *((each.name, why) for each in benchmarks if (why := each.failure(self.is_strict))),
         )
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """The same as a line each; empty if the check has passed."""
+        """The same, one line each; empty if the check has passed."""
         return tuple(f"{name}: {why}" for name, why in self.failed)
 
     @property
     def has_passed(self) -> bool:
         """Whether nothing failed."""
         return not self.failed
-
-
-STRICT = (Judgement.CANNOT_TELL, Judgement.BETTER)  # what fails a strict check beside what fails every check
-
-
-def cell_failure(check: CellCheck, is_strict: bool) -> str | None:
-    """Why a cell fails, by how much and how sure that is, in words; None if it passes."""
-    parts = []
-    if check.judgement is Judgement.WORSE or (is_strict and check.judgement in STRICT):
-        parts.append(check.reason or f"{check.judgement}: {_points(check)}")
-    if check.changed:
-        parts.append(f"changed: {check.changed}")
-    return "; ".join(parts) or None
-
-
-def _points(check: CellCheck) -> str:
-    difference = f"{100 * check.difference:+.1f} points"
-    if check.interval is None:
-        return difference
-    low, high = (f"{100 * bound:+.1f}" for bound in check.interval)
-    return f"{difference} (95 % interval {low} to {high})"
-
-
-def benchmark_failure(check: BenchmarkCheck, is_strict: bool) -> str | None:
-    """Why a benchmark fails, in words; None if it passes."""
-    if check.judgement is Judgement.WORSE:
-        return check.reason or f"slower: {check.ratio:.2f} times as long"
-    if is_strict and check.judgement is Judgement.CANNOT_TELL:
-        return check.reason or "can't tell whether it is slower"
-    return None

@@ -1,62 +1,57 @@
-"""A check as JUnit XML, the form in which CI servers read tests: each cell and each benchmark is a test case."""
+"""A check as JUnit XML, which CI servers read: each cell and each benchmark is a test case."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree as ET
 
 from fedbench import __version__
-from fedbench.gate.checks import (
-    AccuracyCheck,
-    BenchmarkCheck,
-    CellCheck,
-    Gate,
-    Judgement,
-    SpeedCheck,
-    benchmark_failure,
-    cell_failure,
-)
-from fedbench.gate.text import Rows, accuracy_rows, benchmark_judgement, cell_judgement, speed_rows
+from fedbench.gate.checks import BenchmarkCheck, CellCheck, Gate, Judgement
+from fedbench.gate.text import accuracy_rows, speed_rows
 
-FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 has no place for
+FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not allowed in XML 1.0
+NAME = "fedbench"  # what the names of classes begin with
+Case = tuple[str, str, str, CellCheck | BenchmarkCheck]  # classname, name, the numbers on a line, the check
 
 
-@dataclass(frozen=True)
-class _Case:
-    """A test case.
-
-    Attributes
-    ----------
-    details
-        The numbers, a line.
-    failure, skipped
-        Why, in words; None if it is not so.
-    """
-
-    classname: str
-    name: str
-    details: str
-    failure: str | None
-    skipped: str | None
-
-
-def junit_xml(gate: Gate, name: str = "fedbench") -> str:
+def junit_xml(gate: Gate) -> str:
     """The check as JUnit XML: a test suite for the accuracy and one for the speed.
 
-    What fails the check is a failure with its numbers; what cannot be told, where that does not fail, is skipped.
-
-    Parameters
-    ----------
-    name
-        Of the whole, and of what the classes' names begin with.
+    What fails the check is a failure with its numbers; an inconclusive result that does not fail it is skipped.
     """
-    root = ET.Element("testsuites", name=plain(name))
-    if gate.accuracy:
-        _accuracy_suite(root, gate.accuracy, gate.is_strict, name)
-    if gate.speed:
-        _speed_suite(root, gate.speed, gate.is_strict, name)
+    root = ET.Element("testsuites", name=NAME)
+    if accuracy := gate.accuracy:
+        properties = {
+            "suite": accuracy.suite,
+            "metric": accuracy.metric,
+            "margin": str(accuracy.margin),
+            "baseline_commit": accuracy.baseline_commit,
+            "other_environment": "; ".join(accuracy.other_environment),
+        }
+        lines = zip(accuracy.cells, accuracy_rows(accuracy, gate.is_strict).lines, strict=True)
+        cells = (
+            (
+                f"{NAME}.{each.cell.suite}.{each.cell.scenario}",
+                each.cell.label,
+                line + (f"; bits changed in {each.changed}" if each.changed else ""),
+                each,
+            )
+            for each, line in lines
+        )
+        _add_suite(root, accuracy.suite, accuracy.seconds, properties, cells, gate.is_strict)
+    if speed := gate.speed:
+        properties = {
+            "against": speed.against,
+            "against_commit": speed.against_commit,
+            "threshold": str(speed.threshold),
+            "machine": speed.machine,
+        }
+        rows = zip(speed.benchmarks, speed_rows(speed, gate.is_strict).lines, strict=True)
+        benchmarks = (
+            (".".join(filter(None, (NAME, "speed", each.group))), each.name, line, each) for each, line in rows
+        )
+        _add_suite(root, "speed", speed.seconds, properties, benchmarks, gate.is_strict)
     for attribute in ("tests", "failures", "errors", "skipped"):
         root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in root)))
     root.set("time", f"{sum(float(suite.get('time', '0')) for suite in root):.3f}")
@@ -64,74 +59,30 @@ def junit_xml(gate: Gate, name: str = "fedbench") -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _accuracy_suite(root: ET.Element, accuracy: AccuracyCheck, is_strict: bool, name: str) -> None:
-    properties = {
-        "suite": accuracy.suite,
-        "metric": accuracy.metric,
-        "margin": str(accuracy.margin),
-        "baseline_commit": accuracy.baseline_commit,
-        "other_environment": "; ".join(accuracy.other_environment),
-    }
-    lines = _lines(accuracy_rows(accuracy, is_strict))
-    cases = [_cell_case(each, line, is_strict, name) for each, line in zip(accuracy.cells, lines, strict=True)]
-    _add_suite(root, f"{name}.{accuracy.suite}", accuracy.seconds, properties, cases)
-
-
-def _cell_case(check: CellCheck, line: str, is_strict: bool, name: str) -> _Case:
-    failure = cell_failure(check, is_strict)
-    details = line + (f"; bits changed in {check.changed}" if check.changed else "")
-    skipped = check.reason or cell_judgement(check) if check.judgement is Judgement.CANNOT_TELL else None
-    return _Case(f"{name}.{check.cell.suite}.{check.cell.scenario}", check.cell.label, details, failure, skipped)
-
-
-def _speed_suite(root: ET.Element, speed: SpeedCheck, is_strict: bool, name: str) -> None:
-    properties = {
-        "against": speed.against,
-        "against_commit": speed.against_commit,
-        "threshold": str(speed.threshold),
-        "machine": speed.machine,
-    }
-    lines = _lines(speed_rows(speed, is_strict))
-    cases = [_benchmark_case(each, line, is_strict, name) for each, line in zip(speed.benchmarks, lines, strict=True)]
-    _add_suite(root, f"{name}.speed", speed.seconds, properties, cases)
-
-
-def _benchmark_case(check: BenchmarkCheck, line: str, is_strict: bool, name: str) -> _Case:
-    skipped = check.reason or benchmark_judgement(check) if check.judgement is Judgement.CANNOT_TELL else None
-    classname = ".".join(filter(None, (name, "speed", check.group)))
-    return _Case(classname, check.name, line, benchmark_failure(check, is_strict), skipped)
-
-
-def _lines(rows: Rows) -> list[str]:
-    """Each row in words: ``baseline 86.2, now 84.1, difference -2.1, ...``."""
-    return [
-        ", ".join(f"{name} {text}" for name, text in zip(rows.columns[1:], entry[1:], strict=True) if text)
-        for entry in rows.entries
-    ]
-
-
 def _add_suite(
-    root: ET.Element, name: str, seconds: float, properties: Mapping[str, str], cases: Sequence[_Case]
+    root: ET.Element,
+    name: str,
+    seconds: float,
+    properties: Mapping[str, str],
+    cases: Iterable[Case],
+    is_strict: bool,
 ) -> None:
-    failed = sum(case.failure is not None for case in cases)
-    skipped = sum(case.failure is None and case.skipped is not None for case in cases)
-    numbers = {"tests": len(cases), "failures": failed, "errors": 0, "skipped": skipped}
-    attributes = {key: str(value) for key, value in numbers.items()} | {"time": f"{seconds:.3f}"}
-    suite = ET.SubElement(root, "testsuite", {"name": plain(name), **attributes})
+    suite = ET.SubElement(root, "testsuite", name=_plain(f"{NAME}.{name}"), time=f"{seconds:.3f}", errors="0")
     listed = ET.SubElement(suite, "properties")
     for key, value in {"fedbench": __version__, **properties}.items():
-        ET.SubElement(listed, "property", name=key, value=plain(value))
-    for case in cases:
-        # How long each took is not known: those of a suite are computed side by side.
-        element = ET.SubElement(suite, "testcase", classname=plain(case.classname), name=plain(case.name), time="0")
-        if case.failure is not None:
-            failure = ET.SubElement(element, "failure", message=plain(case.failure))
-            failure.text = plain(case.details.replace(", ", "\n"))
-        elif case.skipped is not None:
-            ET.SubElement(element, "skipped", message=plain(case.skipped))
-        ET.SubElement(element, "system-out").text = plain(case.details)
+        ET.SubElement(listed, "property", name=key, value=_plain(value))
+    for classname, label, details, check in cases:
+        # The time of each is unknown: the cells of a suite are computed in parallel.
+        case = ET.SubElement(suite, "testcase", classname=_plain(classname), name=_plain(label), time="0")
+        if why := check.failure(is_strict):
+            ET.SubElement(case, "failure", message=_plain(why)).text = _plain(details.replace(", ", "\n"))
+        elif check.judgement is Judgement.INCONCLUSIVE:
+            ET.SubElement(case, "skipped", message=_plain(check.reason or check.judgement))
+        ET.SubElement(case, "system-out").text = _plain(details)
+    for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
+        suite.set(attribute, str(len(list(suite.iter(tag)))))
 
 
-def plain(text: str) -> str:
+def _plain(text: str) -> str:
     """A text without the control characters that XML cannot hold."""
     return FORBIDDEN.sub("", text)

@@ -1,4 +1,4 @@
-"""A check as Markdown of GitHub's flavour: for a job's summary, a comment on a pull request, a run's description."""
+"""A check as GitHub's Markdown: for a job's summary, a comment on a pull request, the description of a run."""
 
 from __future__ import annotations
 
@@ -18,38 +18,34 @@ from fedbench.gate.text import (
     title_of,
 )
 
-# What Markdown or HTML would take for its own is written as a character's number. A mention of somebody is broken up:
-# it would reach them whatever it is written as.
+# What Markdown or HTML would interpret is written as a character reference. A mention is broken up as well: it would
+# notify its owner however it is written.
 SPECIAL = {ord(each): f"&#{ord(each)};" for each in "\\`*_{}[]<>&|~$#"} | {ord("@"): "&#64;&#8203;"}
 
 
 def gate_markdown(gate: Gate) -> str:
-    """The check as Markdown: a headline with the verdict, what failed, the tables; folded if all is well."""
+    """The check as Markdown: a headline with the verdict, what failed, the tables; folded if it passed."""
     lines = [f"### {escaped(title_of(gate))}: {'passed' if gate.has_passed else 'failed'}", ""]
     if not gate.has_passed:
         lines += [*(f"- {escaped(failure)}" for failure in gate.failures), ""]
     if accuracy := gate.accuracy:
-        summary = f"{_number(accuracy.cells, 'cell')}: {counts([cell_judgement(each) for each in accuracy.cells])}"
+        summary = _summary("cell", [cell_judgement(each) for each in accuracy.cells])
         lines += _part(summary, accuracy_rows(accuracy, gate.is_strict), accuracy_notes(accuracy), gate.has_passed)
     if speed := gate.speed:
-        words = counts([benchmark_judgement(each) for each in speed.benchmarks])
-        summary = f"{_number(speed.benchmarks, 'benchmark')}: {words}"
+        summary = _summary("benchmark", [benchmark_judgement(each) for each in speed.benchmarks])
         lines += _part(summary, speed_rows(speed, gate.is_strict), speed_notes(speed), gate.has_passed)
     return "\n".join([*lines, *(f"{escaped(note)}\n" for note in strict_note(gate))]).rstrip() + "\n"
 
 
-def _number(found: Sequence[object], what: str) -> str:
-    return f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
-
-
-def counts(judgements: Sequence[str]) -> str:
-    """How many there are of each judgement: ``3 same, 1 worse``."""
-    return ", ".join(f"{judgements.count(each)} {each}" for each in dict.fromkeys(judgements))
+def _summary(what: str, judgements: Sequence[str]) -> str:
+    """How many there are of each judgement: ``4 cells: 3 same, 1 worse``."""
+    counts = ", ".join(f"{judgements.count(each)} {each}" for each in dict.fromkeys(judgements))
+    return f"{len(judgements)} {what}{'' if len(judgements) == 1 else 's'}: {counts}"
 
 
 def _part(summary: str, rows: Rows, notes: Sequence[str], is_folded: bool) -> list[str]:
     details = [*_table(rows), "", *(f"- {escaped(note)}" for note in notes), ""]
-    if is_folded:  # GitHub wants empty lines around Markdown in HTML
+    if is_folded:  # GitHub requires empty lines around Markdown in HTML
         return ["<details>", f"<summary>{escaped(summary)}</summary>", "", *details, "</details>", ""]
     return [f"{escaped(summary)}", "", *details]
 
@@ -66,5 +62,5 @@ def _table(rows: Rows) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """A text on one line that says the same in Markdown."""
+    """A text on one line that Markdown shows as it is."""
     return on_one_line(text).translate(SPECIAL)

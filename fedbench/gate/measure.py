@@ -1,11 +1,12 @@
-"""A suite measured for the gate: every run computed anew, nothing skipped and nothing recorded in a store."""
+"""Measure a suite for the gate: every run is computed, nothing is skipped and nothing is recorded in a store."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fedbench.gate.baseline import CellRecord, RoundRecord, SeedRecord
@@ -13,20 +14,19 @@ from fedbench.measures import CLIENT_ACCURACY, TIMES, Verdict
 from fedbench.runs.events import Job, RoundDone
 from fedbench.runs.work import RunWork
 from fedbench.suites.schema import RunSpec, Suite
-from fedbench.util.errors import SuiteError
+from fedbench.util.errors import InterruptedSuiteError, SuiteError
+from fedbench.util.progress import progress
 
 if TYPE_CHECKING:
+    from fedbench.executors import Executor
     from fedbench.runs.data import DataSource
     from fedbench.runs.events import RunDone
-    from fedbench.runs.suite_run import Executor
 
 OF_PARTS = (CLIENT_ACCURACY, "client_drift/", "recall/")  # metrics of single clients and classes
 
 
-def measure_suite(
-    suite: Suite, data: DataSource, execute: Executor
-) -> Generator[tuple[RunSpec, SeedRecord], None, None]:
-    """Compute every run of `suite`; yield each as it ends.
+def measure_suite(suite: Suite, data: DataSource, execute: Executor) -> tuple[CellRecord, ...]:
+    """Compute every run of a suite; the cells in the order of the suite, seeds ascending.
 
     Raises
     ------
@@ -34,21 +34,17 @@ def measure_suite(
         If a cell asks for more data than there is.
     DataError
         If a dataset is missing or damaged.
+    InterruptedSuiteError
+        After Ctrl-C.
     """
     for cell in suite.cells:
         if shortfall := cell.spec.shortfall():
             raise SuiteError(f"{suite.path}: cell {cell.label} cannot be checked: {shortfall}")
     data.load(cell.spec for cell in suite.cells)
-    rounds: dict[RunSpec, dict[int, RoundRecord]] = {run: {} for run in suite.runs}
-    for event in execute((Job(run, digests=True) for run in suite.runs), RunWork(data)):
-        if isinstance(event, RoundDone):
-            rounds[event.run][event.round] = _round_record(event)  # a worker that died tells a round again
-        else:
-            yield event.run, _seed_record(event, rounds.pop(event.run))
-
-
-def cell_records(suite: Suite, data: DataSource, runs: Mapping[RunSpec, SeedRecord]) -> tuple[CellRecord, ...]:
-    """What was measured, cell by cell in the order of the suite, seeds ascending."""
+    try:
+        runs = _runs(suite, data, execute)
+    except KeyboardInterrupt:
+        raise InterruptedSuiteError("nothing was written; the same command starts over") from None
     return tuple(
         CellRecord(
             label=cell.label,
@@ -58,6 +54,20 @@ def cell_records(suite: Suite, data: DataSource, runs: Mapping[RunSpec, SeedReco
         )
         for cell in suite.cells
     )
+
+
+def _runs(suite: Suite, data: DataSource, execute: Executor) -> dict[RunSpec, SeedRecord]:
+    rounds: dict[RunSpec, dict[int, RoundRecord]] = {run: {} for run in suite.runs}
+    found: dict[RunSpec, SeedRecord] = {}
+    events = execute((Job(run, digests=True) for run in suite.runs), RunWork(data))
+    with progress(suite.name, len(suite.runs), "runs") as advance, closing(events):  # type: ignore[type-var]
+        for event in events:
+            if isinstance(event, RoundDone):
+                rounds[event.run][event.round] = _round_record(event)  # re-emitted if a worker died
+            else:
+                found[event.run] = _seed_record(event, rounds.pop(event.run))
+                advance(1, event.run.cell)
+    return found
 
 
 def _round_record(event: RoundDone) -> RoundRecord:
@@ -79,12 +89,12 @@ def _seed_record(done: RunDone, rounds: Mapping[int, RoundRecord]) -> SeedRecord
     return SeedRecord(
         seed=done.run.seed,
         verdict=done.result.verdict,
-        reason=done.result.reason if done.result.verdict is Verdict.FAILED else None,  # else words that may be reworded
+        reason=done.result.reason if done.result.verdict is Verdict.FAILED else None,  # other reasons may be reworded
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         interpolation=_digest(line) if line else None,
     )
 
 
 def _digest(numbers: Mapping[str, float] | Sequence[Sequence[float]]) -> str:
-    """64 bits of SHA-256 over numbers, each with all its digits."""
+    """64 bits of SHA-256 over numbers with all their digits."""
     return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:16]

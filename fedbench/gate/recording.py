@@ -1,4 +1,4 @@
-"""The checks in MLflow: each is a run of the experiment `regression`, its step the number of commits."""
+"""Checks in MLflow: each is a run of the experiment `regression`, whose step is the number of commits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow.entities import Metric, Param
 
+from fedbench.gate.document import gate_json
+from fedbench.gate.markdown import gate_markdown
 from fedbench.gate.views import REGRESSION, SPEED_ALONE, regression_view_tags
 from fedbench.tracking.mlflow.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
 from fedbench.tracking.mlflow.repeated import create_run
@@ -33,7 +35,7 @@ the baseline's; both are fractions. `ratio/<benchmark>` is the time over the tim
 """
 EXPERIMENT = OwnExperiment(REGRESSION, 1, "fedbench check", NOTE)
 ARTIFACT = "gate.json"
-MAX_TEXT = 5_000  # characters in a run's tag; MLflow's limit is higher, that of some servers is not
+MAX_TEXT = 5_000  # characters in a run's tag; MLflow allows more, some servers do not
 LINES = 4  # in one chart of a view
 
 
@@ -42,26 +44,20 @@ def open_regression(uri: str) -> MlflowClient:
     return open_own(EXPERIMENT, uri)
 
 
-def record_gate(
-    client: MlflowClient, uri: str, gate: Gate, commit: Commit, summary: str, document: Mapping[str, Any]
-) -> str:
-    """Record a check whole, or not at all: an interruption waits, and after an error the run is deleted.
+def record_gate(client: MlflowClient, uri: str, gate: Gate, commit: Commit) -> str:
+    """Record a check atomically: after an error, the run is deleted.
 
     Parameters
     ----------
     client
         That of `open_regression`.
     commit
-        The commit of what was checked.
-    summary
-        The check in Markdown; as much of it as there is room for becomes the run's description.
-    document
-        The check as JSON, which becomes the run's artifact.
+        The commit that was checked.
 
     Returns
     -------
     str
-        The run's id.
+        The run's id. Its description is the check in Markdown as far as there is room, its artifact the JSON.
 
     Raises
     ------
@@ -73,7 +69,8 @@ def record_gate(
         experiment_id = own_experiment_id(client, uri, EXPERIMENT, regression_view_tags(_charts(gate, metrics)))
         with all_or_none(client) as created:
             name = f"{suite_of(gate)} {short_commit(commit.name)}"
-            tags = _tags(gate) | commit.tags | version_tags() | {"mlflow.note.content": shortened(summary)}
+            note = {"mlflow.note.content": shortened(gate_markdown(gate))}
+            tags = _tags(gate) | commit.tags | version_tags() | note
             run_id = str(create_run(client, experiment_id, name, tags).info.run_id)
             created.append(run_id)
             now = int(time.time() * 1000)
@@ -81,18 +78,18 @@ def record_gate(
             for start in range(0, len(points), MAX_BATCH):
                 client.log_batch(run_id, metrics=points[start : start + MAX_BATCH])
             client.log_batch(run_id, params=[Param(key, str(value)) for key, value in _params(gate).items()])
-            client.log_text(run_id, json.dumps(document, indent=2, allow_nan=False), ARTIFACT)
+            client.log_text(run_id, json.dumps(gate_json(gate), indent=2, allow_nan=False), ARTIFACT)
             client.set_terminated(run_id)
     return run_id
 
 
 def suite_of(gate: Gate) -> str:
-    """The name that the check goes by in the experiment: its suite's, or that of a check of the speed alone."""
+    """The name of the check in the experiment: its suite's, or that of a check of the speed alone."""
     return gate.accuracy.suite if gate.accuracy else SPEED_ALONE
 
 
 def gate_metrics(gate: Gate) -> dict[str, float]:
-    """A check's metrics by name; docs/tracking.md has their units. What is not a finite number is left out."""
+    """The metrics of a check by name, the finite ones; docs/tracking.md has their units."""
     values = {"failures": float(len(gate.failures))}
     if gate.accuracy:
         values |= _accuracy_metrics(gate.accuracy)
@@ -124,25 +121,32 @@ def _speed_metrics(speed: SpeedCheck) -> dict[str, float]:
 
 
 def metric_names(names: Iterable[str]) -> dict[str, str]:
-    """Each name with what MLflow allows in a metric's: ``grid init=shared`` is ``grid init:shared``.
+    """Each name as a metric may be called in MLflow: ``grid init=shared`` is ``grid init:shared``.
 
-    Also ``average[cnn-10]`` is ``average:cnn-10``. Of names that come to the same, the later ones get a number.
+    And ``average[cnn-10]`` is ``average:cnn-10``. If names become equal, the later ones get a number.
     """
     found: dict[str, str] = {}
     for name in names:
-        plain = re.sub(r"[^\w\-. :]", "_", re.sub(r"[=\[]", ":", name.replace("]", "")), flags=re.ASCII)[:200].strip(
-            "."
-        )
-        plain = plain or "_"
-        number = 1
-        while (numbered := plain if number == 1 else f"{plain}:{number}") in found.values():
+        marked = re.sub(r"[=\[]", ":", name.replace("]", ""))
+        plain = re.sub(r"[^\w\-. :]", "_", marked, flags=re.ASCII)[:200].strip(".") or "_"
+        number, numbered = 1, plain
+        while numbered in found.values():
             number += 1
+            numbered = f"{plain}:{number}"
         found[name] = numbered
     return found
 
 
+def shown_name(name: str) -> str:
+    """The cell or the benchmark of a metric's name: ``grid init:shared`` is ``grid init=shared``."""
+    if " " in name or ":" not in name:
+        return name.replace(":", "=")
+    benchmark, _, params = name.partition(":")
+    return f"{benchmark}[{params}]"
+
+
 def _charts(gate: Gate, metrics: Mapping[str, float]) -> dict[str, list[list[str]]]:
-    """What the views of this check's suite draw: the lines of each chart, few enough to tell apart."""
+    """The charts in the views of this suite, each with the metrics that are its lines, few enough to tell apart."""
 
     def charts(*prefixes: str) -> list[list[str]]:
         of_prefix = ([name for name in metrics if name.startswith(f"{prefix}/")] for prefix in prefixes)
@@ -169,7 +173,7 @@ def _tags(gate: Gate) -> dict[str, str]:
 
 
 def _params(gate: Gate) -> dict[str, object]:
-    """What the check compares with, and what it takes for a change."""
+    """What the check compares with, and its thresholds."""
     found: dict[str, object] = {"strict": gate.is_strict}
     if accuracy := gate.accuracy:
         found |= {"metric": accuracy.metric, "margin": accuracy.margin, "baseline_commit": accuracy.baseline_commit}
@@ -179,8 +183,8 @@ def _params(gate: Gate) -> dict[str, object]:
 
 
 def shortened(text: str, left_out: str = f"\n\nThe rest is in the artifact `{ARTIFACT}`.") -> str:
-    """A text as a tag can hold it: whole lines of it, and what says that some are left out."""
+    """A text that fits in a tag: its first lines, and a note that the others are left out."""
     if len(text) <= MAX_TEXT:
         return text
-    kept: Sequence[str] = text[: MAX_TEXT - len(left_out)].splitlines()[:-1]
+    kept = text[: MAX_TEXT - len(left_out)].splitlines()[:-1]
     return "\n".join(kept) + left_out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,30 +11,19 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from fedbench.bench.pytest_run import require_pytest
-from fedbench.bench.yardsticks import usable_cores
-from fedbench.gate.bootstrap import estimate, judge
+from fedbench.bench.run import PACKAGE, WORKLOADS
 from fedbench.gate.checks import BenchmarkCheck, Judgement, SpeedCheck
-from fedbench.gate.environment import processor_entries
-from fedbench.gate.lockstep import Pair, Side, SideError, processes, time_in_turns
-from fedbench.gate.trees import Trees, unpacked
+from fedbench.gate.trees import Trees, require_checkout, unpacked
+from fedbench.gate.turns import Pair, Side, SideError, sides, time_in_turns
+from fedbench.stats import RatioEstimate, estimate_ratio
+from fedbench.util.environment import machine_name
 from fedbench.util.errors import BenchmarkError, InterruptedSuiteError
 from fedbench.util.progress import progress
 
 THRESHOLD = 1.05  # a benchmark that takes this much longer is slower
-MAX_SECONDS = 240.0  # so long is timed what is not clear
+MAX_SECONDS = 240.0  # for how long an unclear benchmark is timed
 LEAST_SESSIONS = 4  # pairs of processes before anything is judged
-SESSION_SECONDS = 1.0  # for one benchmark in one session, set-up left out
-
-GROUPS = ("averaging", "training", "evaluation")  # the hot loops
-LEFT_OUT = (  # beginnings of names: of those that say nothing that a quicker one does not say
-    "average_model_parameters",
-    "client_update",
-    "weighted_average[paper-cnn-100]",
-    "weighted_average[paper-cnn-2]",
-    "weighted_average[resnet50",
-    "weighted_average[simple-cnn-100]",
-)
+SESSION_SECONDS = 1.0  # for one benchmark in one session, without set-up
 
 
 @dataclass
@@ -48,57 +36,59 @@ class _Benchmark:
     judgement: Judgement | None = None
     reason: str | None = None
 
-    @property
-    def logarithms(self) -> list[list[float]]:
-        """For each session, those of the ratios of its pairs."""
-        return [[math.log(pair.now / pair.before) for pair in session] for session in self.sessions]
+    def estimate(self, number: int) -> RatioEstimate:
+        """The ratio of times, one of `number` benchmarks."""
+        return estimate_ratio([[math.log(p.now / p.before) for p in session] for session in self.sessions], number)
 
 
 def check_against(
-    revision: str, max_seconds: float = MAX_SECONDS, select: str | None = None, benchmarks: Path | None = None
+    revision: str,
+    max_seconds: float = MAX_SECONDS,
+    package: Path = PACKAGE,
+    workloads: Path = WORKLOADS,
+    session_seconds: float = SESSION_SECONDS,
 ) -> SpeedCheck:
     """Time the hot loops of `revision` and of the working tree in turns, until it is clear which are slower.
 
-    Every benchmark is measured in `LEAST_SESSIONS` sessions, each a new pair of processes, and then on, until its
-    interval (see `fedbench.gate.bootstrap.estimate`) shows that it is slower than `THRESHOLD`, or that it is not.
-    What is not clear after `max_seconds`, or when another one is found to be slower, is ``can't tell``.
+    Every workload that is not `only_in_bench` is measured in `LEAST_SESSIONS` sessions, each with new processes, and
+    then on, until its interval (`fedbench.stats.estimate_ratio`) shows that it is slower than `THRESHOLD`, or that it
+    is not. What is unclear after `max_seconds`, or when another one is found to be slower, is ``inconclusive``.
 
-    A benchmark that fails now is ``worse``, with the reason; one that fails in the revision, as one that uses what the
-    revision does not have, is ``can't tell``. Neither has a time: `BenchmarkCheck.ratio`, ``before`` and ``now`` are
-    NaN, and ``samples`` is 0.
+    A benchmark that fails now is ``worse``, with the reason; one that fails in the revision, because it uses what the
+    revision lacks, is ``inconclusive``. Neither has a time: ``ratio``, ``before`` and ``now`` are NaN.
 
     Parameters
     ----------
     revision
-        Anything that git can resolve to a commit.
+        Anything that git resolves to a commit.
     max_seconds
-        No timing is begun later but the first of each benchmark. A call that does not end is given a minute.
-    select
-        Measure the hot loops whose name or group has this text in it. None: all.
-    benchmarks
-        Where the benchmarks are, if not in `shipped_benchmarks`.
+        No timing is begun later, except the first of each benchmark. A call that does not end gets a minute.
+    package
+        The package of the working tree.
+    workloads
+        A file of workloads; see `fedbench.bench.workloads`.
 
     Raises
     ------
     BenchmarkError
-        If there is no such revision, nothing of it or of the working tree can be timed, or nothing is selected.
+        If there is no such revision, or nothing of it or of the working tree can be timed.
     InterruptedSuiteError
-        After Ctrl-C. No process and no file is left.
+        After Ctrl-C. The processes have ended and their files are removed.
     """
-    require_pytest()
+    if package == PACKAGE:
+        require_checkout()
     start = time.monotonic()
     try:
-        with unpacked(revision, benchmarks) as trees:
-            found = _measure(trees, revision, select, start + max_seconds)
+        with unpacked(revision, package, workloads) as trees:
+            found = _measure(trees, revision, start + max_seconds, session_seconds)
     except KeyboardInterrupt:
-        raise InterruptedSuiteError("nothing was judged; the same command measures anew") from None
+        raise InterruptedSuiteError("nothing was judged; the same command starts over") from None
     checks = tuple(_check(each, len(found)) for each in found)
-    return SpeedCheck(
-        revision, trees.commit, THRESHOLD, "seconds", _machine(), checks, seconds=time.monotonic() - start
-    )
+    seconds = time.monotonic() - start
+    return SpeedCheck(revision, trees.commit, THRESHOLD, "seconds", machine_name(), checks, seconds)
 
 
-def _measure(trees: Trees, revision: str, select: str | None, deadline: float) -> list[_Benchmark]:
+def _measure(trees: Trees, revision: str, deadline: float, session_seconds: float) -> list[_Benchmark]:
     """Session after session until all is clear or the time is over."""
     found: list[_Benchmark] = []
     last = 0.0  # how long the last session took
@@ -108,21 +98,30 @@ def _measure(trees: Trees, revision: str, select: str | None, deadline: float) -
             if number and (start + last > deadline or not _unclear(found) or _is_decided(found)):
                 break
             try:
-                with processes(trees, number) as (before, now):
-                    found = found or _selected(before, now, revision, select)
-                    _session(before, now, revision, found, deadline, note)
-            except SideError as error:  # not of a benchmark: of a whole process
+                with sides(trees, number) as (before, now):
+                    found = found or _benchmarks(before, now, revision)
+                    _session(before, now, revision, found, deadline, session_seconds, note)
+            except SideError as error:  # of a whole process, not of a benchmark
                 what = "the working tree" if error.side.is_now else f"--against {revision}: it"
                 raise BenchmarkError(f"{what} cannot be run: {error}") from None
             last = time.monotonic() - start
             for each in _unclear(found):
                 if len(each.sessions) >= LEAST_SESSIONS:
-                    judgement = judge(estimate(each.logarithms, len(found)), THRESHOLD)
-                    each.judgement = None if judgement is Judgement.CANNOT_TELL else judgement
-    failures = [each.reason for each in found if each.judgement is Judgement.CANNOT_TELL and each.reason]
+                    judgement = judge(each.estimate(len(found)), THRESHOLD)
+                    each.judgement = None if judgement is Judgement.INCONCLUSIVE else judgement
+    failures = [each.reason for each in found if each.judgement is Judgement.INCONCLUSIVE and each.reason]
     if len(failures) == len(found):
         raise BenchmarkError(f"--against {revision}: no benchmark can be run: {failures[0].partition(': ')[2]}")
     return found
+
+
+def judge(found: RatioEstimate, threshold: float) -> Judgement:
+    """What the interval shows: slower than the threshold, faster than its reciprocal, or not slower."""
+    if found.low > threshold:
+        return Judgement.WORSE
+    if found.high < 1 / threshold:
+        return Judgement.BETTER
+    return Judgement.NOT_WORSE if found.high < threshold else Judgement.INCONCLUSIVE
 
 
 def _unclear(found: list[_Benchmark]) -> list[_Benchmark]:
@@ -130,62 +129,55 @@ def _unclear(found: list[_Benchmark]) -> list[_Benchmark]:
 
 
 def _is_decided(found: list[_Benchmark]) -> bool:
-    """Whether all has been looked at and one is slower for certain: the others can only fail as well."""
-    has_looked = all(len(each.sessions) >= LEAST_SESSIONS for each in _unclear(found))
-    return has_looked and any(each.judgement is Judgement.WORSE for each in found)
+    """Whether every benchmark was measured often enough and one is slower: the check fails whatever the others do."""
+    was_measured = all(len(each.sessions) >= LEAST_SESSIONS for each in _unclear(found))
+    return was_measured and any(each.judgement is Judgement.WORSE for each in found)
 
 
-def _selected(before: Side, now: Side, revision: str, select: str | None) -> list[_Benchmark]:
-    """The hot loops that both trees have, and, judged already, what one of them has not."""
-    if "fedbench" in now.broken:
-        raise BenchmarkError(f"the working tree cannot be run: {now.broken['fedbench']}")
-    if "fedbench" in before.broken:
-        raise BenchmarkError(f"--against {revision}: it cannot be run: {before.broken['fedbench']}")
-    broken = [
-        _Benchmark(name, "", judgement=Judgement.WORSE, reason=f"fails: {reason}")
-        for name, reason in now.broken.items()
-    ]
-    hot = {name: group for name, group in now.names.items() if group in GROUPS and not name.startswith(LEFT_OUT)}
-    text = (select or "").lower()
-    kept = [_Benchmark(name, group) for name, group in hot.items() if text in name.lower() or text in group]
-    if not kept and not broken:
-        raise BenchmarkError(f"--select {select}: no such hot loop; there are {', '.join(hot) or 'none'}")
-    for each in kept:
-        if each.name not in before.names:
-            each.judgement = Judgement.CANNOT_TELL
-            each.reason = _not_before(revision, "; ".join(dict.fromkeys(before.broken.values())))
-    return kept + broken
+def _benchmarks(before: Side, now: Side, revision: str) -> list[_Benchmark]:
+    found = [_Benchmark(name, group) for name, group in now.groups.items()]
+    if not found:
+        raise BenchmarkError("there is no benchmark to compare")
+    for each in found:
+        if each.name not in before.groups:
+            each.judgement, each.reason = Judgement.INCONCLUSIVE, _not_before(revision, "it does not exist there")
+    return found
 
 
 def _not_before(revision: str, why: str) -> str:
-    return f"cannot be run in {revision}: {why or 'it is not there'}"
+    return f"cannot be run in {revision}: {why}"
 
 
 def _session(
-    before: Side, now: Side, revision: str, found: list[_Benchmark], deadline: float, note: Callable[[str], None]
+    before: Side,
+    now: Side,
+    revision: str,
+    found: list[_Benchmark],
+    deadline: float,
+    seconds: float,
+    note: Callable[[str], None],
 ) -> None:
-    """Time what is not clear yet, until one fails: then its processes are of no more use."""
+    """Time what is unclear, until one fails: the answers of its processes are no longer in step."""
     for each in _unclear(found):
         if each.sessions and time.monotonic() > deadline:
             break
         note(each.name)
         try:
-            each.sessions.append(time_in_turns(before, now, each.name, SESSION_SECONDS, deadline))
+            each.sessions.append(time_in_turns(before, now, each.name, seconds, deadline))
         except SideError as error:
             is_now = error.side.is_now
-            each.judgement = Judgement.WORSE if is_now else Judgement.CANNOT_TELL
+            each.judgement = Judgement.WORSE if is_now else Judgement.INCONCLUSIVE
             each.reason = f"fails: {error}" if is_now else _not_before(revision, str(error))
             break
 
 
 def _check(each: _Benchmark, number: int) -> BenchmarkCheck:
-    """What is known in the end."""
     pairs = [pair for session in each.sessions for pair in session]
+    judgement = each.judgement or Judgement.INCONCLUSIVE
     if each.reason or not pairs:
         reason = each.reason or "there was no time to measure it: give it more"
-        judgement = each.judgement or Judgement.CANNOT_TELL
         return BenchmarkCheck(each.name, each.group, math.nan, None, math.nan, math.nan, 0, judgement, reason)
-    ratio = estimate(each.logarithms, number)
+    ratio = each.estimate(number)
     return BenchmarkCheck(
         name=each.name,
         group=each.group,
@@ -194,14 +186,14 @@ def _check(each: _Benchmark, number: int) -> BenchmarkCheck:
         before=median(pair.before for pair in pairs),
         now=median(pair.now for pair in pairs),
         samples=len(pairs),
-        judgement=each.judgement or Judgement.CANNOT_TELL,
+        judgement=judgement,
         reason=None if each.judgement else f"not clear after {len(each.sessions)} sessions",
     )
 
 
 @contextmanager
 def _shown_until(deadline: float) -> Iterator[Callable[[str], None]]:
-    """Show how much of the time is over; yields what is to be called with the name of what is being timed."""
+    """Show how much of the time is over; yields a function that takes the name of what is being timed."""
     total = max(round(deadline - time.monotonic()), 1)
     with progress("comparing", total, "seconds at most") as advance:
         shown = 0
@@ -213,9 +205,3 @@ def _shown_until(deadline: float) -> Iterator[Callable[[str], None]]:
             shown = over
 
         yield note
-
-
-def _machine() -> str:
-    """The processor's name and how many cores may be used."""
-    name = processor_entries().get("model name", "")
-    return f"{name or platform.processor() or platform.machine()}, {usable_cores()} cores"

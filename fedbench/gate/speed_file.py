@@ -1,11 +1,12 @@
-"""A stored file of how long each benchmark takes beside the machine's yardsticks, and the check against it.
+"""A stored file of timings as multiples of the machine's yardsticks, and the check against it.
 
-Yardsticks make times of several machines comparable to some ten percent, no better, so that this finds only coarse
-slowdowns. `fedbench.gate.speed` is for the fine ones.
+Yardsticks make the times of several machines comparable to some ten percent, so this finds only large slowdowns;
+`fedbench.gate.speed` finds the small ones.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,30 +15,30 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedbench.bench.pytest_run import Measured, checkout, run_benchmarks
+from fedbench.bench.run import Measured, checkout, run_benchmarks
 from fedbench.gate.checks import BenchmarkCheck, Judgement, SpeedCheck
-from fedbench.gate.stored_file import Update, read_stored, require_reason, update, write_stored
+from fedbench.gate.files import Update, read_stored, require_reason, update, write_stored
 from fedbench.util.commits import commit_of
 from fedbench.util.errors import BaselineError, BenchmarkError
 from fedbench.util.frozen import Frozen
 
 FILE_THRESHOLD = 1.25  # a benchmark whose multiple of the yardstick is this many times the stored one is slower
-REPEATS = 3  # so often is measured what is stored, and what looks slower
-FEW = 4  # up to so many benchmarks are measured again one by one; else all at once
+REPEATS = 3  # how often is measured what is stored, and what looks slower
+FEW = 4  # up to so many benchmarks are measured again one by one, more all together
 
 MAKE = "fedbench baseline --speed"
-ANEW = f"make it anew with: {MAKE} --reason TEXT"
+RECREATE = f"recreate it with: {MAKE} --reason TEXT"
 
 
 class StoredBenchmark(Frozen):
-    """A benchmark: its group, and the median of its times as multiples of the yardstick's."""
+    """A benchmark: its group, and its median time as a multiple of the yardstick's."""
 
     group: str
     yardstick_multiple: Annotated[float, Field(gt=0)]
 
 
 class SpeedBaseline(Frozen):
-    """What the file holds beside a checksum. `history` is oldest first."""
+    """The content of the file. `history` is oldest first."""
 
     format: Literal[1] = 1
     machine: str
@@ -52,18 +53,18 @@ def write_speed_baseline(path: Path, reason: str | None = None) -> SpeedBaseline
     Parameters
     ----------
     reason
-        Why the file changes. It is kept in it; a file that is there already needs one.
+        Why the file changes; kept in it. An existing file needs one.
 
     Raises
     ------
     BaselineError
-        If the file is there and there is no reason, or it cannot be read. Nothing has been measured then.
+        If the file exists and there is no reason, or it cannot be read; before anything is measured.
     BenchmarkError
         If the benchmarks cannot be run, or one fails.
     DataError
         If the file cannot be written.
     InterruptedSuiteError
-        After Ctrl-C. The file is as it was.
+        After Ctrl-C. The file is unchanged.
     """
     require_reason(path, reason)
     before = read_speed_baseline(path) if path.exists() else None
@@ -92,7 +93,7 @@ def read_speed_baseline(path: Path) -> SpeedBaseline:
     Raises
     ------
     BaselineError
-        If it is missing, unreadable, of another kind or format, or changed by hand.
+        If it is missing, unreadable, of another kind or format, or was changed by hand.
     """
     return read_stored(path, SpeedBaseline, MAKE)
 
@@ -100,10 +101,9 @@ def read_speed_baseline(path: Path) -> SpeedBaseline:
 def check_against_file(path: Path) -> SpeedCheck:
     """Measure all benchmarks and compare their multiples of the yardstick with the stored ones.
 
-    What looks slower than `FILE_THRESHOLD` is measured again, `REPEATS` times in all, and is ``worse`` if it was slower
-    every time. Of a benchmark that was measured more than once, the ratio and the time now are the least ones and the
-    interval is the range of its ratios; else there is no interval. A benchmark that fails is ``worse``, with its
-    reason; it has no time: `BenchmarkCheck.ratio` and ``now`` are NaN, and ``samples`` is 0.
+    What looks slower than `FILE_THRESHOLD` is measured `REPEATS` times in all, and is ``worse`` if it was slower every
+    time. Of a benchmark with several measurements, ``ratio`` and ``now`` are the smallest and the interval is the
+    range of its ratios. A benchmark that fails is ``worse``, with the reason; ``ratio`` and ``now`` are NaN.
 
     Raises
     ------
@@ -131,8 +131,7 @@ def check_against_file(path: Path) -> SpeedCheck:
             for name, multiple in _multiples(again).items():
                 if name in slower and select in (None, name):  # the selection may match others too
                     found[name].append(multiple)
-    checks = [_check(name, stored, found.get(name, [])) for name, stored in baseline.benchmarks.items()]
-    checks = [each for each in checks if each.samples and each.name not in failed]
+    checks = [_check(name, baseline.benchmarks[name], found[name]) for name in found if name not in failed]
     checks += [_failure(name, why, baseline) for name, why in failed.items()]
     return SpeedCheck(
         str(path),
@@ -151,17 +150,16 @@ def _multiples(measured: Measured) -> dict[str, float]:
 
 
 def _require_equal(baseline: SpeedBaseline, found: Mapping[str, object], failed: Mapping[str, str], path: Path) -> None:
-    """Refuse a file of other benchmarks. What a file has that cannot be imported is not known, but fails anyway."""
+    """Refuse a file of other benchmarks."""
     if new := sorted(found.keys() - baseline.benchmarks.keys()):
-        raise BaselineError(f"{path} has no benchmark {', '.join(new)}, which there is now: {ANEW}")
-    gone = sorted(baseline.benchmarks.keys() - found.keys() - failed.keys())
-    if gone and not any(name.endswith(".py") for name in failed):
-        raise BaselineError(f"{path} has a benchmark {', '.join(gone)}, which is there no more: {ANEW}")
+        raise BaselineError(f"{path} lacks benchmark {', '.join(new)}: {RECREATE}")
+    if gone := sorted(baseline.benchmarks.keys() - found.keys() - failed.keys()):
+        raise BaselineError(f"{path} has benchmark {', '.join(gone)}, which no longer exists: {RECREATE}")
 
 
 def _check(name: str, stored: StoredBenchmark, multiples: list[float]) -> BenchmarkCheck:
     before = stored.yardstick_multiple
-    ratios = sorted(multiple / before for multiple in multiples) or [float("nan")]
+    ratios = sorted(multiple / before for multiple in multiples)
     judgement = Judgement.NOT_WORSE
     if ratios[0] > FILE_THRESHOLD:
         judgement = Judgement.WORSE
@@ -180,6 +178,6 @@ def _check(name: str, stored: StoredBenchmark, multiples: list[float]) -> Benchm
 
 
 def _failure(name: str, why: str, baseline: SpeedBaseline) -> BenchmarkCheck:
-    stored, nan = baseline.benchmarks.get(name), float("nan")
-    group, before = (stored.group, stored.yardstick_multiple) if stored else ("", nan)
-    return BenchmarkCheck(name, group, nan, None, before, nan, 0, Judgement.WORSE, f"fails: {why}")
+    stored = baseline.benchmarks.get(name)
+    group, before = (stored.group, stored.yardstick_multiple) if stored else ("", math.nan)
+    return BenchmarkCheck(name, group, math.nan, None, before, math.nan, 0, Judgement.WORSE, f"fails: {why}")

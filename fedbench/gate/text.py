@@ -1,50 +1,28 @@
-"""What a check has to say, as text: rows, notes and words that the table, Markdown and JUnit have in common."""
+"""A check as text: the rows and notes that the terminal, Markdown and JUnit share."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fedbench.gate.checks import (
-    MEANINGS,
-    AccuracyCheck,
-    BenchmarkCheck,
-    CellCheck,
-    Gate,
-    Judgement,
-    SpeedCheck,
-    benchmark_failure,
-    cell_failure,
-)
-from fedbench.gate.statistics import LEVEL, POWER
-from fedbench.reports.benchmarks import duration
-from fedbench.stats import CONFIDENCE, Spread
+from fedbench.gate.checks import MEANINGS, AccuracyCheck, BenchmarkCheck, CellCheck, Gate, Judgement, SpeedCheck
+from fedbench.stats import CONFIDENCE, LEVEL, POWER, Spread
 from fedbench.util.commits import short_commit
+from fedbench.util.text import duration
 
 SPEED_WORDS = {Judgement.WORSE: "slower", Judgement.BETTER: "faster", Judgement.NOT_WORSE: "not slower"}
 SPEED_MEANINGS = {
     Judgement.WORSE: "shown to take more than {threshold:.2f} times as long",
     Judgement.BETTER: "shown to take less than 1/{threshold:.2f} times as long",
     Judgement.NOT_WORSE: "shown not to take more than {threshold:.2f} times as long",
-    Judgement.CANNOT_TELL: "none of these can be shown",
+    Judgement.INCONCLUSIVE: "none of these can be shown",
 }
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table. The first column is a name.
-
-    Attributes
-    ----------
-    columns
-        Their names.
-    entries
-        Each row's texts.
-    judgements
-        Each row's.
-    failed
-        Whether each row fails the check.
-    """
+    """A table: the names of its columns, and each row's texts, judgement, and whether it fails the check."""
 
     columns: tuple[str, ...]
     entries: tuple[tuple[str, ...], ...]
@@ -53,22 +31,42 @@ class Rows:
 
     @property
     def judgement_column(self) -> int | None:
-        """Which column the judgement is in; None in a table without."""
+        """The index of the column of judgements; None in a table without."""
         return self.columns.index("judgement") if "judgement" in self.columns else None
 
+    @property
+    def lines(self) -> list[str]:
+        """Each row as text: ``baseline 86.2, now 84.1, change -2.1, ...``."""
+        return [
+            ", ".join(f"{name} {text}" for name, text in zip(self.columns[1:], entry[1:], strict=True) if text)
+            for entry in self.entries
+        ]
 
-def without_empty_columns(rows: Rows) -> Rows:
-    """The same without the columns in which nothing is, if there are rows at all."""
+
+def _rows(
+    columns: Sequence[str], entries: Sequence[Sequence[str]], checks: Sequence[CellCheck | BenchmarkCheck], strict: bool
+) -> Rows:
+    """The table without its empty columns."""
+    rows = Rows(
+        tuple(columns),
+        tuple(map(tuple, entries)),
+        tuple(each.judgement for each in checks),
+        tuple(each.failure(strict) is not None for each in checks),
+    )
     if not rows.entries:
         return rows
-    kept = [index for index in range(len(rows.columns)) if any(entry[index] for entry in rows.entries)]
-    entries = tuple(tuple(entry[index] for index in kept) for entry in rows.entries)
-    return replace(rows, columns=tuple(rows.columns[index] for index in kept), entries=entries)
+    kept = [index for index in range(len(columns)) if any(entry[index] for entry in rows.entries)]
+    return replace(
+        rows,
+        columns=tuple(columns[index] for index in kept),
+        entries=tuple(tuple(entry[index] for index in kept) for entry in rows.entries),
+    )
 
 
 def accuracy_rows(accuracy: AccuracyCheck, is_strict: bool) -> Rows:
     """A row for each cell: percent, and points of difference."""
-    entries = tuple(
+    columns = ("cell", "baseline", "now", "change", f"{_share(CONFIDENCE)} interval", "judgement", "MDE")
+    entries = [
         (
             each.cell.label,
             _percent(each.baseline),
@@ -76,18 +74,17 @@ def accuracy_rows(accuracy: AccuracyCheck, is_strict: bool) -> Rows:
             _points(each.difference),
             "" if each.interval is None else " to ".join(map(_points, each.interval)),
             cell_judgement(each),
-            "" if each.least_effect is None else f"{100 * each.least_effect:.1f}",
+            "" if each.detectable_effect is None else f"{100 * each.detectable_effect:.1f}",
         )
         for each in accuracy.cells
-    )
-    columns = ("cell", "baseline", "now", "change", f"{_share(CONFIDENCE)} interval", "judgement", "least effect")
-    failed = tuple(cell_failure(each, is_strict) is not None for each in accuracy.cells)
-    return without_empty_columns(Rows(columns, entries, tuple(each.judgement for each in accuracy.cells), failed))
+    ]
+    return _rows(columns, entries, accuracy.cells, is_strict)
 
 
 def speed_rows(speed: SpeedCheck, is_strict: bool) -> Rows:
     """A row for each benchmark."""
-    entries = tuple(
+    columns = ("benchmark", "before", "now", "ratio", "interval", "samples", "judgement")
+    entries = [
         (
             each.name,
             _time(each.before, speed.unit),
@@ -98,10 +95,8 @@ def speed_rows(speed: SpeedCheck, is_strict: bool) -> Rows:
             benchmark_judgement(each),
         )
         for each in speed.benchmarks
-    )
-    columns = ("benchmark", "before", "now", "ratio", "interval", "samples", "judgement")
-    failed = tuple(benchmark_failure(each, is_strict) is not None for each in speed.benchmarks)
-    return without_empty_columns(Rows(columns, entries, tuple(each.judgement for each in speed.benchmarks), failed))
+    ]
+    return _rows(columns, entries, speed.benchmarks, is_strict)
 
 
 def power_rows(accuracy: AccuracyCheck) -> Rows:
@@ -116,18 +111,19 @@ def power_rows(accuracy: AccuracyCheck) -> Rows:
         )
         for each in accuracy.cells
     )
-    columns = ("cell", "seeds now", "deviation", "known seeds", "new seeds")
-    cells = accuracy.cells
-    return Rows(columns, entries, tuple(each.judgement for each in cells), tuple(False for _ in cells))
+    judgements = tuple(each.judgement for each in accuracy.cells)
+    return Rows(
+        ("cell", "seeds now", "deviation", "known seeds", "new seeds"), entries, judgements, (False,) * len(entries)
+    )
 
 
 def cell_judgement(check: CellCheck) -> str:
-    """The judgement and that bits changed; where, is in a note."""
+    """The judgement, and whether bits changed; a note says where."""
     return f"{check.judgement}, bits changed" if check.changed else str(check.judgement)
 
 
 def benchmark_judgement(check: BenchmarkCheck) -> str:
-    """The judgement in words of time."""
+    """The judgement, in terms of time."""
     if check.judgement is Judgement.WORSE and not math.isfinite(check.ratio):
         return "fails"
     return SPEED_WORDS.get(check.judgement, str(check.judgement))
@@ -135,17 +131,17 @@ def benchmark_judgement(check: BenchmarkCheck) -> str:
 
 def accuracy_notes(accuracy: AccuracyCheck) -> list[str]:
     """What a reader of the cells' table must know."""
-    has_effects = any(each.least_effect is not None for each in accuracy.cells)
+    has_effects = any(each.detectable_effect is not None for each in accuracy.cells)
     return [
-        f"{accuracy.metric} in percent, mean ± standard deviation over seeds; changes in points, each interval by "
-        "itself.",
-        f"Margin: {_margin(accuracy)}. Baseline: {_commit(accuracy.baseline_commit)}.",
+        f"{accuracy.metric} in percent, mean ± standard deviation over seeds; changes in points, with an interval for "
+        "each cell alone.",
+        f"Equivalence margin: {_margin(accuracy)}. Baseline: {_commit(accuracy.baseline_commit)}.",
         _environment(accuracy),
         *(f"{each.cell.label}: {each.reason}." for each in accuracy.cells if each.reason),
         *(f"{each.cell.label}: bits changed in {each.changed}." for each in accuracy.cells if each.changed),
         *_meanings(accuracy),
         *(
-            [f"Least effect: the true drop in points that would be found worse in {_share(POWER)} of cases."]
+            [f"MDE: the minimum detectable effect, the true drop in points that {_share(POWER)} of checks find."]
             * has_effects
         ),
     ]
@@ -153,7 +149,7 @@ def accuracy_notes(accuracy: AccuracyCheck) -> list[str]:
 
 def _environment(accuracy: AccuracyCheck) -> str:
     if accuracy.compares_bits:
-        return "The environment is the baseline's: every bit of the seeds that both have is compared."
+        return "The environment is the baseline's: every bit of the common seeds is compared."
     if not accuracy.other_environment:
         return "The environment is the baseline's, but bits are not compared."
     return f"The environment is not the baseline's, so bits are not compared: {'; '.join(accuracy.other_environment)}."
@@ -162,10 +158,8 @@ def _environment(accuracy: AccuracyCheck) -> str:
 def _meanings(accuracy: AccuracyCheck) -> list[str]:
     present = {each.judgement for each in accuracy.cells}
     lines = [f"{judgement}: {meaning}." for judgement, meaning in MEANINGS.items() if judgement in present]
-    if present - {Judgement.SAME, Judgement.CANNOT_TELL}:
-        lines.append(
-            f"What is shown is shown for all cells at once, with a chance of error of {_share(LEVEL)} at most."
-        )
+    if present - {Judgement.SAME, Judgement.INCONCLUSIVE}:
+        lines.append(f"All cells together have a probability of at most {_share(LEVEL)} of a false finding.")
     return lines
 
 
@@ -178,9 +172,8 @@ def speed_notes(speed: SpeedCheck) -> list[str]:
         for judgement, meaning in SPEED_MEANINGS.items()
         if judgement in present
     )
-    intervals = (
-        "; the intervals are for all benchmarks at once" if any(each.interval for each in speed.benchmarks) else ""
-    )
+    has_intervals = any(each.interval for each in speed.benchmarks)
+    intervals = "; the intervals hold for all benchmarks together" if has_intervals else ""
     commit = f" ({_commit(speed.against_commit)})" if speed.against_commit else ""
     return [
         f"Against {speed.against}{commit}: {unit}. Ratio: now over before, 1.10 is 10 % slower{intervals}.",
@@ -191,11 +184,11 @@ def speed_notes(speed: SpeedCheck) -> list[str]:
 
 
 def power_note(accuracy: AccuracyCheck) -> str:
-    """What the table of the seeds that are needed says."""
+    """What a reader of the table of needed seeds must know."""
     return (
-        f"Seeds that would show, in {_share(POWER)} of cases, that an unchanged cell differs by less than "
-        f"{_margin(accuracy)}: of those that the baseline has (known), which are compared pair by pair, and of "
-        "others. Deviation: over seeds, in points. Empty: the scatter is not known, or they are too many."
+        f"How many seeds would show in {_share(POWER)} of checks that an unchanged cell differs by less than "
+        f"{_margin(accuracy)}: of the baseline's seeds (known), which are compared in pairs, and of others (new). "
+        "Deviation: over seeds, in points. Empty: unknown scatter, or too many."
     )
 
 
@@ -203,7 +196,7 @@ def strict_note(gate: Gate) -> list[str]:
     """What fails a strict check, if this is one."""
     if not gate.is_strict:
         return []
-    return ["Strict: what cannot be told fails too, and so does what is better: that asks for a new baseline."]
+    return ["Strict: an inconclusive result fails too, and so does a better one: it asks for a new baseline."]
 
 
 def title_of(gate: Gate) -> str:
@@ -213,7 +206,7 @@ def title_of(gate: Gate) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """A text without line breaks and control characters, such as an error from elsewhere may have."""
+    """A text without line breaks and control characters, which an error from elsewhere may have."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
@@ -227,7 +220,7 @@ def _margin(accuracy: AccuracyCheck) -> str:
 
 
 def _commit(name: str) -> str:
-    return f"commit {short_commit(name)}" if name and name != "none" else "of no known commit"
+    return f"commit {short_commit(name)}" if name and name != "none" else "unknown commit"
 
 
 def _percent(spread: Spread) -> str:
@@ -237,7 +230,7 @@ def _percent(spread: Spread) -> str:
 
 
 def _points(value: float) -> str:
-    """Points with their sign; what is rounded to zero has none, lest 0 look like a change."""
+    """Points with their sign, unless they round to zero."""
     text = f"{100 * value:+.1f}" if math.isfinite(value) else ""
     return "0.0" if text in ("+0.0", "-0.0") else text
 

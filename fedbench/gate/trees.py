@@ -1,4 +1,4 @@
-"""The two trees that are timed, unpacked side by side: a revision's package, and the working tree's as it is now."""
+"""The two trees that are timed, unpacked next to each other: a revision's package, and the working tree's as it is."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedbench.bench.pytest_run import PACKAGE, checkout, shipped_benchmarks
+from fedbench.bench.run import PACKAGE, WORKLOADS, checkout
 from fedbench.util.errors import BenchmarkError
 
-PLUGIN = Path(__file__).with_name("lockstep_plugin.py")
+WORKER = Path(__file__).with_name("turns_worker.py")
 GIT_SECONDS = 60
-COMPILED = shutil.ignore_patterns("__pycache__")
 
 
 class _RefusedError(BenchmarkError):
-    """Git was run, and will not do it."""
+    """Git ran, and refused."""
 
 
 @dataclass(frozen=True)
@@ -31,61 +30,66 @@ class Trees:
     Attributes
     ----------
     before, now
-        Folders with a package ``fedbench`` each. Their names are equally long, so that no length differs that a
-        process's memory begins with.
-    benchmarks
-        The working tree's benchmarks, which both are timed with.
-    plugin
-        A copy of `fedbench.gate.lockstep_plugin`.
+        Folders with a package each. Their names have the same length, as what a process's memory begins with.
+    workloads, worker
+        Copies of the working tree's workloads, and of `fedbench.gate.turns_worker`.
     commit
-        The revision's, in full.
+        The revision's full hash.
     """
 
     folder: Path
     before: Path
     now: Path
-    benchmarks: Path
-    plugin: Path
+    workloads: Path
+    worker: Path
     commit: str
 
 
 @contextmanager
-def unpacked(revision: str, benchmarks: Path | None = None) -> Iterator[Trees]:
-    """Unpack `revision` and copy the working tree; nothing is left of either in the end.
+def unpacked(revision: str, package: Path = PACKAGE, workloads: Path = WORKLOADS) -> Iterator[Trees]:
+    """Unpack `revision` and copy the working tree; both are removed at the end.
 
     The repository gets no worktree, so that nothing is left in it even if the process is killed.
 
     Parameters
     ----------
     revision
-        Anything that git can resolve to a commit.
-    benchmarks
-        Where the benchmarks are, if not in `shipped_benchmarks`.
+        Anything that git resolves to a commit.
+    package
+        The working tree's package, a folder at the root of its repository.
+    workloads
+        A file of workloads; see `fedbench.bench.workloads`.
 
     Raises
     ------
     BenchmarkError
-        If fedbench is not run from a checkout, git is missing or refuses, there is no such revision, or it has no
-        package.
+        If git is missing or refuses, there is no such revision, or it has no package.
     """
-    root = checkout()
-    if root is None:
-        raise BenchmarkError(
-            "this fedbench is not a checkout, which --against needs: clone the repository and run it there"
-        )
+    root = package.parent
     commit = resolve(revision, root)
     with tempfile.TemporaryDirectory(prefix="fedbench-speed-") as temporary:
         folder = Path(temporary)
-        trees = Trees(folder, folder / "old", folder / "new", folder / "benchmarks", folder / PLUGIN.name, commit)
-        _unpack(revision, commit, root, trees.before)
+        trees = Trees(folder, folder / "old", folder / "new", folder / workloads.name, folder / WORKER.name, commit)
+        _unpack(revision, commit, package, trees.before)
         try:
-            shutil.copytree(PACKAGE, trees.now / PACKAGE.name, ignore=COMPILED)
-            shutil.copytree(benchmarks or shipped_benchmarks(), trees.benchmarks, ignore=COMPILED)
-            shutil.copy(PLUGIN, trees.plugin)
-            (trees.benchmarks / "pytest.ini").write_text("[pytest]\n")  # theirs loads pytest-benchmark
+            shutil.copytree(package, trees.now / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(workloads, trees.workloads)
+            shutil.copy(WORKER, trees.worker)
         except (OSError, shutil.Error) as error:
             raise BenchmarkError(f"cannot copy {root} to {folder}: {' '.join(str(error).split())[:300]}") from error
         yield trees
+
+
+def require_checkout() -> None:
+    """Refuse to compare a fedbench that was installed from a wheel.
+
+    Raises
+    ------
+    BenchmarkError
+        One line that says what to do.
+    """
+    if checkout() is None:
+        raise BenchmarkError("--against needs fedbench in a checkout: clone the repository and run it there")
 
 
 def resolve(revision: str, root: Path) -> str:
@@ -106,12 +110,12 @@ def resolve(revision: str, root: Path) -> str:
         raise BenchmarkError(f"--against {revision}: no such revision: see git log, or git fetch it") from None
 
 
-def _unpack(revision: str, commit: str, root: Path, target: Path) -> None:
+def _unpack(revision: str, commit: str, package: Path, target: Path) -> None:
     try:
-        archive = _git(root, "archive", "--format=tar", commit, "--", PACKAGE.name)
+        archive = _git(package.parent, "archive", "--format=tar", commit, "--", package.name)
     except _RefusedError as error:
         raise BenchmarkError(
-            f"--against {revision}: it has no package {PACKAGE.name}: choose another ({error})"
+            f"--against {revision}: it has no package {package.name}: choose another ({error})"
         ) from None
     target.mkdir()
     try:
@@ -122,7 +126,7 @@ def _unpack(revision: str, commit: str, root: Path, target: Path) -> None:
 
 
 def _git(root: Path, *arguments: str) -> bytes:
-    """What git answers in `root`; a `_RefusedError` of what it says if it refuses."""
+    """What git answers in `root`; a `_RefusedError` with its message if it refuses."""
     try:
         done = subprocess.run(  # noqa: S603 - a revision is no option after --end-of-options
             ["git", *arguments],  # noqa: S607 - git is found on the PATH

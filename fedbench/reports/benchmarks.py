@@ -1,4 +1,4 @@
-"""The timings, for people."""
+"""Timings for people."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from fedbench.util.text import duration
+
 if TYPE_CHECKING:
-    from fedbench.bench.pytest_run import BenchmarkResult, Measured
+    from fedbench.bench.run import BenchmarkResult, Measured
     from fedbench.bench.yardsticks import Yardsticks
 
 NOTEWORTHY_DRIFT = 0.1  # of a yardstick, from the start to the end
-UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def speed_table(measured: Measured) -> RenderableType:
-    """One line a benchmark, and below it the yardsticks."""
+    """One line per benchmark, and the yardsticks below."""
     table = Table("benchmark", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("median", "IQR", "timing rounds", "rate", "of the yardstick"):
         table.add_column(name, justify="right")
@@ -50,10 +51,3 @@ def _rate(result: BenchmarkResult) -> str:
     if result.gflops_per_second is not None:
         return f"{result.gflops_per_second:.1f} GFLOP/s"
     return "" if result.gbytes_per_second is None else f"{result.gbytes_per_second:.2f} GB/s"
-
-
-def duration(seconds: float) -> str:
-    """Seconds with three digits, in the unit that fits: ``4.31 ms``."""
-    scale, unit = next(((scale, unit) for scale, unit in UNITS if seconds >= scale), UNITS[-1])
-    value = seconds / scale
-    return f"{value:.{max(0, 3 - len(str(int(value))))}f} {unit}"

@@ -1,34 +1,30 @@
-"""What became of a suite's accuracy, and of the code's speed, over commits, read from the store.
+"""The history of accuracy and speed over commits: for people, and for machines.
 
-history_table.py lists it, history_figures.py draws it.
+`fedbench.gate.history` reads it, `fedbench.reports.history_figures` draws it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
-from fedbench.bench.recording import EXPERIMENT as SPEED_EXPERIMENT
-from fedbench.gate.recording import EXPERIMENT
-from fedbench.gate.views import SPEED_ALONE
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from fedbench.stats import Spread
-from fedbench.tracking.mlflow.reading import infinite, search_runs
-from fedbench.tracking.mlflow.store import open_existing_store, store_errors, without_password
-from fedbench.util.errors import StoreError
+from fedbench.util.commits import short_commit
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-    from fedbench.tracking.mlflow.own_experiments import OwnExperiment
-
-FINISHED = "status = 'FINISHED'"
+SHOWN = 10  # checks in the table
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check that was recorded.
+    """A recorded check.
 
     Attributes
     ----------
@@ -37,15 +33,15 @@ class Check:
     commit, count
         What was checked, and how many commits lead to it; see `fedbench.util.commits.Commit`.
     metric
-        What `accuracies` are of; empty for a check of the speed alone.
+        The metric of `accuracies`; empty for a check of the speed alone.
     failed
-        The cells and benchmarks that failed, by their names in the store.
+        The cells and benchmarks that failed.
     accuracies, differences
         By cell: mean and standard deviation over seeds, and the difference from the baseline.
     ratios
         By benchmark: the time over the time before.
     threshold
-        The ratio above which a benchmark is slower; not a number without benchmarks.
+        The ratio above which a benchmark is slower; NaN without benchmarks.
     """
 
     run_id: str
@@ -64,7 +60,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Timing:
-    """A benchmark's multiple of the yardstick at a commit, of the experiment `speed`."""
+    """A benchmark's multiple of the yardstick at a commit, from the experiment `speed`."""
 
     benchmark: str
     group: str
@@ -76,16 +72,16 @@ class Timing:
 
 @dataclass(frozen=True)
 class History:
-    """What the store holds of a suite's checks.
+    """The checks of a suite, and the timings; each by commit, and within a commit by time.
 
     Attributes
     ----------
     checks
-        The suite's, by commit; of several of one commit, in the order in which they began.
+        The suite's.
     speed_checks
-        All checks that timed benchmarks, of whatever suite, likewise.
+        Those of any suite that timed benchmarks.
     timings
-        Those of the experiment `speed`, likewise.
+        Those of the experiment `speed`.
     """
 
     suite: str
@@ -94,100 +90,65 @@ class History:
     timings: tuple[Timing, ...]
 
 
-def read_history(suite: str, uri: str) -> History:
-    """Read all checks of a suite; the name `speed` stands for the speed alone.
-
-    Raises
-    ------
-    StoreError
-        If the store cannot be read, or no check of the suite is in it.
-    """
-    client = open_existing_store(uri)
-    runs = _runs(client, uri, EXPERIMENT, f"tags.`fedbench.kind` = 'check' and {FINISHED}")
-    with store_errors(uri):
-        checks = sorted((_check(client, run) for run in runs), key=lambda each: (each.count, each.began))
-    timed = tuple(each for each in checks if each.ratios)
-    own = tuple(each for each in checks if each.suite == suite)
-    if suite == SPEED_ALONE:
-        own = tuple(map(_speed_part, timed))
-    if not own:
-        command = "--speed" if suite == SPEED_ALONE else suite
-        raise StoreError(f"no check of {suite} is recorded in {without_password(uri)}: fedbench check {command}")
-    return History(suite, own, timed, _timings(client, uri))
+def date(milliseconds: int) -> datetime:
+    """A time in the store."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _speed_part(check: Check) -> Check:
-    """A check as if the speed alone had been checked."""
-    failed = tuple(name for name in check.failed if name not in check.differences)
-    return replace(check, outcome="failed" if failed else "passed", failed=failed, accuracies={}, differences={})
+def history_table(history: History) -> RenderableType:
+    """The last checks, latest first."""
+    table = Table("date", "commit", "outcome", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("worst cell", overflow="fold")
+    table.add_column("change", justify="right", no_wrap=True)
+    table.add_column("slowest benchmark", overflow="fold")
+    table.add_column("ratio", justify="right", no_wrap=True)
+    for check in history.checks[: -SHOWN - 1 : -1]:
+        worst = min(check.differences.items(), key=lambda pair: pair[1], default=None)
+        slowest = max(check.ratios.items(), key=lambda pair: pair[1], default=None)
+        table.add_row(
+            Text(f"{date(check.began):%Y-%m-%d %H:%M}"),
+            Text(short_commit(check.commit)),
+            Text(check.outcome, style="green" if check.outcome == "passed" else "bold red"),
+            *(("", "") if worst is None else (Text(worst[0]), f"{100 * worst[1]:+.1f}")),
+            *(("", "") if slowest is None else (Text(slowest[0]), f"{slowest[1]:.2f}")),
+        )
+    left_out = len(history.checks) - SHOWN
+    notes = ["Dates in UTC. Change: against the baseline, in points. Ratio: the time over the time before."]
+    return Group(table, "", *notes, *([f"{left_out} earlier checks are not listed."] if left_out > 0 else []))
 
 
-def _runs(client: MlflowClient, uri: str, own: OwnExperiment, wanted: str) -> list[Run]:
-    """The runs of an experiment of fedbench's own; none if it is not there, or is something else."""
-    with store_errors(uri):
-        experiment = client.get_experiment_by_name(own.name)
-        if experiment is None or experiment.lifecycle_stage == "deleted" or own.schema_tag not in experiment.tags:
-            return []
-        return search_runs(client, experiment.experiment_id, wanted)
-
-
-def _check(client: MlflowClient, run: Run) -> Check:
-    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
-    metric = params.get("metric", "")
-    stds = _below(metrics, "std")
-    accuracies = {
-        name: Spread(mean, stds.get(name), ()) for name, mean in (_below(metrics, metric) if metric else {}).items()
+def history_json(history: History, figures: Sequence[str]) -> dict[str, Any]:
+    """The history for machines; see docs/results-json.md."""
+    return {
+        "suite": history.suite,
+        "figures": list(figures),
+        "checks": [_check_json(each) for each in history.checks],
+        "timings": [
+            {
+                "benchmark": each.benchmark,
+                "group": each.group,
+                "began": each.began,
+                "commit": each.commit,
+                "commits": each.count,
+                "yardstick_multiple": each.multiple,
+            }
+            for each in history.timings
+        ],
     }
-    return Check(
-        run_id=run.info.run_id,
-        began=run.info.start_time,
-        suite=tags.get("fedbench.suite", ""),
-        commit=tags.get("fedbench.commit", "none"),
-        count=_commits(client, run, "failures"),
-        outcome=tags.get("fedbench.outcome", ""),
-        metric=metric,
-        failed=tuple(tags.get("fedbench.failed", "").splitlines()),
-        accuracies=accuracies,
-        differences=_below(metrics, "difference"),
-        ratios=_below(metrics, "ratio"),
-        threshold=float(params.get("threshold", math.nan)),
-    )
 
 
-def _timings(client: MlflowClient, uri: str) -> tuple[Timing, ...]:
-    wanted = f"tags.`fedbench.kind` = 'benchmark' and {FINISHED} and metrics.`yardstick_multiple` > 0"
-    runs = _runs(client, uri, SPEED_EXPERIMENT, wanted)
-    with store_errors(uri):
-        found = [
-            Timing(
-                benchmark=run.data.tags["fedbench.benchmark"],
-                group=run.data.tags.get("fedbench.group", ""),
-                commit=run.data.tags.get("fedbench.commit", "none"),
-                count=_commits(client, run, "yardstick_multiple"),
-                began=run.info.start_time,
-                multiple=run.data.metrics["yardstick_multiple"],
-            )
-            for run in runs
-        ]
-    return tuple(sorted(found, key=lambda each: (each.count, each.began)))
-
-
-def _commits(client: MlflowClient, run: Run, metric: str) -> int:
-    """How many commits lead to a run's: its tag, else, as of what an older fedbench recorded, a metric's step."""
-    if (count := run.data.tags.get("fedbench.commits", "")).isdigit():
-        return int(count)
-    return max((point.step for point in client.get_metric_history(run.info.run_id, metric)), default=0)
-
-
-def _below(metrics: dict[str, float], prefix: str) -> dict[str, float]:
-    """The metrics whose names begin so, without that beginning."""
-    start = f"{prefix}/"
-    return {name.removeprefix(start): infinite(value) for name, value in metrics.items() if name.startswith(start)}
-
-
-def shown_name(name: str) -> str:
-    """A cell or a benchmark as it is called elsewhere: ``grid init:shared`` is ``grid init=shared``."""
-    if " " in name or ":" not in name:
-        return name.replace(":", "=")
-    benchmark, _, params = name.partition(":")
-    return f"{benchmark}[{params}]"
+def _check_json(check: Check) -> dict[str, Any]:
+    return {
+        "run_id": check.run_id,
+        "began": check.began,
+        "commit": check.commit,
+        "commits": check.count,
+        "outcome": check.outcome,
+        "failed": list(check.failed),
+        "metric": check.metric or None,
+        "cells": {
+            name: {"mean": each.mean, "std": each.std, "difference": check.differences.get(name)}
+            for name, each in check.accuracies.items()
+        },
+        "ratios": dict(check.ratios),
+    }

@@ -1,13 +1,13 @@
-"""Accuracy and speed over commits, drawn."""
+"""Figures of accuracy and speed over commits."""
 
 from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedbench.reports.figures import MAX_LINES
 from fedbench.reports.style import STYLE  # before Matplotlib, which it sets up
@@ -16,14 +16,12 @@ from fedbench.reports.style import STYLE  # before Matplotlib, which it sets up
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from fedbench.reports.history import History, Timing, shown_name
-from fedbench.reports.history_table import date
+from fedbench.reports.history import Check, History, Timing, date
 from fedbench.util.commits import short_commit
 from fedbench.util.files import plain_errors, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 FILES = ("history-accuracy.png", "history-speed.png")
 MAX_LABELS = 12  # commits that are named below a panel
@@ -37,19 +35,7 @@ FAILED: dict[str, Any] = {
     "zorder": 5,  # above the lines
 }
 
-
-class AtCommit(Protocol):
-    """What is of a commit."""
-
-    @property
-    def commit(self) -> str: ...  # noqa: D102
-    @property
-    def count(self) -> int: ...  # noqa: D102
-    @property
-    def began(self) -> int: ...  # noqa: D102
-
-
-Item = TypeVar("Item", bound=AtCommit)
+Item = TypeVar("Item", Check, Timing)
 
 
 @dataclass(frozen=True)
@@ -64,13 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel: its title, the label of its values, its lines by name, and the labels of the commits.
-
-    Attributes
-    ----------
-    levels
-        Horizontal lines, by what they are.
-    """
+    """A panel: its title, the label of its values, its lines by name, the labels of the commits, and named levels."""
 
     title: str
     label: str
@@ -81,7 +61,7 @@ class Panel:
 
 
 def write_figures(history: History, folder: Path) -> list[Path]:
-    """Draw what there is into PNG files in `folder`, which is made; returns their paths.
+    """Draw the history into PNG files in `folder`, which is created; their paths.
 
     Raises
     ------
@@ -99,71 +79,68 @@ def write_figures(history: History, folder: Path) -> list[Path]:
 
 
 def accuracy_panels(history: History) -> list[Panel]:
-    """One for each scenario, or more if it has many cells: those of the last check's metric."""
+    """A panel for each scenario, or more if it has many cells; of the last check's metric."""
     checks = [each for each in history.checks if each.accuracies]
     if not checks:
         return []
     metric = checks[-1].metric
-    positions, last, commits = by_commit([each for each in checks if each.metric == metric])
+    last = last_by_commit([each for each in checks if each.metric == metric])
     lines: dict[str, list[Point]] = defaultdict(list)
-    for position, check in zip(positions, last, strict=True):
+    for position, check in enumerate(last):
         for name, spread in check.accuracies.items():
             lines[name].append(Point(position, 100 * spread.mean, 100 * (spread.std or 0.0), name in check.failed))
-    label = f"{metric.replace('_', ' ')} (%)"
     return [
-        Panel(title, label, shown, commits, {})
+        Panel(title, f"{metric.replace('_', ' ')} (%)", shown, [_label(each) for each in last], {})
         for title, shown in _panels_of(lines, lambda name: name.partition(" ")[0])
     ]
 
 
 def speed_panels(history: History) -> list[Panel]:
     """The ratios of the checks, and the timings by group as multiples of the yardstick."""
-    positions, last, commits = by_commit(history.speed_checks)
+    last = last_by_commit(history.speed_checks)
     ratios: dict[str, list[Point]] = defaultdict(list)
-    for position, check in zip(positions, last, strict=True):
+    for position, check in enumerate(last):
         for name, ratio in check.ratios.items():
             ratios[name].append(Point(position, ratio, failed=name in check.failed))
     levels = {"as before": 1.0, **({"slower beyond this": last[-1].threshold} if last else {})}
     panels = [
-        Panel(title, "time / time before", shown, commits, levels)
+        Panel(title, "time / time before", shown, [_label(each) for each in last], levels)
         for title, shown in _panels_of(ratios, lambda _: "checks of the speed")
     ]
-    groups: dict[str, list[Timing]] = defaultdict(list)
-    for each in history.timings:
-        groups[each.group].append(each)
-    for group, timings in groups.items():
-        panels += _timing_panels(group, timings)
+    for group in dict.fromkeys(each.group for each in history.timings):
+        panels += _timing_panels(group, [each for each in history.timings if each.group == group])
     return panels
 
 
 def _timing_panels(group: str, timings: Sequence[Timing]) -> list[Panel]:
-    by_benchmark: dict[str, list[Timing]] = defaultdict(list)
-    for each in timings:
-        by_benchmark[each.benchmark].append(each)
-    keys = [_key(each) for each in by_commit(timings)[1]]
-    lines = {}
-    for name, own in by_benchmark.items():
-        _, last, _ = by_commit(own)
-        lines[name] = [Point(keys.index(_key(each)), each.multiple) for each in last]
-    commits = by_commit(timings)[2]
+    commits = last_by_commit(timings)
+    positions = {_key(each): position for position, each in enumerate(commits)}
+    lines = {
+        name: [
+            Point(positions[_key(each)], each.multiple)
+            for each in last_by_commit([each for each in timings if each.benchmark == name])
+        ]
+        for name in dict.fromkeys(each.benchmark for each in timings)
+    }
+    labels = [_label(each) for each in commits]
     return [
-        Panel(f"benchmarks: {title}", "multiple of the yardstick", shown, commits, {}, is_logarithmic=True)
+        Panel(f"benchmarks: {title}", "multiple of the yardstick", shown, labels, {}, is_logarithmic=True)
         for title, shown in _panels_of(lines, lambda _: group)
     ]
 
 
-def by_commit(found: Sequence[Item]) -> tuple[list[int], list[Item], list[str]]:
-    """Positions on the axis, what is there, and the commit's label: of each commit, what came last.
-
-    What has no commit has a position of its own, and its date as a label.
-    """
-    last = {_key(each): each for each in found}
-    labels = [short_commit(each.commit) if each.count else f"{date(each.began):%m-%d %H:%M}" for each in last.values()]
-    return list(range(len(last))), list(last.values()), labels
+def last_by_commit(found: Sequence[Item]) -> list[Item]:
+    """The last item of each commit; an item without a commit counts as one of its own."""
+    return list({_key(each): each for each in found}.values())
 
 
-def _key(item: AtCommit) -> tuple[int, str | int]:
+def _key(item: Check | Timing) -> tuple[int, str | int]:
     return (item.count, item.commit if item.count else item.began)
+
+
+def _label(item: Check | Timing) -> str:
+    """The commit, or the date of what has none."""
+    return short_commit(item.commit) if item.count else f"{date(item.began):%m-%d %H:%M}"
 
 
 def _panels_of(
@@ -176,17 +153,12 @@ def _panels_of(
     for title, names in panels.items():
         parts = [names[start : start + MAX_LINES] for start in range(0, len(names), MAX_LINES)]
         for number, part in enumerate(parts, start=1):
-            words = f"{title} ({number} of {len(parts)})" if len(parts) > 1 else title
-            yield words, {_without(title, name): lines[name] for name in part}
-
-
-def _without(title: str, name: str) -> str:
-    """A line's label: the cell's axes in a panel of its scenario."""
-    return shown_name(name).removeprefix(f"{title} ")
+            numbered = f"{title} ({number} of {len(parts)})" if len(parts) > 1 else title
+            yield numbered, {name.removeprefix(f"{title} "): lines[name] for name in part}
 
 
 def draw(panels: Sequence[Panel]) -> bytes:
-    """The panels as a PNG file's content."""
+    """The panels as the content of a PNG file."""
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
     with plt.rc_context(STYLE):
@@ -197,14 +169,10 @@ def draw(panels: Sequence[Panel]) -> bytes:
             _draw_panel(place, panel)
         for unused in axes.flat[len(panels) :]:
             unused.set_visible(False)
-        return _png(drawing)
-
-
-def _png(drawing: Drawing) -> bytes:
-    buffer = io.BytesIO()
-    drawing.savefig(buffer, metadata={"Software": None})
-    plt.close(drawing)
-    return buffer.getvalue()
+        buffer = io.BytesIO()
+        drawing.savefig(buffer, metadata={"Software": None})
+        plt.close(drawing)
+        return buffer.getvalue()
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -229,20 +197,19 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _draw_line(axes: Axes, name: str, points: Iterable[Point]) -> None:
-    found = list(points)
-    positions, values = [each.position for each in found], [each.value for each in found]
+def _draw_line(axes: Axes, name: str, points: Sequence[Point]) -> None:
+    positions, values = [each.position for each in points], [each.value for each in points]
     (line,) = axes.plot(positions, values, label=name, marker="o", markersize=3)
-    if not any(each.std for each in found):
+    if not any(each.std for each in points):
         return
-    if len(found) == 1:  # a band of one commit could not be seen
-        axes.errorbar(positions, values, [found[0].std], color=line.get_color(), capsize=3, linewidth=1)
+    if len(points) == 1:  # a band at one commit would be invisible
+        axes.errorbar(positions, values, [points[0].std], color=line.get_color(), capsize=3, linewidth=1)
         return
-    low, high = ([each.value + side * each.std for each in found] for side in (-1, 1))
+    low, high = ([each.value + side * each.std for each in points] for side in (-1, 1))
     axes.fill_between(positions, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
 
 
 def labelled(number: int) -> list[int]:
-    """Which of so many commits are named: evenly spread, the last among them."""
+    """Which of so many commits are named: evenly spaced, with the last one."""
     step = -(-number // MAX_LABELS)
     return list(range((number - 1) % step, number, step))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fedbench.core import ModelState, ServerState
+from fedbench.util.environment import torch_and_kernels
 from fedbench.util.errors import CheckpointError
 from fedbench.util.files import replacing
 
@@ -47,15 +48,10 @@ class Checkpoint:
         return len(self.history)
 
 
-def environment() -> str:
-    """What the last bits depend on apart from the run: PyTorch's version and the processor's instructions."""
-    return f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
-
-
 def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
     """Write the checkpoint of the run `fingerprint` atomically, in place of an earlier one."""
     server = vars(checkpoint.server) | {"model": vars(checkpoint.server.model)}  # only plain types are read back
-    content = vars(checkpoint) | {"server": server, "fingerprint": fingerprint, "environment": environment()}
+    content = vars(checkpoint) | {"server": server, "fingerprint": fingerprint, "environment": torch_and_kernels()}
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with replacing(path, sync=False) as file:  # the checksum detects what a power cut damaged
@@ -90,6 +86,6 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
         raise CheckpointError(f"checkpoint {path} is not one of this fedbench") from error
     if found != fingerprint:
         raise CheckpointError(f"checkpoint {path} belongs to another run")
-    if made_by != environment():
-        raise CheckpointError(f"checkpoint {path} was made with {made_by}, this is {environment()}")
+    if made_by != torch_and_kernels():
+        raise CheckpointError(f"checkpoint {path} was made with {made_by}, this is {torch_and_kernels()}")
     return checkpoint

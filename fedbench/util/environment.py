@@ -1,29 +1,35 @@
-"""What computes the numbers: versions, processor, and the git commit of the working directory."""
+"""What computes the numbers: versions, the processor, and everything else that the bits of a run depend on."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
-import subprocess
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from fedbench import __version__
+from fedbench.util.commits import commit_of
 
 SOURCE_TAGS = {"mlflow.source.name": "fedbench", "mlflow.source.type": "LOCAL"}
+CPUINFO = Path("/proc/cpuinfo")
+VECTOR = re.compile(r"(s?sse\w*|avx\w*|fma\w*|f16c|amx\w*|asimd\w*|sve\w*|bf16|i8mm|fp\w+)")  # instruction sets
+SETTINGS = (  # variables that make the libraries below PyTorch choose other kernels
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "TORCH_MKLDNN_MATMUL_MIN_DIM"),
+)
 
 
 @cache
 def environment_tags() -> dict[str, str]:
-    """The tags of a run that say so."""
-    tags = version_tags() | SOURCE_TAGS
-    if commit := git_answer("rev-parse", "HEAD"):
-        tags["mlflow.source.git.commit"] = commit
-        tags["mlflow.source.git.dirty"] = str(bool(git_answer("status", "--porcelain", "--untracked-files=no"))).lower()
-    return tags
+    """The tags of a run that say what computed it."""
+    return version_tags() | SOURCE_TAGS | commit_of(Path.cwd()).mlflow_tags
 
 
 def version_tags() -> dict[str, str]:
-    """Those of the versions and the processor."""
+    """The tags of the versions and the processor."""
     import torch
 
     return {
@@ -34,22 +40,89 @@ def version_tags() -> dict[str, str]:
     }
 
 
-def git_answer(*arguments: str, folder: Path | None = None) -> str:
-    """What git answers in `folder`, or the working directory; empty where there is no git or no repository."""
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", *arguments],  # noqa: S607 - git is found on the PATH
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
+def torch_and_kernels() -> str:
+    """PyTorch's version and the kind of its kernels here, such as ``2.14.1+cpu AVX2``.
+
+    A checkpoint made with others cannot be resumed: the bits would be neither the one's nor the other's.
+    """
+    tags = version_tags()
+    return f"{tags['fedbench.torch']} {tags['fedbench.processor']}"
+
+
+def environment(device: str, threads: int) -> dict[str, str]:
+    """What the bits of a run depend on apart from its spec, its data and the code: equal ones give equal bits.
+
+    Parameters
+    ----------
+    device
+        ``cpu`` or ``cuda``.
+    threads
+        PyTorch's threads in the computation of a run.
+    """
+    import numpy as np
+    import torch
+
+    processor, instructions = _processor()
+    build = [line for line in torch.__config__.show().splitlines() if "CPU capability" not in line]  # see "kernels"
+    settings = [f"{name}={os.environ[name]}" for name in SETTINGS if os.environ.get(name)]
+    return {
+        "device": f"cuda {torch.cuda.get_device_name()}" if device == "cuda" else device,
+        "instructions": instructions,
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "layout": "oneDNN" if torch.backends.mkldnn.is_available() else "plain",  # type: ignore[no-untyped-call]
+        "numpy": np.__version__,
+        "processor": processor,
+        "settings": " ".join(settings),
+        "system": " ".join(filter(None, (platform.system(), platform.machine(), *platform.libc_ver()))),
+        "threads": str(threads),
+        "torch": torch.__version__,
+        "torch build": hashlib.sha256("\n".join(build).encode()).hexdigest()[:16],
+    }
+
+
+def environment_changes(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """What differs between two environments: ``torch 2.14.1, was 2.13.0``."""
+
+    def change(name: str) -> str:
+        values = [each.get(name) or "none" for each in (now, before)]
+        if max(map(len, values)) > 60:
+            return f"other {name}"
+        return f"{name} {values[0]}, was {values[1]}"
+
+    return tuple(change(name) for name in sorted({*before, *now}) if before.get(name) != now.get(name))
+
+
+def machine_name() -> str:
+    """The processor's name and how many cores this process may use."""
+    name = _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    return f"{name}, {usable_cores()} cores"
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def public_version(version: str) -> str:
-    """Drop the local part of a version, which no package index knows: ``2.14.1+cpu`` is ``2.14.1``."""
+    """A version without its local part, which no package index knows: ``2.14.1+cpu`` is ``2.14.1``."""
     return version.partition("+")[0]
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first processor; nothing elsewhere."""
+    try:
+        text = CPUINFO.read_text()
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def _processor() -> tuple[str, str]:
+    """The processor and its vector instruction sets, as far as the system says."""
+    first = _cpuinfo()
+    known = [first[name] for name in ("vendor_id", "model name", "CPU implementer", "CPU part") if name in first]
+    known += [f"{name} {first[name]}" for name in ("cpu family", "model", "stepping", "cache size") if name in first]
+    flags = (first.get("flags") or first.get("Features") or "").split()
+    name = ", ".join(known) or platform.processor() or platform.machine()
+    return name, " ".join(sorted(filter(VECTOR.fullmatch, flags)))

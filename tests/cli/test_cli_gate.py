@@ -60,7 +60,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("kept")
     (folder / "tiny.yaml").write_text(SUITE)
     done = fedbench_here("baseline", "tiny.yaml", "--workers", "1", folder=folder)
-    said = "baselines/tiny.json: 2 cells, 6 runs. Commit it with the code that it is of.\n"
+    said = "baselines/tiny.json: 2 cells, 6 runs. Commit it with the code that it was measured on.\n"
     assert (0, said) == (done.code, done.out)
     return folder
 
@@ -73,11 +73,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["baseline", "tiny.yaml", "--speed"], "name a suite or give --speed, not both"),
         (["check", "tiny.yaml"], "there is no baselines/tiny.json: make it with fedbench baseline tiny"),
         (["check", "quikstart"], "unknown suite 'quikstart'; did you mean quickstart?"),
-        (["check", "tiny.yaml", "--against", "HEAD"], "--against is of the speed: give --speed too"),
+        (["check", "tiny.yaml", "--against", "HEAD"], "--against needs --speed: give it too"),
         (["check", "tiny.yaml", "--seeds", "4-1"], "--seeds: the range '4-1' falls"),
-        (["check", "--speed", "--power"], "--power is of a suite: name one"),
-        (["check", "--speed", "--minutes", "1"], "--minutes is of --against: give a revision too"),
-        (["baseline", "--speed", "--margin", "0.1"], "--margin is of a suite: name one"),
+        (["check", "--speed", "--power"], "--power needs a suite: name one"),
+        (["check", "--speed", "--minutes", "1"], "--minutes needs --against: give a revision too"),
+        (["baseline", "--speed", "--margin", "0.1"], "--margin needs a suite: name one"),
         (["check", "--speed", "--minutes", "nan"], "Invalid value for '--minutes'"),
         (["check", "tiny.yaml", "--junit", "tiny.yaml/check.xml"], "cannot write tiny.yaml/check.xml: "),
         (["baseline", "tiny.yaml", "--baselines", "tiny.yaml"], "cannot write tiny.yaml/tiny.json: "),
@@ -133,9 +133,9 @@ def test_a_check_of_the_same_code_passes_and_is_recorded(kept: Path) -> None:
 def test_a_changed_model_fails_and_the_json_says_where(kept: Path, tmp_path: Path) -> None:
     """The same spec and data, but a sitecustomize makes the average three times as heavy."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import fedbench.core.averaging as averaging\n"
-        "sound = averaging.normalise_weights\n"
-        "averaging.normalise_weights = lambda weights: [3 * each for each in sound(weights)]\n"
+        "from fedbench.core import WeightedMean\n"
+        "add = WeightedMean.add\n"
+        "WeightedMean.add = lambda mean, state, share: add(mean, state, 3 * share)\n"
     )
     path = os.pathsep.join([str(tmp_path), str(PACKAGE)])
     arguments = ("check", "tiny.yaml", "--json", "--no-log", "--workers", "1")
@@ -158,7 +158,7 @@ def test_another_environment_is_judged_by_statistics_and_passes(kept: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_baseline_changes_for_a_reason_alone_and_keeps_it(kept: Path, folder: Path) -> None:
+def test_a_baseline_changes_only_for_a_reason_and_keeps_it(kept: Path, folder: Path) -> None:
     (folder / "baselines").mkdir()
     path = folder / "baselines/tiny.json"
     path.write_bytes((kept / "baselines/tiny.json").read_bytes())

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedbench.gate.against_baseline import check_against_baseline
+
 from fedbench.gate.baseline import CellRecord, read_baseline
 from fedbench.stats import spread
 from fedbench.suites.loading import load_suite

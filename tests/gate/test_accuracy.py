@@ -1,4 +1,4 @@
-"""Cells against their baselines: bits first, then statistics over seeds."""
+"""Cells compared with their baselines: bits first, then statistics over seeds."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from made_records import made_cell, made_round, made_seed, made_suite
 
-from fedbench.gate.accuracy import check_cells, where_changed
+from fedbench.gate.accuracy import check_cells, judge_all
 from fedbench.gate.baseline import CellRecord, SeedRecord
+from fedbench.gate.bits import where_changed
 from fedbench.gate.checks import CellCheck, Judgement
 from fedbench.measures import Verdict
+from fedbench.stats import difference_of
 from fedbench.suites.schema import Cell
 
 BEFORE = {0: 0.80, 1: 0.82, 2: 0.84, 3: 0.86, 4: 0.88}
@@ -31,13 +33,29 @@ def lowered(by: Mapping[int, float]) -> dict[int, float]:
     return {seed: value - by[seed] for seed, value in BEFORE.items()}
 
 
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ((-0.001, -0.001, -0.002, -0.002, -0.0015), Judgement.EQUIVALENT),  # lower, but it does not matter
+        ((-0.10, -0.12, -0.08, -0.09, -0.11), Judgement.WORSE),
+        ((0.10, 0.12, 0.08, 0.09, 0.11), Judgement.BETTER),
+        ((0.04, -0.005, 0.03, 0.0, 0.02), Judgement.NOT_WORSE),
+        ((0.1, -0.1, 0.2, -0.2, 0.0), Judgement.INCONCLUSIVE),
+    ],
+)
+def test_equivalence_precedes_worse_and_better_and_these_precede_not_worse(
+    differences: tuple[float, ...], expected: Judgement
+) -> None:
+    assert [expected] == judge_all([difference_of(dict.fromkeys(range(5), 0.0), dict(enumerate(differences)))], 0.01)
+
+
 def test_equal_bits_are_the_same_in_any_environment(cell: Cell) -> None:
     for compare_bits in (True, False):
         found = check(cell, made_cell(cell, BEFORE), made_cell(cell, BEFORE), compare_bits)
         assert (Judgement.SAME, None, 0.0) == (found.judgement, found.changed, found.difference)
 
 
-def test_other_bits_are_changed_only_in_the_baselines_environment(cell: Cell) -> None:
+def test_other_bits_are_a_change_in_the_environment_of_the_baseline(cell: Cell) -> None:
     before, now = made_cell(cell, BEFORE), made_cell(cell, BEFORE, model="ff")
     found = check(cell, before, now)
     expected = "5 of 5 seeds, first in seed 0: round 2, the average of the same clients"
@@ -45,54 +63,49 @@ def test_other_bits_are_changed_only_in_the_baselines_environment(cell: Cell) ->
     assert check(cell, before, now, compare_bits=False).changed is None
 
 
-def test_a_drop_of_all_seeds_is_worse_though_they_scatter_more(cell: Cell) -> None:
+def test_a_drop_in_all_seeds_is_worse_although_seeds_scatter_more(cell: Cell) -> None:
     """Differences −0.03 ± 0.0016 (paired) where the seeds scatter by 0.03."""
     now = lowered({0: 0.028, 1: 0.032, 2: 0.030, 3: 0.029, 4: 0.031})
     found = check(cell, made_cell(cell, BEFORE), made_cell(cell, now, "ff"), compare_bits=False)
     assert (Judgement.WORSE, True) == (found.judgement, found.is_paired)
     assert pytest.approx(-0.030) == found.difference
-    assert found.least_effect is not None
-    assert found.least_effect < 0.004
+    assert found.detectable_effect is not None
+    assert found.detectable_effect < 0.004
     assert found.interval is not None
     assert found.interval[1] < -0.025
 
 
-def test_seeds_of_which_none_is_in_the_baseline_are_compared_as_samples(cell: Cell) -> None:
+def test_other_seeds_are_compared_as_independent_samples(cell: Cell) -> None:
     now = {seed + 10: value - 0.03 for seed, value in BEFORE.items()}
     found = check(cell, made_cell(cell, BEFORE), made_cell(cell, now, "ff"))
-    assert (Judgement.CANNOT_TELL, False, None) == (found.judgement, found.is_paired, found.changed)
+    assert (Judgement.INCONCLUSIVE, False, None) == (found.judgement, found.is_paired, found.changed)
     assert (None, True) == (found.seeds_needed, found.fresh_seeds_needed is not None)
 
 
-def test_of_seeds_that_are_partly_in_the_baseline_those_are_compared(cell: Cell) -> None:
+def test_of_partly_common_seeds_only_those_are_compared(cell: Cell) -> None:
     now = {3: 0.86, 4: 0.88, 5: 0.1, 6: 0.1}
     found = check(cell, made_cell(cell, BEFORE), made_cell(cell, now))
     assert (Judgement.SAME, (0.86, 0.88)) == (found.judgement, found.now.values)
 
 
-def test_one_seed_of_the_baseline_can_be_the_same_or_not_be_told(cell: Cell) -> None:
+def test_a_single_seed_is_the_same_or_inconclusive(cell: Cell) -> None:
     before = made_cell(cell, BEFORE)
     assert Judgement.SAME is check(cell, before, made_cell(cell, {2: 0.84})).judgement
     found = check(cell, before, made_cell(cell, {2: 0.2}, "ff"))
-    assert (Judgement.CANNOT_TELL, "one seed") == (found.judgement, found.reason)
+    assert (Judgement.INCONCLUSIVE, "one seed") == (found.judgement, found.reason)
     assert found.changed is not None
 
 
-def test_a_run_that_failed_is_worse_whatever_the_others_are(cell: Cell) -> None:
+@pytest.mark.parametrize(("seed", "of"), [(4, "1 of 5"), (9, "1 of 6")], ids=["known seed", "new seed"])
+def test_a_failed_run_is_worse_whatever_the_others_are(cell: Cell, seed: int, of: str) -> None:
     record = made_cell(cell, BEFORE)
-    failed = made_seed(4, verdict=Verdict.FAILED, reason="ValueError: no")
-    found = check(cell, record, record.model_copy(update={"seeds": (*record.seeds[:4], failed)}))
-    assert (Judgement.WORSE, "1 of 5 seeds failed: ValueError: no") == (found.judgement, found.reason)
+    failed = made_seed(seed, verdict=Verdict.FAILED, reason="ValueError: no")
+    kept = tuple(each for each in record.seeds if each.seed != seed)
+    found = check(cell, record, record.model_copy(update={"seeds": (*kept, failed)}))
+    assert (Judgement.WORSE, f"{of} seeds failed: ValueError: no") == (found.judgement, found.reason)
 
 
-def test_a_run_that_failed_with_a_seed_that_the_baseline_lacks_is_worse_too(cell: Cell) -> None:
-    record = made_cell(cell, BEFORE)
-    failed = made_seed(9, verdict=Verdict.FAILED, reason="ValueError: no")
-    found = check(cell, record, record.model_copy(update={"seeds": (*record.seeds, failed)}))
-    assert (Judgement.WORSE, "1 of 6 seeds failed: ValueError: no") == (found.judgement, found.reason)
-
-
-def test_a_run_that_diverges_and_did_not_is_worse(cell: Cell) -> None:
+def test_more_diverged_runs_are_worse_and_fewer_are_not(cell: Cell) -> None:
     record = made_cell(cell, BEFORE)
     diverged = made_seed(4, made_round(0.1), made_round(0.88), verdict=Verdict.DIVERGED, reason="the loss")
     now = record.model_copy(update={"seeds": (*record.seeds[:4], diverged)})
@@ -101,22 +114,18 @@ def test_a_run_that_diverges_and_did_not_is_worse(cell: Cell) -> None:
     assert Judgement.WORSE is not check(cell, now, record, compare_bits=False).judgement
 
 
-def test_cells_with_equal_bits_do_not_make_it_harder_for_the_others(tmp_path: Path) -> None:
-    """A drop whose p-value of 0.04 is shown alone, and would not be among two."""
+def test_cells_with_equal_bits_do_not_count_in_the_correction_for_multiple_tests(tmp_path: Path) -> None:
+    """A drop with a p-value of 0.04, which would not be shown among two."""
     cells = made_suite(tmp_path).cells
     now = made_cell(cells[0], lowered({0: -0.01, 1: 0.07, 2: 0.03, 3: 0.06, 4: 0.005}), "ff")
     pairs = [(cells[0], made_cell(cells[0], BEFORE), now)]
     same = (cells[1], made_cell(cells[1], BEFORE), made_cell(cells[1], BEFORE))
-    alone, beside = (check_cells(each, "accuracy", 0.01, False) for each in (pairs, [*pairs, same]))
-    assert Judgement.SAME is beside[1].judgement
-    assert alone[0] == beside[0]
+    alone, both = (check_cells(each, "accuracy", 0.01, False) for each in (pairs, [*pairs, same]))
+    assert Judgement.SAME is both[1].judgement
+    assert alone[0] == both[0]
 
 
 # Where the bits begin to differ
-
-
-def both(before: SeedRecord, now: SeedRecord) -> str | None:
-    return where_changed({before.seed: before}, {now.seed: now})
 
 
 @pytest.mark.parametrize(
@@ -137,18 +146,15 @@ def both(before: SeedRecord, now: SeedRecord) -> str | None:
             made_seed(3, made_round(0.1), made_round(0.9)).model_copy(update={"interpolation": "11"}),
             "the models between the two clients'",
         ),
+        (made_seed(3, made_round(0.1), made_round(0.9)), None),
     ],
 )
-def test_a_change_is_told_by_round_and_client(now: SeedRecord, said: str) -> None:
+def test_a_change_is_located_by_round_and_client(now: SeedRecord, said: str | None) -> None:
     before = made_seed(3, made_round(0.1), made_round(0.9))
-    assert f"1 of 1 seeds, first in seed 3: {said}" == both(before, now)
+    expected = said and f"1 of 1 seeds, first in seed 3: {said}"
+    assert expected == where_changed({3: before}, {3: now})
 
 
-def test_without_client_models_it_is_the_model_that_changed() -> None:
+def test_without_models_of_clients_the_model_itself_changed() -> None:
     before, now = (made_seed(0, made_round(0.9, model, ())) for model in ("aa", "ff"))
-    assert "1 of 1 seeds, first in seed 0: round 1, the model" == both(before, now)
-
-
-def test_nothing_changed_where_nothing_differs() -> None:
-    seed = made_seed(0, made_round(0.9))
-    assert both(seed, seed) is None
+    assert "1 of 1 seeds, first in seed 0: round 1, the model" == where_changed({0: before}, {0: now})

@@ -1,4 +1,4 @@
-"""A check as a run of the experiment `regression`."""
+"""A check as a run of the experiment `regression`, and the history that is read from there."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from made_gate import FAILED, GATES, NASTY, PASSED, SPEED_ALONE, made_accuracy, made_benchmark, made_check
-from test_docs import OUTSIDE_GIT, TRACKING, first_cells, table
+from made_gate import (
+    COMMIT,
+    FAILED,
+    GATES,
+    NASTY,
+    PASSED,
+    SPEED_ALONE,
+    made_accuracy,
+    made_benchmark,
+    made_check,
+    made_speed,
+)
 
-from fedbench.gate.checks import Gate
+from fedbench.gate.checks import Gate, Judgement
+from fedbench.gate.document import gate_json
+from fedbench.gate.history import read_history
 from fedbench.gate.markdown import gate_markdown
 from fedbench.gate.recording import (
     MAX_TEXT,
@@ -21,8 +33,8 @@ from fedbench.gate.recording import (
     open_regression,
     record_gate,
     shortened,
+    shown_name,
 )
-from fedbench.gate.table import gate_json
 from fedbench.gate.views import SPEED_ALONE as SPEED
 from fedbench.gate.views import regression_view_tags
 from fedbench.tracking.mlflow.listing import list_runs
@@ -34,7 +46,7 @@ from fedbench.util.errors import StoreError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-COMMIT = Commit("a" * 40 + "-dirty", 7)
+DIRTY = Commit("a" * 40 + "-dirty", 7)
 
 
 @pytest.fixture
@@ -43,10 +55,10 @@ def uri(tmp_path: Path, empty_store: bytes) -> str:
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def recorded(uri: str, gate: Gate, commit: Commit = COMMIT) -> tuple[MlflowClient, Any]:
-    """Record a check; gives the client and the run."""
+def recorded(uri: str, gate: Gate, commit: Commit = DIRTY) -> tuple[MlflowClient, Any]:
+    """Record a check; the client and the run."""
     client = open_regression(uri)
-    return client, client.get_run(record_gate(client, uri, gate, commit, gate_markdown(gate), gate_json(gate)))
+    return client, client.get_run(record_gate(client, uri, gate, commit))
 
 
 def runs(client: MlflowClient) -> list[Any]:
@@ -55,12 +67,11 @@ def runs(client: MlflowClient) -> list[Any]:
 
 
 def experiment_tags(client: MlflowClient) -> dict[str, str]:
-    experiment = client.get_experiment_by_name("regression")
-    assert experiment is not None
-    return {key: value for key, value in experiment.tags.items() if not key.startswith("mlflow.experiment")}
+    tags = client.get_experiment_by_name("regression").tags
+    return {key: value for key, value in tags.items() if not key.startswith("mlflow.experiment")}
 
 
-def test_a_check_is_a_run_whose_step_is_the_number_of_commits(uri: str) -> None:
+def test_a_check_is_a_run_whose_step_is_the_number_of_commits(uri: str, tmp_path: Path) -> None:
     client, run = recorded(uri, FAILED)
     assert ("made aaaaaaa-dirty", "FINISHED") == (run.info.run_name, run.info.status)
     assert pytest.approx(0.81) == run.data.metrics["accuracy/pair init:shared"]
@@ -69,43 +80,37 @@ def test_a_check_is_a_run_whose_step_is_the_number_of_commits(uri: str) -> None:
     assert {7} == {
         point.step for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)
     }
-
-
-def test_the_tags_say_what_failed_and_of_which_commit(uri: str) -> None:
-    _, run = recorded(uri, FAILED)
     tags = run.data.tags
     assert ("check", "made", "failed") == tuple(tags[f"fedbench.{name}"] for name in ("kind", "suite", "outcome"))
     assert ["pair init:shared", "step:cnn-10", "evaluate"] == tags["fedbench.failed"].splitlines()
     assert ("a" * 40, "true") == tuple(tags[f"mlflow.source.git.{name}"] for name in ("commit", "dirty"))
     assert gate_markdown(FAILED) == tags["mlflow.note.content"]
-
-
-def test_the_artifact_is_the_checks_json(uri: str, tmp_path: Path) -> None:
-    client, run = recorded(uri, FAILED)
     path = client.download_artifacts(run.info.run_id, "gate.json", str(tmp_path))
     assert gate_json(FAILED) == json.loads(Path(path).read_text())
 
 
-def test_a_check_of_the_speed_alone_goes_by_the_name_speed(uri: str) -> None:
+def test_a_check_of_the_speed_alone_has_the_name_speed(uri: str) -> None:
     _, run = recorded(uri, SPEED_ALONE, Commit("none", 0))
     assert ("speed", "passed") == (run.data.tags["fedbench.suite"], run.data.tags["fedbench.outcome"])
-    assert OUTSIDE_GIT.isdisjoint(run.data.tags)
+    assert not [name for name in run.data.tags if name.startswith("mlflow.source.git")]
     assert {"failures", "ratio/step", "yardstick_multiple/step", "largest_ratio"} == run.data.metrics.keys()
 
 
-@pytest.mark.parametrize("gate", GATES)
-def test_every_check_can_be_recorded(uri: str, gate: Gate) -> None:
-    client, _ = recorded(uri, gate)
-    assert 1 == len(runs(client))
+def test_every_check_can_be_recorded(uri: str) -> None:
+    for gate in GATES:
+        client, _ = recorded(uri, gate)
+    assert len(GATES) == len(runs(client))
 
 
-def test_a_metrics_name_has_only_what_mlflow_allows_and_is_one_names_alone() -> None:
+def test_the_name_of_a_metric_has_only_what_mlflow_allows_and_is_unique() -> None:
     names = metric_names(["grid init=shared", "average[cnn-10]", "a/b", "a?b", "..", NASTY])
     assert ["grid init:shared", "average:cnn-10", "a_b", "a_b:2", "_"] == list(names.values())[:-1]
     assert re.fullmatch(r"[\w\-. :]+", names[NASTY], re.ASCII)
+    for name in ("grid init=shared", "average[cnn-10]", "two-models init=shared num_clients=2", "evaluate"):
+        assert name == shown_name(metric_names([name])[name])
 
 
-def test_what_is_not_a_finite_number_is_left_out() -> None:
+def test_what_is_not_finite_is_left_out() -> None:
     assert "ratio/evaluate" not in gate_metrics(FAILED)
     lost = replace(made_check(), difference=float("nan"))
     assert "worst_difference" not in gate_metrics(Gate(made_accuracy(lost), None))
@@ -119,7 +124,7 @@ def test_if_the_store_fails_meanwhile_nothing_is_recorded(uri: str, monkeypatch:
 
     monkeypatch.setattr(client, "log_text", fail)
     with pytest.raises(StoreError, match="the disk is full"):
-        record_gate(client, uri, PASSED, COMMIT, "", {})
+        record_gate(client, uri, PASSED, DIRTY)
     assert [] == runs(client)
 
 
@@ -130,7 +135,7 @@ def test_if_the_store_fails_meanwhile_nothing_is_recorded(uri: str, monkeypatch:
         ({"fedbench.regression_schema": "9"}, "upgrade fedbench"),
     ],
 )
-def test_an_experiment_of_that_name_of_another_kind_is_refused_before_anything_is_measured(
+def test_another_experiment_of_that_name_is_refused_before_anything_is_measured(
     uri: str, tags: dict[str, str], line: str
 ) -> None:
     open_regression(uri).create_experiment("regression", tags=tags)
@@ -138,31 +143,27 @@ def test_an_experiment_of_that_name_of_another_kind_is_refused_before_anything_i
         open_regression(uri)
 
 
-def test_the_checks_are_no_suites_runs(uri: str) -> None:
+def test_the_checks_are_not_runs_of_a_suite(uri: str) -> None:
     recorded(uri, PASSED)
     assert [] == list_runs(None, uri)
     with pytest.raises(StoreError, match="was recorded by fedbench check and is not a suite"):
         read_suite("regression", uri)
 
 
-def test_a_second_suites_check_adds_its_view(uri: str) -> None:
-    client, _ = recorded(uri, SPEED_ALONE)
-    recorded(uri, Gate(made_accuracy(made_check()), None))
-    views = {key.removeprefix("mlflow.sharedViewState.") for key in experiment_tags(client) if "View" in key}
+def test_each_suite_has_a_view_of_its_cells_with_few_lines_in_a_chart(uri: str) -> None:
+    recorded(uri, SPEED_ALONE)
+    client, _ = recorded(uri, Gate(PASSED.accuracy, None))
+    tags = experiment_tags(client)
+    views = {key.removeprefix("mlflow.sharedViewState.") for key in tags if "View" in key}
     assert {"regression", "regression-speed", "regression-made"} == views
-
-
-def test_the_view_of_a_suite_draws_its_cells_few_lines_a_chart(uri: str) -> None:
-    client, _ = recorded(uri, PASSED)
-    state = json.loads(json.loads(experiment_tags(client)["mlflow.sharedViewState.regression-made"])["state"])
-    lines = [chart["selectedMetricKeys"] for chart in state["compareRunCharts"]]
+    state = json.loads(json.loads(tags["mlflow.sharedViewState.regression-made"])["state"])
     assert [
         [f"{name}/pair init:{init}" for init in ("shared", "independent")] for name in ("accuracy", "difference")
-    ] == lines
+    ] == [chart["selectedMetricKeys"] for chart in state["compareRunCharts"]]
     assert state["searchFilter"].endswith("tags.`fedbench.suite` = 'made'")
 
 
-def test_a_view_of_many_cells_fits_into_a_tag() -> None:
+def test_a_view_of_many_cells_fits_in_a_tag() -> None:
     charts = [[f"accuracy/grid num_clients:{number} init:shared" for number in range(4)]] * 200
     views = regression_view_tags({"made": charts, SPEED: charts})
     assert all(1_000 < len(value) < MAX_TAG for value in views.values())
@@ -175,29 +176,34 @@ def test_a_long_summary_is_cut_between_lines_and_says_where_the_rest_is() -> Non
     assert "short" == shortened("short")
 
 
-def generalised(name: str) -> str:
-    kind, _, rest = name.partition("/")
-    return f"{kind}/{'<benchmark>' if kind in ('ratio', 'yardstick_multiple') else '<cell>'}" if rest else kind
+# The history
 
 
-def test_the_page_on_mlflow_names_what_is_recorded_of_a_check_and_nothing_else(uri: str) -> None:
-    balanced = replace(made_accuracy(made_check()), metric="balanced_accuracy")
-    for gate in (FAILED, SPEED_ALONE, Gate(balanced, None)):
-        client, _ = recorded(uri, gate)
-    found = runs(client)
-    assert {tag for run in found for tag in run.data.tags} == first_cells(TRACKING, "### Check run: tags")
-    assert {name for run in found for name in run.data.params} == first_cells(TRACKING, "### Check run: parameters")
-    metrics = {generalised(name) for run in found for name in run.data.metrics}
-    assert metrics == first_cells(TRACKING, "### Check run: metrics")
-    artifacts = {each.path for run in found for each in client.list_artifacts(run.info.run_id)}
-    assert artifacts == first_cells(TRACKING, "### Check run: artifacts")
-    described = " ".join(row[0] for row in table(TRACKING, "## The experiment `regression`"))
-    in_store = {tag.replace("-made", "-<suite>") for tag in experiment_tags(client)}
-    assert in_store == set(re.findall(r"tag `([^`]+)`", described))
+def test_the_history_has_the_checks_by_commit_and_the_speed_of_every_suite(uri: str) -> None:
+    for count, gate in ((12, FAILED), (10, PASSED), (13, SPEED_ALONE)):
+        recorded(uri, gate, Commit(f"{count:040x}", count))
+    history = read_history("made", uri)
+    assert [10, 12] == [check.count for check in history.checks]
+    assert [10, 12, 13] == [check.count for check in history.speed_checks]
+    failed = history.checks[-1]
+    assert ("failed", "accuracy", 1.05) == (failed.outcome, failed.metric, failed.threshold)
+    assert {"pair init=shared", "step[cnn-10]", "evaluate"} == set(failed.failed)
+    assert pytest.approx(-0.06) == failed.differences["pair init=shared"]
+    assert {"step[cnn-10]": 1.3, "average": 1.04} == failed.ratios
+    of_speed = read_history("speed", uri).checks
+    assert [("failed", ("step[cnn-10]", "evaluate")), ("passed", ())] == [
+        (check.outcome, check.failed) for check in of_speed[1:]
+    ]
 
 
-def test_a_failed_benchmark_without_a_ratio_is_named_among_what_failed(uri: str) -> None:
-    assert FAILED.speed is not None
-    only = replace(FAILED.speed, benchmarks=(FAILED.speed.benchmarks[1], made_benchmark()))
-    _, run = recorded(uri, Gate(None, only))
-    assert "evaluate" == run.data.tags["fedbench.failed"]
+def test_a_suite_without_checks_is_refused_with_the_command(uri: str) -> None:
+    recorded(uri, Gate(made_accuracy(made_check()), None))
+    for name, command in (("other", "fedbench check other"), ("speed", "fedbench check --speed")):
+        with pytest.raises(StoreError, match=rf"^no check of {name} is recorded in .*: {command}$"):
+            read_history(name, uri)
+
+
+def test_a_benchmark_without_a_ratio_is_among_what_failed(uri: str) -> None:
+    failed = made_benchmark("evaluate", float("nan"), Judgement.WORSE, "fails: ZeroDivisionError")
+    _, run = recorded(uri, Gate(None, made_speed(failed, made_benchmark())))
+    assert ("evaluate", COMMIT) == (run.data.tags["fedbench.failed"], run.data.params["against_commit"])

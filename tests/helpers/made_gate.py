@@ -46,7 +46,7 @@ def made_check(
         judgement=judgement,
         changed=changed,
         reason=reason,
-        least_effect=0.021 if difference.error is not None else None,
+        detectable_effect=0.021 if difference.error is not None else None,
         seeds_needed=12 if difference.error is not None else None,
         fresh_seeds_needed=1_400,
     )
@@ -90,17 +90,17 @@ CHANGED = Gate(
     None,
 )
 FAILED = Gate(
-    made_accuracy(made_check(), made_check("independent", (0.01,), Judgement.CANNOT_TELL, reason="one seed")),
+    made_accuracy(made_check(), made_check("independent", (0.01,), Judgement.INCONCLUSIVE, reason="one seed")),
     made_speed(
         made_benchmark("step[cnn-10]", 1.3, Judgement.WORSE),
         made_benchmark("evaluate", math.nan, Judgement.WORSE, "fails: ZeroDivisionError: division by zero"),
-        made_benchmark("average", 1.04, Judgement.CANNOT_TELL, "not clear after 9 sessions"),
+        made_benchmark("average", 1.04, Judgement.INCONCLUSIVE, "not clear after 9 sessions"),
     ),
 )
 STRICT = replace(
     FAILED,
     accuracy=made_accuracy(
-        made_check("independent", (0.01,), Judgement.CANNOT_TELL, reason="one seed"),
+        made_check("independent", (0.01,), Judgement.INCONCLUSIVE, reason="one seed"),
         made_check("shared", (0.05, 0.06, 0.07), Judgement.BETTER),
     ),
     speed=None,

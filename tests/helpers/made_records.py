@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedbench.gate.baseline import Baseline, CellRecord, RoundRecord, SeedRecord
-from fedbench.gate.stored_file import Update
+from fedbench.gate.files import Update
 from fedbench.measures import Verdict
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.loading import load_suite
@@ -39,18 +39,18 @@ def made_seed(seed: int, *rounds: RoundRecord, verdict: Verdict = Verdict.OK, re
 
 
 def made_cell(cell: Cell, accuracies: Mapping[int, float], model: str = "aa") -> CellRecord:
-    """A cell whose seeds end with these accuracies, after a first round of 0.1; `model` tells the bits apart."""
+    """A cell whose seeds end with these accuracies, after a first round of 0.1; `model` is the digest of each."""
     seeds = tuple(made_seed(seed, made_round(0.1), made_round(value, model)) for seed, value in accuracies.items())
     return CellRecord(label=cell.label, spec=cell.spec, data="d1", seeds=seeds)
 
 
-def made_baseline(suite: Suite, *cells: CellRecord, environment: Mapping[str, str] | None = None) -> Baseline:
+def made_baseline(suite: Suite, *cells: CellRecord) -> Baseline:
     return Baseline(
         suite=suite.name,
         metric="accuracy",
         margin=0.01,
         revision=ALGORITHM_REVISION,
-        environment=dict(environment or {"torch": "2.14.1"}),
+        environment={"torch": "2.14.1"},
         history=(Update(commit="c0ffee", date="2026-11-25", reason="first baseline"),),
         cells=cells or tuple(made_cell(cell, dict.fromkeys(suite.seeds, 0.9)) for cell in suite.cells),
     )

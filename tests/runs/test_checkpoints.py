@@ -16,7 +16,8 @@ import torch
 from fedbench.core import FlatModel, ModelState, ServerState
 from fedbench.models import build_model
 from fedbench.runs import checkpoints
-from fedbench.runs.checkpoints import Checkpoint, environment, load_checkpoint, save_checkpoint
+from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fedbench.util.environment import torch_and_kernels
 from fedbench.util.errors import CheckpointError
 
 HISTORY = ({"accuracy": 0.1, "loss": 1 / 3}, {"accuracy": 0.5, "loss": math.inf, "averaging_gain": -0.0})
@@ -117,9 +118,9 @@ def test_a_checkpoint_of_another_environment_is_refused_and_both_are_named(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last bits depend on the version of PyTorch and on the processor."""
-    before = environment()
+    before = torch_and_kernels()
     assert before == f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
-    monkeypatch.setattr(checkpoints, "environment", lambda: "9.9.9 ABACUS")
+    monkeypatch.setattr(checkpoints, "torch_and_kernels", lambda: "9.9.9 ABACUS")
     assert f"checkpoint FILE was made with {before}, this is 9.9.9 ABACUS" == refusal(path)
 
 
@@ -137,7 +138,7 @@ def test_code_in_a_file_is_not_run_even_if_the_checksum_is_right(path: Path, how
     if how == "pickle":
         path.write_bytes(with_checksum(pickle.dumps(Harmful(mark), protocol=2)))
     else:
-        torch.save({"fingerprint": "mine", "environment": environment(), "server": Harmful(mark)}, path)
+        torch.save({"fingerprint": "mine", "environment": torch_and_kernels(), "server": Harmful(mark)}, path)
         path.write_bytes(with_checksum(path.read_bytes()))
     assert "checkpoint FILE is not one of this fedbench" == refusal(path)
     assert not mark.exists()

@@ -17,9 +17,9 @@ from made_gate import PASSED
 from test_bench import RESULT, made_measurement
 
 from fedbench.bench.recording import open_speed, record_speed
+from fedbench.gate.document import gate_json
 from fedbench.gate.markdown import gate_markdown
 from fedbench.gate.recording import open_regression, record_gate
-from fedbench.gate.table import gate_json
 from fedbench.tracking.mlflow.store import open_store
 from fedbench.util.commits import Commit
 

@@ -24,7 +24,7 @@ from fedbench.tracking.mlflow.reading import (
 )
 from fedbench.tracking.mlflow.store import experiment_of, open_existing_store, store_errors, without_password
 from fedbench.tracking.records import StoredCell, StoredSuite, cell_result
-from fedbench.util.environment import git_answer
+from fedbench.util.commits import git_answer
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:

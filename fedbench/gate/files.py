@@ -1,7 +1,6 @@
-"""Files that are committed with the code: JSON, sorted, with a checksum that finds slips of the hand.
+"""Files that are committed with the code: sorted JSON with a checksum that detects edits by hand.
 
-The checksum keeps nobody from changing a file; it is there so that a number that was edited or merged by hand is not
-taken for one that was measured.
+The checksum is no protection. It keeps a number that was edited or merged by hand from passing for a measured one.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from fedbench.util.frozen import Frozen
 
 FORMAT = 1  # of all these files
 FIRST_REASON = "first baseline"
-LINE = 400  # a value is written on one line if it has fewer characters
+LINE = 400  # a value with fewer characters is written on one line
 
 F = TypeVar("F", bound=Frozen)
 
 
 class Update(Frozen):
-    """One making of a file: at which commit, on which day (UTC), and why."""
+    """One version of a file: its commit, its day (UTC), and the reason for the change."""
 
     commit: str
     date: str
@@ -34,12 +33,12 @@ class Update(Frozen):
 
 
 def update(commit: str, reason: str | None) -> Update:
-    """The history's entry for a file that is made now."""
+    """The entry in the history of a file that is made now."""
     return Update(commit=commit, date=datetime.now(UTC).date().isoformat(), reason=reason or FIRST_REASON)
 
 
 def require_reason(path: Path, reason: str | None) -> None:
-    """Refuse to change a file that is there without a reason.
+    """Refuse to change an existing file without a reason.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def require_reason(path: Path, reason: str | None) -> None:
         One line that says how to give one.
     """
     if path.exists() and not reason:
-        raise BaselineError(f"{path} is there: say why it changes with --reason TEXT, which is kept in it")
+        raise BaselineError(f"{path} exists: say why it changes with --reason TEXT, which is kept in it")
 
 
 def read_stored(path: Path, kind: type[F], command: str) -> F:
@@ -56,14 +55,14 @@ def read_stored(path: Path, kind: type[F], command: str) -> F:
     Parameters
     ----------
     command
-        What makes the file, for the errors: ``fedbench baseline quickstart``.
+        The command that makes the file, for error messages: ``fedbench baseline quickstart``.
 
     Raises
     ------
     BaselineError
-        If it is missing, unreadable, of another kind or format, or changed by hand.
+        If it is missing, unreadable, of another kind or format, or was changed by hand.
     """
-    restore = f"restore it, or delete it and make it anew with: {command}"
+    restore = f"restore it, or delete it and recreate it with: {command}"
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -79,7 +78,7 @@ def read_stored(path: Path, kind: type[F], command: str) -> F:
     checksum = content.pop("checksum", None)
     try:
         stored = kind.model_validate_json(json.dumps(content))
-    except ValueError as error:  # pydantic's among them
+    except ValueError as error:  # includes pydantic's
         raise BaselineError(f"{path}: {_first_fault(error)}: {restore}") from None
     if checksum != _checksum(content):
         raise BaselineError(f"{path} was changed by hand (its checksum): {restore}")
@@ -90,12 +89,12 @@ def _first_fault(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return one_line(error)
     first = error.errors()[0]
-    said = first.get("ctx", {}).get("error", first["msg"])  # pydantic's own text names the kind of error first
+    said = first.get("ctx", {}).get("error", first["msg"])  # pydantic's own text begins with the kind of error
     return " ".join(f"{'.'.join(map(str, first['loc']))}: {said}".split())[:300]
 
 
 def write_stored(path: Path, stored: Frozen) -> None:
-    """Write a file, whole or not at all; what is short is a line, so that a change can be reviewed.
+    """Write a file atomically; short values take one line each, so that a change can be reviewed.
 
     Raises
     ------
@@ -113,7 +112,7 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def _laid_out(value: Any, indent: str = "") -> str:
-    """JSON with sorted keys; what is short is on one line."""
+    """JSON with sorted keys, short values on one line."""
     line = json.dumps(value, sort_keys=True, allow_nan=False)
     if (len(line) <= LINE and indent) or not isinstance(value, dict | list) or not value:
         return line

@@ -1,19 +1,21 @@
-"""A check as a table, as Markdown and as JSON."""
+"""A check as a table, as Markdown, as JUnit XML and as JSON."""
 
 from __future__ import annotations
 
 import html
 import json
 import re
-from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 import pytest
 from made_gate import CHANGED, FAILED, GATES, NASTY, NASTY_NAMES, OTHER, PASSED, SPEED_ALONE, STRICT
 from rich.console import Console
 
 from fedbench.gate.checks import MEANINGS, Gate, Judgement
+from fedbench.gate.document import gate_json
+from fedbench.gate.junit import junit_xml
 from fedbench.gate.markdown import gate_markdown
-from fedbench.gate.table import gate_json, gate_table
+from fedbench.gate.terminal import gate_table
 
 
 def printed(gate: Gate, width: int = 160, power: bool = False) -> str:
@@ -24,7 +26,7 @@ def printed(gate: Gate, width: int = 160, power: bool = False) -> str:
 
 
 def row(text: str, name: str) -> list[str]:
-    """The entries of the row that begins so."""
+    """The entries of the row that begins with `name`."""
     (line,) = (line for line in text.splitlines() if line.startswith(f"{name}  "))
     return re.split(r" {2,}", line)
 
@@ -37,9 +39,9 @@ def test_a_cell_is_a_row_of_percent_and_points_with_the_judgement() -> None:
     assert expected == row(printed(FAILED), "pair init=shared")
 
 
-def test_a_single_seed_has_no_deviation_and_no_interval_and_the_reason_is_below() -> None:
+def test_a_single_seed_has_no_deviation_and_no_interval_and_a_note_with_the_reason() -> None:
     text = printed(FAILED)
-    assert ["pair init=independent", "86.0", "87.0", "+1.0", "can't tell"] == row(text, "pair init=independent")
+    assert ["pair init=independent", "86.0", "87.0", "+1.0", "inconclusive"] == row(text, "pair init=independent")
     assert "pair init=independent: one seed." in text.splitlines()
 
 
@@ -57,7 +59,7 @@ def test_the_last_lines_say_that_it_passed_or_what_failed(gate: Gate) -> None:
     assert expected == last
 
 
-def test_where_the_first_bit_changed_is_said_also_of_a_cell_that_is_otherwise_in_order() -> None:
+def test_a_note_says_where_the_first_bit_changed() -> None:
     text = printed(CHANGED)
     assert "equivalent, bits changed" in row(text, "pair init=independent")
     where = "3 of 3 seeds, first in seed 0: round 2, client 1"
@@ -65,65 +67,59 @@ def test_where_the_first_bit_changed_is_said_also_of_a_cell_that_is_otherwise_in
     assert f"failed: pair init=independent: changed: {where}" == text.splitlines()[-1]
 
 
-def test_the_notes_name_margin_baseline_and_what_is_other_than_it_was() -> None:
+def test_the_notes_name_the_margin_the_baseline_and_the_environment() -> None:
     text = printed(PASSED)
-    assert "Margin: 1 point. Baseline: commit c0ffee1." in text
+    assert "Equivalence margin: 1 point. Baseline: commit c0ffee1." in text
     assert all(words in text for words in OTHER)
-    assert "The environment is the baseline's: every bit of the seeds that both have is compared." in printed(FAILED)
+    assert "The environment is the baseline's: every bit of the common seeds is compared." in printed(FAILED)
     assert "Against main (commit c0ffee1): median times of a call." in text
 
 
-def test_the_judgements_that_occur_are_explained_and_no_others() -> None:
+def test_only_judgements_that_occur_are_explained() -> None:
     lines = printed(FAILED).splitlines()
     explained = {judgement for judgement, meaning in MEANINGS.items() if f"{judgement}: {meaning}." in lines}
-    assert {Judgement.WORSE, Judgement.CANNOT_TELL} == explained
-
-
-def test_a_strict_check_says_that_it_is_one() -> None:
-    assert "Strict: what cannot be told fails too" in printed(STRICT)
+    assert {Judgement.WORSE, Judgement.INCONCLUSIVE} == explained
+    assert "Strict: an inconclusive result fails too" in printed(STRICT)
     assert "Strict" not in printed(FAILED)
 
 
-def test_with_power_the_seeds_that_are_needed_are_listed() -> None:
+def test_with_power_the_needed_seeds_are_listed() -> None:
     text = printed(FAILED, power=True)
     assert "known seeds" not in printed(FAILED)
     rows = [re.split(r" {2,}", line) for line in text.splitlines() if line.startswith("pair init=shared  ")]
     assert ["pair init=shared", "3", "1.0", "12", "1,400"] == rows[1]
-    assert "in 90 % of cases, that an unchanged cell differs by less than 1 point" in text
+    assert "in 90 % of checks that an unchanged cell differs by less than 1 point" in text
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_a_narrow_terminal_cuts_no_number_off(width: int) -> None:
+def test_a_narrow_terminal_shows_numbers_whole(width: int) -> None:
     text = printed(FAILED, width)
     assert max(map(len, text.splitlines())) <= width
-    for entry in ("87.0 ± 1.0", "-8.5 to -3.5", "2.1", "1.28 to 1.32", "can't tell"):
+    for entry in ("87.0 ± 1.0", "-8.5 to -3.5", "2.1", "1.28 to 1.32", "inconclusive"):
         assert entry in text
 
 
 # Markdown
 
 
-def test_the_headline_has_the_verdict_and_the_details_are_folded_if_all_is_well() -> None:
+def test_a_passed_check_has_its_details_folded() -> None:
     passed = gate_markdown(PASSED)
     assert passed.startswith("### made and speed: passed\n")
     assert "<summary>2 cells: 1 same, 1 equivalent</summary>\n\n| cell | baseline |" in passed
     assert 2 == passed.count("<details>") == passed.count("\n</details>\n")
 
 
-def test_what_failed_comes_first_and_nothing_is_folded() -> None:
+def test_failures_come_first_and_are_bold_and_nothing_is_folded() -> None:
     lines = gate_markdown(FAILED).splitlines()
     assert "### made and speed: failed" == lines[0]
     assert "- pair init=shared: worse: -6.0 points (95 % interval -8.5 to -3.5)" == lines[2]
     assert not any("<details>" in line for line in lines)
     assert "| pair init=shared | 87.0 ± 1.0 | 81.0 ± 0.0 | -6.0 | -8.5 to -3.5 | **worse** | 2.1 |" in lines
-
-
-def test_what_fails_a_strict_check_is_bold() -> None:
-    assert ["**can't tell**", "**better**"] == re.findall(r"\*\*[^*]+\*\*", gate_markdown(STRICT))
+    assert ["**inconclusive**", "**better**"] == re.findall(r"\*\*[^*]+\*\*", gate_markdown(STRICT))
 
 
 def test_a_name_can_break_neither_the_table_nor_the_page() -> None:
-    """What is special is written as a character's number: each row keeps its columns, and reads as it was."""
+    """Special characters are character references: each row keeps its columns, and reads as it was."""
     text = gate_markdown(NASTY_NAMES)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert [8] * 6 == [line.count("|") for line in rows]  # seven columns
@@ -133,10 +129,67 @@ def test_a_name_can_break_neither_the_table_nor_the_page() -> None:
     assert " ".join(NASTY.replace("\x00", " ").split()) == shown
 
 
+# JUnit
+
+
+def parsed(gate: Gate) -> ET.Element:
+    return ET.fromstring(junit_xml(gate))  # noqa: S314 - our own
+
+
+def suites(gate: Gate) -> dict[str, ET.Element]:
+    return {suite.get("name", ""): suite for suite in parsed(gate).findall("testsuite")}
+
+
+def counts(element: ET.Element) -> list[str | None]:
+    return [element.get(name) for name in ("tests", "failures", "skipped", "errors")]
+
+
+def test_cells_and_benchmarks_are_cases_of_two_suites_with_their_times() -> None:
+    found = suites(PASSED)
+    cases = {
+        name: [(c.get("classname"), c.get("name")) for c in suite.iter("testcase")] for name, suite in found.items()
+    }
+    assert {
+        "fedbench.made": [("fedbench.made.pair", "pair init=shared"), ("fedbench.made.pair", "pair init=independent")],
+        "fedbench.speed": [("fedbench.speed.training", "step[cnn-10]"), ("fedbench.speed.averaging", "average")],
+    } == cases
+    assert ["12.346", "200.000"] == [suite.get("time") for suite in found.values()]
+    assert ("212.346", ["fedbench.speed"]) == (parsed(PASSED).get("time"), list(suites(SPEED_ALONE)))
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_the_counts_of_cases_are_right(gate: Gate) -> None:
+    root = parsed(gate)
+    for element in (root, *root.findall("testsuite")):
+        there = [len(list(element.iter(name))) for name in ("testcase", "failure", "skipped", "error")]
+        assert [str(number) for number in there] == counts(element)
+    assert str(len(gate.failures)) == root.get("failures")
+
+
+def test_a_failure_has_its_numbers_and_an_inconclusive_case_is_skipped_unless_it_fails() -> None:
+    found = suites(FAILED)
+    failure = found["fedbench.made"].find("testcase/failure")
+    assert failure is not None
+    assert "worse: -6.0 points (95 % interval -8.5 to -3.5)" == failure.get("message")
+    assert "now 81.0 ± 0.0" in (failure.text or "")
+    assert ["2", "1", "1", "0"] == counts(found["fedbench.made"])
+    skipped = [each.get("message") for suite in found.values() for each in suite.iter("skipped")]
+    assert ["one seed", "not clear after 9 sessions"] == skipped
+    assert ["2", "2", "0", "0"] == counts(suites(STRICT)["fedbench.made"])
+
+
+def test_commit_and_environment_are_properties_and_names_are_kept() -> None:
+    properties = {each.get("name"): each.get("value") for suite in suites(PASSED).values() for each in suite[0]}
+    assert ("c0ffee1" + 33 * "0", "; ".join(OTHER)) == (properties["baseline_commit"], properties["other_environment"])
+    assert ("main", "a processor, 2 cores") == (properties["against"], properties["machine"])
+    (case,) = suites(NASTY_NAMES)["fedbench.speed"].iter("testcase")
+    assert NASTY.replace("\x00", "") == case.get("name")  # which XML cannot hold
+
+
 # JSON
 
 
-def test_the_json_has_the_numbers_as_fractions() -> None:
+def test_the_json_has_fractions() -> None:
     document = gate_json(FAILED)
     cell, alone = document["accuracy"]["cells"]
     assert ("worse", "worse: -6.0 points (95 % interval -8.5 to -3.5)") == (cell["judgement"], cell["failure"])
@@ -146,13 +199,9 @@ def test_the_json_has_the_numbers_as_fractions() -> None:
     assert [False, list(FAILED.failures)] == [document["passed"], document["failures"]]
 
 
-def test_what_is_not_a_finite_number_is_null() -> None:
+def test_what_is_not_finite_or_was_not_checked_is_null() -> None:
     _, evaluate, _ = gate_json(FAILED)["speed"]["benchmarks"]
     assert [None] * 3 + [[]] == [evaluate[name] for name in ("before", "now", "ratio", "interval")]
     for gate in GATES:
         json.dumps(gate_json(gate), allow_nan=False)
-
-
-def test_what_was_not_checked_is_null() -> None:
     assert (None, None) == (gate_json(SPEED_ALONE)["accuracy"], gate_json(CHANGED)["speed"])
-    assert not gate_json(replace(STRICT, is_strict=False))["strict"]

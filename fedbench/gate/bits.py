@@ -1,0 +1,45 @@
+"""Where the bits of a run begin to differ from its baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedbench.gate.baseline import RoundRecord, SeedRecord
+
+
+def where_changed(before: Mapping[int, SeedRecord], now: Mapping[int, SeedRecord]) -> str | None:
+    """Where the first bit of a common seed differs, as text; None if none does.
+
+    For example ``3 of 5 seeds, first in seed 0: round 2, client 1``.
+    """
+    common = sorted(before.keys() & now.keys())
+    changed = [seed for seed in common if before[seed] != now[seed]]
+    if not changed:
+        return None
+    seed = changed[0]
+    return f"{len(changed)} of {len(common)} seeds, first in seed {seed}: {_first_change(before[seed], now[seed])}"
+
+
+def _first_change(before: SeedRecord, now: SeedRecord) -> str:
+    for number, (one, other) in enumerate(zip(before.rounds, now.rounds, strict=False), start=1):
+        if one != other:
+            return f"round {number}, {_change_in_round(one, other)}"
+    if len(before.rounds) != len(now.rounds):
+        return f"{len(now.rounds)} rounds, were {len(before.rounds)}"
+    if before.interpolation != now.interpolation:
+        return "the models between the two clients'"
+    return f"the verdict {now.verdict}, was {before.verdict}"
+
+
+def _change_in_round(before: RoundRecord, now: RoundRecord) -> str:
+    """The first thing that differs, in the order in which a round computes them."""
+    if before.clients.keys() != now.clients.keys():
+        return "which clients took part"
+    if clients := [client for client in before.clients if before.clients[client] != now.clients[client]]:
+        return f"client {clients[0]}" + (f" and {len(clients) - 1} more" if len(clients) > 1 else "")
+    if before.model != now.model:
+        return "the average of the same clients" if before.clients else "the model"
+    names = [name for name in before.metrics if before.metrics[name] != now.metrics.get(name)]
+    if names:
+        return f"{names[0]} of the same model"
+    return "which metrics there are" if before.others == now.others else "a client's or a class's metric, same model"

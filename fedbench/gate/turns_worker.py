@@ -1,0 +1,105 @@
+"""A process that times workloads a few calls at a time, when told to, so that two processes can take turns.
+
+It runs as a script, from a copy outside the package, with the fedbench of one tree on its path. That may be years
+older than this file, so it imports nothing of fedbench itself. `fedbench.gate.turns` controls it by lines of JSON:
+
+- ``{"start": file, "tree": folder}``: import fedbench, which must be in that folder, and a file of workloads;
+  ``{"groups": {...}}``, the groups of the workloads by name;
+- ``{"begin": name}``: make the workload's task and warm up; ``{}``;
+- ``{"calls": n}``: call it `n` times; ``{"seconds": [...]}``, the wall time of each call without the time that the
+  system says it waited for a core while other processes had them all;
+- ``{"finish": true}``: check the last result; ``{}``.
+
+Whatever fails answers ``{"failed": reason}``. The end of the commands ends the process.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WARM_UP_CALLS = 3
+
+
+def main() -> None:
+    """Serve the commands on standard input."""
+    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+        os.dup2(2, 1)  # what is printed belongs in the log
+        worker = _Worker()
+        for line in sys.stdin:
+            try:
+                answer = worker.obey(json.loads(line))
+            except Exception as error:  # whatever goes wrong is to be reported
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                answer = {"failed": reason.removesuffix(": ")}
+            answers.write(json.dumps(answer) + "\n")
+
+
+class _Worker:
+    """The workloads, and the task that is timed. Both are read by their attributes: see `fedbench.bench.workloads`."""
+
+    def __init__(self) -> None:
+        self.workloads: dict[str, Any] = {}
+        self.task: Any = None
+        self.result: object = None
+
+    def _start(self, file: str, tree: str) -> dict[str, Any]:
+        import fedbench
+
+        if Path(fedbench.__file__).resolve().parents[1] != Path(tree).resolve():
+            raise ImportError(f"its fedbench is {fedbench.__file__}, which is another one: unset PYTHONPATH")
+        found = runpy.run_path(file)
+        found["set_up"]()
+        self.workloads = {each.name: each for each in found["WORKLOADS"] if not each.only_in_bench}
+        return {"groups": {name: each.group for name, each in self.workloads.items()}}
+
+    def obey(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Do what a command says; its answer."""
+        if "start" in command:
+            return self._start(command["start"], command["tree"])
+        if "begin" in command:
+            self.task = self.workloads[command["begin"]].make()
+            for _ in range(WARM_UP_CALLS):
+                self._seconds()
+        elif "calls" in command:
+            gc.disable()
+            seconds = [self._seconds() for _ in range(command["calls"])]
+            gc.enable()
+            return {"seconds": seconds}
+        elif not self.task.is_right(self.result):
+            raise ValueError("the result is wrong")
+        return {}
+
+    def _seconds(self) -> float:
+        arguments = self.task.arguments()
+        waited, start = _waited(), time.perf_counter()
+        self.result = self.task.call(*arguments)
+        seconds = time.perf_counter() - start
+        waited = _waited() - waited
+        return seconds - waited if waited < seconds else seconds  # else it waited between the readings of two clocks
+
+
+def _waiting_clock() -> Callable[[], float]:
+    """How many seconds this thread has waited for a core while others had them all; always 0 if the system won't say.
+
+    Linux counts them in all common distributions; time asleep is not included.
+    """
+    try:
+        file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        os.pread(file, 64, 0).split()[1]
+    except (OSError, IndexError):
+        return lambda: 0.0
+    return lambda: int(os.pread(file, 64, 0).split()[1]) / 1e9
+
+
+_waited = _waiting_clock()
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Timings as runs of the experiment `speed`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fedbench.bench.recording import open_speed, record_speed
+from fedbench.bench.run import BenchmarkResult, Measured
+from fedbench.bench.yardsticks import Yardsticks
+from fedbench.tracking.mlflow.listing import list_runs
+from fedbench.tracking.mlflow.suites import read_suite
+from fedbench.tracking.mlflow.views import MAX_TAG
+from fedbench.util.commits import Commit
+from fedbench.util.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+HERE = Yardsticks(flop_rate=1e11, flop_rate_all_cores=2e11, bandwidth=1e10, bandwidth_all_cores=1.5e10, num_cores=2)
+STEP = BenchmarkResult("step[10]", "training", {"flops": 10**9}, 0.02, 0.001, 0.018, 0.002, 30, 50.0, None, 2.0)
+COPY = replace(STEP, name="copy", params={"bytes": 1}, gflops_per_second=None, gbytes_per_second=1.0)
+DIRTY = Commit("a" * 40 + "-dirty", 7)
+
+
+@pytest.fixture
+def uri(tmp_path: Path, empty_store: bytes) -> str:
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def made_measurement(*results: BenchmarkResult) -> Measured:
+    versions = {"fedbench.version": "1", "fedbench.python": "3", "fedbench.torch": "2", "fedbench.processor": "AVX2"}
+    return Measured("{}", results, {}, "a processor, 2 cores", versions, (HERE, HERE))
+
+
+def recorded_runs(client: MlflowClient) -> list[Any]:
+    experiment = client.get_experiment_by_name("speed")
+    return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+
+def test_each_benchmark_is_a_run_whose_step_is_the_number_of_commits(uri: str) -> None:
+    client = open_speed(uri)
+    record_speed(client, uri, made_measurement(STEP, COPY), DIRTY)
+    runs = {run.data.tags["fedbench.benchmark"]: run for run in recorded_runs(client)}
+    assert {"step[10]", "copy"} == runs.keys()
+    run = runs["step[10]"]
+    assert ("step[10] aaaaaaa-dirty", "FINISHED") == (run.info.run_name, run.info.status)
+    assert (0.02, 2.0) == (run.data.metrics["median_seconds"], run.data.metrics["yardstick_multiple"])
+    assert {7} == {point.step for point in client.get_metric_history(run.info.run_id, "median_seconds")}
+    assert ("a" * 40, "true") == tuple(run.data.tags[f"mlflow.source.git.{name}"] for name in ("commit", "dirty"))
+
+
+def test_a_second_measurement_adds_runs_and_the_views_of_its_groups(uri: str) -> None:
+    client = open_speed(uri)
+    record_speed(client, uri, made_measurement(STEP), Commit("a" * 40, 1))
+    record_speed(client, uri, made_measurement(replace(STEP, group="averaging")), Commit("b" * 40, 2))
+    assert 2 == len(recorded_runs(client))
+    tags = client.get_experiment_by_name("speed").tags
+    views = {key: value for key, value in tags.items() if key.startswith("mlflow.sharedViewState.")}
+    assert {"speed", "speed-training", "speed-averaging"} == {key.rpartition(".")[2] for key in views}
+    assert all(len(value) < MAX_TAG for value in views.values())
+
+
+def test_if_the_store_fails_meanwhile_nothing_is_recorded(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = open_speed(uri)
+    log_batch, calls = client.log_batch, iter((True, False))
+
+    def fail_the_second_time(*arguments: Any, **options: Any) -> None:
+        if not next(calls):
+            raise OSError(28, "No space left on device")
+        log_batch(*arguments, **options)
+
+    monkeypatch.setattr(client, "log_batch", fail_the_second_time)
+    with pytest.raises(StoreError, match="the disk is full"):
+        record_speed(client, uri, made_measurement(STEP, STEP), Commit("none", 0))
+    assert [] == recorded_runs(client)
+
+
+@pytest.mark.parametrize(
+    ("tags", "line"),
+    [
+        ({"fedbench.schema": "2"}, "was not made by fedbench bench"),
+        ({"fedbench.speed_schema": "9"}, "upgrade fedbench"),
+    ],
+)
+def test_another_experiment_of_that_name_is_refused_before_anything_is_measured(
+    uri: str, tags: dict[str, str], line: str
+) -> None:
+    open_speed(uri).create_experiment("speed", tags=tags)
+    with pytest.raises(StoreError, match=line):
+        open_speed(uri)
+
+
+def test_the_timings_are_not_runs_of_a_suite(uri: str) -> None:
+    record_speed(open_speed(uri), uri, made_measurement(STEP), Commit("none", 0))
+    assert [] == list_runs(None, uri)
+    with pytest.raises(StoreError, match="was recorded by fedbench bench and is not a suite"):
+        read_suite("speed", uri)
