@@ -32,8 +32,9 @@ def profile_summary(recorder: Recorder) -> str:
     DataError
         If it could not be written.
     """
-    profile = recorder.profile
-    return recorder.why_nothing() if profile is None else _summary(profile)
+    if recorder.error:
+        raise recorder.error
+    return _summary(recorder.profile) if recorder.profile else recorder.reason
 
 
 def _summary(profile: Profile) -> str:

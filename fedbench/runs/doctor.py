@@ -1,4 +1,4 @@
-"""What a run needs, checked one by one."""
+"""Checks everything that a run needs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from fedbench import __version__
-from fedbench.util.errors import FedbenchError, one_line
+from fedbench.util.errors import one_line
 
 PACKAGES = ("torch", "torchvision", "mlflow", "numpy", "pandas", "pillow", "pydantic", "mlxtend")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check. `note` is worth knowing, `failed` keeps runs from working; `text` then says what to do."""
+    """The result of one check: `note` is worth knowing, `failed` keeps runs from working and says what to do."""
 
     check: str
     status: Literal["ok", "note", "failed"]
@@ -43,9 +43,7 @@ def examine(data_dir: Path | None = None, tracking_uri: str | None = None) -> li
 def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
-    except FedbenchError as error:
-        return Finding(name, "failed", str(error))
-    except Exception as error:  # whatever breaks is what the doctor was asked for
+    except Exception as error:  # whatever breaks is what the doctor is to find
         return Finding(name, "failed", one_line(error))
 
 
@@ -105,8 +103,8 @@ def _datasets(data_dir: Path | None) -> list[Finding]:
     from fedbench.datasets import dataset_statuses
 
     return [
-        Finding(f"dataset {each.name}", "ok", "here")
+        Finding(f"dataset {each.name}", "ok", "present")
         if each.present
-        else Finding(f"dataset {each.name}", "note", f"not here; to bring it: {each.command}")
+        else Finding(f"dataset {each.name}", "note", f"not present; to download it: {each.command}")
         for each in dataset_statuses(data_dir)
     ]

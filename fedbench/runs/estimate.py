@@ -1,4 +1,4 @@
-"""How long a suite may take, by timing a few steps of each of its models on this machine."""
+"""Estimates how long a suite takes, from a few steps of each of its models on this machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fedbench.runs.metrics import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
 
 TIMED_EXAMPLES = 500
-TRACKING_SECONDS = 0.13  # a run's share of tracking with SQLite, its model and its cell's run included
+TRACKING_SECONDS = 0.13  # of a run with SQLite, including its model and its share of the cell's summary
 
 
 @dataclass(frozen=True)
 class CellEstimate:
-    """What a cell would cost.
+    """The estimated cost of a cell.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ def _num_test(spec: CellSpec) -> int:
 
 
 def _seconds_per_example(model_name: str, batch_size: int) -> tuple[float, float]:
-    """Seconds for one example in training and in evaluation, measured on made-up images."""
+    """Seconds for one example in training and in evaluation, measured on random images."""
     info = MODELS[model_name]
     model = FlatModel(build_model(model_name))
     inputs = torch.randn(max(TIMED_EXAMPLES, batch_size), *info.image_shape)

@@ -1,8 +1,4 @@
-"""One run recorded by PyTorch's profiler: how long each part of it takes, and which operators take the time.
-
-The parts are marked where they are computed, by ``torch.profiler.record_function("fedbench/<part>")``. A block costs
-microseconds also while nothing is recorded, so there is none for a single batch.
-"""
+"""Profiles a run with PyTorch's profiler: how long each part takes, and which operators take the time."""
 
 from __future__ import annotations
 
@@ -10,39 +6,29 @@ import gzip
 import math
 import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
-from fedbench.runs.traces import LABEL, WHOLE, Operator, read_trace
+from fedbench.runs.traces import WHOLE, Operator, read_trace
 from fedbench.util.errors import DataError, SuiteError
 from fedbench.util.files import plain_errors, replacing
 
 if TYPE_CHECKING:
     from fedbench.runs.work import Executor, RunWork
-    from fedbench.suites.schema import RunSpec
+    from fedbench.suites.schema import CellSpec, RunSpec
 
-# Before anything imports PyTorch: its profiler reads it when it is loaded, and talks on standard error without it.
+# The profiler reads it when PyTorch is imported, and writes to standard error without it.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 MAX_ROUNDS = 5
 MAX_STEPS = 3_000  # of SGD in one recording: 1,000 take about 0.4 GB of memory, and 5 MB of disk
 COMPRESSION = 6
-
-
-def part(name: str) -> AbstractContextManager[object]:
-    """Mark a part of a run, for code that may run before PyTorch is imported."""
-    if "torch" not in sys.modules:  # then nothing is recorded
-        return nullcontext()
-    from torch.profiler import record_function
-
-    return record_function(LABEL + name)
 
 
 def require_one_worker(num_workers: int | None, executor: str = "local") -> int:
@@ -51,7 +37,7 @@ def require_one_worker(num_workers: int | None, executor: str = "local") -> int:
     Raises
     ------
     SuiteError
-        If another number is asked for, or another machine.
+        If another number or another machine is asked for.
     """
     if executor != "local":
         raise SuiteError(f"--profile records this process: leave out --executor {executor}")
@@ -60,18 +46,23 @@ def require_one_worker(num_workers: int | None, executor: str = "local") -> int:
     return 1
 
 
+def recordable_rounds(spec: CellSpec) -> int:
+    """How many rounds of a run are recorded; 0 if a single round is too large."""
+    return min(MAX_ROUNDS, MAX_STEPS // spec.local_steps(rounds=1))
+
+
 @dataclass(frozen=True)
 class Profile:
-    """What a recording shows.
+    """A profile of a run.
 
     Attributes
     ----------
     rounds
-        How many were recorded.
+        The number of recorded rounds.
     seconds
-        Wall time of all that was recorded.
+        The recorded wall time.
     parts
-        See `fedbench.runs.traces.read_trace`; their sum is `seconds`.
+        The seconds of each part (see `fedbench.runs.traces.read_trace`); their sum is `seconds`.
     path
         The trace.
     """
@@ -85,24 +76,26 @@ class Profile:
 
 
 class Recorder:
-    """Records the first run that passes through an executor, up to the fifth round that is computed of it.
+    """Profiles the first run that an executor computes, up to the fifth round computed.
 
     Attributes
     ----------
     folder
         Where the trace goes.
     profile
-        What was recorded; None until it is written.
+        None until it is written.
+    reason
+        Why there is no profile.
     error
-        Why it could not be written.
+        Why the profile could not be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.profile: Profile | None = None
+        self.reason = "Nothing to profile: no run was computed. With --fresh the finished runs are computed again."
         self.error: DataError | None = None
         self._recording: _Recording | None = None
-        self._too_large: RunSpec | None = None
 
     def recorded(self, execute: Executor) -> Executor:
         """`execute`, which has to compute in the thread that calls it, with one of its runs recorded."""
@@ -113,8 +106,11 @@ class Recorder:
                     yield event  # what its consumer does with it belongs to the run
                     if self._recording and self._recording.ends_with(event):
                         recording, self._recording = self._recording, None
-                        self._write(recording)
-            finally:  # it failed, or the consumer went away
+                        try:
+                            self.profile = recording.write(self.folder)
+                        except DataError as error:  # it costs no run
+                            self.error = error
+            finally:  # an error, or the consumer went away
                 if self._recording:
                     self._recording.stop()
 
@@ -123,41 +119,21 @@ class Recorder:
     def _watched(self, jobs: Iterable[Job], device: str) -> Iterator[Job]:
         for job in jobs:
             if self.profile is None and self.error is None:
-                if job.run.spec.local_steps(rounds=1) <= MAX_STEPS:
+                if recordable_rounds(job.run.spec):
                     self._recording = _Recording(job, device)
                 else:
-                    self._too_large = job.run
+                    self.reason = (
+                        f"Nothing was profiled: a round of {job.run.cell} has {job.run.spec.local_steps(rounds=1)} "
+                        f"local steps, and {MAX_STEPS} can be recorded; make it smaller, as with --set local_epochs=1"
+                    )
             yield job
-
-    def _write(self, recording: _Recording) -> None:
-        try:
-            self.profile = recording.write(self.folder)
-        except DataError as error:  # the runs go on, and it is said at the end
-            self.error = error
-
-    def why_nothing(self) -> str:
-        """Why there is no profile.
-
-        Raises
-        ------
-        DataError
-            If it could not be written.
-        """
-        if self.error:
-            raise self.error
-        if run := self._too_large:
-            return (
-                f"Nothing was profiled: a round of {run.cell} has {run.spec.local_steps(rounds=1)} local steps, and "
-                f"{MAX_STEPS} can be recorded; make it smaller, as with --set local_epochs=1"
-            )
-        return "Nothing to profile: no run was computed. With --fresh the finished runs are computed again."
 
 
 class _Recording:
-    """The profiler while it records a run; making one starts it."""
+    """The profiler while it records a run, from its creation."""
 
     def __init__(self, job: Job, device: str) -> None:
-        # The first run imports these: seconds that are no run's own.
+        # The first run imports these, which takes seconds that belong to no run.
         import scipy.special  # noqa: F401
         import torch._dynamo
         import torch.export._trace  # noqa: F401
@@ -169,7 +145,6 @@ class _Recording:
         self.run = job.run
         self.first = kept.round + 1 if kept else 1
         self.rounds = 0
-        self.max_rounds = min(MAX_ROUNDS, MAX_STEPS // job.run.spec.local_steps(rounds=1))
         gpu = [ProfilerActivity.CUDA] if device == "cuda" else []
         self._profiler = profile(activities=[ProfilerActivity.CPU, *gpu])
         self._open = ExitStack()
@@ -178,26 +153,19 @@ class _Recording:
         self._open.enter_context(record_function(WHOLE))
 
     def ends_with(self, event: Event) -> bool:
-        """Whether the recording ends after `event`; a round that a checkpoint tells again does not count."""
+        """Whether the recording ends after `event`; a round re-emitted from a checkpoint does not count."""
         self.rounds += isinstance(event, RoundDone) and event.round >= self.first
-        return isinstance(event, RunDone) or self.rounds == self.max_rounds
+        return isinstance(event, RunDone) or self.rounds == recordable_rounds(self.run.spec)
 
     def stop(self) -> None:
         """Stop the profiler."""
         self._open.close()
 
     def write(self, folder: Path) -> Profile:
-        """Stop, write the trace into `folder`, and read it.
-
-        Raises
-        ------
-        DataError
-            If it cannot be written.
-        """
+        """Stop, write the trace into `folder`, and read it; raises `DataError` if it cannot be written."""
         self.stop()
-        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         name = re.sub(r"[^\w.=-]+", "-", f"{self.run.cell} seed={self.run.seed}")[:100]
-        path = folder / f"{now}-{name}.json.gz"
+        path = folder / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}.json.gz"
         with plain_errors("the profile cannot be written"):
             trace = self._exported(folder)
             try:

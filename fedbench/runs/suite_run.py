@@ -13,7 +13,7 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Job, RoundDone, RunDone
 from fedbench.runs.identity import fingerprint
-from fedbench.runs.profiling import part
+from fedbench.runs.traces import part
 from fedbench.runs.work import Executor as Executor
 from fedbench.runs.work import RunWork
 from fedbench.suites.schema import CellSpec, RunSpec

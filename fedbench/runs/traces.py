@@ -1,4 +1,4 @@
-"""What a trace of PyTorch's profiler says: the time of each part of a run, and of the operators. Pure functions."""
+"""The parts of a run in a trace of PyTorch's profiler: how they are marked, and what a trace says of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,12 +14,25 @@ LABEL = "fedbench/"
 WHOLE = f"{LABEL}run"  # around all that is recorded; what lies in no part of it is `other`
 PARTS = ("training", "evaluation", "averaging", "data", "tracking")
 NUM_OPERATORS = 10
-ON_CPU = ("cpu_op", "cuda_runtime", "cuda_driver")  # the profiler's kinds of what a processor's core does
+ON_CPU = ("cpu_op", "cuda_runtime", "cuda_driver")  # the profiler's categories of what a core does
+
+
+def part(name: str) -> AbstractContextManager[object]:
+    """Mark a part of a run in code that may run before PyTorch is imported.
+
+    Other code uses ``torch.profiler.record_function("fedbench/<part>")``. A mark costs microseconds even if nothing is
+    recorded, so there is none for a single batch.
+    """
+    if "torch" not in sys.modules:  # then nothing is recorded
+        return nullcontext()
+    from torch.profiler import record_function
+
+    return record_function(LABEL + name)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator of PyTorch, or a call to a GPU's driver: ``seconds`` are its own, without what it calls."""
+    """An operator of PyTorch, or a call to a GPU's driver; `seconds` are its own, without what it calls."""
 
     name: str
     seconds: float
@@ -26,7 +40,7 @@ class Operator:
 
 
 class Span(NamedTuple):
-    """A block of the code or a call of an operator in a trace; times are in microseconds."""
+    """A marked block or a call of an operator in a trace; times are in microseconds."""
 
     kind: str
     name: str
@@ -36,12 +50,12 @@ class Span(NamedTuple):
 
 
 def read_trace(trace: bytes) -> tuple[dict[str, float], tuple[Operator, ...]]:
-    """Read what a recording left.
+    """Read a trace.
 
     Returns
     -------
-    The seconds of each of `PARTS` and of ``other``, which exclude each other and whose sum is all that was recorded;
-    and the operators with the most time of their own, the longest first.
+    The seconds of each of `PARTS` and of ``other``, which exclude each other and add up to the recorded time; and the
+    operators with the most time of their own, the longest first.
 
     Raises
     ------
@@ -60,17 +74,17 @@ def read_trace(trace: bytes) -> tuple[dict[str, float], tuple[Operator, ...]]:
 
 
 def _slim(fields: dict[str, Any]) -> Span | dict[str, Any] | None:
-    """An object of a trace as little as possible: there are a million and more."""
+    """Keep as little as possible of an object of a trace: there are more than a million."""
     if fields.get("ph") == "X" and "cat" in fields:
         return Span(fields["cat"], sys.intern(fields["name"]), fields["tid"], fields["ts"], fields["dur"])
     return fields if "traceEvents" in fields else None
 
 
 def own_seconds(spans: Iterable[Span]) -> tuple[dict[str, float], Counter[str]]:
-    """By name, the seconds of spans without those that lie inside them on the same thread, and how many there are."""
+    """By name, the seconds of spans without those nested inside them on the same thread, and the number of spans."""
     microseconds: dict[str, float] = defaultdict(float)
     calls: Counter[str] = Counter()
-    around: dict[int, list[tuple[float, str]]] = defaultdict(list)  # by thread, the end and name of what is open
+    around: dict[int, list[tuple[float, str]]] = defaultdict(list)  # by thread, end and name of the open spans
     for span in sorted(spans, key=lambda span: (span.start, -span.duration)):
         stack = around[span.thread]
         while stack and stack[-1][0] <= span.start:

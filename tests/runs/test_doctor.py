@@ -21,9 +21,9 @@ def test_a_sound_machine_fails_no_check(healthy: dict[str, Finding]) -> None:
     assert {"fedbench", "packages", "processor", "training", "suites", "tracking store"} <= set(healthy)
 
 
-def test_a_dataset_that_is_not_here_is_a_note_with_the_command(healthy: dict[str, Finding]) -> None:
+def test_a_missing_dataset_is_a_note_with_the_command(healthy: dict[str, Finding]) -> None:
     assert "ok" == healthy["dataset mnist-5k"].status
-    assert ("note", "not here; to bring it: fedbench data fetch mnist") == (
+    assert ("note", "not present; to download it: fedbench data fetch mnist") == (
         healthy["dataset mnist"].status,
         healthy["dataset mnist"].text,
     )

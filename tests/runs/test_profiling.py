@@ -1,4 +1,4 @@
-"""A run recorded by PyTorch's profiler: the command, the parts, and that no number moves."""
+"""A run with PyTorch's profiler: the command, the parts, and that no number moves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 from command import Done, fedbench_here
-from test_cli import SUITE, complaint, fedbench, notices
+from process import TINY as SUITE
+from process import complaint, fedbench, notices
 
 from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
@@ -20,7 +21,7 @@ from fedbench.reports.profile import profile_json, profile_summary
 from fedbench.runs.checkpoints import load_checkpoint
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job
-from fedbench.runs.profiling import MAX_STEPS, Recorder
+from fedbench.runs.profiling import MAX_STEPS, Recorder, recordable_rounds
 from fedbench.runs.suite_run import Executor, run_suite
 from fedbench.runs.traces import PARTS, Span, own_seconds, read_trace
 from fedbench.runs.work import RunWork
@@ -145,7 +146,7 @@ def test_five_rounds_are_recorded_of_the_first_run_and_nothing_of_the_next(tmp_p
     assert "a-b-c-seed=0.json.gz" == path.name.partition("Z-")[2]
 
 
-def test_rounds_that_a_checkpoint_tells_again_do_not_count(tmp_path: Path) -> None:
+def test_rounds_re_emitted_from_a_checkpoint_do_not_count(tmp_path: Path) -> None:
     run, tracker = make_run(rounds=8), MemoryTracker(checkpoints=tmp_path / "checkpoints")
     running = run_suite([run], DATA, tracker, interrupted(in_process.execute, after=2))
     with pytest.raises(KeyboardInterrupt):
@@ -206,24 +207,22 @@ def test_a_trace_that_cannot_be_written_costs_no_run_and_is_one_line(tmp_path: P
     assert profile_json(recorder.profile) is None
 
 
-def test_of_a_large_run_fewer_rounds_are_recorded_and_none_of_one_whose_round_is_too_large(tmp_path: Path) -> None:
-    def steps_a_round(steps: int) -> RunSpec:
-        return make_run(batch_size=20, local_epochs=steps // 2)  # two clients of one batch
+def test_of_a_large_run_fewer_rounds_are_recorded_and_of_a_larger_one_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recordable(steps_a_round: int) -> int:
+        return recordable_rounds(
+            CellSpec(**TINY, batch_size=20).model_copy(update={"local_epochs": steps_a_round // 2})
+        )
 
-    recorder = Recorder(tmp_path)
-    recorder._watched(iter([]), "cpu")
-    watched = recorder._watched([Job(steps_a_round(MAX_STEPS + 2)), Job(steps_a_round(MAX_STEPS // 2))], "cpu")
-    next(watched)
-    assert recorder._recording is None
+    assert [5, 2, 1, 0] == [recordable(steps) for steps in (600, MAX_STEPS // 2, MAX_STEPS, MAX_STEPS + 2)]
+    monkeypatch.setattr("fedbench.runs.profiling.MAX_STEPS", 1)
+    recorder, _ = computed(tmp_path, make_run())
     message = (
-        "Nothing was profiled: a round of a/b c has 3002 local steps, and 3000 can be recorded; make it smaller, as "
-        "with --set local_epochs=1"
+        "Nothing was profiled: a round of a/b c has 2 local steps, and 1 can be recorded; make it smaller, as with "
+        "--set local_epochs=1"
     )
     assert message == profile_summary(recorder)
-    next(watched)
-    assert recorder._recording is not None
-    recorder._recording.stop()
-    assert 2 == recorder._recording.max_rounds
 
 
 # Reading a trace
