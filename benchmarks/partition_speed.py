@@ -11,7 +11,8 @@ import time
 import numpy as np
 
 from fedbench.bench.yardsticks import measure
-from fedbench.partitions import TrainingTable, make_partition
+from fedbench.components import find
+from fedbench.partitions import TrainingTable
 
 NUM_CLIENTS, EXAMPLES_PER_CLIENT, REPEATS = 100_000, 10, 20
 
@@ -24,7 +25,9 @@ def main() -> None:
         times = []
         for _ in range(REPEATS):
             began = time.perf_counter()
-            parts = make_partition(name, table, NUM_CLIENTS, EXAMPLES_PER_CLIENT, np.random.default_rng(0), {})
+            parts = (
+                find("partition", name).make().deal(table, NUM_CLIENTS, EXAMPLES_PER_CLIENT, np.random.default_rng(0))
+            )
             times.append(time.perf_counter() - began)
             if len(parts) != NUM_CLIENTS:
                 raise SystemExit(f"{name}: {len(parts)} clients")

@@ -1,4 +1,4 @@
-"""Federated Averaging (McMahan et al., 2017, arXiv:1602.05629): what `Algorithm` is by itself."""
+"""Federated Averaging (McMahan et al., 2017, arXiv:1602.05629): `Algorithm` as it is."""
 
 from fedbench.hooks import Algorithm
 

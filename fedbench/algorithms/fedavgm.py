@@ -1,16 +1,22 @@
 """FedAvgM: the server's steps have momentum (Hsu, Qi and Brown, 2019, arXiv:1909.06335)."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from fedbench.hooks import Algorithm, ServerContext, Vectors
+from fedbench.util.frozen import Fraction, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class FedAvgM(Algorithm):
-    """Section 4.3 of the paper, with Δ = w̄ − w_t, what the clients' average w̄ changes.
+    """Section 4.3 of the paper, with Δ = w̄ − w_t, where w̄ is the average of the clients' models.
 
     v ← β v + Δ, then w ← w_t + η_s v. β = 0 and η_s = 1 make it FedAvg.
 
@@ -20,12 +26,12 @@ class FedAvgM(Algorithm):
         η_s and β.
     """
 
-    server_learning_rate: float
-    server_momentum: float
+    server_learning_rate: Positive = 1.0
+    server_momentum: Annotated[Fraction, Field(lt=1)] = 0.9
 
     def initial(self, parameters: Tensor) -> Vectors:
         """No velocity: v = 0."""
-        return {"velocity": torch.zeros_like(parameters)}
+        return {"velocity": parameters.new_zeros(parameters.shape)}
 
     def server_step(self, average: Tensor, context: ServerContext) -> tuple[Tensor, Vectors]:
         """See the class."""

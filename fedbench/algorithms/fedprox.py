@@ -1,6 +1,11 @@
-"""FedProx: clients are held near the server's model (Li et al., 2018, arXiv:1812.06127)."""
+"""FedProx: clients stay near the server's model (Li et al., 2018, arXiv:1812.06127)."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from fedbench.hooks import Algorithm, ClientContext, GradientTerm
 
@@ -17,7 +22,7 @@ class FedProx(Algorithm):
         μ.
     """
 
-    proximal_weight: float
+    proximal_weight: Annotated[float, Field(ge=0)] = 0.01
 
     def gradient_term(self, context: ClientContext) -> GradientTerm:
         """See the class."""

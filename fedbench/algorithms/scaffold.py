@@ -1,11 +1,15 @@
-"""SCAFFOLD: control variates take the clients' drift out (Karimireddy et al., 2019, arXiv:1910.06378, algorithm 1)."""
+"""SCAFFOLD: control variates correct the clients' drift (Karimireddy et al., 2019, arXiv:1910.06378, algorithm 1)."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fedbench.hooks import Algorithm, ClientContext, GradientTerm, ServerContext, Vectors
+from fedbench.util.frozen import Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class Scaffold(Algorithm):
     A client steps along g − c_k + c. After s steps from w_t to w_k, c_k⁺ = c_k − c + (w_t − w_k) / (s η), and it sends
     c_k⁺ − c_k. The server takes w ← w_t + η_s (w̄ − w_t), w̄ being the average of the w_k, and c ← c + m/K times the
     average of c_k⁺ − c_k. Both averages have the weights n_k, where the paper's clients all have the same. All control
-    variates begin with 0, so that round 1 is FedAvg's.
+    variates start at 0, so round 1 is that of FedAvg.
 
     Attributes
     ----------
@@ -23,14 +27,14 @@ class Scaffold(Algorithm):
         η_s, the paper's η_g.
     """
 
-    server_learning_rate: float
+    server_learning_rate: Positive = 1.0
 
     def initial(self, parameters: Tensor) -> Vectors:
         """No correction: c = 0."""
-        return {"c": torch.zeros_like(parameters)}
+        return {"c": parameters.new_zeros(parameters.shape)}
 
     def gradient_term(self, context: ClientContext) -> GradientTerm:
-        """See the class; what client k has sent comes to c_k."""
+        """See the class; the messages of client k add up to c_k."""
         correction = context.server["c"] - context.sent
         return lambda _: correction
 

@@ -26,8 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedbench.util.errors import DataError
 
@@ -74,11 +73,11 @@ class DatasetInfo:
         return next(iter(self.sizes))
 
 
-DATASETS: dict[str, str] = {  # name: module
-    "mnist-5k": "mnist_5k",
-    "mnist": "mnist",
-    "fashion-mnist": "fashion_mnist",
-    "ham10000": "ham10000",
+DATASETS: dict[str, str] = {
+    "mnist-5k": "fedbench.datasets.mnist_5k",
+    "mnist": "fedbench.datasets.mnist",
+    "fashion-mnist": "fedbench.datasets.fashion_mnist",
+    "ham10000": "fedbench.datasets.ham10000",
 }
 
 
@@ -160,42 +159,50 @@ def data_dir(chosen: Path | None = None) -> Path:
     return chosen or Path(os.environ.get("FEDBENCH_DATA_DIR") or "data")
 
 
-def dataset_module(name: str) -> ModuleType:
-    """The module of the dataset `name` (see this package's docstring for what it has)."""
-    if name not in DATASETS:
-        raise DataError(f"unknown dataset {name!r}: choose from {', '.join(DATASETS)}")
-    return import_module(f"fedbench.datasets.{DATASETS[name]}")
+def dataset_module(dataset: str | object) -> Any:
+    """The module of a built-in dataset by its name (see this package's docstring); another object as it is."""
+    if not isinstance(dataset, str):
+        return dataset
+    if dataset not in DATASETS:
+        raise DataError(f"unknown dataset {dataset!r}: choose from {', '.join(DATASETS)}")
+    return import_module(DATASETS[dataset])
 
 
-def dataset_info(name: str) -> DatasetInfo:
-    """What is known of the dataset `name` without loading it."""
-    info: DatasetInfo = dataset_module(name).INFO
+def dataset_info(dataset: str | object) -> DatasetInfo:
+    """What is known of a dataset without loading it."""
+    info: DatasetInfo = dataset_module(dataset).INFO
     return info
 
 
-def checked_split(name: str, split: str | None = None) -> str:
-    """The split of the dataset `name`, its default if None; raises `DataError` if it has no such split."""
-    info = dataset_info(name)
+def checked_split(dataset: str | object, split: str | None = None) -> str:
+    """A split of a dataset, its default if None; raises `DataError` if it has no such split."""
+    info = dataset_info(dataset)
     chosen = split or info.default_split
     if chosen not in info.sizes:
-        raise DataError(f"dataset {name} has no split {chosen!r}: choose from {', '.join(info.sizes)}")
+        raise DataError(f"dataset {dataset} has no split {chosen!r}: choose from {', '.join(info.sizes)}")
     return chosen
 
 
-def load_dataset(name: str, split: str | None = None, folder: Path | None = None) -> Dataset:
+def is_present(dataset: str | object, folder: Path | None = None) -> bool:
+    """Whether a dataset's files are in the data folder (a quick look, not a check); one that does not say has them."""
+    look = getattr(dataset_module(dataset), "is_present", None)
+    return look is None or bool(look(data_dir(folder)))
+
+
+def load_dataset(dataset: str | object, split: str | None = None, folder: Path | None = None) -> Dataset:
     """Load a dataset into memory.
 
     Parameters
     ----------
-    name
-        A key of `DATASETS`.
+    dataset
+        A key of `DATASETS`, or an object with ``INFO`` and ``load`` as in this package's docstring.
     split
         One of its splits; its default if None.
     folder
         The data folder (see `data_dir`).
     """
-    dataset: Dataset = dataset_module(name).load(data_dir(folder), checked_split(name, split))
-    return dataset
+    loaded: Dataset = dataset_module(dataset).load(data_dir(folder), checked_split(dataset, split))
+    return loaded
 
 
 @dataclass(frozen=True)

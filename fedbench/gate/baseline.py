@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,11 +12,13 @@ from fedbench.executors import THREADS
 from fedbench.gate.files import Update, read_stored, update
 from fedbench.measures import Verdict
 from fedbench.runs.identity import ALGORITHM_REVISION
-from fedbench.suites.schema import Cell, CellSpec, Suite, unknown
+from fedbench.suites.cell import CellSpec, in_order
+from fedbench.suites.schema import Cell, Suite
 from fedbench.util.commits import commit_of
 from fedbench.util.environment import environment
 from fedbench.util.errors import BaselineError
 from fedbench.util.frozen import Frozen
+from fedbench.util.text import unknown
 
 SPEED_FILE = "speed.json"  # of the timings; no suite may have this name
 MARGIN = 0.01  # the default equivalence margin of an accuracy, a fraction
@@ -50,7 +52,7 @@ class CellRecord(Frozen):
     """A cell: its spec, the digest of its data, and its runs by seed."""
 
     label: str
-    spec: CellSpec
+    spec: dict[str, Any]
     data: str
     seeds: Annotated[tuple[SeedRecord, ...], Field(min_length=1)]
 
@@ -86,7 +88,8 @@ class Baseline(Frozen):
 
     def of(self, cell: Cell) -> CellRecord | None:
         """The record of a cell; None if none has its label and spec."""
-        return next((each for each in self.cells if each.label == cell.label and each.spec == cell.spec), None)
+        same = (each for each in self.cells if each.label == cell.label)
+        return next((each for each in same if not _first_difference(each.spec, cell.spec)), None)
 
 
 def new_baseline(
@@ -218,7 +221,7 @@ def require_data(baseline: Baseline, cells: Iterable[CellRecord], path: Path) ->
     for cell in cells:
         if before[cell.label] != cell.data:
             raise BaselineError(
-                f"{path} was made with other data of {cell.spec.dataset}: restore the data (see: fedbench data "
+                f"{path} was made with other data of {cell.spec['dataset']}: restore the data (see: fedbench data "
                 f"verify), or {_recreate(baseline.suite)}"
             )
 
@@ -227,10 +230,11 @@ def _recreate(suite: str) -> str:
     return f"recreate the baseline with: fedbench baseline {suite} --reason TEXT"
 
 
-def _first_difference(before: CellSpec, now: CellSpec) -> str | None:
-    one, other = before.model_dump(), now.model_dump()
-    name = next((name for name in other if one.get(name) != other[name]), None)
-    return f"{name} {other[name]}, was {one.get(name)}" if name else None
+def _first_difference(recorded: Mapping[str, Any], now: CellSpec) -> str | None:
+    """The first scenario field that differs. One that an older baseline lacks had its default; null is absent."""
+    before = CellSpec.model_construct().values | dict(recorded)
+    name = next((name for name in in_order({**before, **now.values}) if before.get(name) != now.get(name)), None)
+    return f"{name} {now.get(name)}, was {before.get(name)}" if name else None
 
 
 def _and_more(names: Sequence[object]) -> str:

@@ -48,7 +48,7 @@ def measure_suite(suite: Suite, data: DataSource, execute: Executor) -> tuple[Ce
     return tuple(
         CellRecord(
             label=cell.label,
-            spec=cell.spec,
+            spec=cell.spec.values,
             data=data.digest(cell.spec),
             seeds=tuple(sorted((runs[run] for run in cell.runs()), key=lambda record: record.seed)),
         )

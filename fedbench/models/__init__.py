@@ -1,4 +1,8 @@
-"""The models: one file each, and one line each in `MODELS`. Listing them imports no torch."""
+"""The models: one file each, and one line each in `MODELS`. Listing them imports no torch.
+
+A model is a class, or a function, that returns a `torch.nn.Module` with PyTorch's default initialisation, drawn from
+the global random state. The module maps (B, C, H, W) float32 to (B, num_classes) logits or log-probabilities.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,7 @@ class ModelInfo:
     Attributes
     ----------
     target
-        ``module:class`` below `fedbench.models`. The class takes no arguments; its instances map
-        (B, C, H, W) float32 to (B, num_classes) logits or log-probabilities.
+        ``module:class``.
     image_shape
         Channels, height, width of its input.
     num_classes
@@ -31,15 +34,15 @@ class ModelInfo:
 
 
 MODELS: dict[str, ModelInfo] = {
-    "simple-cnn": ModelInfo("simple_cnn:SimpleCNN", (1, 28, 28), 10),
-    "simple-cnn-ham": ModelInfo("simple_cnn_ham:SimpleCNNHam", (3, 32, 32), 7),
-    "2nn": ModelInfo("two_nn:TwoNN", (1, 28, 28), 10),
-    "cnn": ModelInfo("cnn:CNN", (1, 28, 28), 10),
+    "simple-cnn": ModelInfo("fedbench.models.simple_cnn:SimpleCNN", (1, 28, 28), 10),
+    "simple-cnn-ham": ModelInfo("fedbench.models.simple_cnn_ham:SimpleCNNHam", (3, 32, 32), 7),
+    "2nn": ModelInfo("fedbench.models.two_nn:TwoNN", (1, 28, 28), 10),
+    "cnn": ModelInfo("fedbench.models.cnn:CNN", (1, 28, 28), 10),
 }
 
 
 def build_model(name: str) -> nn.Module:
-    """A new model with PyTorch's default initialisation, drawn from the global random state."""
+    """A new instance of a built-in model."""
     module, _, attribute = MODELS[name].target.partition(":")
-    model: nn.Module = getattr(import_module(f"fedbench.models.{module}"), attribute)()
+    model: nn.Module = getattr(import_module(module), attribute)()
     return model

@@ -1,53 +1,29 @@
 """How training examples are dealt to clients: one file each, and one line each in `PARTITIONS`.
 
-A partition's module has one function, ``partition(table, num_clients, examples_per_client, rng, **options)``: for each
-client the indices of its training examples, as a (K, n) array or a sequence of K arrays, which may make them when they
-are asked for. `rng` is a NumPy generator of its own stream; a scheme without chance leaves it. What cannot be dealt
-raises `PartitionError` with a line that says what to do.
+A partition is a frozen dataclass that extends `Partition`; its fields are its options. A suite may also name a function
+``deal(table, num_clients, examples_per_client, rng, **options)`` that returns the same as `Partition.deal`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Dealt = Sequence[NDArray[np.int64]] | NDArray[np.int64]
 
-@dataclass(frozen=True)
-class PartitionInfo:
-    """What is known of a partition without importing it.
-
-    Attributes
-    ----------
-    module
-        Below `fedbench.partitions`.
-    options
-        The scenario fields that it reads, with their defaults; None where there is none.
-    is_overlapping
-        Whether clients may share examples. Otherwise their parts are disjoint.
-    is_equal
-        Whether every client has exactly n examples. Otherwise n is their mean.
-    """
-
-    module: str
-    options: Mapping[str, float | str | None] = field(default_factory=dict)
-    is_overlapping: bool = False
-    is_equal: bool = True
-
-
-PARTITIONS: dict[str, PartitionInfo] = {
-    "consecutive": PartitionInfo("consecutive"),
-    "iid": PartitionInfo("iid"),
-    "overlapping": PartitionInfo("overlapping", is_overlapping=True),
-    "shards": PartitionInfo("shards", {"shards_per_client": 2}),
-    "dirichlet": PartitionInfo("dirichlet", {"partition_alpha": 0.5}, is_equal=False),
-    "quantity-skew": PartitionInfo("quantity_skew", {"partition_alpha": None, "partition_sigma": None}, is_equal=False),
-    "by-column": PartitionInfo("by_column", {"partition_column": None}, is_equal=False),
+PARTITIONS: dict[str, str] = {
+    "consecutive": "fedbench.partitions.consecutive:Consecutive",
+    "iid": "fedbench.partitions.iid:IID",
+    "overlapping": "fedbench.partitions.overlapping:Overlapping",
+    "shards": "fedbench.partitions.shards:Shards",
+    "dirichlet": "fedbench.partitions.dirichlet:Dirichlet",
+    "quantity-skew": "fedbench.partitions.quantity_skew:QuantitySkew",
+    "by-column": "fedbench.partitions.by_column:ByColumn",
 }
 
 
@@ -70,39 +46,85 @@ class TrainingTable:
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
 
-def make_partition(
-    name: str,
-    table: TrainingTable,
-    num_clients: int,
-    examples_per_client: int,
-    rng: np.random.Generator,
-    options: Mapping[str, Any],
-) -> Sequence[NDArray[np.int64]]:
-    """Deal examples to clients by the scheme `name`.
+@dataclass(frozen=True)
+class Partition:
+    """The base of partitions. Subclasses override `deal` and the facts in which they differ.
 
-    Parameters
+    A subclass refuses options that do not fit together with a `ValueError` in ``__post_init__``.
+
+    Attributes
     ----------
-    name
-        A key of `PARTITIONS`.
-    table
-        The training examples.
-    num_clients, examples_per_client
-        K and n; K·n is at most N, and n is if the scheme is overlapping.
-    rng
-        The stream that a scheme with chance draws from.
-    options
-        A value for each of the scheme's own options.
-
-    Returns
-    -------
-    sequence of ndarray
-        K arrays of training indices; of n each, or n in the mean, and disjoint, as the scheme's `PartitionInfo` says.
-
-    Raises
-    ------
-    PartitionError
-        If the data cannot be dealt so: one line that says why and what to do.
+    is_equal
+        Whether every client has exactly n examples. Otherwise n is their mean, and some may have none.
+    is_overlapping
+        Whether clients may share examples. Otherwise their parts are disjoint.
+    has_own_sizes
+        Whether the data alone determines the clients' sizes, so that a suite may not set ``examples_per_client``.
+    parts_per_client
+        A client's examples consist of this many equal parts, so it divides n.
+    columns
+        The columns of metadata that are read.
+    remedy
+        What leaves fewer clients without examples.
     """
-    module = import_module(f"fedbench.partitions.{PARTITIONS[name].module}")
-    parts: Sequence[NDArray[np.int64]] = module.partition(table, num_clients, examples_per_client, rng, **options)
-    return parts
+
+    is_equal: ClassVar[bool] = True
+    is_overlapping: ClassVar[bool] = False
+    has_own_sizes: ClassVar[bool] = False
+
+    @property
+    def parts_per_client(self) -> int:
+        """See the class."""
+        return 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See the class."""
+        return ()
+
+    @property
+    def remedy(self) -> str:
+        """See the class."""
+        return "a larger examples_per_client"
+
+    def deal(self, table: TrainingTable, num_clients: int, examples_per_client: int, rng: np.random.Generator) -> Dealt:
+        """Deal the training examples to the clients.
+
+        Parameters
+        ----------
+        table
+            The training examples.
+        num_clients, examples_per_client
+            K and n; K·n is at most N, and so is n if the partition is overlapping.
+        rng
+            The partition's own random stream. A partition without chance does not use it.
+
+        Returns
+        -------
+        sequence of ndarray
+            K arrays of training indices, or one of shape (K, n). A sequence may compute an item when it is asked for.
+
+        Raises
+        ------
+        PartitionError
+            If the data cannot be dealt so: one line that says why and what to do.
+        """
+        raise NotImplementedError
+
+    def client_name(self, table: TrainingTable, client: int, part: NDArray[np.int64]) -> str:
+        """The name of a client that has the examples `part`: its number, unless it is a group with a name."""
+        del table, part
+        return str(client)
+
+
+@dataclass(frozen=True)
+class FunctionPartition(Partition):
+    """A function as a partition, with its options; its clients may have any number of disjoint examples."""
+
+    function: Callable[..., Dealt]
+    options: Mapping[str, Any]
+    is_equal: ClassVar[bool] = False
+
+    def deal(self, table: TrainingTable, num_clients: int, examples_per_client: int, rng: np.random.Generator) -> Dealt:
+        """Call the function."""
+        return self.function(table, num_clients, examples_per_client, rng, **self.options)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbench.partitions import TrainingTable
+from fedbench.partitions import Partition, TrainingTable
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,14 @@ class _Draws(Sequence[NDArray[np.int64]]):
         return stream.choice(self.num_examples, self.examples_per_client, replace=False)
 
 
-def partition(
-    table: TrainingTable, num_clients: int, examples_per_client: int, rng: np.random.Generator
-) -> Sequence[NDArray[np.int64]]:
-    """See `fedbench.partitions`. A client has no example twice. Memory does not grow with the number of clients."""
-    return _Draws(num_clients, examples_per_client, len(table.labels), int(rng.integers(2**63)))
+@dataclass(frozen=True)
+class Overlapping(Partition):
+    """n random examples for each client, each of them once. Memory does not grow with the number of clients."""
+
+    is_overlapping: ClassVar[bool] = True
+
+    def deal(
+        self, table: TrainingTable, num_clients: int, examples_per_client: int, rng: np.random.Generator
+    ) -> Sequence[NDArray[np.int64]]:
+        """See `Partition.deal`."""
+        return _Draws(num_clients, examples_per_client, len(table.labels), int(rng.integers(2**63)))

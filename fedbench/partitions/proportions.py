@@ -1,9 +1,14 @@
-"""Shares of a whole, and a whole divided by them: what the skewed partitions have in common."""
+"""Random shares of a whole, and a whole divided by them: what the skewed partitions have in common."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+
+# Of a symmetric Dirichlet distribution: a small one makes shares unequal.
+Concentration = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 def proportions(count: int, alpha: float, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from fedbench.components import built_in_options
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
 from fedbench.reports.style import MAX_PANELS, Drawn, left_out, new_panels, write  # before Matplotlib, which it sets up
-from fedbench.suites.schema import OWNERS
 from fedbench.tracking.records import StoredCell, StoredSuite, parse_confusion
 
 # isort: split
@@ -115,7 +115,8 @@ def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
     first: dict[object, StoredCell] = {}
     for cell in stored.measured:
         spec = cell.spec
-        options = tuple(getattr(spec, option) for option, owner in OWNERS.items() if owner == "partition")
+        not_dealt = built_in_options("algorithm")  # an option of a part that is not built in may be of either kind
+        options = tuple(sorted(item for item in (spec.model_extra or {}).items() if item[0] not in not_dealt))
         dealt = (spec.dataset, spec.split, spec.partition, spec.num_clients, spec.examples_per_client, options)
         first.setdefault(dealt, cell)
     return list(first.values())

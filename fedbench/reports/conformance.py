@@ -14,7 +14,7 @@ from rich.text import Text
 from fedbench.measures import ROUNDS_TO_TARGET
 from fedbench.reports.layout import mean_std, number, plain_table, reached
 from fedbench.stats import Spread, spread_if_all
-from fedbench.suites.conformance_schema import Measure, Reference
+from fedbench.suites.conformance import Measure, Reference
 from fedbench.suites.schema import Cell, Suite
 from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, StoredCell, StoredSuite
 
@@ -99,8 +99,8 @@ def conformance(suite: Suite, stored: StoredSuite) -> list[ConformanceRow]:
 
 
 def _stored_cell(cell: Cell, stored: StoredSuite) -> StoredCell | None:
-    wanted = (cell.scenario, cell.spec.model_dump())
-    return next((each for each in stored.cells if (each.scenario, each.spec.model_dump()) == wanted), None)
+    wanted = (cell.scenario, cell.spec.values)
+    return next((each for each in stored.cells if (each.scenario, each.spec.values) == wanted), None)
 
 
 def _values(measure: Measure, stored: StoredSuite, cell: StoredCell | None) -> tuple[float | None, ...]:

@@ -60,7 +60,7 @@ def _rows(stored: StoredSuite, cell: StoredCell, seed: int, run: RunRecord) -> l
         "cell": cell.label,
         "seed": seed,
         "verdict": run.tags.get("fedbench.verdict"),
-        **cell.spec.model_dump(),
+        **cell.spec.values,
     }
     by_round: dict[int, dict[str, float]] = defaultdict(dict)
     for name in sorted(run.metrics):

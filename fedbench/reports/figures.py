@@ -26,7 +26,7 @@ from fedbench.reports.style import (
     same_scale,
     write,
 )
-from fedbench.suites.schema import OWNERS
+from fedbench.suites.cell import COMMON
 from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, StoredCell, StoredSuite
 from fedbench.util.progress import progress
 
@@ -91,15 +91,15 @@ def _by_scenario(cells: Sequence[StoredCell]) -> dict[str, list[StoredCell]]:
 def _varying(cells: Sequence[StoredCell]) -> list[str]:
     """The axes on which cells of one scenario differ."""
     axes = dict.fromkeys(axis for cell in cells for axis in cell.result.cell.axes)
-    return [axis for axis in axes if len({getattr(cell.spec, axis) for cell in cells}) > 1]
+    return [axis for axis in axes if len({cell.spec.get(axis) for cell in cells}) > 1]
 
 
 def _words(cell: StoredCell, axes: Sequence[str]) -> str:
-    return ", ".join(f"{axis.replace('_', ' ')} {_show(axis, getattr(cell.spec, axis))}" for axis in axes)
+    return ", ".join(f"{axis.replace('_', ' ')} {_show(axis, cell.spec.get(axis))}" for axis in axes)
 
 
 def _show(axis: str, value: object) -> str:
-    return str(value) if value is not None else "none" if axis in (*OWNERS, *DEMANDS) else "all"
+    return str(value) if value is not None else "none" if axis not in COMMON or axis in DEMANDS else "all"
 
 
 def _line_panels(cells: Sequence[StoredCell]) -> Iterator[tuple[str, list[tuple[str, StoredCell]]]]:
@@ -211,7 +211,7 @@ def _grid_panels(cells: list[StoredCell]) -> Iterator[tuple[str, list[StoredCell
 
 
 def _values(cells: Sequence[StoredCell], axis: str) -> list[object]:
-    return list(dict.fromkeys(getattr(cell.spec, axis) for cell in cells))
+    return list(dict.fromkeys(cell.spec.get(axis) for cell in cells))
 
 
 def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str], limits: tuple[float, float]) -> None:
@@ -221,9 +221,7 @@ def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]
         spread = cell.final("accuracy")
         if spread is None:
             continue
-        row, column = (
-            values.index(getattr(cell.spec, name)) for values, name in zip((rows, columns), names, strict=True)
-        )
+        row, column = (values.index(cell.spec.get(name)) for values, name in zip((rows, columns), names, strict=True))
         image[row, column] = 100 * spread.mean
         dark = image[row, column] < sum(limits) / 2
         text = mean_std(spread, 1, 100).replace(" ±", "\n±")
@@ -238,7 +236,7 @@ def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]
 
 
 def _draw_dots(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]) -> None:
-    labels = [_show(names[0], getattr(cell.spec, names[0])) if names else "" for cell in cells]
+    labels = [_show(names[0], cell.spec.get(names[0])) if names else "" for cell in cells]
     for index, cell in enumerate(cells):
         spread = cell.final("accuracy")
         if spread is None:

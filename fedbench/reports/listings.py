@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 def suite_summary(suite: Suite) -> dict[str, Any]:
     """A suite's contents for machines."""
-    cells = [
-        {"scenario": cell.scenario, "label": cell.label, "params": cell.spec.model_dump(mode="json")}
-        for cell in suite.cells
-    ]
+    cells = [{"scenario": cell.scenario, "label": cell.label, "params": cell.spec.values} for cell in suite.cells]
     return {
         "suite": suite.name,
         "question": suite.question,

@@ -13,7 +13,7 @@ from rich.text import Text
 from fedbench.measures import MEANINGS, ROUNDS_TO_TARGET, RunResult, Verdict
 from fedbench.reports.layout import STYLES, mean_std, percent, plain_table, reached, short_verdict, spread_json
 from fedbench.stats import spread_if_all
-from fedbench.suites.schema import OWNERS
+from fedbench.suites.cell import COMMON
 from fedbench.tracking.records import REPORTED, CellResult, StoredSuite, cell_result
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _cell_json(result: CellResult) -> dict[str, Any]:
     return {
         "scenario": result.cell.scenario,
         "label": result.cell.label,
-        "params": result.cell.spec.model_dump(mode="json"),
+        "params": result.cell.spec.values,
         "seeds": list(result.seeds),
         "verdict": str(result.verdict),
         "reason": result.reason,
@@ -167,8 +167,8 @@ def _about_targets(targets: Sequence[float], results: Sequence[CellResult]) -> s
 
 def _show(axis: str, cell: Cell) -> str:
     """A field's value; empty if the cell has none or does not read it, ``all`` if it sets no limit."""
-    value = getattr(cell.spec, axis)
-    return str(value) if value is not None else "" if axis in (*OWNERS, *DEMANDS) else "all"
+    value = cell.spec.get(axis)
+    return str(value) if value is not None else "" if axis not in COMMON or axis in DEMANDS else "all"
 
 
 def _measure(result: CellResult, name: str) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 from fedbench.measures import Verdict
 from fedbench.reports.layout import STYLES, short_verdict
 from fedbench.stats import spread
-from fedbench.suites.tune_schema import Objective
+from fedbench.suites.tune import Objective
 from fedbench.tuning.results import Answer
 from fedbench.tuning.study_records import study_json
 

@@ -24,13 +24,13 @@ from optuna.visualization import matplotlib as plots
 
 from fedbench.reports.axes import legend, name_axes, panels_of, sized, tidy, without_legend
 from fedbench.reports.tuning import objective_scale, objective_words, tuning_json
-from fedbench.suites.tune_schema import Objective
+from fedbench.suites.tune import Objective
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-    from fedbench.suites.tune_schema import Axis
+    from fedbench.suites.tune import Axis
     from fedbench.tuning.results import TrialResult, TuningResult
 
 WIDTH = 8.4  # inches

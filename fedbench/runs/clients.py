@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedbench.core import Client, Purpose, numpy_stream
-from fedbench.partitions import PARTITIONS, TrainingTable, make_partition
+from fedbench.partitions import TrainingTable
 from fedbench.partitions.skew import class_counts
 from fedbench.partitions.table import PartitionTable
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fedbench.datasets import Dataset
-    from fedbench.suites.schema import CellSpec, RunSpec
+    from fedbench.partitions import Dealt
+    from fedbench.suites.schema import RunSpec
 
 
 MAX_COUNTED = 1_000  # clients whose examples are counted by class
@@ -63,7 +64,7 @@ class Clients(Sequence[Client]):
     """
 
     dataset: Dataset
-    parts: Sequence[NDArray[np.int64]]
+    parts: Dealt
     device: torch.device
     participants: Sequence[int]
 
@@ -82,11 +83,10 @@ def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Clients:
     PartitionError
         If the data cannot be dealt so.
     """
-    spec, parts = run.spec, _deal(run, dataset)
+    parts = _deal(run, dataset)
     everybody = range(len(parts))
-    if PARTITIONS[spec.partition].is_equal:
-        return Clients(dataset, parts, device, everybody)
-    return Clients(dataset, parts, device, [k for k in everybody if len(parts[k])])
+    is_equal = run.spec.part("partition").is_equal
+    return Clients(dataset, parts, device, everybody if is_equal else [k for k in everybody if len(parts[k])])
 
 
 def warn_of_idle(run: RunSpec, clients: Clients) -> None:
@@ -97,35 +97,24 @@ def warn_of_idle(run: RunSpec, clients: Clients) -> None:
     named = ", ".join(map(str, idle[:MAX_NAMED])) + (" and others" if len(idle) > MAX_NAMED else "")
     logger.warning(
         "fedbench: %s seed=%d: %d of %d clients have no examples and take no part: %s; %s leaves fewer",
-        *(run.cell, run.seed, len(idle), len(clients), named, _remedy(run.spec)),
+        *(run.cell, run.seed, len(idle), len(clients), named, run.spec.part("partition").remedy),
     )
-
-
-def _remedy(spec: CellSpec) -> str:
-    """What leaves fewer clients without examples."""
-    if spec.partition_sigma is not None:
-        return "a smaller partition_sigma"
-    return "a larger partition_alpha" if spec.partition_alpha is not None else "a larger examples_per_client"
 
 
 def partition_table(run: RunSpec, dataset: Dataset) -> PartitionTable:
-    """How many examples of each class each client of a run has; of the first clients of very many."""
-    parts = _deal(run, dataset)
+    """How many examples of each class each client of a run has; only the first clients if there are very many."""
+    partition, table, parts = run.spec.part("partition"), _table(dataset), _deal(run, dataset)
     few = [parts[k] for k in range(min(len(parts), MAX_COUNTED))]
-    names = [str(k) for k in range(len(few))]
-    if run.spec.partition_column is not None:
-        names = [str(dataset.train_columns[run.spec.partition_column][part[0]]) for part in few]
-    class_names = list(dataset.class_names)
-    return PartitionTable(names, class_names, class_counts(few, dataset.train_labels.numpy(), len(class_names)))
+    names = [partition.client_name(table, k, part) for k, part in enumerate(few)]
+    return PartitionTable(names, list(dataset.class_names), class_counts(few, table.labels, table.num_classes))
 
 
-def _deal(run: RunSpec, dataset: Dataset) -> Sequence[NDArray[np.int64]]:
+def _table(dataset: Dataset) -> TrainingTable:
+    return TrainingTable(dataset.train_labels.numpy(), len(dataset.class_names), dataset.train_columns)
+
+
+def _deal(run: RunSpec, dataset: Dataset) -> Dealt:
     spec = run.spec
-    return make_partition(
-        spec.partition,
-        TrainingTable(dataset.train_labels.numpy(), len(dataset.class_names), dataset.train_columns),
-        spec.num_clients,
-        spec.num_examples,
-        numpy_stream(run.seed, Purpose.PARTITION),
-        spec.options_of("partition"),
-    )
+    stream = numpy_stream(run.seed, Purpose.PARTITION)
+    parts: Dealt = spec.part("partition").deal(_table(dataset), spec.num_clients, spec.num_examples, stream)
+    return parts

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.datasets import data_dir, dataset_info, dataset_module, load_dataset
+from fedbench.datasets import is_present, load_dataset
 from fedbench.util.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -29,20 +29,20 @@ class DataSource:
         """The dataset that `spec` names, in its split."""
         key = (spec.dataset, spec.split)
         if key not in self._loaded:
-            self._loaded[key] = load_dataset(*key, self.folder)
+            self._loaded[key] = load_dataset(spec.part("dataset"), spec.split, self.folder)
         return self._loaded[key]
 
     def digest(self, spec: CellSpec) -> str:
         """The digest of the data that `spec` reads: as published, if it need not have been loaded."""
-        known = dataset_info(spec.dataset).digests.get(spec.split)
-        if known and not spec.partition_column and (spec.dataset, spec.split) not in self._loaded:
-            return known
+        known = spec.part("dataset").INFO.digests.get(spec.split)
+        if known and not spec.part("partition").columns and (spec.dataset, spec.split) not in self._loaded:
+            return str(known)
         return digest_of(self.dataset(spec), spec)
 
     def require(self, specs: Iterable[CellSpec]) -> None:
         """Look for the files of all datasets that `specs` need; a missing one is a `DataError` that says what to do."""
         for spec in dict.fromkeys(specs):
-            if spec.shortfall() is None and not dataset_module(spec.dataset).is_present(data_dir(self.folder)):
+            if spec.shortfall() is None and not is_present(spec.part("dataset"), self.folder):
                 self.dataset(spec)
 
     def load(self, specs: Iterable[CellSpec]) -> None:
@@ -52,12 +52,12 @@ class DataSource:
 
 
 def digest_of(dataset: Dataset, spec: CellSpec) -> str:
-    """The digest of what `spec` reads of a dataset: its own, or that with the column that makes the clients."""
-    if spec.partition_column is None:
-        return dataset.digest
-    values = dataset.train_columns.get(spec.partition_column)
-    content = [dataset.digest, spec.partition_column, None if values is None else values.tolist()]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    """The digest of what `spec` reads of a dataset: its own, or that with the columns that the partition reads."""
+    content: list[object] = [dataset.digest]
+    for column in spec.part("partition").columns:
+        values = dataset.train_columns.get(column)
+        content += [column, None if values is None else values.tolist()]
+    return dataset.digest if len(content) == 1 else hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def choose_device(name: str) -> str:

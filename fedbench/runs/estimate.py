@@ -9,10 +9,8 @@ import torch
 
 from fedbench.core import ClientData, FlatModel, evaluate
 from fedbench.core.client import client_update
-from fedbench.datasets import dataset_info
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
-from fedbench.models import MODELS, build_model
 from fedbench.runs.metrics import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
 
@@ -54,7 +52,7 @@ def estimate_suite(suite: Suite) -> list[CellEstimate]:
         batch_size = min(spec.batch_size or spec.num_examples, spec.num_examples)
         key = (spec.model, batch_size)
         if key not in speeds:
-            speeds[key] = _seconds_per_example(spec.model, batch_size)
+            speeds[key] = _seconds_per_example(spec, batch_size)
         estimates.append(_estimate_cell(cell, *speeds[key]))
     return estimates
 
@@ -73,14 +71,13 @@ def _estimate_cell(cell: Cell, train_seconds: float, test_seconds: float) -> Cel
 
 
 def _num_test(spec: CellSpec) -> int:
-    return dataset_info(spec.dataset).sizes[spec.split][1]
+    return int(spec.part("dataset").INFO.sizes[spec.split][1])
 
 
-def _seconds_per_example(model_name: str, batch_size: int) -> tuple[float, float]:
+def _seconds_per_example(spec: CellSpec, batch_size: int) -> tuple[float, float]:
     """Seconds for one example in training and in evaluation, measured on random images."""
-    info = MODELS[model_name]
-    model = FlatModel(build_model(model_name))
-    inputs = torch.randn(max(TIMED_EXAMPLES, batch_size), *info.image_shape)
+    model = FlatModel(spec.build_model())
+    inputs = torch.randn(max(TIMED_EXAMPLES, batch_size), *spec.part("dataset").INFO.image_shape)
     data = ClientData(inputs, torch.zeros(len(inputs), dtype=torch.int64))
     order = torch.Generator().manual_seed(0)
     client_update(model, data, 1, batch_size, 1e-3, order)  # warm-up

@@ -6,8 +6,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from fedbench.suites.schema import identifying_fields
-
 if TYPE_CHECKING:
     from fedbench.suites.schema import RunSpec
 
@@ -17,12 +15,12 @@ ALGORITHM_REVISION = 2  # raise it with every change that moves a number of an u
 def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool = False) -> str:
     """The identity of a run's numbers: SHA-256 over all that can move one.
 
-    That is the scenario's name and the cell's spec, the seed, the data's content, the kind of device and
-    `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed.
+    That is the scenario's name, the cell's spec with the source of each part that is not built in, the seed, the data's
+    content, the kind of device and `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed.
     """
     content = {
         "scenario": run.scenario,
-        "spec": identifying_fields(run.spec),
+        "spec": run.spec.identity,
         "seed": run.seed,
         "data": dataset_digest,
         "device": device,

@@ -13,10 +13,8 @@ import torch
 from torch import nn
 from torch.profiler import record_function
 
-from fedbench.algorithms import make_algorithm
 from fedbench.core import ClientData, ClientUpdate, Evaluation, RoundResult, evaluate, fedavg
 from fedbench.measures import RunResult, Verdict, judge, run_result
-from fedbench.models import build_model
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.runs.clients import Clients, clients_of, warn_of_idle
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
@@ -155,7 +153,7 @@ def fedavg_rounds(
 ) -> Iterator[RoundResult]:
     """Call `fedavg` as `spec` says."""
     return fedavg(
-        partial(build_model, spec.model),
+        spec.build_model,
         clients,
         rounds=spec.rounds,
         local_epochs=spec.local_epochs,
@@ -164,7 +162,7 @@ def fedavg_rounds(
         client_fraction=spec.client_fraction,
         init=spec.init,
         seed=seed,
-        algorithm=make_algorithm(spec.algorithm, spec.options_of("algorithm")),
+        algorithm=spec.part("algorithm"),
         participants=clients.participants,
         server=checkpoint.server if checkpoint else None,
         observe=observe,

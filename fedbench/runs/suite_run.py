@@ -220,9 +220,8 @@ class _SuiteRun:
 
 def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: Dataset) -> None:
     from fedbench.core import model_with
-    from fedbench.models import build_model
 
-    model = build_model(spec.model)
+    model = spec.build_model()
     model.load_state_dict(model_with(final.server.model, like=model).state_dict())
     example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
     tracked.log_model(spec.model, model, example, len(dataset.class_names))

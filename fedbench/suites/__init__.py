@@ -1,4 +1,4 @@
-"""Suites: their files, read and checked, and the grids that they describe. Imports neither torch nor mlflow."""
+"""Suites: their files are read and checked here, and their grids laid out. Imports neither torch nor mlflow."""
 
 from fedbench.suites.loading import (
     find_suite,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from fedbench.suites.schema import CellSpec, show, unknown
+from fedbench.components import KINDS, Component, built_in_names, built_in_options, find
+from fedbench.suites.cell import COMMON, CellSpec, known_fields
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
+from fedbench.util.text import show, unknown
 
-FIELDS = tuple(CellSpec.model_fields)
 # What pydantic finds wrong with a field, and what the field must be instead.
 RULES = {
     "int_type": "a whole number",
@@ -28,12 +31,64 @@ RULES = {
 }
 
 
-def check_settings(value: object, place: str) -> dict[str, Any]:
+class Parts:
+    """The parts that a suite file names, each found once, and the scenario fields that it may therefore set.
+
+    Parameters
+    ----------
+    folder
+        The suite file's folder; None: the working directory.
+    settings
+        The scenario fields of the file and the command line, unchecked.
+    """
+
+    def __init__(self, folder: Path | None = None, settings: Iterable[object] = ()) -> None:
+        self.folder = folder
+        self._found: dict[tuple[str, str], Component] = {}
+        for fields in settings:
+            named = fields if isinstance(fields, dict) else {}
+            for kind in KINDS:
+                for name in named[kind] if isinstance(named.get(kind), list) else [named.get(kind)]:
+                    with suppress(SuiteError):  # said when the field is checked
+                        self.find(kind, name)
+
+    def find(self, kind: str, name: object) -> Component:
+        """See `fedbench.components.find`."""
+        if not isinstance(name, str):
+            return find(kind, name)
+        if (kind, name) not in self._found:
+            self._found[kind, name] = find(kind, name, self.folder)
+        return self._found[kind, name]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All scenario fields: those of all cells, the options of built-in parts and those of the file's own parts."""
+        own = [option for part in self._readable() for option in part.options.model_fields]
+        return tuple(dict.fromkeys([*known_fields(), *own]))
+
+    def readers(self, option: str) -> list[type[Frozen]]:
+        """The declarations of the parts that read an option, the file's own first."""
+        built_in = [
+            Component(kind, name, built_in_names(kind)[name])
+            for kind in KINDS
+            for name in built_in_options(kind).get(option, ())
+        ]
+        parts = dict.fromkeys([*self._readable(), *built_in])
+        return [part.options for part in parts if option in part.options.model_fields]
+
+    def _readable(self) -> Iterable[Component]:
+        for part in self._found.values():
+            with suppress(SuiteError):
+                part.options  # noqa: B018 - may import a part that is not built in
+                yield part
+
+
+def check_settings(value: object, place: str, parts: Parts) -> dict[str, Any]:
     """Check scenario fields, every value by itself (whether they fit together is for the cells)."""
-    settings = check_mapping({} if value is None else value, place, FIELDS)
+    settings = check_mapping({} if value is None else value, place, parts.fields)
     for field, setting in settings.items():
         if not isinstance(setting, list):
-            check_value(field, setting, f"{place}: {field}")
+            check_setting(field, setting, f"{place}: {field}", parts)
             continue
         if not setting:
             raise SuiteError(f"{place}: {field} is an empty list; a grid axis needs at least one value")
@@ -41,31 +96,64 @@ def check_settings(value: object, place: str) -> dict[str, Any]:
         for item in setting:
             if isinstance(item, list):
                 raise SuiteError(f"{place}: {field} holds the list {show(item)}; a grid axis is a flat list")
-            check_value(field, item, f"{place}: {field}")
+            check_setting(field, item, f"{place}: {field}", parts)
             if item in seen:
                 raise SuiteError(f"{place}: {field} holds {show(item)} twice; keep one")
             seen.add(item)
     return settings
 
 
-def check_value(field: str, value: object, place: str, model: type[Frozen] = CellSpec) -> Any:
+def check_setting(field: str, value: object, place: str, parts: Parts) -> None:
+    """Check the value of a scenario field by itself. An option's must suit one of the parts that read it."""
+    if field in COMMON:
+        check_value(field, value, place, CellSpec, parts)
+        return
+    if value is None:  # leaves the option out
+        return
+    wrong: list[SuiteError] = []
+    for declared in parts.readers(field):
+        try:
+            check_value(field, value, place, declared)
+        except SuiteError as error:
+            wrong.append(error)
+        else:
+            return
+    raise wrong[0]
+
+
+def check_value(
+    field: str, value: object, place: str, model: type[Frozen] = CellSpec, parts: Parts | None = None
+) -> Any:
     """Check the value of a model's field by itself, and return it as the field has it: 1 is 1.0 where that is."""
+    context = {"find": parts.find} if parts else None
     try:
-        return getattr(model.model_validate({field: value}), field)
+        return getattr(model.model_validate({field: value}, context=context), field)
     except ValidationError as error:
         for problem in error.errors():
-            if problem["loc"] == (field,):
-                raise SuiteError(f"{place}{_sentence(model, field, value, problem)}") from None
+            if problem["loc"][:1] == (field,):
+                raise SuiteError(f"{place}{_sentence(model, field, problem)}") from None
     return value  # what is wrong is how it fits to defaults of other fields
 
 
-def _sentence(model: type[Frozen], field: str, value: object, problem: Any) -> str:
+def cell_error(error: ValidationError) -> str:
+    """Say the first thing that is wrong with a cell."""
+    problem = error.errors()[0]
+    if "error" in problem.get("ctx", {}) or not problem["loc"]:
+        return str(problem.get("ctx", {}).get("error", problem["msg"]))
+    field = str(problem["loc"][0])
+    return f"{field}{_sentence(CellSpec, field, problem)}"
+
+
+def _sentence(model: type[Frozen], field: str, problem: Any) -> str:
     """Say what is wrong with a field's value and what it must be."""
-    context = problem.get("ctx", {})
-    if problem["type"] not in RULES:
+    context, kind = problem.get("ctx", {}), problem["type"]
+    annotation = model.model_fields[field].annotation if field in model.model_fields else None
+    if kind == "literal_error":
+        return f": {unknown(field, problem['input'], get_args(annotation))}"
+    if kind not in RULES:
         return f": {context.get('error', problem['msg'])}"
-    or_null = " or null" if NoneType in get_args(model.model_fields[field].annotation) else ""
-    return f" is {show(value)}; it must be {RULES[problem['type']].format(**context)}{or_null}"
+    or_null = " or null" if NoneType in get_args(annotation) else ""
+    return f" is {show(problem['input'])}; it must be {RULES[kind].format(**context)}{or_null}"
 
 
 def check_mapping(value: object, place: str, keys: Sequence[str]) -> dict[str, Any]:
@@ -75,6 +163,13 @@ def check_mapping(value: object, place: str, keys: Sequence[str]) -> dict[str, A
     for key in value:
         if key not in keys:
             raise SuiteError(f"{place}: {unknown('key', key, keys)}")
+    return value
+
+
+def check_choice(value: object, place: str, choices: Collection[str], kind: str) -> str:
+    """Check that `value` is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise SuiteError(f"{place}: {unknown(kind, value, choices)}")
     return value
 
 
@@ -99,8 +194,3 @@ def check_seeds(value: object, place: str) -> tuple[int, ...]:
             raise SuiteError(f"{place} holds {seed} twice; keep one")
         seen.add(seed)
     return tuple(value)
-
-
-def one_line(text: str) -> str:
-    """Join lines, and escape what a terminal cannot be sent."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))

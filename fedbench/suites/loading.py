@@ -1,7 +1,7 @@
 """Suite files: find one, read it, check it, lay out its grids. A wrong file is one line that names file and field.
 
 A list on a scenario's field is an axis of its grid. A scenario's field replaces the one in `defaults`, and an override
-replaces both. Cells are in the order of the product of the axes, in the order in which `CellSpec` declares them.
+replaces both. Cells are in the order of the product of the axes, whose order is that of `fedbench.suites.cell`.
 """
 
 from __future__ import annotations
@@ -15,34 +15,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fedbench.suites.checks import FIELDS, check_mapping, check_name, check_seeds, check_settings, one_line
-from fedbench.suites.conformance_checks import check_conformance
-from fedbench.suites.conformance_schema import Reference
-from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite, show, unknown
-from fedbench.suites.tune_checks import check_tune
+from fedbench.suites.cell import CellSpec, in_order
+from fedbench.suites.checks import Parts, cell_error, check_mapping, check_name, check_seeds, check_settings
+from fedbench.suites.conformance import Reference, check_conformance
+from fedbench.suites.schema import Cell, Scenario, Suite
+from fedbench.suites.tune import check_tune
 from fedbench.suites.yaml_loader import parse_yaml, read_yaml
 from fedbench.util.errors import SuiteError
+from fedbench.util.text import one_line, show, unknown
 
-__all__ = [
-    "Cell",
-    "CellSpec",
-    "RunSpec",
-    "Scenario",
-    "Suite",
-    "find_suite",
-    "list_suites",
-    "load_suite",
-    "load_suites",
-    "parse_overrides",
-    "parse_seeds",
-]
-
-MAX_RUNS = 100_000  # a grid beyond that is a slip: weeks of runs, and a store that no page shows
+MAX_RUNS = 100_000  # a larger grid is an error: weeks of runs, and a store that no page shows
 REQUIRED = ("name", "question", "seeds", "scenarios")
 
 
 def shipped_suites() -> Path:
-    """The folder of the suites that come with fedbench: in the package if installed, beside it in a checkout."""
+    """The folder of the suites that come with fedbench: in the package if installed, next to it in a checkout."""
     package = Path(__file__).parent.parent
     return package / "_suites" if (package / "_suites").is_dir() else package.parent / "suites"
 
@@ -76,7 +63,7 @@ def find_suite(name_or_path: str | Path) -> Path:
     Raises
     ------
     SuiteError
-        For an unknown name, with the nearest one. A path is not looked at here.
+        For an unknown name, with the nearest one. A path is not checked here.
     """
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or "/" in text or "\\" in text or text.endswith((".yaml", ".yml")):
@@ -125,7 +112,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
     Raises
     ------
     SuiteError
-        For a setting without ``=``, an unknown field, a field given twice, or a value that is no YAML.
+        For a setting without ``=``, a field given twice, or a value that is no YAML. Loading the suite checks the rest.
     """
     overrides: dict[str, object] = {}
     for setting in settings:
@@ -133,8 +120,6 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
         try:
             if not equals or not value.strip():
                 raise SuiteError(f"{show(setting)} is not FIELD=VALUE, such as rounds=3 or batch_size=null")
-            if field not in FIELDS:
-                raise SuiteError(unknown("field", field, FIELDS))
             if field in overrides:
                 raise SuiteError(f"{field} is given twice; keep one")
             overrides[field] = parse_yaml(value)
@@ -179,10 +164,11 @@ def _suite(
         raise SuiteError(f"question is {show(question)}; write the suite's question as a sentence")
     own_seeds = check_seeds(suite["seeds"], "seeds")
     chosen_seeds = own_seeds if seeds is None else check_seeds(list(seeds), "--seeds")
-    settings = _scenarios(suite["scenarios"])
-    defaults = check_settings(suite.get("defaults", {}), "defaults")
-    overrides = check_settings(overrides, "--set")
-    tune = check_tune(suite.get("tune"), settings)
+    parts = Parts(path.parent, _settings_of(suite, overrides))
+    settings = _scenarios(suite["scenarios"], parts)
+    defaults = check_settings(suite.get("defaults", {}), "defaults", parts)
+    overrides = check_settings(overrides, "--set", parts)
+    tune = check_tune(suite.get("tune"), settings, parts)
     tune = tune.model_copy(update={"set": tuple(item for item in tune.set if item[0] not in overrides)})
     for scenario in only:
         if scenario not in settings:
@@ -193,54 +179,65 @@ def _suite(
     )
     if num_runs > MAX_RUNS:
         raise SuiteError(f"{num_runs:,} runs are more than {MAX_RUNS:,}; shorten the grid's lists or the seeds")
-    scenarios = tuple(_scenario(name, key, fields, chosen_seeds, overrides) for key, fields in merged.items())
+
+    def cells_of(key: str, fields: dict[str, Any], overridden: Collection[str] = ()) -> tuple[Cell, ...]:
+        axes, specs = _grid(key, fields, overridden, parts)
+        return tuple(Cell(suite=name, scenario=key, spec=spec, axes=axes, seeds=chosen_seeds) for spec in specs)
+
     references: tuple[Reference, ...] = ()
     if suite.get("conformance") is not None:  # it is about the scenarios as the file has them
-        own = [_scenario(name, key, defaults | fields, own_seeds, ()) for key, fields in settings.items()]
-        references = check_conformance(suite["conformance"], own)
+        specs = {key: [cell.spec for cell in cells_of(key, defaults | own)] for key, own in settings.items()}
+        references = check_conformance(suite["conformance"], specs)
     return Suite(
         name=name,
         question=one_line(question),
         seeds=chosen_seeds,
-        scenarios=scenarios,
+        scenarios=tuple(Scenario(name=key, cells=cells_of(key, each, overrides)) for key, each in merged.items()),
         path=path,
         tune=tune,
         conformance=references,
     )
 
 
-def _scenarios(value: object) -> dict[str, dict[str, Any]]:
+def _settings_of(suite: Mapping[str, Any], overrides: object) -> list[object]:
+    """The mappings of a file that set scenario fields, unchecked."""
+    scenarios, tune = suite["scenarios"], suite.get("tune")
+    chosen = tune.get("set") if isinstance(tune, dict) else None
+    return [suite.get("defaults"), *(scenarios if isinstance(scenarios, list) else ()), overrides, chosen]
+
+
+def _scenarios(value: object, parts: Parts) -> dict[str, dict[str, Any]]:
     """Check the scenarios, each by itself: name -> its own fields."""
     if not isinstance(value, list) or not value:
         raise SuiteError(f"scenarios is {show(value)}; it must be a list of at least one scenario")
     scenarios: dict[str, dict[str, Any]] = {}
     for position, item in enumerate(value, start=1):
         place = f"scenario {position}"
-        fields = dict(check_mapping(item, place, ("name", *FIELDS)))
+        fields = dict(check_mapping(item, place, ("name", *parts.fields)))
         if "name" not in fields:
             raise SuiteError(f"{place}: name is missing; give it one")
         name = check_name(fields.pop("name"), f"{place}: name")
         if name in scenarios:
             raise SuiteError(f"{place}: the name {name} is there twice; rename one scenario")
-        scenarios[name] = check_settings(fields, f"scenario {name}")
+        scenarios[name] = check_settings(fields, f"scenario {name}", parts)
     return scenarios
 
 
-def _scenario(
-    suite: str, name: str, fields: dict[str, Any], seeds: tuple[int, ...], overrides: Collection[str]
-) -> Scenario:
-    """Lay out the grid of a scenario. What was overridden is in the cells' labels, so that they are told apart."""
-    lists = {field: fields[field] for field in FIELDS if isinstance(fields.get(field), list)}
-    lists |= {field: [fields[field]] for field in overrides if field not in lists}
-    axes = tuple(field for field in FIELDS if field in lists)
-    cells: dict[CellSpec, Cell] = {}
+def _grid(
+    scenario: str, fields: dict[str, Any], overridden: Collection[str], parts: Parts
+) -> tuple[tuple[str, ...], list[CellSpec]]:
+    """The axes and the cells of a scenario. Overridden fields are axes too, so that labels tell the cells apart."""
+    lists = {field: value if isinstance(value, list) else [value] for field, value in fields.items()}
+    axes = tuple(in_order(field for field in fields if isinstance(fields[field], list) or field in overridden))
+    cells: dict[CellSpec, None] = {}
     for point in product(*(lists[axis] for axis in axes)):
         try:
-            spec = CellSpec.model_validate(fields | dict(zip(axes, point, strict=True)))
+            values = fields | dict(zip(axes, point, strict=True))
+            spec = CellSpec.model_validate(values, context={"find": parts.find})
         except ValidationError as error:
-            context = error.errors()[0].get("ctx", {})
-            raise SuiteError(f"scenario {name}: {context.get('error', error)}") from None
+            raise SuiteError(f"scenario {scenario}: {cell_error(error)}") from None
         if spec in cells:
-            raise SuiteError(f"scenario {name}: split null and {spec.split} are the same; keep one")
-        cells[spec] = Cell(suite=suite, scenario=name, spec=spec, axes=axes, seeds=seeds)
-    return Scenario(name=name, cells=tuple(cells.values()))
+            axis = next((axis for axis in axes if None in lists[axis]), axes[0])
+            raise SuiteError(f"scenario {scenario}: {axis} null and {spec.get(axis)} are the same; keep one")
+        cells[spec] = None
+    return axes, list(cells)

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from fedbench.datasets import dataset_info
-from fedbench.partitions import PARTITIONS
-from fedbench.suites.checks import check_value, one_line
-from fedbench.suites.schema import CellSpec, Suite, identifying_fields
-from fedbench.suites.tune_schema import Axis, Objective, TuneSpec
+from fedbench.suites.checks import check_value
+from fedbench.suites.schema import CellSpec, Suite
+from fedbench.suites.tune import Axis, Objective, TuneSpec
 from fedbench.tuning.plan_choices import (
     check_sampler_seed,
     choose_budget,
@@ -24,12 +22,12 @@ from fedbench.tuning.plan_choices import (
 )
 from fedbench.tuning.plan_space import (
     Params,
-    configuration,
     default_space,
     require_default_inside,
     require_round_fits,
 )
 from fedbench.util.errors import SuiteError
+from fedbench.util.text import one_line
 
 __all__ = ["Params", "Plan", "identity", "make_plan", "require_enough", "require_skilful_target"]
 
@@ -50,7 +48,7 @@ class Plan:
     space
         The searched fields, in the order of `CellSpec`.
     objective, target, budget, seeds, fresh_seeds, validation, pruning
-        See `fedbench.suites.tune_schema.TuneSpec`; only the target may still be None, and `budget` is ``none`` where
+        See `fedbench.suites.tune.TuneSpec`; only the target may still be None, and `budget` is ``none`` where
         the rounds are searched.
     sampler_seed
         Of Optuna's sampler.
@@ -96,11 +94,11 @@ class Plan:
         With budget `steps` that is as many whole rounds as do not take more local steps than the default configuration
         does on all of the training data.
         """
-        spec = configuration(self.spec, params)
+        spec = self.spec.replace(params)
         if self.budget != "steps":
             return spec
         rounds = self.spec.local_steps() // spec.local_steps(rounds=1)
-        return configuration(spec, {"rounds": max(rounds, 1)})
+        return spec.replace({"rounds": max(rounds, 1)})
 
     def searched_spec(self, params: Params, num_training: int) -> CellSpec:
         """`spec_of` on the `num_training` examples that remain beside the validation split.
@@ -108,10 +106,11 @@ class Plan:
         Where the suite file gives no `examples_per_client`, the clients share these, as they share all later on.
         """
         spec = self.spec_of(params)
-        if spec.examples_per_client is not None or spec.partition == "by-column":
+        partition = spec.part("partition")
+        if spec.examples_per_client is not None or partition.has_own_sizes:
             return spec
-        shards = spec.shards_per_client or 1
-        return configuration(spec, {"examples_per_client": num_training // (spec.num_clients * shards) * shards})
+        parts = partition.parts_per_client
+        return spec.replace({"examples_per_client": num_training // (spec.num_clients * parts) * parts})
 
 
 def make_plan(
@@ -143,7 +142,7 @@ def make_plan(
     tune = suite.tune
     try:
         tuned = choose_scenario(suite, scenario)
-        cell, note = choose_cell(tuned, tune)
+        cell, note = choose_cell(tuned, tune, suite.path.parent)
         chosen_budget = choose_budget(tune, budget)
         chosen_objective, chosen_target = choose_objective(tune, objective, target)
         chosen_seeds, fresh_seeds = choose_seeds(suite, seeds)
@@ -178,8 +177,8 @@ def most_training(plan: Plan) -> int:
 
     Of each class the held-out share is rounded, by less than one example.
     """
-    info = dataset_info(plan.spec.dataset)
-    return math.floor((1 - plan.validation) * plan.spec.available) + info.num_classes
+    info = plan.spec.part("dataset").INFO
+    return math.floor((1 - plan.validation) * plan.spec.available) + int(info.num_classes)
 
 
 def require_enough(plan: Plan, num_training: int) -> None:
@@ -200,7 +199,7 @@ def require_enough(plan: Plan, num_training: int) -> None:
             )
         return
     if spec.examples_needed > num_training:
-        overlaps = PARTITIONS[spec.partition].is_overlapping
+        overlaps = spec.is_overlapping
         product = "" if overlaps else f"{spec.num_clients} x {spec.examples_per_client} = "
         fields = "examples_per_client" if overlaps else "num_clients, examples_per_client"
         raise SuiteError(
@@ -241,7 +240,7 @@ def identity(plan: Plan, dataset_digest: str, device: str, revision: int) -> str
     """
     content = {
         "scenario": plan.scenario,
-        "spec": identifying_fields(plan.spec),
+        "spec": plan.spec.identity,
         "space": [axis.model_dump(mode="json") for axis in plan.space],
         "objective": plan.objective,
         "target": plan.target,

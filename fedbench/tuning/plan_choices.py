@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from math import prod
+from pathlib import Path
 
 from pydantic import ValidationError
 
-from fedbench.datasets import dataset_info
-from fedbench.suites.checks import FIELDS, check_seeds, check_value
-from fedbench.suites.schema import Cell, CellSpec, Scenario, Suite, show
-from fedbench.suites.tune_checks import (
+from fedbench.components import find
+from fedbench.suites.cell import in_order
+from fedbench.suites.checks import cell_error, check_choice, check_seeds, check_value
+from fedbench.suites.schema import Cell, CellSpec, Scenario, Suite
+from fedbench.suites.tune import (
+    NOT_TUNED,
+    Objective,
+    TuneSpec,
     check_budget,
-    check_choice,
     check_fresh_seeds,
     check_nothing_else_is_equal,
     check_objective,
     check_target,
 )
-from fedbench.suites.tune_schema import NOT_TUNED, Objective, TuneSpec
-from fedbench.tuning.plan_space import DEFAULT_FIELDS, configuration
+from fedbench.tuning.plan_space import DEFAULT_FIELDS
 from fedbench.util.errors import SuiteError
+from fedbench.util.text import show
 
 NUM_SEEDS = 3  # of the suite's, with which each trial is computed
 NUM_FRESH_SEEDS = 5
@@ -36,7 +41,7 @@ def choose_scenario(suite: Suite, option: str | None) -> Scenario:
     return suite.scenarios[0]
 
 
-def choose_cell(scenario: Scenario, tune: TuneSpec) -> tuple[Cell, str | None]:
+def choose_cell(scenario: Scenario, tune: TuneSpec, folder: Path) -> tuple[Cell, str | None]:
     """The cell that is tuned, and which it is in words where there are several.
 
     On an axis that is searched the default is the first value, on another one the last.
@@ -45,17 +50,17 @@ def choose_cell(scenario: Scenario, tune: TuneSpec) -> tuple[Cell, str | None]:
     settings = dict(tune.set)
     searched = [axis.field for axis in tune.space] if tune.space else DEFAULT_FIELDS
     open_axes = [axis for axis in last.axes if axis not in settings and axis not in NOT_TUNED]
-    firsts = {axis: getattr(first.spec, axis) for axis in open_axes if axis in searched}
+    firsts = {axis: first.spec.get(axis) for axis in open_axes if axis in searched}
     plain = {field: CellSpec.model_fields[field].default for field in NOT_TUNED}
-    if "dataset" in settings and last.spec.split == dataset_info(last.spec.dataset).default_split:
+    if "dataset" in settings and last.spec.split == last.spec.part("dataset").INFO.default_split:
         settings = {"split": None} | settings  # a default split is another dataset's by another name
     try:
-        spec = configuration(last.spec, firsts | plain | settings)
+        spec = last.spec.replace(firsts | plain | settings, partial(find, folder=folder))
     except ValidationError as error:
-        raise SuiteError(f"tune: set: {error.errors()[0].get('ctx', {}).get('error', error)}") from None
+        raise SuiteError(f"tune: set: {cell_error(error)}") from None
     named = {*last.axes, *dict(tune.set)} - set(NOT_TUNED)
-    axes = tuple(axis for axis in FIELDS if axis in named)
-    sizes = {axis: len({getattr(cell.spec, axis) for cell in scenario.cells}) for axis in open_axes}
+    axes = tuple(in_order(named))
+    sizes = {axis: len({cell.spec.get(axis) for cell in scenario.cells}) for axis in open_axes}
     return last.model_copy(update={"spec": spec, "axes": axes}), _note(sizes, searched)
 
 

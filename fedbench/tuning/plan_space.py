@@ -6,20 +6,16 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from fedbench.suites.schema import CellSpec, show
-from fedbench.suites.tune_schema import Axis
+from fedbench.suites.schema import CellSpec
+from fedbench.suites.tune import Axis
 from fedbench.util.errors import SuiteError
+from fedbench.util.text import show
 
 Params = Mapping[str, int | float | None]  # values of the searched fields, by name
 
 DEFAULT_FIELDS = ("local_epochs", "learning_rate")
 LEARNING_RATES = (0.001, 1.0)  # of the default space, by their logarithm
 LOCAL_EPOCHS = (1, 20)
-
-
-def configuration(spec: CellSpec, params: Params) -> CellSpec:
-    """`spec` with the values of `params`."""
-    return CellSpec.model_validate(spec.model_dump() | dict(params))
 
 
 def default_space(spec: CellSpec, budget: str) -> tuple[Axis, ...]:
@@ -53,7 +49,7 @@ def require_default_inside(space: tuple[Axis, ...], spec: CellSpec) -> None:
 def require_round_fits(space: tuple[Axis, ...], spec: CellSpec) -> None:
     """Refuse a space with a point of which one round takes more local steps than the whole budget, that of `spec`."""
     budget = spec.local_steps()
-    dearest = configuration(spec, {axis.field: _dearest(axis) for axis in space})
+    dearest = spec.replace({axis.field: _dearest(axis) for axis in space})
     steps = dearest.local_steps(rounds=1)
     if steps <= budget:
         return
@@ -79,7 +75,7 @@ def _dearest_that_fits(axis: Axis, dearest: CellSpec, budget: int) -> int | floa
     """The value of an axis with the most steps within the budget, the other fields being the dearest; None if none."""
 
     def fits(value: int | float | None) -> bool:
-        return configuration(dearest, {axis.field: value}).local_steps(rounds=1) <= budget
+        return dearest.replace({axis.field: value}).local_steps(rounds=1) <= budget
 
     if axis.choices:
         fitting = tuple(value for value in axis.choices if fits(value))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from fedbench.suites.schema import CellSpec
+from fedbench.suites.cell import CellSpec
 from fedbench.tuning.results import Candidate, TuningResult
 from fedbench.util.errors import SuiteError
 from fedbench.util.files import plain_errors, replacing
@@ -38,11 +38,9 @@ def require_new_file(path: Path) -> None:
 def save_suite(path: Path, result: TuningResult, best: Candidate, seeds: tuple[int, ...]) -> None:
     """Write a suite of one scenario with the best values; `seeds` are those of the suite that was tuned."""
     plan = result.plan
-    defaults = CellSpec(dataset=best.spec.dataset, model=best.spec.model).model_dump()  # with the dataset's own split
+    defaults = CellSpec.model_construct().values | {"split": best.spec.part("dataset").INFO.default_split}
     always = {"dataset", "model", "rounds", *best.params}
-    fields = {
-        name: value for name, value in best.spec.model_dump().items() if name in always or value != defaults[name]
-    }
+    fields = {name: value for name, value in best.spec.values.items() if name in always or value != defaults.get(name)}
     content = {
         "name": f"{plan.suite}-tuned"[:100],
         "question": f"How good is {plan.cell} of {plan.suite} with the best values of its tuning?",

@@ -16,7 +16,7 @@ from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from fedbench.measures import Verdict
-from fedbench.suites.tune_schema import Axis
+from fedbench.suites.tune import Axis
 from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import TrialResult

@@ -13,7 +13,7 @@ from fedbench.stats import Spread, spread
 from fedbench.tracking import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from fedbench.suites.tune_schema import Axis
+    from fedbench.suites.tune import Axis
     from fedbench.tuning.plan import Params, Plan
     from fedbench.tuning.results import Candidate, TrialResult, TuningResult
 
@@ -136,7 +136,7 @@ def trial_tags(plan: Plan, identity: str, trial: TrialResult) -> dict[str, str]:
 
 def trial_params(plan: Plan, trial: TrialResult) -> dict[str, str]:
     """Every field of the configuration that the trial measured."""
-    return {key: str(value) for key, value in plan.spec_of(trial.params).model_dump().items()}
+    return {key: str(value) for key, value in plan.spec_of(trial.params).values.items()}
 
 
 def round_metrics(values: Mapping[str, float]) -> dict[str, float]:

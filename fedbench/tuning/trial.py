@@ -15,7 +15,7 @@ from fedbench.measures import Verdict, judge, judge_cell, rounds_to_target
 from fedbench.runs.clients import clients_of
 from fedbench.runs.simulation import fedavg_rounds
 from fedbench.suites.schema import CellSpec, RunSpec
-from fedbench.suites.tune_schema import Objective
+from fedbench.suites.tune import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,7 @@ from fedbench.runs.identity import fingerprint
 from fedbench.runs.suite_run import run_suite
 from fedbench.stats import difference_of, spread
 from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
-from fedbench.suites.tune_schema import Objective
+from fedbench.suites.tune import Objective
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
 from fedbench.tracking.mlflow.store import store_errors
 from fedbench.tracking.mlflow.tracker import MlflowTracker

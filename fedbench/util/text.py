@@ -1,6 +1,10 @@
-"""Text for people: one line of any text, durations in the unit that fits."""
+"""Text for people: one line of any text, values and choices in messages, durations in the unit that fits."""
 
 from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection
+from difflib import get_close_matches
 
 UNITS = ((5400, 3600, "h"), (90, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "µs"), (0, 1e-9, "ns"))
 
@@ -16,3 +20,23 @@ def duration(seconds: float, digits: int = 3) -> str:
     scale, unit = next((scale, unit) for least, scale, unit in UNITS if seconds >= least)
     value = seconds / scale
     return f"{value:.{max(0, digits - len(str(int(value))))}f} {unit}"
+
+
+def show(value: object) -> str:
+    """Write a value as YAML does, short enough for one line of an error message."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
+
+
+def unknown(kind: str, value: object, valid: Collection[str]) -> str:
+    """Say that `value` is not one of `valid`, which is nearest, and which there are."""
+    nearest = get_close_matches(str(value)[:100], list(valid), n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"unknown {kind} {show(value)}; {hint}choose from {', '.join(valid) or 'nothing yet'}"
+
+
+def any_of(names: Collection[str]) -> str:
+    """``a, b or c``."""
+    *others, last = names
+    return f"{', '.join(others)}{' or ' if others else ''}{last}"

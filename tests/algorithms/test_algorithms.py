@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
-from fedbench.algorithms import ALGORITHMS, make_algorithm
+from fedbench.algorithms import ALGORITHMS
+from fedbench.components import find
 from fedbench.core import (
     Algorithm,
     ClientContext,
@@ -36,7 +37,8 @@ def close(expected: Tensor | list[float], found: Tensor) -> bool:
 
 
 def make(name: str, **options: float) -> Algorithm:
-    return make_algorithm(name, {**ALGORITHMS[name].options, **options})
+    algorithm: Algorithm = find("algorithm", name).make(**options)
+    return algorithm
 
 
 def step(

@@ -83,7 +83,7 @@ def make_own(monkeypatch: pytest.MonkeyPatch) -> MakeOwn:
         parts = {"INFO": info, "load_training": giving(training)} | more
         module = SimpleNamespace(**parts)
         monkeypatch.setitem(sys.modules, "fedbench.datasets.own", module)
-        monkeypatch.setitem(DATASETS, "own", "own")
+        monkeypatch.setitem(DATASETS, "own", "fedbench.datasets.own")
         return "own"
 
     return make

@@ -26,10 +26,10 @@ def sound_tree(folder: Path) -> Path:
         shutil.copytree(ROOT / part, folder / part, ignore=NO_CACHES)
     models, partitions = folder / "fedbench" / "models", folder / "fedbench" / "partitions"
     shutil.copy(HERE / "normalised_cnn.py", models)
-    line = '"normalised-cnn": ModelInfo("normalised_cnn:NormalisedCNN", (1, 28, 28), 10),'
+    line = '"normalised-cnn": ModelInfo("fedbench.models.normalised_cnn:NormalisedCNN", (1, 28, 28), 10),'
     _add_line(models / "__init__.py", "MODELS", line)
     shutil.copy(HERE / "unequal.py", partitions)
-    _add_line(partitions / "__init__.py", "PARTITIONS", '"unequal": PartitionInfo("unequal", is_equal=False),')
+    _add_line(partitions / "__init__.py", "PARTITIONS", '"unequal": "fedbench.partitions.unequal:Unequal",')
     return folder
 
 

@@ -41,7 +41,7 @@ def made_seed(seed: int, *rounds: RoundRecord, verdict: Verdict = Verdict.OK, re
 def made_cell(cell: Cell, accuracies: Mapping[int, float], model: str = "aa") -> CellRecord:
     """A cell whose seeds end with these accuracies, after a first round of 0.1; `model` is the digest of each."""
     seeds = tuple(made_seed(seed, made_round(0.1), made_round(value, model)) for seed, value in accuracies.items())
-    return CellRecord(label=cell.label, spec=cell.spec, data="d1", seeds=seeds)
+    return CellRecord(label=cell.label, spec=cell.spec.values, data="d1", seeds=seeds)
 
 
 def made_baseline(suite: Suite, *cells: CellRecord) -> Baseline:

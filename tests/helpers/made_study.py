@@ -11,7 +11,7 @@ import numpy as np
 from fedbench.measures import Verdict
 from fedbench.stats import difference_of, spread
 from fedbench.suites.schema import CellSpec
-from fedbench.suites.tune_schema import Axis, Objective
+from fedbench.suites.tune import Axis, Objective
 from fedbench.tuning.plan import Params, Plan
 from fedbench.tuning.results import Answer, Candidate, TrialResult, TuningResult
 

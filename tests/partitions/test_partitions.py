@@ -11,9 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fedbench.components import find
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.measures import Verdict
-from fedbench.partitions import TrainingTable, make_partition
+from fedbench.partitions import TrainingTable
 from fedbench.partitions.proportions import divide, proportions
 from fedbench.partitions.skew import class_counts, label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
@@ -30,7 +31,7 @@ def deal(
     name: str, clients: int, examples: int, seed: int = 0, table: TrainingTable | None = None, **options: Any
 ) -> Any:
     table = table or TrainingTable(LABELS, 10)
-    return make_partition(name, table, clients, examples, np.random.default_rng(seed), options)
+    return find("partition", name).make(**options).deal(table, clients, examples, np.random.default_rng(seed))
 
 
 def counts(parts: Any) -> NDArray[np.int64]:
@@ -73,7 +74,7 @@ def test_shards_of_a_part_of_the_data_are_of_a_random_part() -> None:
 
 
 def test_shards_that_do_not_divide_are_refused_before_anything_runs() -> None:
-    with pytest.raises(ValueError, match="the 25 examples of a client do not divide into 2 equal shards; set examples"):
+    with pytest.raises(ValueError, match="the 25 examples of a client do not divide into 2 equal parts; set examples"):
         CellSpec(partition="shards", examples_per_client=25)
 
 
@@ -125,7 +126,7 @@ def test_a_whole_is_divided_up_to_rounding() -> None:
 
 @pytest.mark.parametrize("options", [{"partition_sigma": 1.5}, {"partition_alpha": 0.3}])
 def test_quantity_skew_has_unequal_sizes_but_the_labels_of_all(options: dict[str, float]) -> None:
-    parts = deal("quantity-skew", 5, 1_200, **({"partition_sigma": None, "partition_alpha": None} | options))
+    parts = deal("quantity-skew", 5, 1_200, **options)
     assert_each_once(parts, 6_000)
     sizes = sorted(len(part) for part in parts)
     assert sizes[-1] > 3 * sizes[0]
@@ -134,7 +135,7 @@ def test_quantity_skew_has_unequal_sizes_but_the_labels_of_all(options: dict[str
 
 def test_the_logarithms_of_log_normal_sizes_have_their_standard_deviation() -> None:
     table = TrainingTable(np.zeros(2_000_000, dtype=np.int64), 1)
-    parts = deal("quantity-skew", 1_000, 2_000, table=table, partition_sigma=0.5, partition_alpha=None)
+    parts = deal("quantity-skew", 1_000, 2_000, table=table, partition_sigma=0.5)
     assert pytest.approx(0.5, rel=0.1) == np.log([len(part) for part in parts]).std()
 
 
@@ -182,7 +183,7 @@ def test_missing_values_and_missing_metadata_are_said_in_one_line() -> None:
 
 
 def test_by_column_needs_its_column_and_takes_no_sizes() -> None:
-    with pytest.raises(ValueError, match="by-column: set partition_column to the column of metadata"):
+    with pytest.raises(ValueError, match="partition by-column needs partition_column: the column of metadata"):
         CellSpec(partition="by-column")
     with pytest.raises(ValueError, match="leave examples_per_client out"):
         CellSpec(partition="by-column", partition_column="age", examples_per_client=3)
@@ -216,10 +217,10 @@ def test_an_option_that_nothing_reads_or_that_makes_no_sense_is_refused(fields: 
 
 
 def test_options_have_the_defaults_of_what_reads_them() -> None:
-    assert 0.5 == CellSpec(partition="dirichlet").partition_alpha
-    assert 2 == CellSpec(partition="shards", examples_per_client=10).shards_per_client
-    assert 0.9 == CellSpec(algorithm="fedavgm").server_momentum
-    assert CellSpec().server_momentum is None
+    assert 0.5 == CellSpec(partition="dirichlet").get("partition_alpha")
+    assert 2 == CellSpec(partition="shards", examples_per_client=10).get("shards_per_client")
+    assert 0.9 == CellSpec(algorithm="fedavgm").get("server_momentum")
+    assert CellSpec().get("server_momentum") is None
 
 
 # Skew and clients without examples

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from fedbench.reports.conformance import Conformance, ConformanceRow, _with_speedup, interpolation_gain, summary
-from fedbench.suites.conformance_schema import Reference
+from fedbench.suites.conformance import Reference
 
 
 def row(values: Sequence[float | None], band: tuple[float | None, float | None] | None = (10, 30)) -> ConformanceRow:

@@ -25,7 +25,7 @@ from fedbench.reports.tuning import tuning_json, tuning_table
 from fedbench.reports.tuning_figures import _Shown, draw_study
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
-from fedbench.suites.tune_schema import Objective
+from fedbench.suites.tune import Objective
 from fedbench.tracking.mlflow.store import open_store
 from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker

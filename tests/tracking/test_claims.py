@@ -28,6 +28,7 @@ from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job
 from fedbench.runs.suite_run import run_suite
 from fedbench.runs.work import RunWork
+from fedbench.suites.cell import COMMON
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import claims, ownership
 from fedbench.tracking.mlflow import tracker as mlflow
@@ -315,7 +316,7 @@ def test_a_run_whose_process_died_while_it_was_begun_gets_what_it_lacks(
     again = begun(other)
     assert tracked.run_id == again.run_id
     run = other.client.get_run(again.run_id)
-    assert {"seed", *CellSpec.model_fields} == set(run.data.params)
+    assert {"seed", *COMMON} == set(run.data.params)
     assert ["mnist-5k/stratified"] == [each.dataset.name for each in run.inputs.dataset_inputs]
     again.kill("interrupted")
     run = other.client.get_run(begun(one).run_id)

@@ -28,7 +28,7 @@ from fedbench.reports.export import export_suite
 from fedbench.reports.style import Figure
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
-from fedbench.suites.tune_schema import Objective
+from fedbench.suites.tune import Objective
 from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tracking.mlflow.listing import list_runs
 from fedbench.tracking.mlflow.store import MAX_BATCH

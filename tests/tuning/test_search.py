@@ -24,7 +24,7 @@ import fedbench.tuning.compute as compute_module
 import fedbench.tuning.search as search_module
 from fedbench.measures import Verdict
 from fedbench.suites.loading import load_suite
-from fedbench.suites.tune_schema import Axis, Objective
+from fedbench.suites.tune import Axis, Objective
 from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tuning.plan import Params, Plan, make_plan
 from fedbench.tuning.search import CLAIM, compute_trials, retry_dead, trial_results

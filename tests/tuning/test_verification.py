@@ -12,7 +12,7 @@ from tiny_study import tiny_plan
 from fedbench.measures import Verdict
 from fedbench.stats import spread
 from fedbench.suites.loading import load_suite
-from fedbench.suites.tune_schema import Objective
+from fedbench.suites.tune import Objective
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import Answer, Candidate, TrialResult
 from fedbench.tuning.save import require_new_file, save_suite

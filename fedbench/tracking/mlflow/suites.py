@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 
 from fedbench.measures import RunResult, Verdict
-from fedbench.suites.schema import Cell, CellSpec
+from fedbench.suites.cell import COMMON, CellSpec, in_order
+from fedbench.suites.schema import Cell
 from fedbench.tracking.mlflow.reading import (
     infinite,
     is_finished,
@@ -196,24 +197,30 @@ def _by_cell(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def _key(run: Run) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """See `StoredCell.key`; a parameter that did not exist yet counts as its default."""
-    defaults = {name: str(field.default) for name, field in CellSpec.model_fields.items()}
-    params = defaults | {key: value for key, value in run.data.params.items() if key != "seed"}
-    return run.data.tags["fedbench.scenario"], tuple(sorted(params.items()))
+    """See `StoredCell.key`; a parameter that did not exist yet counts as its default, and none is the same as None."""
+    params = _defaults() | run.data.params
+    given = sorted((key, value) for key, value in params.items() if key != "seed" and value != "None")
+    return run.data.tags["fedbench.scenario"], tuple(given)
+
+
+def _defaults() -> dict[str, str]:
+    """The parameters of a cell of which no field was set."""
+    return {field: str(CellSpec.model_fields[field].default) for field in COMMON}
 
 
 def _label_fields(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """The fields in each cell's label: those it was recorded with, and more where two labels would be equal."""
+    fields = in_order(dict.fromkeys(field for run in runs for field in run.data.params if field != "seed"))
     named = [{word.partition("=")[0] for word in run.data.tags["fedbench.cell"].split() if "=" in word} for run in runs]
     by_label: dict[str, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
         by_label[run.data.tags["fedbench.cell"]].append(index)
     for same in by_label.values():
-        for field in CellSpec.model_fields:
+        for field in fields:
             if len({runs[index].data.params.get(field) for index in same}) > 1:
                 for index in same:
                     named[index].add(field)
-    return [tuple(field for field in CellSpec.model_fields if field in names) for names in named]
+    return [tuple(field for field in fields if field in names) for names in named]
 
 
 def _stored_cell(suite: str, runs: Sequence[Run], axes: tuple[str, ...]) -> StoredCell:
@@ -239,9 +246,9 @@ def _result(run: Run) -> RunResult:
 
 def _spec(params: Mapping[str, str]) -> CellSpec:
     """The cell's fields as recorded, without validation: another installation may know other datasets."""
-    values = {field: params.get(field, str(info.default)) for field, info in CellSpec.model_fields.items()}
-    known: dict[str, Any] = {field: parameter(text) for field, text in values.items()}
-    return CellSpec.model_construct(**known)
+    values = {field: parameter(text) for field, text in (_defaults() | dict(params)).items() if field != "seed"}
+    present: dict[str, Any] = {field: each for field, each in values.items() if field in COMMON or each is not None}
+    return CellSpec.model_construct(**present)
 
 
 def parameter(text: str) -> object:
@@ -257,10 +264,10 @@ def _in_order(cells: Sequence[StoredCell]) -> list[StoredCell]:
     names: dict[str, list[object]] = defaultdict(list)
     for cell in cells:
         for axis in cell.result.cell.axes:
-            names[axis].append(getattr(cell.spec, axis))
+            names[axis].append(cell.spec.get(axis))
 
     def position(cell: StoredCell) -> list[float]:
-        values = ((axis, getattr(cell.spec, axis)) for axis in cell.result.cell.axes)
+        values = ((axis, cell.spec.get(axis)) for axis in cell.result.cell.axes)
         return [value if isinstance(value, int | float) else names[axis].index(value) for axis, value in values]
 
     return sorted(cells, key=position)

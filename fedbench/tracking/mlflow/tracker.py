@@ -238,7 +238,7 @@ class MlflowTracker:
 
 
 def _params(run: RunSpec) -> list[Param]:
-    return [Param(key, str(value)) for key, value in {"seed": run.seed, **run.spec.model_dump()}.items()]
+    return [Param(key, str(value)) for key, value in {"seed": run.seed, **run.spec.values}.items()]
 
 
 def _dataset_input(dataset: Dataset) -> DatasetInput:

@@ -1,19 +1,105 @@
-"""The checks of a suite file's key `tune`. A wrong part raises `SuiteError` with its place and what to do."""
+"""The key `tune` of a suite file: what it says, the one home of its defaults, and its checks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any, Literal, get_args
 
-from fedbench.suites.checks import FIELDS, check_mapping, check_seeds, check_settings, check_value
-from fedbench.suites.schema import show, unknown
-from fedbench.suites.tune_schema import BUDGETS, NOT_TUNED, SEARCHABLE, Axis, Objective, TuneSpec
+from pydantic import Field
+
+from fedbench.suites.cell import in_order, known_fields
+from fedbench.suites.checks import Parts, check_choice, check_mapping, check_seeds, check_settings, check_value
 from fedbench.util.errors import SuiteError
+from fedbench.util.frozen import Fraction, Frozen
+from fedbench.util.text import show, unknown
 
-BY_LOGARITHM = ("learning_rate",)  # ranges of these are, where the file does not say
+SEARCHABLE = ("client_fraction", "local_epochs", "batch_size", "learning_rate", "rounds")  # in the order of `CellSpec`
+# Fields that judge or measure a finished run. Trials are judged by the objective, so these have their defaults there.
+NOT_TUNED = (
+    "require_accuracy",
+    "require_loss_fall",
+    "target_accuracy",
+    "stop_at_target",
+    "interpolation",
+    "interpolation_set",
+)
+Budget = Literal["rounds", "steps"]
+BY_LOGARITHM = ("learning_rate",)  # whose ranges are searched so where the file does not say
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 
-def check_tune(value: object, scenarios: Collection[str]) -> TuneSpec:
+class Objective(StrEnum):
+    """What a study makes as good as it can be, measured on the validation split."""
+
+    ACCURACY = "accuracy"
+    BALANCED_ACCURACY = "balanced_accuracy"
+    LOSS = "loss"
+    ROUNDS_TO_TARGET = "rounds_to_target"
+
+    @property
+    def is_minimised(self) -> bool:
+        """Whether smaller is better."""
+        return self in (Objective.LOSS, Objective.ROUNDS_TO_TARGET)
+
+
+class Axis(Frozen):
+    """One searched field: a range of numbers, or choices.
+
+    Attributes
+    ----------
+    field
+        One of `SEARCHABLE`.
+    low, high
+        Both ends of the range are included; None for choices.
+    log
+        Whether the range is searched by its logarithm.
+    choices
+        Values, where there is no range; null may be one of a batch size.
+    """
+
+    field: str
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: tuple[int | float | None, ...] = ()
+
+    def holds(self, value: float | None) -> bool:
+        """Whether the search can come to `value`."""
+        if self.low is None or self.high is None:
+            return value in self.choices
+        return value is not None and self.low <= value <= self.high
+
+
+class TuneSpec(Frozen):
+    """The key `tune` of a suite file. What it leaves out has the default of the field."""
+
+    # The scenario that is tuned; None: the first of the file.
+    scenario: str | None = None
+    # Scenario fields and what they are set to, as `--set` does it: they choose one cell of a grid. `load_suite` leaves
+    # out those that the command line has set.
+    set: tuple[tuple[str, Any], ...] = ()
+    # The searched fields, in the order of `CellSpec`; None: the default space (see `fedbench.tuning.plan_space`).
+    space: tuple[Axis, ...] | None = None
+    objective: Objective = Objective.ACCURACY
+    # The validation accuracy to reach, a fraction; for `rounds_to_target` alone, which needs it.
+    target: Annotated[float, Field(gt=0, le=1)] | None = None
+    # What is held equal where local epochs differ: the rounds, or the clients' local steps in all. None: the rounds,
+    # or nothing if they are searched.
+    budget: Budget | None = None
+    # Trials that the study comes to.
+    trials: Annotated[int, Field(ge=1, le=100_000)] = 40
+    # Seeds of each trial, the same in every trial; None: the first three of the suite's.
+    seeds: tuple[int, ...] | None = None
+    # Seeds on which best and default are tested in the end; None: the five after the largest of all others.
+    fresh_seeds: tuple[int, ...] | None = None
+    # Share of the training data that is held out to validate on.
+    validation: Annotated[Fraction, Field(gt=0, lt=1)] = 0.2
+    # Whether a trial that does badly in its first rounds is ended.
+    pruning: bool = True
+
+
+def check_tune(value: object, scenarios: Collection[str], parts: Parts) -> TuneSpec:
     """Check the key `tune`; `scenarios` are the names of the file's.
 
     Raises
@@ -24,7 +110,7 @@ def check_tune(value: object, scenarios: Collection[str]) -> TuneSpec:
     given = check_mapping({} if value is None else value, "tune", tuple(TuneSpec.model_fields))
     checks: dict[str, Callable[[Any, str], object]] = {
         "scenario": lambda value, place: check_choice(value, place, scenarios, "scenario"),
-        "set": _settings,
+        "set": lambda value, place: _settings(value, place, parts),
         "space": _space,
         "objective": check_objective,
         "budget": check_budget,
@@ -46,13 +132,6 @@ def check_tune(value: object, scenarios: Collection[str]) -> TuneSpec:
     if tune.seeds and tune.fresh_seeds:
         check_fresh_seeds(tune.fresh_seeds, tune.seeds, "tune: fresh_seeds")
     return tune
-
-
-def check_choice(value: object, place: str, choices: Collection[str], kind: str) -> str:
-    """Check that `value` is one of `choices`."""
-    if not isinstance(value, str) or value not in choices:
-        raise SuiteError(f"{place}: {unknown(kind, value, choices)}")
-    return value
 
 
 def check_objective(value: object, place: str) -> Objective:
@@ -93,15 +172,15 @@ def check_fresh_seeds(fresh_seeds: tuple[int, ...], seeds: tuple[int, ...], plac
             raise SuiteError(f"{place} holds {seed}, which is a seed of the trials; choose one that no trial has seen")
 
 
-def _settings(value: object, place: str) -> tuple[tuple[str, Any], ...]:
+def _settings(value: object, place: str, parts: Parts) -> tuple[tuple[str, Any], ...]:
     """Check `set`: as ``--set``, but one value a field."""
-    settings = check_settings(value, place)
+    settings = check_settings(value, place, parts)
     for field, setting in settings.items():
         if isinstance(setting, list):
             raise SuiteError(f"{place}: {field} is the list {show(setting)}; one cell is tuned, so give one value")
         if field in NOT_TUNED:
             raise SuiteError(f"{place}: {field} has no effect, trials are judged by the objective; remove it")
-    return tuple((field, settings[field]) for field in FIELDS if field in settings)
+    return tuple((field, settings[field]) for field in in_order(settings))
 
 
 def _space(value: object, place: str) -> tuple[Axis, ...]:
@@ -111,7 +190,7 @@ def _space(value: object, place: str) -> tuple[Axis, ...]:
             "high: 20}}, or be left out"
         )
     for field in value:
-        if field in FIELDS and field not in SEARCHABLE:
+        if field in known_fields() and field not in SEARCHABLE:
             raise SuiteError(f"{place}: {field} cannot be searched; choose from {', '.join(SEARCHABLE)}")
         if field not in SEARCHABLE:
             raise SuiteError(f"{place}: {unknown('field', field, SEARCHABLE)}")

@@ -1,0 +1,311 @@
+"""Finds the parts of a run by name: datasets, models, partitions and algorithms.
+
+The name of a part is one of
+
+``shards``
+    a built-in name: a line in `DATASETS`, `MODELS`, `PARTITIONS` or `ALGORITHMS`;
+``my_package.parts:by_hospital``
+    an attribute of an importable module;
+``./my_parts.py:by_hospital``
+    an attribute of a Python file, relative to the folder of the suite file. A dataset may be a file as a whole;
+``by-hospital``
+    an entry point of an installed package: group ``fedbench.components``, name ``partition.by-hospital``.
+
+A part's options are its parameters: the fields of a dataclass, or the parameters of a function or class. Their
+annotations are types with the constraints of pydantic, such as ``Annotated[float, Field(gt=0)]``. Built-in parts have
+no other way in. Finding a part by reference reads its source; only `Component.load` executes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from inspect import Parameter, signature
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, create_model
+
+from fedbench.algorithms import ALGORITHMS
+from fedbench.datasets import DATASETS
+from fedbench.hooks import Algorithm
+from fedbench.models import MODELS
+from fedbench.partitions import PARTITIONS, FunctionPartition, Partition
+from fedbench.util.errors import SuiteError
+from fedbench.util.frozen import Frozen
+from fedbench.util.text import one_line, unknown
+
+KINDS = ("dataset", "model", "partition", "algorithm")
+GROUP = "fedbench.components"
+NUM_DEAL_ARGUMENTS = 4  # of a partition function, before its options
+Scalar = int | float | str | bool | None
+
+
+class Options(Frozen):
+    """The base of the options that a part declares."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a run that was found.
+
+    Attributes
+    ----------
+    kind
+        One of `KINDS`.
+    name
+        As a suite file names it.
+    target
+        Where it is: ``module``, ``module:attribute`` or the same with the absolute path of a file.
+    digest
+        SHA-256 of its source: of the file, or of all modules of the package. None for a built-in part.
+    """
+
+    kind: str
+    name: str
+    target: str
+    digest: str | None = None
+
+    def load(self) -> Any:
+        """The class, function or module itself.
+
+        Raises
+        ------
+        SuiteError
+            If it cannot be imported, or its file has changed since it was found.
+        """
+        source, attribute = _split(self.target)
+        is_file = source.endswith(".py")
+        module = _import_file(Path(source), str(self.digest)) if is_file else _import_module(source)
+        if not attribute:
+            return module
+        if not hasattr(module, attribute):
+            public = [name for name in vars(module) if not name.startswith("_")]
+            raise SuiteError(f"{self.kind} {self.name}: {unknown('attribute', attribute, public)}")
+        return getattr(module, attribute)
+
+    @property
+    def options(self) -> type[Options]:
+        """The declaration of its options, with their types and defaults."""
+        if self.digest is None and self.kind in ("dataset", "model"):
+            return Options  # built-in ones have none, and reading a model's parameters would import torch
+        return _declared(self)
+
+    def make(self, **options: Any) -> Any:
+        """Make a `Partition`, an `Algorithm` or a model with these options; of a dataset, the object that loads it."""
+        part = self.load()
+        if self.kind == "dataset":
+            return part
+        if self.kind == "partition" and not isinstance(part, type):
+            return FunctionPartition(part, options)
+        made = part(**options)
+        base = {"partition": Partition, "algorithm": Algorithm}.get(self.kind, object)
+        if not isinstance(made, base):
+            raise SuiteError(f"{self.kind} {self.name} does not extend {base.__module__}.{base.__name__}")
+        return made
+
+
+def find(kind: str, name: object, folder: Path | None = None) -> Component:
+    """Find a part.
+
+    Parameters
+    ----------
+    kind
+        One of `KINDS`.
+    name
+        See the module.
+    folder
+        What the path of a file is relative to, such as the folder of the suite file; the working directory if None.
+
+    Raises
+    ------
+    SuiteError
+        One line that says what is wrong with the name, and the nearest built-in name.
+    """
+    if isinstance(name, str) and (":" in name or name.endswith(".py")):
+        return _by_reference(kind, name, folder or Path())
+    built_in, installed = built_in_names(kind), _installed(kind)
+    if not isinstance(name, str) or not (name in built_in or name in installed):
+        raise SuiteError(unknown(kind, name, [*built_in, *installed]))
+    owners = [each.dist.name if each.dist else each.value for each in installed.get(name, [])]
+    if name in built_in and owners:
+        raise SuiteError(f"{kind} {name} is built in and an entry point of {owners[0]}; rename the entry point")
+    if name in built_in:
+        return Component(kind, name, built_in[name])
+    if len(owners) > 1:
+        raise SuiteError(f"{kind} {name} is an entry point of {' and of '.join(owners)}; uninstall one of them")
+    (entry,) = installed[name]
+    target = f"{entry.module}:{entry.attr}" if entry.attr else entry.module
+    return Component(kind, name, target, _module_digest(entry.module))
+
+
+def built_in_names(kind: str) -> Mapping[str, str]:
+    """The built-in parts: where each name is."""
+    tables: dict[str, Mapping[str, str]] = {
+        "dataset": DATASETS,
+        "model": {name: info.target for name, info in MODELS.items()},
+        "partition": PARTITIONS,
+        "algorithm": ALGORITHMS,
+    }
+    return tables[kind]
+
+
+@cache
+def built_in_options(kind: str) -> Mapping[str, tuple[str, ...]]:
+    """The options that built-in parts of a kind declare, and the names of those that read each."""
+    readers: dict[str, list[str]] = {}
+    for name, target in built_in_names(kind).items():
+        for option in Component(kind, name, target).options.model_fields:
+            readers.setdefault(option, []).append(name)
+    return {option: tuple(names) for option, names in readers.items()}
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """The module or file, and the attribute if there is one."""
+    source, colon, attribute = reference.rpartition(":")
+    return (source, attribute) if colon else (reference, "")
+
+
+def _by_reference(kind: str, name: str, folder: Path) -> Component:
+    source, attribute = _split(name)
+    if not source or not (attribute or kind == "dataset"):
+        raise SuiteError(f"{kind} {name}: name what to take from it, as in ./my_parts.py:my_{kind}")
+    if not source.endswith(".py"):
+        return Component(kind, name, name, _module_digest(source))
+    path = (folder / source).absolute()
+    return Component(kind, name, f"{path}:{attribute}" if attribute else str(path), _file_digest(path))
+
+
+def _installed(kind: str) -> Mapping[str, list[metadata.EntryPoint]]:
+    """The entry points of a kind, by name."""
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for each in _entry_points(tuple(sys.path)):
+        if each.name.startswith(f"{kind}."):
+            found.setdefault(each.name.removeprefix(f"{kind}."), []).append(each)
+    return found
+
+
+@cache
+def _entry_points(search_path: tuple[str, ...]) -> metadata.EntryPoints:
+    del search_path  # only the key of the cache
+    return metadata.entry_points(group=GROUP)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise SuiteError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise SuiteError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _module_digest(name: str) -> str:
+    """SHA-256 of the source of a module, or of its whole package."""
+    top, _, _ = name.partition(".")
+    try:
+        spec = find_spec(top)
+    except (ValueError, ImportError):
+        spec = None
+    if spec is None:
+        raise SuiteError(f"there is no module {top}; install it, or name a file as in ./{top}.py")
+    roots = [Path(each) for each in spec.submodule_search_locations or ()]
+    files = [(path.relative_to(root), path) for root in roots for path in sorted(root.rglob("*.py"))]
+    if not roots and spec.origin and Path(spec.origin).is_file():
+        files = [(Path(spec.origin).relative_to(Path(spec.origin).parent), Path(spec.origin))]
+    total = hashlib.sha256()
+    for name_in_package, path in files:
+        total.update(f"{name_in_package.as_posix()}\0{_file_digest(path)}\n".encode())
+    return total.hexdigest()
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise SuiteError(f"there is no module {name}") from None
+        raise SuiteError(f"{name} cannot be imported: {_last_line(error)}") from None
+    except Exception as error:
+        raise SuiteError(f"{name} cannot be imported: {_last_line(error)}") from None
+
+
+@cache
+def _import_file(path: Path, digest: str) -> ModuleType:
+    """Execute a file as a module of its own. Its bytes are those of `digest`, so no cache on disk can be stale."""
+    source = _read(path)
+    if hashlib.sha256(source).hexdigest() != digest:
+        raise SuiteError(f"{path} has changed since the suite was read; run the command again")
+    module = ModuleType(f"{path.stem}_{digest[:12]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses and pickle look for it
+    try:
+        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the suite's author names the file
+    except (Exception, SystemExit) as error:
+        del sys.modules[module.__name__]
+        raise SuiteError(f"{path} cannot be imported: {_last_line(error)}") from None
+    return module
+
+
+def _last_line(error: BaseException) -> str:
+    """An error's own last line, and where it was raised."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} (line {error.lineno})"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return one_line(f"{traceback.format_exception_only(error)[-1].strip()[:300]} ({place})")
+
+
+@cache
+def _declared(component: Component) -> type[Options]:
+    part = component.load()
+    try:
+        parameters = list(_parameters(component.kind, part))
+        hints = get_type_hints(part, include_extras=True) if is_dataclass(part) else _hints(part, parameters)
+        declared = {
+            each.name: (hints.get(each.name, Scalar), ... if each.default is Parameter.empty else each.default)
+            for each in parameters
+        }
+        if taken := [name for name in declared if hasattr(Options, name) or name.startswith("_")]:
+            raise SuiteError(f"{component.kind} {component.name}: an option cannot be called {taken[0]}; rename it")
+        return create_model("Options", __base__=Options, **declared)  # type: ignore[call-overload, no-any-return]
+    except SuiteError:
+        raise
+    except Exception as error:
+        where = f"{component.kind} {component.name}"
+        raise SuiteError(f"{where}: its options cannot be read: {_last_line(error)}") from None
+
+
+def _parameters(kind: str, part: Any) -> Iterable[Parameter]:
+    """The parameters of a part that are options."""
+    if kind == "dataset":
+        return
+    if is_dataclass(part):
+        for option in fields(part):
+            default = Parameter.empty if option.default is MISSING else option.default
+            yield Parameter(option.name, Parameter.KEYWORD_ONLY, default=default)
+        return
+    is_function = kind == "partition" and not isinstance(part, type)
+    for each in list(signature(part).parameters.values())[NUM_DEAL_ARGUMENTS if is_function else 0 :]:
+        if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            yield each
+
+
+def _hints(part: Any, parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """The annotations of a function's options alone: those of its other parameters may need imports that are absent."""
+    annotated = {each.name: each.annotation for each in parameters if each.annotation is not Parameter.empty}
+    names = vars(sys.modules[part.__module__])
+    return get_type_hints(SimpleNamespace(__annotations__=annotated), names, include_extras=True)

@@ -1,0 +1,299 @@
+"""One point of a grid: the fields that every cell has, and the options of the parts that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from fedbench.components import KINDS, Component, built_in_names, built_in_options, find
+from fedbench.models import MODELS
+from fedbench.util.errors import SuiteError, one_line
+from fedbench.util.frozen import Count, Fraction, Frozen, Positive
+from fedbench.util.text import any_of, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Finder = Callable[[str, object], Component]
+
+
+class CellSpec(Frozen):
+    """Everything but the seed that moves a run's numbers.
+
+    It is made of flat scenario fields. The fields of this class are common to all cells, and their defaults have their
+    one home here. All further fields are options of the chosen parts, which declare and check them; they are in
+    `model_extra`. An option is never None there: null leaves it out, so that the part's own default holds.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    # Whether every client starts from one model (w_0) or each from its own.
+    init: Literal["shared", "independent"] = "shared"
+    # The dataset; this and the other parts by a name as in `fedbench.components`.
+    dataset: str = "mnist-5k"
+    # Which split of the dataset; None becomes its default, so it is never None afterwards.
+    split: str = None  # type: ignore[assignment] # filled in before it is checked
+    model: str = "simple-cnn"
+    # How the training examples are dealt to the clients.
+    partition: str = "consecutive"
+    # Clients in all (the paper's K).
+    num_clients: Count = 2
+    # Training examples of each client (n_k), or their mean; None: all there are, divided by the clients.
+    examples_per_client: Count | None = None
+    # Clients selected each round, as a fraction of all (C); 0: one client.
+    client_fraction: Fraction = 1.0
+    # Passes of a client over its examples in each round (E).
+    local_epochs: Count = 5
+    # Examples in a step of SGD (B); None: all that the client has.
+    batch_size: Count | None = 50
+    # Step size of the clients' SGD (the paper's eta).
+    learning_rate: Positive = 0.01
+    # What clients and server do beyond averaging.
+    algorithm: str = "fedavg"
+    # Times that the server averages.
+    rounds: Count = 5
+    # The test accuracy (a fraction) whose first round is measured; None: none.
+    target_accuracy: Annotated[Fraction, Field(gt=0)] | None = None
+    # Whether a run ends with the round that reaches it.
+    stop_at_target: bool = False
+    # A run whose final test accuracy (a fraction) is below this fails; None: no demand.
+    require_accuracy: Fraction | None = None
+    # Whether a run fails whose training loss in the last round is not below the first round's.
+    require_loss_fall: bool = False
+    # Whether the models between and beyond the two clients' own are measured too, as in the paper's figure 1.
+    interpolation: bool = False
+    # On what: the test set, or the training data as in that figure.
+    interpolation_set: Literal["test", "train"] = "test"
+
+    # The parts that are not built in, with the digests of their sources. No scenario field, and not in a dump.
+    parts: tuple[Component, ...] = Field(default=(), exclude=True, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_parts(cls, given: Any, info: ValidationInfo) -> Any:
+        """Find the parts, and let them check their options and fill in defaults."""
+        if not isinstance(given, dict):
+            return given
+        finder: Finder = (info.context or {}).get("find", find)
+        parts = {kind: _found(finder, kind, given.get(kind, cls.model_fields[kind].default)) for kind in KINDS}
+        common = {field: value for field, value in given.items() if field in COMMON}
+        if common.get("split") is None:
+            common["split"] = parts["dataset"].load().INFO.default_split
+        left = {field: value for field, value in given.items() if field not in COMMON and field != "parts"}
+        options: dict[str, Any] = {}
+        for part in parts.values():
+            options |= _read_options(part, left)
+        for field, value in left.items():
+            if not any(field in part.options.model_fields for part in parts.values()):
+                _refuse_unread(field, value, parts)
+        return common | options | {"parts": tuple(part for part in parts.values() if part.digest)}
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Self:
+        if self.stop_at_target and self.target_accuracy is None:
+            raise ValueError("stop_at_target: there is no target; set target_accuracy")
+        if self.interpolation_set == "train" and not self.interpolation:
+            raise ValueError("interpolation_set: nothing is interpolated; set interpolation to true")
+        if self.require_loss_fall and self.rounds == 1:
+            raise ValueError("require_loss_fall: compares the last round with the first; set rounds to 2 or more")
+        if self.interpolation and (self.num_clients != 2 or self.client_fraction != 1):
+            raise ValueError("interpolation: it is between two models; set num_clients to 2 and client_fraction to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        dataset = self.part("dataset").INFO
+        if self.split not in dataset.sizes:
+            raise ValueError("split: " + unknown(f"split of {self.dataset}", self.split, dataset.sizes))
+        wanted = (dataset.image_shape, dataset.num_classes)
+        info = MODELS.get(self.model)  # a model of the user's is known when it is built
+        if info and (info.image_shape, info.num_classes) != wanted:
+            fitting = [name for name, each in MODELS.items() if (each.image_shape, each.num_classes) == wanted]
+            raise ValueError(
+                f"model: {self.model} takes {_shape(info)}, but dataset {self.dataset} has {_shape(dataset)}; "
+                f"models that fit: {', '.join(fitting) or 'none yet'}"
+            )
+        self._make("algorithm")
+        partition = self._make("partition")
+        if partition.has_own_sizes and self.examples_per_client is not None:
+            raise ValueError(f"{self.partition}: the data determines the clients' sizes; leave examples_per_client out")
+        if self.num_examples % partition.parts_per_client:
+            raise ValueError(
+                f"{self.partition}: the {self.num_examples} examples of a client do not divide into "
+                f"{partition.parts_per_client} equal parts; set examples_per_client to a multiple"
+            )
+        return self
+
+    def _make(self, kind: str) -> Any:
+        """`part`, where an error of its code is an error of the options."""
+        try:
+            return self.part(kind)
+        except Exception as error:
+            said = str(error) if isinstance(error, ValueError | SuiteError) else one_line(error)
+            raise ValueError(f"{getattr(self, kind)}: {said}") from None
+
+    def __hash__(self) -> int:
+        return hash((*self.__dict__.values(), *(self.model_extra or {}).items()))
+
+    # The flat fields
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All scenario fields by name, the options after the part that reads them."""
+        found = self.model_dump()
+        return {field: found[field] for field in in_order(found)}
+
+    def get(self, field: str) -> Any:
+        """The value of a scenario field; None for an option that this cell does not have."""
+        return getattr(self, field) if field in COMMON else (self.model_extra or {}).get(field)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines a run's numbers: the fields that are not null, and the source of each part not built in."""
+        sources = {f"{part.kind} source": part.digest for part in self.parts}
+        return self.model_dump(mode="json", exclude_none=True) | sources
+
+    def replace(self, values: Mapping[str, Any], finder: Finder = find) -> CellSpec:
+        """A cell with other values of some fields, checked.
+
+        Options of a part that is replaced are dropped where they have its defaults. `finder` finds the parts that this
+        cell does not have yet.
+        """
+        known = {(each.kind, each.name): each for each in self.parts}
+        fields = self.model_dump()
+        for kind in KINDS:
+            if values.get(kind, getattr(self, kind)) != getattr(self, kind):
+                for option, declared in self.component(kind).options.model_fields.items():
+                    if fields.get(option) == declared.default:
+                        fields.pop(option, None)
+
+        def find_here(kind: str, name: object) -> Component:
+            return known.get((kind, str(name))) or finder(kind, name)
+
+        return CellSpec.model_validate(fields | dict(values), context={"find": find_here})
+
+    # The parts
+
+    def component(self, kind: str) -> Component:
+        """The chosen part of a kind, as it was found."""
+        own = next((each for each in self.parts if each.kind == kind), None)
+        name = getattr(self, kind)
+        return own or Component(kind, name, built_in_names(kind)[name])
+
+    def part(self, kind: str) -> Any:
+        """The chosen `Partition`, `Algorithm` or model with its options, or the object that loads the dataset."""
+        component, extra = self.component(kind), self.model_extra or {}
+        return component.make(**{each: extra[each] for each in component.options.model_fields if each in extra})
+
+    def build_model(self) -> nn.Module:
+        """A new model with random parameters."""
+        model: nn.Module = self.part("model")
+        return model
+
+    # Sizes
+
+    @property
+    def available(self) -> int:
+        """Number of training examples that the dataset has in this split."""
+        available: int = self.part("dataset").INFO.sizes[self.split][0]
+        return available
+
+    @property
+    def num_examples(self) -> int:
+        """Training examples of each client (n_k) or their mean, with None resolved to floor(N / K)."""
+        if self.examples_per_client is None:
+            return self.available // self.num_clients
+        return self.examples_per_client
+
+    @property
+    def is_overlapping(self) -> bool:
+        """Whether clients may share examples."""
+        overlapping: bool = self.part("partition").is_overlapping
+        return overlapping
+
+    @property
+    def examples_needed(self) -> int:
+        """Training examples that the partition takes; every client has at least one."""
+        return (1 if self.is_overlapping else self.num_clients) * max(self.num_examples, 1)
+
+    @property
+    def clients_per_round(self) -> int:
+        """Clients selected each round, m = max(round(C·K), 1): as in `core`, which knows nothing of specs."""
+        return max(round(self.client_fraction * self.num_clients), 1)
+
+    def local_steps(self, rounds: int | None = None) -> int:
+        """SGD steps that all clients take together in `rounds` rounds, or in all: T · m · E · ⌈n_k / B⌉."""
+        batches = -(-self.num_examples // (self.batch_size or self.num_examples))
+        return (self.rounds if rounds is None else rounds) * self.clients_per_round * self.local_epochs * batches
+
+    def shortfall(self) -> str | None:
+        """Say in one line why the data is too small for this cell; None if it is not."""
+        if self.num_examples > 0 and self.examples_needed <= self.available:
+            return None
+        if self.examples_per_client is None:
+            return f"{self.num_clients} clients share {self.available} training examples of {self.dataset}: 0 for each"
+        product = "" if self.is_overlapping else f"{self.num_clients} x {self.examples_per_client} = "
+        return f"needs {product}{self.examples_needed} training examples; {self.dataset} has {self.available}"
+
+
+COMMON = tuple(field for field in CellSpec.model_fields if field != "parts")
+
+
+@cache
+def known_fields() -> tuple[str, ...]:
+    """The common fields and the options of the built-in parts, which follow the field that chooses the part."""
+    return tuple(name for field in COMMON for name in (field, *(built_in_options(field) if field in KINDS else ())))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Scenario fields in the order of `known_fields`, then the options of other parts as they come."""
+    rank = {field: position for position, field in enumerate(known_fields())}
+    return sorted(names, key=lambda name: rank.get(name, len(rank)))
+
+
+def _found(finder: Finder, kind: str, name: object) -> Component:
+    try:
+        part = finder(kind, name)
+        part.options  # noqa: B018 - imports a part that is not built in
+    except SuiteError as error:
+        raise _problem(kind, name, str(error)) from None
+    return part
+
+
+def _problem(field: str, value: object, text: str) -> ValidationError:
+    """An error of one field, which pydantic adds to those of the others."""
+    problem = PydanticCustomError("suite", "{error}", {"error": text})
+    return ValidationError.from_exception_data("CellSpec", [InitErrorDetails(type=problem, loc=(field,), input=value)])
+
+
+def _read_options(part: Component, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The part's options with their defaults, those that are None left out."""
+    declared = part.options
+    own = {option: given[option] for option in declared.model_fields if given.get(option) is not None}
+    for option, field in declared.model_fields.items():
+        if field.is_required() and option not in own:
+            about = f": {field.description}" if field.description else ""
+            raise _problem(option, None, f"{part.kind} {part.name} needs {option}{about}")
+    options = declared.model_validate(own).model_dump()
+    return {option: value for option, value in options.items() if value is not None}
+
+
+def _refuse_unread(field: str, value: object, parts: Mapping[str, Component]) -> None:
+    """Refuse a field that no chosen part reads, unless it is an option that is null."""
+    for kind in KINDS:
+        if readers := built_in_options(kind).get(field):
+            if value is not None:
+                text = f"{kind} {parts[kind].name} does not read it; leave it out, or set {kind} to {any_of(readers)}"
+                raise _problem(field, value, f"{field}: {text}")
+            return
+    own = [option for part in parts.values() for option in part.options.model_fields]
+    raise _problem(field, value, unknown("field", field, dict.fromkeys([*known_fields(), *own])))
+
+
+def _shape(part: Any) -> str:
+    """Write what a model takes or a dataset has."""
+    return f"{'x'.join(map(str, part.image_shape))} images of {part.num_classes} classes"
