@@ -1,4 +1,4 @@
-"""What a run's numbers mean: the verdict on one run and on the seeds of a cell. Pure functions."""
+"""What a run's numbers mean: the verdict on a run and on the seeds of a cell. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedbench.core import Evaluation
 
-CHANCE_LEVEL = 0.05  # a model must beat the majority rate more clearly than luck does in 1 of 20 tries
+CHANCE_LEVEL = 0.05  # significance level of the test whether a model beats the majority rate
 CLIENT_ACCURACY = "client_accuracy/"  # a metric's name; the client's number follows
 ROUNDS_TO_TARGET = "rounds_to_target"  # a metric's name
-LABEL_SKEW = "label_skew"  # likewise; it is the partition's, not a round's
+LABEL_SKEW = "label_skew"  # a metric's name; it describes the partition, not a round
 TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
-UNTOLD = (*TIMES, LABEL_SKEW)  # metrics that are no part of a run's result
+NOT_RESULTS = (*TIMES, LABEL_SKEW)  # metrics that are no part of a run's result
 
 
 class Verdict(StrEnum):
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 MEANINGS = {
-    Verdict.COLLAPSED: "the model names one class for every image, or does no better than that by more than chance: "
+    Verdict.COLLAPSED: "the model predicts one class for every image, or is not better than that by more than chance: "
     "its accuracy is the class balance of the test set, not skill (see balanced accuracy)",
     Verdict.DIVERGED: "the loss is no longer a finite number: the learning rate is too high",
     Verdict.FAILED: "a run ended with an error or missed what its scenario requires",
@@ -40,7 +40,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes
     ----------
@@ -60,18 +60,19 @@ class RunResult:
 
 
 def run_result(verdict: Verdict, reason: str | None, metrics: Mapping[str, float]) -> RunResult:
-    """A run's result from all that was measured of its last round, by the metrics' names."""
+    """A run's result from all metrics of its last round."""
     clients = sorted(int(key.removeprefix(CLIENT_ACCURACY)) for key in metrics if key.startswith(CLIENT_ACCURACY))
-    kept = {key: value for key, value in metrics.items() if key not in UNTOLD and not key.startswith(CLIENT_ACCURACY)}
+    others = {key for key in metrics if key in NOT_RESULTS or key.startswith(CLIENT_ACCURACY)}
+    kept = {key: value for key, value in metrics.items() if key not in others}
     return RunResult(verdict, reason, kept, {client: metrics[f"{CLIENT_ACCURACY}{client}"] for client in clients})
 
 
 def judge(evaluation: Evaluation) -> tuple[Verdict, str | None]:
     """The verdict on a model by its evaluation on the test set, and the reason where it is not `ok`.
 
-    A model has collapsed if it names one class only, or if it is not better than always naming the largest class: of
-    the examples that exactly one of the two gets right, the model must have the larger share by a one-sided exact sign
-    test at `CHANCE_LEVEL` (McNemar's test; both are scored on the same examples).
+    A model has collapsed if it predicts one class only, or if it is not better than always predicting the largest
+    class: of the examples that exactly one of the two gets right, the model must have the larger share by a one-sided
+    exact sign test at `CHANCE_LEVEL` (McNemar's test; both are scored on the same examples).
     """
     from scipy.special import bdtrc  # scipy.stats has the test by name, but takes half a second to import
 
@@ -82,8 +83,8 @@ def judge(evaluation: Evaluation) -> tuple[Verdict, str | None]:
     majority = int(evaluation.confusion.sum(axis=1).argmax())
     gained = evaluation.num_correct - int(evaluation.confusion[majority, majority])
     lost = int(evaluation.confusion[majority].sum() - evaluation.confusion[majority, majority])
-    by_chance = bdtrc(gained - 1, gained + lost, 0.5) if gained > 0 else 1.0  # as many or more heads of so many coins
-    if by_chance > CHANCE_LEVEL:
+    p_value = bdtrc(gained - 1, gained + lost, 0.5) if gained > 0 else 1.0  # of `gained` or more heads
+    if p_value > CHANCE_LEVEL:
         return Verdict.COLLAPSED, (
             f"accuracy {evaluation.accuracy:.1%} does not beat the majority rate {evaluation.majority_rate:.1%} "
             "by more than chance"
@@ -104,9 +105,9 @@ def judge_cell(verdicts: Sequence[Verdict], reasons: Sequence[str | None]) -> tu
 def rounds_to_target(accuracies: Sequence[float], target: float) -> float | None:
     """The number of rounds after which the accuracy reaches `target`; None if it does not.
 
-    As in the paper (McMahan et al., 2017, section 3): the best accuracy of all rounds so far takes the place of each
-    round's own, and between two rounds it is interpolated linearly. `accuracies` are fractions, of round 1 on; before
-    it nothing is known, so that a target reached in round 1 is reached after 1.
+    As in the paper (McMahan et al., 2017, section 3): each round's accuracy is replaced by the best so far, and
+    between two rounds it is interpolated linearly. `accuracies` are fractions, from round 1 on; a target reached in
+    round 1 is reached after 1 round.
     """
     best = 0.0
     for t, accuracy in enumerate(accuracies, start=1):

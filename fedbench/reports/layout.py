@@ -10,6 +10,9 @@ from rich.table import Table
 
 from fedbench.measures import Verdict
 from fedbench.stats import Spread
+from fedbench.suites.cell import COMMON, CellSpec
+
+DEMANDS = ("target_accuracy", "require_accuracy")  # fields of which None means none
 
 STYLES = {
     Verdict.OK: "green",
@@ -26,13 +29,13 @@ def plain_table(*columns: str, **options: Any) -> Table:
 
 
 def mean_std(spread: Spread, digits: int, scale: float = 1, sign: str = "") -> str:
-    """``0.412 ± 0.013``; the mean alone for a single seed."""
+    """``0.412 ± 0.013``; only the mean for a single seed."""
     std = "" if spread.std is None else f" ± {scale * spread.std:.{digits}f}"
     return f"{scale * spread.mean:{sign}.{digits}f}{std}"
 
 
 def percent(spread: Spread) -> str:
-    """``82.4 ± 1.3``; the mean alone for a single seed."""
+    """``82.4 ± 1.3``; only the mean for a single seed."""
     return mean_std(spread, 1, 100)
 
 
@@ -40,6 +43,12 @@ def reached(values: tuple[float | None, ...], budget: int) -> str:
     """``3/5 in 200``: three of five seeds reached a target within 200 rounds; ``not in 200``: none did."""
     count = sum(value is not None for value in values)
     return f"{count}/{len(values)} in {budget}" if count else f"not in {budget}"
+
+
+def field_text(spec: CellSpec, field: str, none: str) -> str:
+    """A field's value; `none` if the cell has none or does not read it, ``all`` if it sets no limit."""
+    value = spec.get(field)
+    return str(value) if value is not None else none if field not in COMMON or field in DEMANDS else "all"
 
 
 def short_verdict(verdict: Verdict, reason: str | None) -> str:

@@ -11,17 +11,24 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fedbench.measures import MEANINGS, ROUNDS_TO_TARGET, RunResult, Verdict
-from fedbench.reports.layout import STYLES, mean_std, percent, plain_table, reached, short_verdict, spread_json
+from fedbench.reports.layout import (
+    STYLES,
+    field_text,
+    mean_std,
+    percent,
+    plain_table,
+    reached,
+    short_verdict,
+    spread_json,
+)
 from fedbench.stats import spread_if_all
-from fedbench.suites.cell import COMMON
 from fedbench.tracking.records import REPORTED, CellResult, StoredSuite, cell_result
 
 if TYPE_CHECKING:
     from fedbench.runs.suite_run import Outcome
-    from fedbench.suites.schema import Cell, Suite
+    from fedbench.suites.schema import Suite
 
 CLIENTS_ALONE = "Clients alone: the mean accuracy of their own models just before the last average."
-DEMANDS = ("target_accuracy", "require_accuracy")  # fields of which None means none
 
 
 def cell_results(suite: Suite, outcomes: Iterable[Outcome]) -> list[CellResult]:
@@ -123,7 +130,7 @@ def results_table(name: str, question: str, results: Sequence[CellResult]) -> Re
     targets = sorted({target for each in results if (target := each.cell.spec.target_accuracy) is not None})
     columns: dict[str, list[str | Text]] = {
         "scenario": [each.cell.scenario for each in results],
-        **{axis: [_show(axis, each.cell) for each in results] for axis in axes},
+        **{axis: [field_text(each.cell.spec, axis, none="") for each in results] for axis in axes},
         "accuracy": [_measure(each, "accuracy") for each in results],
         "balanced_accuracy": [_measure(each, "balanced_accuracy") for each in results],
         # There is no room for both.
@@ -163,12 +170,6 @@ def _about_targets(targets: Sequence[float], results: Sequence[CellResult]) -> s
     if any(None in each.rounds_to_target for each in results if each.cell.spec.target_accuracy is not None):
         named += " k/n in R: k of n seeds reached it within R rounds; not in R: none did."
     return named
-
-
-def _show(axis: str, cell: Cell) -> str:
-    """A field's value; empty if the cell has none or does not read it, ``all`` if it sets no limit."""
-    value = cell.spec.get(axis)
-    return str(value) if value is not None else "" if axis not in COMMON or axis in DEMANDS else "all"
 
 
 def _measure(result: CellResult, name: str) -> str:

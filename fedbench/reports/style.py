@@ -1,4 +1,4 @@
-"""What all figures share: Matplotlib set up for no screen, a style, panels. Import it before Matplotlib."""
+"""What all figures share: Matplotlib without a screen, a style, panels. Import it before Matplotlib."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from cycler import cycler  # noqa: E402
 
 mpl.use("agg")  # before pyplot: a report is made without a screen
 import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
+    from numpy.typing import NDArray
 
 PERCENT = (-1.0, 101.0)  # possible accuracies, with room for a line's width
 NATS = (0.0, math.inf)  # possible losses
@@ -47,7 +49,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as a PNG file's content, and the words that go with it."""
+    """A figure: the content of a PNG file, its title and its caption."""
 
     name: str
     title: str
@@ -59,23 +61,39 @@ Drawn = tuple["Drawing", str] | None
 
 
 def new_panels(count: int, height: float = PANEL_INCHES[1]) -> tuple[Drawing, list[Axes]]:
-    """A figure with so many panels, at most three beside each other, and the panels."""
+    """A figure with so many panels, at most three in a row, and the panels."""
     columns = min(count, 3)
     rows = -(-count // columns)
-    drawing, axes = plt.subplots(rows, columns, figsize=(PANEL_INCHES[0] * columns, height * rows), squeeze=False)
+    size = (PANEL_INCHES[0] * columns, height * rows)
+    drawing, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for unused in axes.flat[count:]:
         unused.set_visible(False)
-    drawing.set_layout_engine("constrained")
     return drawing, list(axes.flat[:count])
 
 
-def write(axes: Axes, column: float, row: float, text: str, **style: Any) -> None:
-    """Write into a panel; the layout need not be worked out around that."""
-    axes.text(column, row, text, ha="center", va="center", **style).set_in_layout(False)
+def draw_matrix(
+    axes: Axes,
+    image: NDArray[np.float64],
+    names: tuple[Sequence[str], Sequence[str]],
+    colours: str,
+    limits: tuple[float, float],
+    texts: NDArray[np.object_] | None = None,
+    fontsize: int = 8,
+) -> None:
+    """Draw an (R, C) matrix in colours, with the names of its rows and columns, and a text in each field."""
+    axes.imshow(image, aspect="auto", cmap=colours, vmin=limits[0], vmax=limits[1])
+    if texts is not None:
+        for (row, column), text in np.ndenumerate(texts):
+            colour = "white" if image[row, column] < sum(limits) / 2 else "black"
+            written = axes.text(column, row, text, ha="center", va="center", fontsize=fontsize, color=colour)
+            written.set_in_layout(False)  # else the layout takes seconds
+    axes.set_yticks(range(len(names[0])), names[0])
+    axes.set_xticks(range(len(names[1])), names[1])
+    axes.grid(visible=False)
 
 
 def same_scale(all_axes: Sequence[Axes], possible: tuple[float, float]) -> None:
-    """Give panels that are compared one vertical scale, not beyond what is `possible`: an interval may go beyond it."""
+    """Give panels that are compared one vertical scale, cut at what is `possible`, which an interval may exceed."""
     limits = [axes.get_ylim() for axes in all_axes]
     lowest, highest = min(low for low, _ in limits), max(high for _, high in limits)
     for axes in all_axes:
@@ -83,5 +101,5 @@ def same_scale(all_axes: Sequence[Axes], possible: tuple[float, float]) -> None:
 
 
 def left_out(count: int, shown: Sequence[object], what: str) -> str:
-    """What a caption says where not all is shown."""
+    """What a caption says if not everything is shown."""
     return f"The first {len(shown)} of {count} {what} are shown." if count > len(shown) else ""

@@ -1,8 +1,10 @@
-"""What can go wrong through no fault of the code. The command line shows each as one line and exits with code 2."""
+"""Errors that are no fault of the code. The command line shows each as one line and exits with code 2."""
+
+from fedbench.util import text
 
 
 class FedbenchError(Exception):
-    """The base of every error that a user can mend. Its text is one line that says what to do."""
+    """The base of every error that a user can fix. Its text is one line that says what to do."""
 
 
 class SuiteError(FedbenchError):
@@ -10,11 +12,11 @@ class SuiteError(FedbenchError):
 
 
 class DataError(FedbenchError):
-    """A dataset is missing, damaged, or cannot be fetched."""
+    """A dataset is missing, damaged, or cannot be downloaded."""
 
 
 class PartitionError(FedbenchError):
-    """The training examples cannot be dealt to the clients as asked."""
+    """The training examples cannot be partitioned as asked."""
 
 
 class StoreError(FedbenchError):
@@ -26,7 +28,7 @@ class ClusterError(FedbenchError):
 
 
 class CheckpointError(FedbenchError):
-    """A checkpoint cannot be used; the run starts anew."""
+    """A checkpoint cannot be used; the run starts over."""
 
 
 class BenchmarkError(FedbenchError):
@@ -34,15 +36,15 @@ class BenchmarkError(FedbenchError):
 
 
 class BaselineError(FedbenchError):
-    """A baseline is missing, damaged, or of something else than what is checked."""
+    """A baseline is missing, damaged, or belongs to something else."""
 
 
 class InterruptedSuiteError(FedbenchError):
-    """A suite, or the timing benchmarks, was interrupted; the text says how to go on."""
+    """A command was interrupted; the text says how to resume it."""
 
 
-def one_line(error: Exception) -> str:
-    """An error as one line: ours is one as it stands; of one from elsewhere the type and the beginning of its text."""
+def one_line(error: BaseException) -> str:
+    """An error on one line: our own as they are, others with their type and the beginning of their text."""
     if isinstance(error, FedbenchError):
         return str(error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {text.one_line(error)[:300]}"

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
         (["run"], r"Missing argument 'SUITE'.*\(see: fedbench run --help\)"),
         (["run", "quickstrat"], r"unknown suite 'quickstrat'; did you mean quickstart\?.*or give the path"),
         (["run", "nowhere/suite.yaml"], r"nowhere/suite\.yaml: "),
-        (["run", "tiny.yaml", "--set", "round=3"], r"--set: unknown field 'round'; did you mean rounds\?"),
+        (["run", "tiny.yaml", "--set", "round=3"], r"--set: unknown key 'round'; did you mean rounds\?"),
         (["run", "tiny.yaml", "--set", "rounds=many"], r"--set: rounds is 'many'; it must be a whole number"),
         (["run", "tiny.yaml", "--seeds", "a,b"], r"--seeds: 'a,b' is not a list of seeds; write 0,1,2 or 0-4"),
         (["run", "tiny.yaml", "--only", "pear"], r"--only: unknown scenario 'pear'; did you mean pair\?"),

@@ -168,7 +168,7 @@ def test_a_group_with_examples_of_two_classes_stays_together(make_own: MakeOwn) 
 
 def test_a_class_of_one_example_cannot_be_divided(make_own: MakeOwn) -> None:
     expected = (
-        "dataset own, split plain: class b cannot be divided into training and validation examples, it has 1 example: "
+        "dataset own, split plain: class b cannot be split into training and validation examples, it has 1 example: "
         "add examples to this class or leave it out"
     )
     with pytest.raises(DataError) as caught:
@@ -178,7 +178,7 @@ def test_a_class_of_one_example_cannot_be_divided(make_own: MakeOwn) -> None:
 
 def test_a_class_of_one_group_cannot_be_divided(make_own: MakeOwn) -> None:
     name = make_own([0, 0, 1, 1, 1], ["x", "y", "z", "z", "z"])
-    with pytest.raises(DataError, match=r"class b cannot be divided .* it has 3 examples that must stay together: add"):
+    with pytest.raises(DataError, match=r"class b cannot be split .* it has 3 examples that must stay together: add"):
         load_held_out(name, "plain", 0.5)
 
 

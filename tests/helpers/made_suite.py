@@ -97,7 +97,7 @@ def stored_suite(suite: Suite, metrics: Metrics = metrics_of, verdict: Judge = a
 def _stored_cell(cell: Cell, source: MadeSource, metrics: Metrics, verdict: Judge) -> StoredCell:
     runs = {run.seed: _run_record(run, source, metrics, verdict) for run in cell.runs()}
     results = {run.seed: run_result(*verdict(run), rounds_of(run, metrics)[-1]) for run in cell.runs()}
-    fields = tuple(cell.spec.model_dump().items())
+    fields = tuple(sorted(cell.spec.values.items(), key=str))
     return StoredCell(cell_result(cell, results), runs, (cell.scenario, fields))
 
 

@@ -87,7 +87,7 @@ def test_the_json_object_is_the_one_of_the_documentation(suite: Suite) -> None:
 
 def test_parameters_are_every_field_of_the_cell(suite: Suite) -> None:
     (cell,) = suite_json(suite, outcomes(suite, result(0.8)))["cells"]
-    assert suite.cells[0].spec.model_dump() == cell["params"]
+    assert suite.cells[0].spec.values == cell["params"]
     assert 2 == cell["params"]["num_clients"]
 
 
