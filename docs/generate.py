@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import griffe
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -57,7 +59,7 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
 
 
 def kind(field: FieldInfo) -> str:
-    """What a field takes, in words: its type and bounds."""
+    """A field's type and bounds, for people."""
     names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null"}
     kinds, bounds = [], list(field.metadata)
 
@@ -94,6 +96,7 @@ def described(model: type[BaseModel]) -> str:
             re.sub(r"\bNone\b", "null", about.get(name, "")),
         )
         for name, field in model.model_fields.items()
+        if not field.exclude
     )
     return table(("field", "takes", "default", "meaning"), rows)
 
@@ -147,9 +150,40 @@ def run_parameters() -> str:
 # The parts
 
 
+def described_part(kind: str) -> str:
+    """A table of the built-in parts of a kind: what each does, and its options with their defaults."""
+    from fedbench.components import built_in_names, find
+
+    rows = []
+    for name in built_in_names(kind):
+        part = find(kind, name)
+        found, declared = part.load(), part.options.model_fields
+        about = first_paragraph(sys.modules[found.__module__])
+        text, meanings = docstring(found)
+        by_meaning: dict[str, list[str]] = {}
+        for option, field in declared.items():
+            default = "required" if field.is_required() else shown(field.default)
+            by_meaning.setdefault(meanings.get(option, ""), []).append(f"`{option}` ({default})")
+        options = [", ".join(names) + (f": {meaning}" if meaning else "") for meaning, names in by_meaning.items()]
+        rows.append((f"`{name}`", " ".join([about, *text]), "<br>".join(options)))
+    return table(("name", "what it does", "options (default)"), rows)
+
+
 def first_paragraph(module: Any) -> str:
     """What a module says of itself first."""
     return " ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split())
+
+
+def docstring(part: type) -> tuple[list[str], dict[str, str]]:
+    """What a class says of itself, by paragraph, and of each of its attributes."""
+    text, attributes = [], {}
+    for section in griffe.Docstring(part.__dict__.get("__doc__") or "").parse("numpy"):
+        if section.kind is griffe.DocstringSectionKind.text:
+            text += [" ".join(paragraph.split()) for paragraph in section.value.split("\n\n")]
+        elif section.kind is griffe.DocstringSectionKind.attributes:
+            for attribute in section.value:
+                attributes |= dict.fromkeys(attribute.name.split(", "), " ".join(attribute.description.split()))
+    return text, attributes
 
 
 def datasets() -> str:
@@ -174,19 +208,19 @@ def models() -> str:
         info, model = MODELS[name], build_model(name)
         size = sum(each.numel() for each in model.parameters())
         shape = "x".join(map(str, info.image_shape))
-        return f"`{name}`", shape, str(info.num_classes), f"{size:,}", first_paragraph(type(model))
+        return f"`{name}`", shape, str(info.num_classes), f"{size:,}", docstring(type(model))[0][0]
 
     return table(("name", "images", "classes", "parameters", "what it is"), map(row, MODELS))
 
 
 def partitions() -> str:
     """The built-in partitions."""
-    return "PARTITIONS"
+    return described_part("partition")
 
 
 def algorithms() -> str:
     """The built-in algorithms."""
-    return "ALGORITHMS"
+    return described_part("algorithm")
 
 
 # The command line

@@ -357,7 +357,7 @@ def postgresql() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def stack(postgresql: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    """All services, each begun by its script and found healthy by its health check."""
+    """All services, each started by its script, until its health check passes."""
     folder = tmp_path_factory.mktemp("containers")
     secrets = secrets_in(folder)
     (secrets / "postgres-password").write_text(PASSWORD)

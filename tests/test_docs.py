@@ -58,7 +58,7 @@ def named(page: Path, *headings: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)
-def test_links_of_the_pages_beside_docs_resolve(page: Path) -> None:
+def test_links_of_the_pages_in_the_root_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text())):
         assert re.match(r"[a-z]+:", target) or (ROOT / target.partition("#")[0]).exists(), target
 

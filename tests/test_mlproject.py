@@ -94,7 +94,7 @@ def statuses(folder: Path) -> dict[str, list[tuple[str, str | None]]]:
 
 
 @pytest.mark.slow
-def test_a_run_of_the_project_is_beside_the_suites_own_runs(tmp_path: Path) -> None:
+def test_a_run_of_the_project_is_recorded_apart_from_the_suites_runs(tmp_path: Path) -> None:
     done = mlflow_run(tmp_path, "-e", "run", "-P", "suite=tiny.yaml", "-P", "workers=1", "-P", "only=pair")
     assert 0 == done.returncode, done.stderr
     assert "2 runs executed" in done.stdout

@@ -117,7 +117,7 @@ def ui(*arguments: str, folder: Path) -> Iterator[list[str]]:
 
 
 def close_assistant(page: Page) -> None:
-    """Close the panel that MLflow opens beside the first page that a new profile loads from this machine."""
+    """Close the panel that MLflow opens on the first page that a new profile loads."""
     component(page, "mlflow.assistant.chat_panel.close").click()
 
 
@@ -128,7 +128,7 @@ def component(page: Page, name: str) -> Locator:
 
 def open_view(page: Page, address: str, rows: int) -> None:
     """Open a view and wait until MLflow says that it found `rows` runs."""
-    page.goto("about:blank")  # a change of what follows the # alone would not load the page anew
+    page.goto("about:blank")  # a change of what follows the # alone would not reload the page
     page.goto(address)
     wait_for_runs(page, rows)
 

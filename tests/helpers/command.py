@@ -75,7 +75,7 @@ def _as_before() -> Iterator[None]:
 
 
 def _forget_relative_stores() -> None:
-    """Let MLflow look anew for ``sqlite:///mlruns/mlflow.db``: it keeps a store for each address as it is written."""
+    """Let MLflow open ``sqlite:///mlruns/mlflow.db`` again: it caches a store for each address as it is written."""
     for part, registry in (("tracking", "TrackingStoreRegistry"), ("model_registry", "ModelRegistryStoreRegistry")):
         if module := sys.modules.get(f"mlflow.store.{part}.sqlalchemy_store"):
             engines = module.SqlAlchemyStore._engine_map

@@ -78,11 +78,11 @@ class MlflowServer:
         raise RuntimeError(f"the MLflow server did not start: {self.log}")
 
     def stop(self) -> None:
-        """End it as an administrator would: what was begun is answered."""
+        """Stop it as an administrator would: requests in progress are answered."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill it, like a power cut."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
@@ -91,7 +91,7 @@ class MlflowServer:
         os.killpg(self._process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue after `pause`."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGCONT)
 
