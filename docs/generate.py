@@ -223,6 +223,24 @@ def algorithms() -> str:
     return described_part("algorithm")
 
 
+# The benchmarks
+
+
+def benchmarks() -> str:
+    """The timing benchmarks and what one call of each is."""
+    from fedbench.bench.workloads import WORKLOADS
+
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for work in WORKLOADS:
+        name, _, params = work.name.rstrip("]").partition("[")
+        about = first_paragraph(getattr(work.make, "func", work.make))
+        rows.setdefault((work.group, f"`{name}`", about), []).append(params)
+    return table(
+        ("group", "benchmark", "what one call is", "parameters"),
+        ((*row, ", ".join(given)) for row, given in rows.items()),
+    )
+
+
 # The command line
 
 
