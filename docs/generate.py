@@ -103,23 +103,23 @@ def described(model: type[BaseModel]) -> str:
 
 def fields() -> str:
     """The fields of a scenario."""
-    from fedbench.suites.schema import CellSpec
+    from fedbench.suites.schema import Cell
 
-    return described(CellSpec)
+    return described(Cell.model_fields["spec"].annotation)
 
 
 def tune_fields() -> str:
     """The key `tune`."""
-    from fedbench.suites.tune_schema import TuneSpec
+    from fedbench.suites.schema import Suite
 
-    return described(TuneSpec)
+    return described(Suite.model_fields["tune"].annotation)
 
 
 def conformance_fields() -> str:
     """The key `conformance`: what is said of each scenario."""
-    from fedbench.suites.conformance_schema import Reference
+    from fedbench.suites.schema import Suite
 
-    return described(Reference)
+    return described(get_args(Suite.model_fields["conformance"].annotation)[0])
 
 
 def shipped_suites() -> str:
@@ -142,9 +142,11 @@ def shipped_suites() -> str:
 
 def run_parameters() -> str:
     """The parameters of a run in MLflow."""
-    from fedbench.suites.schema import CellSpec
+    from fedbench.suites.schema import Cell
 
-    return ", ".join(f"`{name}`" for name in ("seed", *CellSpec.model_fields))
+    fields = Cell.model_fields["spec"].annotation.model_fields
+    names = ("seed", *(name for name, field in fields.items() if not field.exclude))
+    return ", ".join(f"`{name}`" for name in names) + ", and the options of its partition, algorithm and model."
 
 
 # The parts
