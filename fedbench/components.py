@@ -96,8 +96,8 @@ class Component:
     @property
     def options(self) -> type[Options]:
         """The declaration of its options, with their types and defaults."""
-        if self.digest is None and self.kind in ("dataset", "model"):
-            return Options  # built-in ones have none, and reading a model's parameters would import torch
+        if self.kind == "dataset" or (self.kind == "model" and self.digest is None):
+            return Options  # these have none, and reading the parameters of a built-in model would import torch
         return _declared(self)
 
     def make(self, **options: Any) -> Any:
@@ -291,8 +291,6 @@ def _declared(component: Component) -> type[Options]:
 
 def _parameters(kind: str, part: Any) -> Iterable[Parameter]:
     """The parameters of a part that are options."""
-    if kind == "dataset":
-        return
     if is_dataclass(part):
         for option in fields(part):
             default = Parameter.empty if option.default is MISSING else option.default

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fedbench.datasets import Dataset, dataset_info
+from fedbench.datasets import Dataset, DatasetInfo, dataset_info
 from fedbench.util.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ def make_dataset(
     std: tuple[float, ...],
     class_names: tuple[str, ...],
     train_columns: Mapping[str, NDArray[np.str_]] | None = None,
+    info: DatasetInfo | None = None,
 ) -> Dataset:
-    """Make a `Dataset` of images, uint8 (N, C, H, W), and labels, int64 (N,).
+    """Make a `Dataset` of images, uint8 (N, C, H, W), and labels, int64 (N,). One that is not built in passes `info`.
 
     Raises
     ------
@@ -50,7 +51,8 @@ def make_dataset(
     import torch
 
     sizes = (len(train[1]), len(test[1]))
-    expected = dataset_info(name).sizes[split]
+    info = info or dataset_info(name)
+    expected = info.sizes[split]
     if sizes != expected:
         raise DataError(
             f"dataset {name}, split {split}: {sizes[0]} training and {sizes[1]} test examples "
@@ -60,5 +62,4 @@ def make_dataset(
     test_images, test_labels = map(torch.from_numpy, test)
     tensors = (train_images, train_labels, test_images, test_labels)
     digest = content_digest(tensors, mean, std, class_names)
-    url = dataset_info(name).url
-    return Dataset(name, split, *tensors, mean, std, class_names, digest, url, train_columns or {})
+    return Dataset(name, split, *tensors, mean, std, class_names, digest, info.url, train_columns or {})
