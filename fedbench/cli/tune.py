@@ -78,9 +78,9 @@ def tune_command(
     tracking_uri: TrackingUriOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Search local epochs and learning rate on held-out training data, and test the best beside the default.
+    """Search local epochs and learning rate on held-out training data, and test the best against the default.
 
-    The same command goes on with a study that was cut off, works on it beside others, or adds trials to it.
+    The same command resumes an interrupted study, works on it alongside other commands, or adds trials to it.
     """
     from fedbench.suites.loading import load_suite, parse_overrides
     from fedbench.tuning.plan import make_plan
@@ -139,42 +139,41 @@ def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> Tun
     from fedbench.reports.tuning_figures import draw_study
     from fedbench.util.progress import progress
 
-    plan, num_threads = tuning.plan, max(default_workers() // workers, 1)
+    plan = tuning.plan
     deadline = None if timeout is None else time.time() + timeout
     with (
         progress(f"tuning {plan.suite}", plan.trials, "trials") as advance,
-        closing(tuning.trials(workers, num_threads, deadline)) as computing,
+        closing(tuning.trials(choose_executor(workers, default_workers()), deadline)) as computing,
     ):
         done = 0
         for trials in computing:
             if len(trials) > done:
                 advance(len(trials) - done, trials[-1].state)
                 done = len(trials)
-    execute = choose_executor()
     outcomes: list[Outcome] = []
     ended = tuning.ended()
     num_runs = len(tuning.candidates(ended)) * len(plan.fresh_seeds)
     with (
         progress(f"testing {plan.suite}", num_runs, "runs") as advance,
-        closing(tuning.test(ended, execute)) as testing,
+        closing(tuning.test(ended, choose_executor())) as testing,
     ):
         for outcome in testing:
             outcomes.append(outcome)
             advance(1, outcome.run.cell)
-    result = tuning.result(ended, execute, outcomes)
+    result = tuning.result(ended, outcomes)
     tuning.study_run.finish(result, draw_study(result))
     return result
 
 
 @contextmanager
 def _interruptible(tuning: Tuning) -> Iterator[None]:
-    """Whatever ends the command before its time, the study's run does not look alive afterwards."""
+    """If the command ends early, for whatever reason, the study's run does not look alive afterwards."""
     try:
         yield
     except KeyboardInterrupt:
         tuning.study_run.kill("interrupted")
         done = f"{len(tuning.ended())} of {tuning.plan.trials} trials have ended"
-        raise InterruptedSuiteError(f"{done}; the same command goes on from here") from None
+        raise InterruptedSuiteError(f"{done}; the same command resumes") from None
     except BaseException as error:
         with suppress(FedbenchError):  # of a store that is gone, the first error is the one to show
             tuning.study_run.kill(str(error))
@@ -182,9 +181,9 @@ def _interruptible(tuning: Tuning) -> Iterator[None]:
 
 
 def _require_model_name(name: str) -> None:
-    """Refuse what MLflow would refuse after the search."""
+    """Refuse a name that MLflow would refuse after the search."""
     if not name.strip() or set(name) & set("/:") or name in (".", ".."):
-        raise SuiteError(f"--register {name!r}: a model's name has neither / nor :, and is not empty")
+        raise SuiteError(f"--register {name!r}: a model's name contains neither / nor : and is not empty")
 
 
 def _register(tuning: Tuning, result: TuningResult, name: str) -> str:

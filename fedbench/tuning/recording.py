@@ -1,8 +1,8 @@
-"""A study in MLflow: a run of its own, with a run for each trial nested below it, and the registered model.
+"""A study in MLflow: a run of its own, with a run per trial nested below it, and the registered model.
 
-The truth about a study is its Optuna storage; this is written from it. Several commands may work on one study at once:
-every run here is made by one of them, who claims it while it writes (see `fedbench.tracking.mlflow.claims`). A run
-without a claim is whole; one whose claims are of dead processes alone is made anew.
+Optuna's storage is the source of truth of a study; this is written from it. Several commands may work on one study: a
+lock lets one of a machine write at a time, and whatever is missing or unfinished in the store is written again with the
+same content, so that it does not matter who wrote it, or died while doing so.
 """
 
 from __future__ import annotations
@@ -10,38 +10,50 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mlflow.entities import Metric, Param, RunTag
 
 from fedbench.tracking.mlflow.cells import PARENT
-from fedbench.tracking.mlflow.claims import Claim, Decision, claims_of, decide
 from fedbench.tracking.mlflow.reading import search_runs
 from fedbench.tracking.mlflow.registry import register_model
-from fedbench.tracking.mlflow.repeated import create_run, delete_tag, discard_run, set_experiment_tags
-from fedbench.tracking.mlflow.store import MAX_BATCH, store_errors
-from fedbench.tuning import study_records as studies
+from fedbench.tracking.mlflow.repeated import delete_tag, set_experiment_tags
+from fedbench.tracking.mlflow.store import MAX_BATCH, checkpoint_folder, store_errors
+from fedbench.tuning import study_records as records
 from fedbench.tuning.views import tuning_view_tags
 from fedbench.util.environment import environment_tags
+from fedbench.util.locks import lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fedbench.reports.style import Figure
     from fedbench.tuning.plan import Plan
     from fedbench.tuning.results import Candidate, TrialResult, TuningResult
 
-WAIT_SECONDS = 0.05  # until another process that makes the same run has made up its mind
 MAX_REASON = 1_000  # characters of an error that ended the command
 STUDY_FILE, TRIALS_FILE, FIGURES = "study.json", "trials.csv", "figures"
 
 
+class Picture(Protocol):
+    """A figure as it is stored."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def caption(self) -> str: ...  # noqa: D102
+    @property
+    def png(self) -> bytes: ...  # noqa: D102
+
+
 class StudyRun:
-    """A study's run in the experiment `experiment_id`: found by the study's `identity`, or made.
+    """A study's run in the experiment `experiment_id`: found by the study's `identity`, or created.
 
     It is RUNNING from now on, until `finish` or `kill`.
 
@@ -57,32 +69,35 @@ class StudyRun:
         self.experiment_id = experiment_id
         self.plan = plan
         self.identity = identity
-        self._claim = Claim.of_this_process()
-        self._recorded: set[int] | None = None  # trials that are whole in the store; None: not looked yet
+        self._recorded: set[int] = set()  # trials that are known to be in the store
         self._has_ended = False
-        self.run_id = self._find_or_make()
-        with store_errors(uri):
-            self._begin()
+        with self._writing():
+            self.run_id = self._find_or_create()
+            self._begin(self.client.get_run(self.run_id))
 
-    def _find_or_make(self) -> str:
-        wanted = f"tags.`{studies.STUDY}` = '{self.identity}' and tags.`fedbench.kind` = 'study'"
-        tags = studies.study_tags(self.plan, self.identity) | environment_tags()
-        while True:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        held = lock(checkpoint_folder(self.uri) / f"study-{self.identity}.lock")
+        try:
             with store_errors(self.uri):
-                if found := self._whole(wanted):
-                    return found
-                if run_id := self._create(wanted, f"tuning {self.plan.cell}", tags):
-                    self._release(run_id)
-                    return run_id
-            time.sleep(WAIT_SECONDS)  # another command makes it
+                yield
+        finally:
+            held.remove()
 
-    def _begin(self) -> None:
-        """Say that work is being done, as this command does it."""
-        run = self.client.get_run(self.run_id)
+    def _find_or_create(self) -> str:
+        wanted = f"tags.`{records.STUDY}` = '{self.identity}' and tags.`fedbench.kind` = 'study'"
+        if not search_runs(self.client, self.experiment_id, wanted):
+            tags = records.study_tags(self.plan, self.identity) | environment_tags()
+            self.client.create_run(self.experiment_id, tags=tags, run_name=f"tuning {self.plan.cell}")
+        first, *_ = search_runs(self.client, self.experiment_id, wanted)  # another machine may have created one too
+        return str(first.info.run_id)
+
+    def _begin(self, run: Run) -> None:
+        """Show that work is being done, as this command does it."""
         if run.info.status == "KILLED":
             delete_tag(self.client, self.run_id, "fedbench.reason")
-        missing = {key: value for key, value in studies.study_params(self.plan).items() if key not in run.data.params}
-        self._log_batch(self.run_id, params=missing, tags=environment_tags() | studies.wanted_tags(self.plan))
+        missing = {key: value for key, value in records.study_params(self.plan).items() if key not in run.data.params}
+        self._log(self.run_id, params=missing, tags=environment_tags() | records.wanted_tags(self.plan))
         self._show_as_running(run)
         fields = [axis.field for axis in self.plan.space]
         views = tuning_view_tags(self.identity, fields, self.plan.objective.is_minimised)
@@ -93,71 +108,78 @@ class StudyRun:
             self.client.update_run(self.run_id, status="RUNNING")
 
     def record(self, trials: Sequence[TrialResult]) -> None:
-        """Write the trials that are not in the store yet; those that another command writes are left to it."""
-        with store_errors(self.uri):
-            if self._recorded is None:
-                found = search_runs(self.client, self.experiment_id, self._nested())
-                self._recorded = {int(run.data.tags[studies.TRIAL]) for run in found if _is_whole(run)}
-            missing = [trial for trial in trials if trial.number not in self._recorded]
-            if missing:
+        """Write the trials that are not in the store yet."""
+        missing = [trial for trial in trials if trial.number not in self._recorded]
+        if not missing:
+            return
+        with self._writing():
+            found = self._trial_runs()
+            unwritten = [trial for trial in missing if not _is_whole(found.get(trial.number))]
+            if unwritten:
                 self._show_as_running(self.client.get_run(self.run_id))  # another command may have ended it
-        for trial in missing:
-            with store_errors(self.uri):  # an interruption comes between two trials
-                wanted = f"{self._nested()} and tags.`{studies.TRIAL}` = '{trial.number}'"
-                if self._whole(wanted) or self._write_trial(wanted, trial):
-                    self._recorded.add(trial.number)
+            for trial in unwritten:
+                self._write_trial(trial, found.get(trial.number))
+            self._recorded |= {trial.number for trial in missing}
 
-    def _nested(self) -> str:
-        return f"tags.`{PARENT}` = '{self.run_id}' and tags.`fedbench.kind` = 'trial'"
+    def _trial_runs(self) -> dict[int, Run]:
+        """The trials' runs by number; of two that were written by different machines at once, one is deleted."""
+        found: dict[int, Run] = {}
+        wanted = f"tags.`{PARENT}` = '{self.run_id}' and tags.`fedbench.kind` = 'trial'"
+        for run in search_runs(self.client, self.experiment_id, wanted):
+            number = int(run.data.tags[records.TRIAL])
+            if _is_whole(run) and _is_whole(found.get(number)):
+                self.client.delete_run(run.info.run_id)
+            elif not _is_whole(found.get(number)):
+                found[number] = run
+        return found
 
-    def _write_trial(self, wanted: str, trial: TrialResult) -> bool:
-        """Record a trial; False if another command is at it."""
-        end = int(time.time() * 1000)
-        start = end - int(trial.seconds * 1000)
-        tags = studies.trial_tags(self.plan, self.identity, trial) | environment_tags() | {PARENT: self.run_id}
-        run_id = self._create(wanted, f"trial {trial.number} {studies.words(trial.params)}".strip(), tags, start)
-        if run_id is None:
-            return False
+    def _write_trial(self, trial: TrialResult, unfinished: Run | None) -> None:
+        """Record a trial. What is written again is the same to the last digit, and MLflow keeps it once."""
+        end = int(trial.ended * 1000)
+        if unfinished is None:
+            tags = records.trial_tags(self.plan, self.identity, trial) | environment_tags() | {PARENT: self.run_id}
+            name = f"trial {trial.number} {records.params_text(trial.params)}".strip()
+            start = end - int(trial.seconds * 1000)
+            unfinished = self.client.create_run(self.experiment_id, start, tags, name)
+        run_id = str(unfinished.info.run_id)
         last = max(len(trial.rounds), 1)
         metrics = [
             Metric(key, value, end, step)
             for step, values in enumerate(trial.rounds, start=1)
-            for key, value in studies.round_metrics(values).items()
+            for key, value in records.round_metrics(values).items()
         ]
-        metrics += [Metric(key, value, end, last) for key, value in studies.trial_metrics(trial).items()]
-        self._log_batch(run_id, params=studies.trial_params(self.plan, trial), metrics=metrics)
+        metrics += [Metric(key, value, end, last) for key, value in records.trial_metrics(trial).items()]
+        self._log(run_id, params=records.trial_params(self.plan, trial), metrics=metrics)
         self.client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED", end)
-        self._release(run_id)
-        return True
 
-    def finish(self, result: TuningResult, figures: Sequence[Figure]) -> None:
-        """Record what the study came to: its trials, numbers, answer and files."""
+    def finish(self, result: TuningResult, figures: Sequence[Picture]) -> None:
+        """Record the study's trials, numbers, answer and files."""
         self.record(result.trials)
-        with store_errors(self.uri):
+        with self._writing():
             run = self.client.get_run(self.run_id)
-            values = studies.study_metrics(result)
+            values = records.study_metrics(result)
             values |= dict.fromkeys(run.data.metrics.keys() - values.keys(), math.nan)  # an earlier answer's
             now, step = int(time.time() * 1000), len(result.trials)
             metrics = [Metric(key, value, now, step) for key, value in values.items()]
-            self._log_batch(self.run_id, metrics=metrics, tags=studies.answer_tags(result))
+            self._log(self.run_id, metrics=metrics, tags=records.answer_tags(result))
             shown = [{"name": each.name, "title": each.title, "caption": each.caption} for each in figures]
-            document = studies.study_json(result) | {"figures": shown}
+            document = records.study_json(result) | {"figures": shown}
             with TemporaryDirectory() as folder:
                 for figure in figures:
                     (Path(folder) / f"{figure.name}.png").write_bytes(figure.png)
                 if figures:
                     self.client.log_artifacts(self.run_id, folder, FIGURES)
-            self.client.log_text(self.run_id, studies.trials_csv(result), TRIALS_FILE)
+            self.client.log_text(self.run_id, records.trials_csv(result), TRIALS_FILE)
             self.client.log_text(self.run_id, json.dumps(document, indent=2, allow_nan=False), STUDY_FILE)
             self.client.set_terminated(self.run_id, "FINISHED")
             self._has_ended = True
 
     def kill(self, reason: str) -> None:
-        """End it before its time; the next command goes on. Nothing after `finish`."""
+        """End it early; the next command resumes it. Does nothing after `finish`."""
         if self._has_ended:
             return
-        with store_errors(self.uri):
-            self._log_batch(self.run_id, tags={"fedbench.reason": " ".join(reason.split())[:MAX_REASON]})
+        with self._writing():
+            self._log(self.run_id, tags={"fedbench.reason": " ".join(reason.split())[:MAX_REASON]})
             self.client.set_terminated(self.run_id, "KILLED")
             self._has_ended = True
 
@@ -169,51 +191,19 @@ class StudyRun:
         Returns
         -------
         str
-            What was done, in words.
+            A sentence on what the alias is now.
 
         Raises
         ------
         StoreError
             If the run has no model, or the registry refuses.
         """
-        tags = studies.version_tags(self.plan, self.identity, candidate)
+        tags = records.version_tags(self.plan, self.identity, candidate)
         run_id = next(iter(candidate.run_ids), None)
         with store_errors(self.uri):
             return register_model(self.client, self.uri, name, run_id, tags)
 
-    def _whole(self, wanted: str) -> str | None:
-        """The id of the first whole run that `wanted` finds."""
-        found = search_runs(self.client, self.experiment_id, wanted)
-        return next((str(run.info.run_id) for run in found if _is_whole(run)), None)
-
-    def _create(self, wanted: str, name: str, tags: Mapping[str, str], start: int | None = None) -> str | None:
-        """Make a run, claimed, unless another command makes or has made what `wanted` finds: then None."""
-        claim = self._claim.refreshed("wanted")
-        tags = {**tags, claim.tag: claim.text()}
-        run_id = str(create_run(self.client, self.experiment_id, name, tags, start).info.run_id)
-        try:
-            while True:
-                others = [r for r in search_runs(self.client, self.experiment_id, wanted) if r.info.run_id != run_id]
-                rivals = [each for run in others for each in claims_of(run.data.tags)]
-                rivals = [each for each in rivals if each.name != claim.name and each.is_alive()]
-                decision = Decision.LEAVE if any(map(_is_whole, others)) else decide(claim, rivals)
-                if decision is Decision.LEAVE:
-                    self.client.delete_run(run_id)
-                    return None
-                if decision is Decision.OWN:
-                    self.client.set_tag(run_id, claim.tag, claim.refreshed("owned").text())
-                    for other in others:  # left by a process that died
-                        self.client.delete_run(other.info.run_id)
-                    return run_id
-                time.sleep(WAIT_SECONDS)
-        except BaseException:  # nobody else knows of this run yet
-            discard_run(self.client, run_id)
-            raise
-
-    def _release(self, run_id: str) -> None:
-        delete_tag(self.client, run_id, self._claim.tag)
-
-    def _log_batch(
+    def _log(
         self,
         run_id: str,
         params: Mapping[str, str] | None = None,
@@ -227,6 +217,6 @@ class StudyRun:
             self.client.log_batch(run_id, metrics=metrics[start : start + MAX_BATCH])
 
 
-def _is_whole(run: Run) -> bool:
-    """Whether a run is written to its end: nobody claims it any more."""
-    return not claims_of(run.data.tags)
+def _is_whole(run: Run | None) -> bool:
+    """Whether a trial's run is there and written to its end."""
+    return run is not None and run.info.status != "RUNNING"

@@ -1,4 +1,4 @@
-"""What a study came to, as plain data."""
+"""The results of a study as plain data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TrialState = Literal["complete", "pruned", "failed"]
 
 
 class Answer(StrEnum):
-    """What a study's verification says of the best against the default."""
+    """What a study's verification says of the best compared with the default."""
 
     BETTER = "better"
     UNCLEAR = "no clear difference"
@@ -39,15 +39,17 @@ class TrialResult:
         For each round that was computed, the means over seeds on the validation split, by the metrics' names:
         `accuracy`, `balanced_accuracy`, `loss`, `train_loss`. A loss that is not finite is infinite.
     values
-        The objective of each seed after the last of these rounds; empty for a trial that failed.
+        Each seed's objective after the last of these rounds; empty for a trial that failed.
     value
         Their mean; None for a trial that failed.
     verdict
-        The worst of the seeds' on the validation split; `failed` with the error as the reason.
+        The worst of the seeds' verdicts on the validation split; `failed` with the error as the reason.
     local_steps
         SGD steps of all clients and seeds that it took.
     seconds
         How long it took.
+    ended
+        When it ended, in seconds since 1970.
     """
 
     number: int
@@ -60,6 +62,7 @@ class TrialResult:
     reason: str | None
     local_steps: int
     seconds: float
+    ended: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Candidate:
     trial
         The number of its trial.
     spec
-        The configuration whole.
+        The whole configuration.
     validation
         The objective over the trial's seeds.
     test
@@ -109,11 +112,11 @@ class TuningResult:
         None if its trial failed.
     gain
         How much better the best is than the default on the test set, in the objective's unit, above zero if better, and
-        the 95 % interval, paired by seed; None where one is missing.
+        its 95 % interval, paired by seed; None where one is missing.
     reason
         The answer in a sentence.
     seconds
-        How long the trials took together, and how long this command took.
+        How long this command took.
     """
 
     plan: Plan
@@ -126,7 +129,7 @@ class TuningResult:
     seconds: float
 
     def count(self, state: TrialState) -> int:
-        """How many trials ended so."""
+        """How many trials ended in this state."""
         return sum(trial.state == state for trial in self.trials)
 
     @property

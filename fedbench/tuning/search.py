@@ -1,173 +1,241 @@
-"""The search: trials are taken from Optuna one after the other, computed, and what each came to is told."""
+"""The search: Optuna proposes trials, an executor computes them, and their results go back to Optuna.
+
+Optuna's storage is the source of truth, and several commands may work on one study. While a command computes a trial,
+it holds a file lock, so that the other commands of its machine know at once if it died; those of other machines go by
+Optuna's heartbeats. Either way the trial is tried again.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from enum import Enum, auto
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
+from threading import Event, Thread
 from typing import Any, cast
 
+import numpy as np
 import optuna
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
+from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from fedbench.executors import Executor
 from fedbench.measures import Verdict
 from fedbench.suites.tune import Axis
-from fedbench.tracking.mlflow.claims import Claim
-from fedbench.tuning.plan import Plan
+from fedbench.tuning.plan import Params, Plan
 from fedbench.tuning.results import TrialResult
-from fedbench.tuning.results import TrialState as State
-from fedbench.tuning.slots import RESULT, SURPLUS, Slot, has_ended, is_surplus, slots
-from fedbench.tuning.storage import DEAD_AFTER_SECONDS, retry
-from fedbench.tuning.trial import (
-    SeedProgress,
-    Validation,
-    mean_rounds,
-    objective_value,
-    train_and_validate,
-    verdict_of,
-)
-from fedbench.util.errors import one_line
+from fedbench.tuning.slots import MAX_RETRIES, RESULT, SURPLUS, Slot, SlotState, slots
+from fedbench.tuning.storage import HEARTBEAT_SECONDS, STUDY, retry, storage_errors, trial_id
+from fedbench.tuning.trial import TrialDone, TrialJob, TrialWork
+from fedbench.util.errors import StoreError
+from fedbench.util.locks import Lock, lock, try_lock
 
-CLAIM = "fedbench.claim"  # the attribute of a trial that says which process computes it
-POLL_SECONDS = 0.5  # while other processes compute the last trials
-TENTHS = 10  # where rounds differ between trials of one budget, they are compared after each tenth of it
+POLL_SECONDS = 0.5  # while other commands compute the last trials
 
 
-class TrialFailedError(Exception):
-    """A trial that ended with an error, or is another's; what is to be said of it is in its attributes."""
+@dataclass(frozen=True)
+class _Open:
+    """A trial that this command computes."""
+
+    trial: Trial
+    id: int
+    lock: Lock | None
 
 
-class _Next(Enum):
-    COMPUTE = auto()
-    WAIT = auto()
-    END = auto()
-
-
-def compute_trials(study: optuna.Study, plan: Plan, validation: Validation, deadline: float | None) -> Iterator[None]:
-    """Compute trials, and yield now and then, until the study has as many as planned.
-
-    Other processes may do the same for the same study. A trial whose process died is tried again.
+class Search:
+    """A command's part in a study.
 
     Parameters
     ----------
+    locks
+        The folder of this machine's locks.
     deadline
         In seconds since 1970; no trial is begun after it.
     """
-    claim = Claim.of_this_process()
-    objective = partial(_objective, plan=plan, validation=validation, claim=claim)
-    unclaimed: dict[int, float] = {}
-    while (step := _next_step(study, plan.trials, deadline, unclaimed)) is not _Next.END:
-        if step is _Next.COMPUTE:
+
+    def __init__(
+        self, storage: RDBStorage, study: optuna.Study, plan: Plan, locks: Path, deadline: float | None = None
+    ) -> None:
+        self.storage = storage
+        self.study = study
+        self.plan = plan
+        self.locks = locks
+        self.deadline = deadline
+        self.open: dict[int, _Open] = {}
+        self._deaths = 0
+        self._copy = str(study.user_attrs[STUDY])[-8:]
+
+    def compute(self, execute: Executor, work: TrialWork) -> Iterator[None]:
+        """Compute trials, and yield now and then, until the study has as many as planned.
+
+        With one worker the trials are the same each time, also if the study was interrupted. With several, or several
+        commands, a trial's parameters depend on which trials ended before it.
+
+        Raises
+        ------
+        StoreError
+            If the storage fails, or worker processes die again and again.
+        """
+        with storage_errors(self.storage.url), self._heartbeats():
             try:
-                study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
-            except (UpdateFinishedTrialError, ValueError):  # as Optuna says that a trial has been ended by others
-                if not _has_lost(study, claim):
-                    raise
-            except KeyboardInterrupt:
-                retry_dead(study)
-                raise
+                while not self._is_over():
+                    yield
+                    for done in execute(self._jobs(), work):
+                        self._tell(done)
+                        yield
+                    if not self._is_over():
+                        time.sleep(POLL_SECONDS)  # other commands compute what is left
+            finally:  # empty unless something was raised or the consumer went away
+                for each in list(self.open.values()):
+                    with suppress(SQLAlchemyError, OptunaError):  # the first error is the one to show
+                        self.study.tell(each.trial, state=TrialState.FAIL, skip_if_finished=True)
+                    _remove(each.lock)
+
+    def _is_over(self) -> bool:
+        done = sum(slot.is_done for slot in slots(self.study.get_trials(deepcopy=False)))
+        return done >= self.plan.trials or self._is_late()
+
+    def _is_late(self) -> bool:
+        return self.deadline is not None and time.time() > self.deadline
+
+    def _jobs(self) -> Iterator[TrialJob]:
+        while (job := self._next_job()) is not None:
+            yield job
+
+    def _next_job(self) -> TrialJob | None:
+        """Begin a trial; None if there is none to begin now."""
+        with turn(self.locks):
+            self.retry_dead()
+            trials = self.study.get_trials(deepcopy=False)
+            found = slots(trials)[: self.plan.trials]
+            is_left = len(found) < self.plan.trials or any(slot.state is SlotState.WAITING for slot in found)
+            if self._is_late() or not is_left:
+                return None
+            # Locked before it runs, so that it never looks like a trial of another machine.
+            number = next((each.number for each in trials if each.state is TrialState.WAITING), len(trials))
+            held = try_lock(self.lock_path(number))
+            trial = self.study.ask()
+            if trial.number != number:  # another machine was quicker
+                _remove(held)
+                held = try_lock(self.lock_path(trial.number))
+            begun = _Open(trial, trial_id(self.storage, self.study, trial.number), held)
+            self.open[trial.number] = begun
+            self._beat(begun)
+            index, is_surplus = self._place(trial.number)
+            if is_surplus:
+                trial.set_user_attr(SURPLUS, True)
+                self._end(begun, state=TrialState.FAIL)
+                return None
+            self.study.sampler = sampler_of(self.plan, index)
+            params = {axis.field: _suggest(trial, axis, self.plan.default[axis.field]) for axis in self.plan.space}
+            return TrialJob(trial.number, params)
+
+    def _place(self, number: int) -> tuple[int, bool]:
+        """The slot of a trial that has just begun; and whether it is one too many, or its slot another trial's."""
+        found = slots(self.study.get_trials(deepcopy=False))
+        index = next(index for index, slot in enumerate(found) if number in {trial.number for trial in slot.trials})
+        earlier = Slot([trial for trial in found[index].trials if trial.number < number])
+        taken = bool(earlier.trials) and earlier.state in (SlotState.ENDED, SlotState.RUNNING, SlotState.WAITING)
+        return index, index >= self.plan.trials or taken
+
+    def _tell(self, done: TrialDone) -> None:
+        begun = self.open[done.number]
+        if done.result is None:  # if its process died, it is queued again before the next trial
+            self._deaths += bool(done.reason)
+            self._end(begun, state=TrialState.FAIL)
+            if self._deaths > MAX_RETRIES:
+                raise StoreError(f"processes that compute trials die again and again ({done.reason}): try --workers 1")
+            return
+        state = done.result["state"]
+        with suppress(UpdateFinishedTrialError):  # this process was asleep, and another one took the trial up
+            begun.trial.set_user_attr(RESULT, done.result)
+        if state == "complete":
+            self._end(begun, fmean(map(_infinite, done.result["values"])))
         else:
-            time.sleep(POLL_SECONDS)
-        yield
+            self._end(begun, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
+
+    def _end(self, begun: _Open, value: float | None = None, state: TrialState | None = None) -> None:
+        self.study.tell(begun.trial, value, state=state, skip_if_finished=True)
+        del self.open[begun.trial.number]
+        _remove(begun.lock)
+
+    def retry_dead(self) -> None:
+        """Queue trials again whose processes died. The caller has its `turn`."""
+        fail_stale_trials(self.study)
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number not in self.open and self._has_died(trial.number):
+                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        for slot in slots(self.study.get_trials(deepcopy=False)):
+            if slot.state is SlotState.DEAD:
+                retry(self.study, slot.trials[-1])
+
+    def _has_died(self, number: int) -> bool:
+        """Whether a running trial was this machine's, and its process has ended."""
+        path = self.lock_path(number)
+        held = try_lock(path) if path.exists() else None
+        _remove(held)
+        return held is not None
+
+    def lock_path(self, number: int) -> Path:
+        """The lock of the trial with Optuna's `number`, held while it is computed."""
+        return self.locks / f"{self._copy}-trial-{number}.lock"
+
+    @contextmanager
+    def _heartbeats(self) -> Iterator[None]:
+        """Tell other machines that this command is alive, as Optuna's `optimize` does."""
+        over = Event()
+
+        def beat() -> None:
+            while not over.wait(HEARTBEAT_SECONDS):
+                for begun in list(self.open.values()):
+                    with suppress(SQLAlchemyError, OptunaError):  # if it is gone for long, the trial will find out
+                        self._beat(begun)
+
+        Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _beat(self, begun: _Open) -> None:
+        if self.storage.get_heartbeat_interval() is not None:
+            self.storage.record_heartbeat(begun.id)
 
 
-def _next_step(study: optuna.Study, wanted: int, deadline: float | None, unclaimed: dict[int, float]) -> _Next:
-    retry_dead(study, unclaimed)
-    found = slots(study.get_trials(deepcopy=False))
-    done = sum(slot.ended is not None or slot.is_given_up for slot in found)
-    if done >= wanted or (deadline is not None and time.time() > deadline):
-        return _Next.END
-    is_left = any(slot.is_waiting for slot in found[:wanted]) or len(found) < wanted
-    return _Next.COMPUTE if is_left else _Next.WAIT
-
-
-def retry_dead(study: optuna.Study, unclaimed: dict[int, float] | None = None) -> None:
-    """Put trials whose processes died into the queue again: of this machine at once, of others without a heartbeat.
-
-    A process can be killed before it says which it is. `unclaimed` has the trials of which that was not said when this
-    was called before, and when they were first seen; one that stays so is dead. The clocks of two machines may differ
-    too much to take the time at which it began.
-    """
-    optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _is_dead(trial, {} if unclaimed is None else unclaimed):
-            try:
-                study.tell(trial.number, state=TrialState.FAIL)
-            except (ValueError, UpdateFinishedTrialError):
-                continue  # another process was quicker
-    for slot in slots(study.get_trials(deepcopy=False)):
-        if slot.is_dead:
-            retry()(study, slot.trials[-1])
-
-
-def _has_lost(study: optuna.Study, claim: Claim) -> bool:
-    """Whether others held this process to be dead, since it was asleep for a minute, and ended its last trial."""
-    own = [trial for trial in study.get_trials(deepcopy=False) if _claimed(trial).get("name") == claim.name]
-    return bool(own) and own[-1].state is TrialState.FAIL and not has_ended(own[-1])
-
-
-def _claimed(trial: FrozenTrial) -> dict[str, Any]:
-    """Who computes a trial; empty where that is not said, or said of the trial that this one is a retry of."""
-    claimed: dict[str, Any] = trial.user_attrs.get(CLAIM, {})
-    return claimed if claimed.get("trial") == trial.number else {}
-
-
-def _is_dead(trial: FrozenTrial, unclaimed: dict[int, float]) -> bool:
-    """Whether the process of a running trial is known to have ended, or did not come to say which it is."""
-    claimed = _claimed(trial)
-    if not claimed:
-        now = time.monotonic()
-        return now - unclaimed.setdefault(trial.number, now) > DEAD_AFTER_SECONDS
-    claim = Claim(claimed["name"], **json.loads(claimed["text"]))
-    return claim.is_of_this_host() and not claim.is_alive()
-
-
-def _objective(trial: Trial, plan: Plan, validation: Validation, claim: Claim) -> float:
-    """Compute one trial, as Optuna asks for it."""
-    if is_surplus(trial.study.get_trials(deepcopy=False), trial.number, plan.trials):
-        trial.set_user_attr(SURPLUS, True)
-        raise TrialFailedError
-    trial.set_user_attr(CLAIM, {"trial": trial.number, "name": claim.name, "text": claim.text()})
-    params = {axis.field: _suggest(trial, axis, plan.default[axis.field]) for axis in plan.space}
-    spec = plan.searched_spec(params, len(validation.dataset.train_labels))
-    began = time.perf_counter()
-    progress: Sequence[SeedProgress] = ()
-    state: State = "complete"
-    values: list[float] = []
-    verdict, reason = Verdict.FAILED, None
+@contextmanager
+def turn(locks: Path) -> Iterator[None]:
+    """Change what trials there are: one command of a machine at a time, so that Optuna's steps are not interleaved."""
+    held = lock(locks / "study.lock")
     try:
-        for progress in train_and_validate(spec, plan.seeds, validation):
-            values = [objective_value(plan.objective, plan.target, seed.rounds) for seed in progress]
-            if _is_enough(plan, progress, values):
-                break
-            if _should_prune(trial, plan, spec.rounds, progress, values):
-                state = "pruned"
-                break
-        verdict, reason = verdict_of(progress)
-    except OptunaError:
-        raise
-    except Exception as error:  # whatever a configuration leads to costs its trial, not the study
-        state, reason, values = "failed", one_line(error), []
-    result = {
-        "state": state,
-        "rounds": [{name: _finite(value) for name, value in each.items()} for each in mean_rounds(progress)],
-        "values": [_finite(value) for value in values],
-        "verdict": str(verdict),
-        "reason": reason,
-        "local_steps": sum(spec.local_steps(len(seed.rounds)) for seed in progress),
-        "seconds": time.perf_counter() - began,
-    }
-    trial.set_user_attr(RESULT, result)
-    if state == "failed":
-        raise TrialFailedError
-    if state == "pruned":
-        raise optuna.TrialPruned
-    return fmean(values)
+        yield
+    finally:
+        held.remove()
+
+
+def _remove(held: Lock | None) -> None:
+    if held is not None:
+        held.remove()
+
+
+def sampler_of(plan: Plan, slot: int) -> BaseSampler:
+    """What chooses the parameters of a slot's trial: a point of a small grid in turn, else the TPE sampler.
+
+    It depends on the plan's seed and the slot alone, so that an interrupted study resumes with the trials that it would
+    have had.
+    """
+    if plan.grid:
+        others = [point for point in plan.grid if point != plan.default]
+        order = np.random.default_rng(plan.sampler_seed).permutation(len(others))
+        points = [plan.default, *(others[i] for i in order)]
+        return PartialFixedSampler(dict(points[slot]), RandomSampler())
+    seed = np.random.SeedSequence(plan.sampler_seed, spawn_key=(slot,)).generate_state(1)[0]
+    return TPESampler(seed=int(seed))
 
 
 def _suggest(trial: Trial, axis: Axis, default: float | None) -> int | float | None:
@@ -181,39 +249,19 @@ def _suggest(trial: Trial, axis: Axis, default: float | None) -> int | float | N
     return cast(int | float | None, value)
 
 
-def _is_enough(plan: Plan, progress: Sequence[SeedProgress], values: Sequence[float]) -> bool:
-    """Whether every seed has reached the target, if there is one: further rounds change nothing."""
-    if plan.target is None:
-        return False
-    return all(value <= len(seed.rounds) for value, seed in zip(values, progress, strict=True))
-
-
-def _should_prune(
-    trial: Trial, plan: Plan, rounds: int, progress: Sequence[SeedProgress], values: Sequence[float]
-) -> bool:
-    """Tell the pruner of the round that has ended, unless it is the last of `rounds`, and ask it."""
-    done = max(len(seed.rounds) for seed in progress)
-    step, before = done, done - 1
-    if plan.budget == "steps":
-        step, before = TENTHS * done // rounds, TENTHS * before // rounds
-    if done == rounds or step == before:
-        return False
-    trial.report(fmean(values), step)
-    return trial.should_prune()
-
-
 def trial_results(study: optuna.Study, plan: Plan) -> tuple[TrialResult, ...]:
-    """What the trials that have ended came to, in the order of their numbers."""
+    """The trials that have ended, in the order of their numbers."""
     found = enumerate(slots(study.get_trials(deepcopy=False)))
-    return tuple(_result(index, slot, plan) for index, slot in found if slot.ended or slot.is_given_up)
+    return tuple(_result(index, slot, plan) for index, slot in found if slot.is_done)
 
 
 def _result(number: int, slot: Slot, plan: Plan) -> TrialResult:
-    trial = slot.ended or slot.trials[-1]
-    params = {axis.field: trial.params[axis.field] for axis in plan.space if axis.field in trial.params}
+    trial: FrozenTrial = slot.ended or slot.trials[-1]
+    params: Params = {axis.field: trial.params[axis.field] for axis in plan.space if axis.field in trial.params}
+    ended = trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
     if slot.ended is None:
         reason = f"its process died {len(slot.trials)} times"
-        return TrialResult(number, "failed", params, (), (), None, Verdict.FAILED, reason, 0, 0.0)
+        return TrialResult(number, "failed", params, (), (), None, Verdict.FAILED, reason, 0, 0.0, ended)
     found = trial.user_attrs[RESULT]
     values = tuple(map(_infinite, found["values"]))
     return TrialResult(
@@ -227,12 +275,8 @@ def _result(number: int, slot: Slot, plan: Plan) -> TrialResult:
         reason=found["reason"],
         local_steps=found["local_steps"],
         seconds=found["seconds"],
+        ended=ended,
     )
-
-
-def _finite(value: float) -> float | None:
-    """A number as JSON has it: a loss is the only one that may be infinite."""
-    return value if math.isfinite(value) else None
 
 
 def _infinite(value: float | None) -> float:

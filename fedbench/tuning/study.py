@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedbench.datasets.validation import load_held_out
 from fedbench.runs.data import digest_of
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.tracking.mlflow.tracker import MlflowTracker
-from fedbench.tuning.compute import Work, compute
 from fedbench.tuning.plan import Plan, identity, require_enough, require_skilful_target
 from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import TrialResult, TuningResult
-from fedbench.tuning.search import trial_results
-from fedbench.tuning.storage import copy_of, default_storage, open_storage, open_study, storage_errors
+from fedbench.tuning.search import Search, trial_results, turn
+from fedbench.tuning.storage import STUDY, default_storage, lock_folder, open_storage, open_study, storage_errors
+from fedbench.tuning.trial import TrialWork
 from fedbench.tuning.verification import Verification, answer, best_trial, tuning_suite
 
 if TYPE_CHECKING:
+    from fedbench.executors import Executor
     from fedbench.runs.data import DataSource
-    from fedbench.runs.suite_run import Executor, Outcome
+    from fedbench.runs.suite_run import Outcome
 
 
 class Tuning:
-    """A study that this command works on. Its trials are in Optuna's storage; what is shown of it is in MLflow.
+    """A study that this command works on: its trials are in Optuna's storage, and recorded in MLflow.
 
     Attributes
     ----------
@@ -37,37 +37,41 @@ class Tuning:
     Raises
     ------
     FedbenchError
-        If a store cannot be opened, or the data does not suffice.
+        If a store cannot be opened, or there is not enough data.
     """
 
     def __init__(self, plan: Plan, data: DataSource, tracking_uri: str | None, storage: str | None) -> None:
         self.plan = plan
-        self.data = data
         self._began = time.perf_counter()
         tracker = MlflowTracker(tuning_suite(plan), tracking_uri)
-        self.client, self.uri, self.experiment_id = tracker.client, tracker.uri, tracker.experiment_id
-        url = storage or default_storage(self.uri)
-        optuna_storage = open_storage(url)
-        self._held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation, data.folder)
-        require_enough(plan, len(self._held_out.train_labels))
-        require_skilful_target(plan, self._held_out.test_labels.bincount().tolist())
-        digest = digest_of(self._held_out, plan.spec)
-        self.identity = identity(plan, digest, data.device, ALGORITHM_REVISION)
-        self.study = open_study(optuna_storage, plan, self.identity)
-        name = copy_of(self.study, self.identity)
-        self.study_run = StudyRun(self.client, self.uri, self.experiment_id, plan, name)
-        self._work = Work(plan, self.identity, url, data.folder, data.device)
+        self._url = storage or default_storage(tracker.uri)
+        self._locks = lock_folder(self._url, tracker.uri)
+        with turn(self._locks):
+            self._storage = open_storage(self._url)
+        held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation, data.folder)
+        require_enough(plan, len(held_out.train_labels))
+        require_skilful_target(plan, held_out.test_labels.bincount().tolist())
+        of_study = identity(plan, digest_of(held_out, plan.spec), data.device, ALGORITHM_REVISION)
+        with turn(self._locks):
+            self.study = open_study(self._storage, plan, of_study)
+        self._work = TrialWork(plan, of_study, self._url, data.folder, data.device, held_out)
+        copy = str(self.study.user_attrs[STUDY])
+        self.study_run = StudyRun(tracker.client, tracker.uri, tracker.experiment_id, plan, copy)
+        self._verification = Verification(plan, data, tracker.client, tracker.uri, tracker.experiment_id)
 
-    def trials(self, num_workers: int, num_threads: int, deadline: float | None) -> Generator[tuple[TrialResult, ...]]:
-        """Compute trials until there are enough, and yield now and then all that have ended; they are recorded."""
-        work = replace(self._work, num_threads=num_threads, deadline=deadline)
-        yield self._recorded()
-        for _ in compute(work, self.study, self._held_out, num_workers):
+    def trials(self, execute: Executor, deadline: float | None) -> Generator[tuple[TrialResult, ...]]:
+        """Compute trials until there are enough, and yield now and then all that have ended; they are recorded.
+
+        No trial is begun after `deadline`, in seconds since 1970.
+        """
+        search = Search(self._storage, self.study, self.plan, self._locks, deadline)
+        for _ in search.compute(execute, self._work):
             yield self._recorded()
+        yield self._recorded()
 
     def ended(self) -> tuple[TrialResult, ...]:
         """The trials that have ended."""
-        with storage_errors(self._work.storage):
+        with storage_errors(self._url):
             return trial_results(self.study, self.plan)
 
     def _recorded(self) -> tuple[TrialResult, ...]:
@@ -76,22 +80,18 @@ class Tuning:
         return trials
 
     def candidates(self, trials: Sequence[TrialResult]) -> list[TrialResult]:
-        """Those of `trials` to be tested: the default, if it did not fail, and the best, if there is one."""
+        """The trials to be tested: the default, if it did not fail, and the best, if there is one."""
         default = next((trial for trial in trials if trial.number == 0 and trial.values), None)
         best = best_trial(self.plan, trials)
         return list({each.number: each for each in (default, best) if each and best}.values())
 
     def test(self, trials: Sequence[TrialResult], execute: Executor) -> Generator[Outcome]:
-        """Retrain and test the candidates over the fresh seeds; what is finished already is not run again."""
-        yield from self._verification(execute).outcomes(tuning_suite(self.plan, self.candidates(trials)))
+        """Retrain and test the candidates over the fresh seeds; finished runs are skipped."""
+        yield from self._verification.outcomes(tuning_suite(self.plan, self.candidates(trials)), execute)
 
-    def result(self, trials: Sequence[TrialResult], execute: Executor, outcomes: Sequence[Outcome]) -> TuningResult:
-        """What the study came to; `outcomes` are those of `test`. Another command may have added trials meanwhile."""
-        verification = self._verification(execute)
-        tested = {trial.number: verification.candidate(trial, outcomes) for trial in self.candidates(trials)}
+    def result(self, trials: Sequence[TrialResult], outcomes: Sequence[Outcome]) -> TuningResult:
+        """The study's result; `outcomes` are those of `test`. Another command may have added trials meanwhile."""
+        tested = {trial.number: self._verification.candidate(trial, outcomes) for trial in self.candidates(trials)}
         best = best_trial(self.plan, trials)
         found = tested[best.number] if best else None
         return answer(self.plan, trials, found, tested.get(0), time.perf_counter() - self._began)
-
-    def _verification(self, execute: Executor) -> Verification:
-        return Verification(self.plan, self.data, self.client, self.uri, self.experiment_id, execute)

@@ -1,4 +1,4 @@
-"""What MLflow gets of a study and its trials: tags, parameters, metrics, and the study as JSON. Pure functions."""
+"""A study and its trials as MLflow's tags, parameters and metrics, as JSON and as CSV. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 STUDY = "fedbench.study"  # the tag with the study's identity, of its own run and of its trials'
 TRIAL = "fedbench.trial"
-NESTED = "\n\nIts trials are nested below it. `fedbench report` shows what they came to."
+NESTED = "\n\nIts trials are nested below it. `fedbench report` shows the results."
 
 
-def words(params: Params) -> str:
+def params_text(params: Params) -> str:
     """Searched values as text, such as ``learning_rate=0.12 local_epochs=9``; three digits of a fraction."""
     return " ".join(f"{field}={_short(value)}" for field, value in params.items())
 
@@ -33,8 +33,8 @@ def _short(value: float | None) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def axis_words(axis: Axis) -> str:
-    """What is searched of a field: ``0.001..1.0 log``, or ``10, 50, null``."""
+def axis_text(axis: Axis) -> str:
+    """A field's search space: ``0.001..1.0 log``, or ``10, 50, null``."""
     if axis.choices:
         return ", ".join("null" if choice is None else str(choice) for choice in axis.choices)
     return f"{axis.low}..{axis.high}{' log' if axis.log else ''}"
@@ -51,7 +51,7 @@ def _common_tags(plan: Plan, identity: str) -> dict[str, str]:
 
 
 def study_tags(plan: Plan, identity: str) -> dict[str, str]:
-    """The tags that a study's run begins with."""
+    """The first tags of a study's run."""
     fields = " and ".join(axis.field for axis in plan.space)
     about = f"A search of {fields} for {plan.cell}, by {plan.objective} on a validation split.{NESTED}"
     return _common_tags(plan, identity) | {"fedbench.kind": "study", "mlflow.note.content": about}
@@ -68,22 +68,22 @@ def study_params(plan: Plan) -> dict[str, str]:
         "validation": str(plan.validation),
         "pruning": str(plan.pruning),
         "sampler_seed": str(plan.sampler_seed),
-        **{f"space/{axis.field}": axis_words(axis) for axis in plan.space},
+        **{f"space/{axis.field}": axis_text(axis) for axis in plan.space},
     }
 
 
 def wanted_tags(plan: Plan) -> dict[str, str]:
-    """The tags of what each command may want otherwise."""
+    """The tags that each command may change."""
     fresh = ",".join(map(str, plan.fresh_seeds))
     return {"fedbench.cell": plan.cell, "fedbench.fresh_seeds": fresh, "fedbench.trials": str(plan.trials)}
 
 
 def answer_tags(result: TuningResult) -> dict[str, str]:
-    """The tags of a study that has come to an end."""
+    """The tags of a finished study."""
     lines = [f"**{result.answer}**: {result.reason}"]
     for name, candidate in (("best", result.best), ("default", result.default)):
         if candidate:
-            lines.append(f"- {name}: {words(candidate.params)} (trial {candidate.trial})")
+            lines.append(f"- {name}: {params_text(candidate.params)} (trial {candidate.trial})")
     note = f"{lines[0]}\n\n" + "\n".join(lines[1:]) + NESTED
     tags = {"fedbench.answer": str(result.answer), "fedbench.reason": result.reason, "mlflow.note.content": note}
     return tags | ({"fedbench.verdict": str(result.best.verdict)} if result.best else {})
@@ -117,7 +117,7 @@ def _candidate_metrics(candidate: Candidate) -> dict[str, float]:
 
 
 def count_collapsed(result: TuningResult) -> int:
-    """Trials of whatever state that were no better than naming the largest class."""
+    """How many trials, in any state, were no better than always predicting the largest class."""
     return sum(trial.verdict is Verdict.COLLAPSED for trial in result.trials)
 
 
@@ -145,7 +145,7 @@ def round_metrics(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def trial_metrics(trial: TrialResult) -> dict[str, float]:
-    """A trial's metrics of the whole. An objective that is not finite is left out: charts could not show the others."""
+    """A trial's metrics at its end. An objective that is not finite is left out: charts could not show the others."""
     metrics = {"local_steps": float(trial.local_steps), "seconds": trial.seconds}
     over = spread(trial.values) if trial.values else None
     if trial.value is not None and math.isfinite(trial.value):
@@ -161,14 +161,14 @@ def version_tags(plan: Plan, identity: str, candidate: Candidate) -> dict[str, s
         STUDY: identity,
         "fedbench.suite": plan.suite,
         "fedbench.scenario": plan.scenario,
-        "fedbench.params": words(candidate.params),
+        "fedbench.params": params_text(candidate.params),
         "fedbench.objective": str(plan.objective),
         "fedbench.validation": str(candidate.validation.mean),
     }
 
 
 def trials_csv(result: TuningResult) -> str:
-    """A row a trial: the searched fields, the objective and each seed's, and what became of it."""
+    """A row per trial: the searched fields, the objective and each seed's, and the outcome."""
     plan = result.plan
     fields = [axis.field for axis in plan.space]
     buffer = io.StringIO()
@@ -184,7 +184,7 @@ def trials_csv(result: TuningResult) -> str:
 
 
 def study_json(result: TuningResult) -> dict[str, Any]:
-    """A whole study as one JSON object; docs/results-json.md describes it. What is not finite is null."""
+    """A whole study as one JSON object; see docs/results-json.md. Numbers that are not finite are null."""
     plan = result.plan
     mean, (low, high) = result.gain or (None, (None, None))
     return {

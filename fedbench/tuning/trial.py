@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
+import optuna
 import torch
+from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 
 from fedbench.core import Evaluation, RoundResult, evaluate
+from fedbench.datasets.validation import load_held_out
+from fedbench.executors import Work
 from fedbench.measures import Verdict, judge, judge_cell, rounds_to_target
 from fedbench.runs.clients import clients_of
 from fedbench.runs.simulation import fedavg_rounds
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.suites.tune import Objective
+from fedbench.tuning.plan import Params, Plan
+from fedbench.tuning.storage import open_storage, open_study, storage_errors, trial_id
+from fedbench.util.errors import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,29 +33,155 @@ if TYPE_CHECKING:
     from fedbench.datasets import Dataset
 
 MEASURED = ("accuracy", "balanced_accuracy", "loss", "train_loss")  # of each round
+TENTHS = 10  # where rounds differ between trials of one budget, they are compared after each tenth of it
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Where trials are computed and what they are measured on.
+class TrialJob:
+    """A trial to be computed, by Optuna's number of it."""
 
-    Attributes
-    ----------
-    dataset
-        Its test examples are the validation split (see `fedbench.datasets.validation`).
-    num_threads
-        How many clients train, and how many batches are evaluated, at once on a CPU.
+    number: int
+    params: Params = field(hash=False)
+
+
+@dataclass(frozen=True)
+class TrialDone:
+    """A trial that has ended: its result as JSON holds it, or None.
+
+    `reason` is how its process died, if it did.
     """
 
-    dataset: Dataset
-    device: torch.device
-    num_threads: int = 1
+    number: int
+    result: dict[str, Any] | None
+    reason: str = ""
+
+
+class TrialWork(Work[TrialJob, TrialDone]):
+    """Computes the trials of a study.
+
+    Parameters
+    ----------
+    identity
+        The study's (see `fedbench.tuning.plan.identity`).
+    storage
+        The address of Optuna's storage.
+    data_dir, device
+        See `fedbench.runs.data.DataSource`.
+    held_out
+        The training data, if it is loaded; its test examples are the validation split.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        identity: str,
+        storage: str,
+        data_dir: Path | None,
+        device: str,
+        held_out: Dataset | None = None,
+    ) -> None:
+        self.plan = plan
+        self.identity = identity
+        self.storage = storage
+        self.data_dir = data_dir
+        self.device = device
+        self._loaded = held_out
+
+    @cached_property
+    def held_out(self) -> Dataset:
+        """The training data; its test examples are the validation split."""
+        spec = self.plan.spec
+        return self._loaded or load_held_out(spec.dataset, spec.split, self.plan.validation, self.data_dir)
 
     @cached_property
     def examples(self) -> tuple[Tensor, Tensor]:
-        """Inputs (N, C, H, W) and labels (N,) on the device."""
-        inputs = self.dataset.normalise(self.dataset.test_images)
-        return inputs.to(self.device), self.dataset.test_labels.to(self.device)
+        """The validation split: inputs (N, C, H, W) and labels (N,) on the device."""
+        inputs = self.held_out.normalise(self.held_out.test_images)
+        return inputs.to(self.device), self.held_out.test_labels.to(self.device)
+
+    @cached_property
+    def _study(self) -> tuple[optuna.storages.RDBStorage, optuna.Study]:
+        storage = open_storage(self.storage)
+        return storage, open_study(storage, self.plan, self.identity)
+
+    def compute(self, job: TrialJob, num_threads: Callable[[], int]) -> Iterator[TrialDone]:
+        """Yield the trial's end. An error of the configuration's is its result; one of the storage's is raised."""
+        storage, study = self._study
+        with storage_errors(self.storage):
+            trial = optuna.Trial(study, trial_id(storage, study, job.number))
+            try:
+                result = self._result(trial, job.params, num_threads)
+            except UpdateFinishedTrialError:  # this process was asleep, and another one took the trial up
+                result = None
+        yield TrialDone(job.number, result)
+
+    def is_last(self, event: TrialDone) -> bool:
+        """It is the only event."""
+        del event
+        return True
+
+    def failed(self, job: TrialJob, reason: str) -> TrialDone:
+        """A trial without a result."""
+        return TrialDone(job.number, None, reason)
+
+    def _result(self, trial: optuna.Trial, params: Params, num_threads: Callable[[], int]) -> dict[str, Any]:
+        plan = self.plan
+        spec = plan.searched_spec(params, len(self.held_out.train_labels))
+        began = time.perf_counter()
+        progress: Sequence[SeedProgress] = ()
+        state, values = "complete", list[float]()
+        verdict, reason = Verdict.FAILED, None
+        try:
+            for progress in train_and_validate(spec, plan.seeds, self, num_threads):
+                values = [objective_value(plan.objective, plan.target, seed.rounds) for seed in progress]
+                if _is_enough(plan, progress, values):
+                    break
+                if _should_prune(trial, plan, spec.rounds, progress, values):
+                    state = "pruned"
+                    break
+            verdict, reason = verdict_of(progress)
+        except OptunaError:
+            raise
+        except Exception as error:  # whatever a configuration causes costs its trial, not the study
+            state, reason, values = "failed", one_line(error), []
+        return {
+            "state": state,
+            "rounds": [{name: _finite(value) for name, value in each.items()} for each in mean_rounds(progress)],
+            "values": [_finite(value) for value in values],
+            "verdict": str(verdict),
+            "reason": reason,
+            "local_steps": sum(spec.local_steps(len(seed.rounds)) for seed in progress),
+            "seconds": time.perf_counter() - began,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrialWork, (self.plan, self.identity, self.storage, self.data_dir, self.device)  # each loads for itself
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON holds it; a loss may be infinite."""
+    return value if math.isfinite(value) else None
+
+
+def _is_enough(plan: Plan, progress: Sequence[SeedProgress], values: Sequence[float]) -> bool:
+    """Whether every seed has reached the target, if there is one: further rounds change nothing."""
+    if plan.target is None:
+        return False
+    return all(value <= len(seed.rounds) for value, seed in zip(values, progress, strict=True))
+
+
+def _should_prune(
+    trial: optuna.Trial, plan: Plan, rounds: int, progress: Sequence[SeedProgress], values: Sequence[float]
+) -> bool:
+    """Report the round that has ended to the pruner, unless it is the last of `rounds`, and ask it."""
+    done = max(len(seed.rounds) for seed in progress)
+    step, before = done, done - 1
+    if plan.budget == "steps":
+        step, before = TENTHS * done // rounds, TENTHS * before // rounds
+    if done == rounds or step == before:
+        return False
+    trial.report(fmean(values), step)
+    return trial.should_prune()
 
 
 @dataclass
@@ -61,7 +197,7 @@ class SeedProgress:
         return bool(self.rounds) and not math.isfinite(self.rounds[-1]["loss"])
 
     def add(self, result: RoundResult, evaluation: Evaluation) -> None:
-        """Take up what a round came to."""
+        """Add a round."""
         self.evaluation = evaluation
         self.rounds.append(
             {
@@ -73,28 +209,26 @@ class SeedProgress:
         )
 
 
-def train_and_validate(spec: CellSpec, seeds: Sequence[int], validation: Validation) -> Iterator[list[SeedProgress]]:
+def train_and_validate(
+    spec: CellSpec, seeds: Sequence[int], work: TrialWork, num_threads: Callable[[], int] = lambda: 1
+) -> Iterator[list[SeedProgress]]:
     """Train `spec` from each seed and yield all seeds' progress after each round.
 
-    A seed that diverged stays as it is; when all have, that is the last round.
+    A seed that diverged stays as it is; once all have, that is the last round. On a CPU, `num_threads()` clients train
+    and as many batches are evaluated at once.
     """
-    num_threads = validation.num_threads if validation.device.type == "cpu" else 1
+    device = torch.device(work.device)
+    threads = num_threads if device.type == "cpu" else lambda: 1
     runs = [RunSpec(suite="", scenario="", cell="", spec=spec, seed=seed) for seed in seeds]
     under_way = [
-        fedavg_rounds(
-            spec,
-            run.seed,
-            clients_of(run, validation.dataset, validation.device),
-            num_threads=lambda: num_threads,
-        )
-        for run in runs
+        fedavg_rounds(spec, run.seed, clients_of(run, work.held_out, device), num_threads=threads) for run in runs
     ]
     progress = [SeedProgress([]) for _ in seeds]
     for _ in range(spec.rounds):
         for seed, rounds in zip(progress, under_way, strict=True):
             if not seed.has_diverged:
                 result = next(rounds)
-                seed.add(result, evaluate(result.model, *validation.examples, num_threads))
+                seed.add(result, evaluate(result.model, *work.examples, threads()))
         yield progress
         if all(seed.has_diverged for seed in progress):
             return
@@ -119,10 +253,10 @@ def verdict_of(progress: Sequence[SeedProgress]) -> tuple[Verdict, str | None]:
 
 
 def objective_value(objective: Objective, target: float | None, rounds: Sequence[dict[str, float]]) -> float:
-    """What a seed's rounds are worth; `target` is for `rounds_to_target`.
+    """The objective of a seed after these rounds; `target` is for `rounds_to_target`.
 
-    Where that is not reached, it is one more than the rounds plus what the accuracy lacks, so that what came nearer
-    ranks before.
+    If the target is not reached, that is one more than the rounds plus what the accuracy lacks, so that what came
+    nearer ranks before.
     """
     if objective is not Objective.ROUNDS_TO_TARGET:
         return rounds[-1][objective]

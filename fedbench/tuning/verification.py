@@ -1,4 +1,4 @@
-"""The answer of a study: best and default are retrained on all training data and tested over fresh seeds."""
+"""The answer of a study: the best and the default are retrained on all training data and tested over fresh seeds."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from fedbench.executors import Executor
     from fedbench.runs.data import DataSource
-    from fedbench.runs.suite_run import Executor, Outcome
+    from fedbench.runs.suite_run import Outcome
 
 WAIT_SECONDS = 2.0  # for another process that works on a run
 
@@ -69,14 +70,13 @@ class Verification:
     client: MlflowClient
     uri: str
     experiment_id: str
-    execute: Executor
 
-    def outcomes(self, suite: Suite) -> Iterator[Outcome]:
-        """The suite's runs as they end; one that another process works on is waited for."""
+    def outcomes(self, suite: Suite, execute: Executor) -> Iterator[Outcome]:
+        """The suite's runs as they end; one that another process computes is waited for."""
         waiting: Sequence[RunSpec] = suite.runs
         while waiting:
             left = []
-            for outcome in run_suite(waiting, self.data, MlflowTracker(suite, self.uri), self.execute):
+            for outcome in run_suite(waiting, self.data, MlflowTracker(suite, self.uri), execute):
                 if outcome.result is None:
                     left.append(outcome.run)
                 else:
@@ -86,7 +86,7 @@ class Verification:
                 time.sleep(WAIT_SECONDS)
 
     def candidate(self, trial: TrialResult, outcomes: Sequence[Outcome]) -> Candidate:
-        """A trial's configuration with what its runs came to."""
+        """A trial's configuration with the results of its runs."""
         spec = self.plan.spec_of(trial.params)
         results = {each.run.seed: each.result for each in outcomes if each.run.spec == spec and each.result}
         ordered = [results[seed] for seed in self.plan.fresh_seeds if seed in results]
@@ -132,7 +132,7 @@ class Verification:
 def answer(
     plan: Plan, trials: Sequence[TrialResult], best: Candidate | None, default: Candidate | None, seconds: float
 ) -> TuningResult:
-    """What can be said of the best against the default."""
+    """What can be said of the best compared with the default."""
     result = TuningResult(plan, tuple(trials), best, default, None, Answer.NONE, "", seconds)
     if best is None:
         return replace(result, reason=_no_answer(plan, trials))
@@ -166,7 +166,7 @@ _SENTENCES = {
 
 
 def _no_answer(plan: Plan, trials: Sequence[TrialResult]) -> str:
-    """Why no trial gave an answer, in words."""
+    """Why no trial gave an answer."""
     counts = {
         "pruned": sum(trial.state == "pruned" for trial in trials),
         "failed": sum(trial.state == "failed" for trial in trials),

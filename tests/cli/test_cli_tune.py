@@ -1,4 +1,4 @@
-"""`fedbench tune` from arguments to exit codes: answers and their JSON, what is left, going on, refusals."""
+"""`fedbench tune` from arguments to exit codes: answers and their JSON, interruption, more trials, bad input."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_all_of_it_is_in_mlflow(tuned: tuple[Path, dict[str, object]]) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_command_computes_nothing_anew_and_more_trials_are_added(
+def test_the_same_command_computes_nothing_again_and_more_trials_are_added(
     tuned: tuple[Path, dict[str, object]],
 ) -> None:
     folder, found = tuned
@@ -140,14 +140,14 @@ def test_for_people_there_is_a_table_and_what_to_do_next(tuned: tuple[Path, dict
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on_and_the_study_does_not_look_alive(folder: Path) -> None:
+def test_ctrl_c_says_how_to_resume_and_the_study_does_not_look_alive(folder: Path) -> None:
     arguments = command("tiny.yaml", "--trials", "500")
     with subprocess.Popen(arguments, cwd=folder, env=environment(folder), stderr=subprocess.PIPE) as process:
         wait_for_trials(folder, 2)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert 130 == process.returncode
-    assert "of 500 trials have ended; the same command goes on from here" in err.decode()
+    assert "of 500 trials have ended; the same command resumes" in err.decode()
     assert 1 == len(err.splitlines())
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("tiny.tuning")

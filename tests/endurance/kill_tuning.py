@@ -1,8 +1,8 @@
-"""Kill a study with two workers again and again, and see whether a trial is lost, doubled or different.
+"""Kill a study with two workers repeatedly, and check that no trial is lost, doubled or different.
 
-At moments drawn at random one of the command's workers, or the command with all of them, is killed with SIGKILL;
-a command that is gone is started again, until the study ends by itself. Then every trial's numbers are compared with
-those that its parameters give when nothing interrupts them.
+At random moments one of the command's workers, or the command with all of them, is killed with SIGKILL; a killed
+command is started again, until the study finishes. Then every trial's numbers are compared with those that its
+parameters give without interruption.
 
     python tests/endurance/kill_tuning.py --kills 20 --folder /tmp/kills
 
@@ -65,7 +65,7 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def kill_until_done(folder: Path, trials: int, kills: int, stream: random.Random) -> tuple[Counter[str], int]:
-    """Kill so many times, then let the study end; what was killed how often, and the command's last exit code."""
+    """Kill so many times, then let the study finish; how often what was killed, and the command's last exit code."""
     killed: Counter[str] = Counter()
     process = start(folder, trials)
     while killed.total() < kills:
@@ -85,7 +85,7 @@ def kill_until_done(folder: Path, trials: int, kills: int, stream: random.Random
 
 
 def check(folder: Path, trials: int) -> Counter[str]:
-    """What is wrong with the study and with what MLflow holds of it."""
+    """What is wrong with the study and with its record in MLflow."""
     import torch
     from mlflow import MlflowClient
 
@@ -95,12 +95,13 @@ def check(folder: Path, trials: int) -> Counter[str]:
     from fedbench.tuning.plan import identity, make_plan
     from fedbench.tuning.search import trial_results
     from fedbench.tuning.storage import open_storage, open_study
-    from fedbench.tuning.trial import Validation, mean_rounds, train_and_validate
+    from fedbench.tuning.trial import TrialWork, mean_rounds, train_and_validate
 
     plan = make_plan(load_suite(folder / "kills.yaml"), trials=trials)
     held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation)
     name = identity(plan, held_out.digest, "cpu", ALGORITHM_REVISION)
-    study = open_study(open_storage(f"sqlite:///{folder}/mlruns/optuna.db"), plan, name)
+    study_url = f"sqlite:///{folder}/mlruns/optuna.db"
+    study = open_study(open_storage(study_url), plan, name)
     found = trial_results(study, plan)
     wrong: Counter[str] = Counter()
     wrong["lost"] += max(trials - len(found), 0)
@@ -108,10 +109,10 @@ def check(folder: Path, trials: int) -> Counter[str]:
     wrong["failed"] += sum(trial.state == "failed" for trial in found)
     wrong["left running"] += sum(not trial.state.is_finished() for trial in study.trials)
     torch.set_num_threads(1)  # as in every process that computes; see `fedbench.executors`
-    validation = Validation(held_out, torch.device("cpu"))
+    work = TrialWork(plan, name, study_url, None, "cpu", held_out)
     for trial in found:
         progress: Any = None
-        for progress in train_and_validate(plan.spec_of(trial.params), plan.seeds, validation):
+        for progress in train_and_validate(plan.spec_of(trial.params), plan.seeds, work):
             if len(progress[0].rounds) == len(trial.rounds):
                 break
         wrong["different"] += mean_rounds(progress) != trial.rounds
@@ -124,16 +125,17 @@ def check(folder: Path, trials: int) -> Counter[str]:
     wrong["doubled"] += numbers.total() - len(numbers)
     wrong["doubled"] += sum(run.data.tags["fedbench.kind"] == "study" for run in runs) - 1
     wrong["left running"] += sum(run.info.status == "RUNNING" for run in runs)
+    wrong["left running"] += len(list((folder / "mlruns" / "checkpoints").glob("*")))
     return wrong
 
 
 def main() -> int:
-    """Parse, kill, compare, tell."""
+    """Parse, kill, compare, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="how many times to kill (default: 20)")
-    parser.add_argument("--trials", type=int, default=40, help="trials that the study is to come to (default: 40)")
+    parser.add_argument("--trials", type=int, default=40, help="trials of the study (default: 40)")
     parser.add_argument("--folder", type=Path, required=True, help="where the stores go; made if it is not there")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
     options = parser.parse_args()
     folder: Path = options.folder.absolute()
     folder.mkdir(parents=True)

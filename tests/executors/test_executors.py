@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -224,8 +225,12 @@ def test_ctrl_c_while_a_worker_starts_is_not_lost_and_does_not_reach_the_worker(
 
     real = SpawnProcess.start
     monkeypatch.setattr(SpawnProcess, "start", start)
-    with pytest.raises(KeyboardInterrupt):
-        list(workers.execute(["a"], Toy(tmp_path), num_workers=1))
+    gc.disable()  # an exception in a callback of the garbage collector would be lost
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(workers.execute(["a"], Toy(tmp_path), num_workers=1))
+    finally:
+        gc.enable()
     assert [True] == [bool(int(mask, 16) >> (signal.SIGINT - 1) & 1) for mask in blocked]
     assert [] == multiprocessing.active_children()
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -26,6 +26,8 @@ WIDE_SPACE = (
     Axis(field="learning_rate", low=0.001, high=1.0, log=True),
 )
 
+ENDED = 1.7e9  # in seconds since 1970
+
 
 def made_plan(**changes: Any) -> Plan:
     plan = Plan(
@@ -59,7 +61,9 @@ def made_trial(
     plan: Plan, number: int, params: Params, state: Any = "complete", verdict: Verdict = Verdict.OK, wobble: float = 0.0
 ) -> TrialResult:
     if state == "failed":
-        return TrialResult(number, state, params, (), (), None, Verdict.FAILED, "RuntimeError: no memory", 0, 0.5)
+        return TrialResult(
+            number, state, params, (), (), None, Verdict.FAILED, "RuntimeError: no memory", 0, 0.5, ENDED
+        )
     rounds = []
     for step in range(1, (2 if state == "pruned" else plan.spec.rounds) + 1):
         accuracy = accuracy_of(params, step) + wobble
@@ -69,7 +73,9 @@ def made_trial(
     values = tuple(middle + 0.01 * (index - 1) for index in range(len(plan.seeds)))
     reason = "1 of 3 seeds: predicts class 0 for every image" if verdict is not Verdict.OK else None
     value = spread(values).mean
-    return TrialResult(number, state, params, tuple(rounds), values, value, verdict, reason, 120 * len(rounds), 2.5)
+    return TrialResult(
+        number, state, params, tuple(rounds), values, value, verdict, reason, 120 * len(rounds), 2.5, ENDED
+    )
 
 
 def made_candidate(plan: Plan, trial: TrialResult, test: tuple[float, ...] | None, **changes: Any) -> Candidate:

@@ -9,14 +9,13 @@ from typing import Any
 
 import optuna
 
-from fedbench.datasets import Dataset
-from fedbench.datasets.validation import load_held_out
+from fedbench.executors import choose_executor
 from fedbench.suites.loading import load_suite
-from fedbench.tuning.compute import Work, compute
 from fedbench.tuning.plan import Plan, identity, make_plan
 from fedbench.tuning.results import TrialResult
-from fedbench.tuning.search import trial_results
-from fedbench.tuning.storage import open_storage, open_study
+from fedbench.tuning.search import Search, trial_results
+from fedbench.tuning.storage import lock_folder, open_storage, open_study
+from fedbench.tuning.trial import TrialWork
 
 SUITE = """
 name: tiny
@@ -41,29 +40,33 @@ def tiny_plan(folder: Path, trials: int = 4, **changes: Any) -> Plan:
     return replace(make_plan(load_suite(path), trials=trials), **changes)
 
 
-def tiny_work(plan: Plan, storage: str) -> Work:
-    return Work(plan, identity(plan, held_out_of(plan).digest, "cpu", 1), storage, None, "cpu")
+def tiny_work(plan: Plan, storage: str) -> TrialWork:
+    return TrialWork(plan, identity(plan, "of the data", "cpu", 1), storage, None, "cpu")
 
 
-def held_out_of(plan: Plan) -> Dataset:
-    return load_held_out(plan.spec.dataset, plan.spec.split, plan.validation)
+def tiny_search(work: TrialWork, deadline: float | None = None) -> Search:
+    storage = open_storage(work.storage)
+    study = open_study(storage, work.plan, work.identity)
+    locks = lock_folder(work.storage, "sqlite:///mlruns/mlflow.db")
+    return Search(storage, study, work.plan, locks, deadline)
 
 
-def compute_tiny(work: Work, study: optuna.Study, num_workers: int = 1) -> Iterator[None]:
-    return compute(work, study, held_out_of(work.plan), num_workers)
-
-
-def open_tiny(work: Work) -> optuna.Study:
-    return open_study(open_storage(work.storage), work.plan, work.identity)
+def compute_tiny(work: TrialWork, search: Search | None = None, num_workers: int = 1) -> Iterator[None]:
+    return (search or tiny_search(work)).compute(choose_executor(num_workers), work)
 
 
 def computed(plan: Plan, storage: str, num_workers: int = 1) -> tuple[TrialResult, ...]:
     """The trials of a plan, computed until there are enough."""
     work = tiny_work(plan, storage)
-    study = open_tiny(work)
-    for _ in compute_tiny(work, study, num_workers):
+    search = tiny_search(work)
+    for _ in compute_tiny(work, search, num_workers):
         pass
-    return trial_results(study, plan)
+    return trial_results(search.study, plan)
+
+
+def study_of(work: TrialWork) -> optuna.Study:
+    """The study as another command sees it."""
+    return tiny_search(work).study
 
 
 def storage_in(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""A study in MLflow: one run of its own and one a trial, whoever writes at the same time, dies or comes back."""
+"""A study in MLflow: a run of its own and one per trial, whoever writes at the same time, dies or resumes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import csv
 import io
 import json
 import math
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +26,6 @@ from fedbench.reports.style import Figure
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune import Objective
-from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tracking.mlflow.listing import list_runs
 from fedbench.tracking.mlflow.store import MAX_BATCH
 from fedbench.tracking.mlflow.suites import read_suite
@@ -37,7 +33,6 @@ from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tracking.mlflow.views import SHARED_VIEW
 from fedbench.tuning import study_records as studies
 from fedbench.tuning.recording import StudyRun
-from fedbench.tuning.results import TuningResult
 from fedbench.tuning.views import TRIALS
 from fedbench.util.errors import StoreError
 
@@ -75,17 +70,13 @@ def artifact(tracker: MlflowTracker, run_id: str, path: str, folder: Path) -> by
     return Path(tracker.client.download_artifacts(run_id, path, str(folder))).read_bytes()
 
 
-def claims(run: Any) -> list[str]:
-    return [name for name in run.data.tags if name.startswith("fedbench.claim.")]
-
-
 # What is written
 
 
 def test_a_study_has_one_run_which_is_under_way_from_the_beginning(tracker: MlflowTracker) -> None:
     study = open_study(tracker)
     (run,) = of_kind(tracker, "study")
-    assert (study.run_id, "RUNNING", []) == (run.info.run_id, run.info.status, claims(run))
+    assert (study.run_id, "RUNNING") == (run.info.run_id, run.info.status)
     expected = {"study": "cafe", "suite": "made", "scenario": "pair", "cell": "pair init=shared", "trials": "12"}
     assert {f"fedbench.{name}": value for name, value in expected.items()}.items() <= run.data.tags.items()
     expected = {"seeds": "0,1,2", "objective": "accuracy", "target": "None", "validation": "0.2"}
@@ -108,7 +99,7 @@ def test_a_trial_is_a_nested_run_with_the_configuration_and_what_it_measured(tra
     (run,) = of_kind(tracker, "trial")
     assert "trial 7 local_epochs=10 learning_rate=0.1" == run.info.run_name
     assert study.run_id == run.data.tags["mlflow.parentRunId"]
-    assert ("FINISHED", []) == (run.info.status, claims(run))
+    assert "FINISHED" == run.info.status
     expected = {"trial": "7", "state": "complete", "verdict": "ok", "study": "cafe", "suite": "made"}
     assert {f"fedbench.{name}": value for name, value in expected.items()}.items() <= run.data.tags.items()
     spec = plan.spec_of(trial.params).model_dump()
@@ -136,7 +127,7 @@ def test_a_trial_that_failed_says_why_and_has_no_objective(tracker: MlflowTracke
     assert {"local_steps", "seconds"} == set(run.data.metrics)
 
 
-def test_an_objective_that_is_not_finite_is_left_out_and_the_rounds_tell_of_it(tracker: MlflowTracker) -> None:
+def test_an_objective_that_is_not_finite_is_left_out_and_is_in_the_rounds(tracker: MlflowTracker) -> None:
     plan = made_plan(objective=Objective.LOSS)
     trial = made_trial(plan, 1, plan.default)
     rounds = (*trial.rounds[:-1], trial.rounds[-1] | {"loss": math.inf})
@@ -192,7 +183,7 @@ def test_a_finished_study_has_its_answer_its_numbers_and_its_files(tracker: Mlfl
     assert b"a picture" == artifact(tracker, study.run_id, "figures/history.png", tmp_path)
 
 
-def test_the_table_of_trials_has_a_row_a_trial(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_the_table_of_trials_has_a_row_per_trial(tracker: MlflowTracker, tmp_path: Path) -> None:
     result = made_result(made_plan(space=WIDE_SPACE))
     study = open_study(tracker, result.plan)
     study.finish(result, [])
@@ -223,7 +214,7 @@ def test_the_trials_have_a_view_of_their_own_with_the_best_first(tracker: Mlflow
     assert ("metrics.`objective`", True) == (state["orderByKey"], state["orderByAsc"])
 
 
-# Coming back
+# Resuming
 
 
 def test_recording_again_writes_nothing(tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +229,7 @@ def test_recording_again_writes_nothing(tracker: MlflowTracker, monkeypatch: pyt
     assert list(range(12)) == numbers(tracker)
 
 
-def test_a_finished_study_is_taken_up_with_more_trials(tracker: MlflowTracker) -> None:
+def test_a_finished_study_resumes_with_more_trials(tracker: MlflowTracker) -> None:
     first, more = made_result(count=8), made_result(made_plan(trials=14), count=14)
     study = open_study(tracker)
     study.finish(first, [])
@@ -254,7 +245,7 @@ def test_a_finished_study_is_taken_up_with_more_trials(tracker: MlflowTracker) -
     assert list(range(14)) == numbers(tracker)
 
 
-def test_numbers_of_an_earlier_answer_that_hold_no_more_are_no_numbers(tracker: MlflowTracker) -> None:
+def test_numbers_of_an_earlier_answer_become_nan(tracker: MlflowTracker) -> None:
     result = made_result()
     assert result.best is not None
     open_study(tracker).finish(result, [])
@@ -265,7 +256,7 @@ def test_numbers_of_an_earlier_answer_that_hold_no_more_are_no_numbers(tracker: 
     assert pytest.approx(0.80) == run.data.metrics["default/test/mean"]
 
 
-def test_an_interrupted_study_says_so_until_it_goes_on(tracker: MlflowTracker) -> None:
+def test_an_interrupted_study_says_so_until_it_resumes(tracker: MlflowTracker) -> None:
     open_study(tracker).kill("interrupted")
     (run,) = of_kind(tracker, "study")
     assert ("KILLED", "interrupted") == (run.info.status, run.data.tags["fedbench.reason"])
@@ -316,12 +307,13 @@ def in_threads(work: Callable[[], Any], count: int = 2) -> list[Any]:
         return list(pool.map(begin, range(count)))
 
 
-def test_two_that_begin_at_once_end_with_one_study_and_each_trial_once(tracker: MlflowTracker) -> None:
+def test_two_that_begin_at_once_end_with_one_study_and_each_trial_once(tracker: MlflowTracker, tmp_path: Path) -> None:
     result = made_result(count=6)
 
     def work() -> str:
         study = StudyRun(MlflowClient(tracker.uri), tracker.uri, tracker.experiment_id, result.plan, "cafe")
-        study.record(result.trials)
+        for count in range(1, 7):
+            study.record(result.trials[:count])
         return study.run_id
 
     assert 1 == len(set(in_threads(work)))
@@ -329,85 +321,48 @@ def test_two_that_begin_at_once_end_with_one_study_and_each_trial_once(tracker: 
     trials = of_kind(tracker, "trial")
     assert list(range(6)) == numbers(tracker)
     assert {run.info.run_id} == {trial.data.tags["mlflow.parentRunId"] for trial in trials}
-    assert [] == [name for each in [run, *trials] for name in claims(each)]
     assert {"FINISHED", "FAILED"} == {trial.info.status for trial in trials}
+    assert [] == list((tmp_path / "mlruns" / "checkpoints").iterdir())
 
 
-def record_as_a_command(uri: str, experiment_id: str, result: TuningResult) -> None:
-    study = StudyRun(MlflowClient(uri), uri, experiment_id, result.plan, "cafe")
-    for count in range(1, len(result.trials) + 1):
-        study.record(result.trials[:count])
-
-
-@pytest.mark.slow
-def test_two_processes_record_each_trial_once(tracker: MlflowTracker) -> None:
-    result = made_result(count=6)
-    context = multiprocessing.get_context("spawn")
-    arguments = (tracker.uri, tracker.experiment_id, result)
-    processes = [context.Process(target=record_as_a_command, args=arguments) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [0, 0] == [process.exitcode for process in processes]
-    assert 1 == len(of_kind(tracker, "study"))
-    assert list(range(6)) == numbers(tracker)
-
-
-def die_at(name: str, uri: str, experiment_id: str) -> None:
-    """Record a trial and be killed at a call of the client's."""
-
-    def die(*_: Any, **__: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
+@pytest.mark.parametrize("name", ["log_batch", "set_terminated"])
+def test_a_trial_whose_process_died_while_it_wrote_is_completed(tracker: MlflowTracker, name: str) -> None:
     plan = made_plan()
-    study = StudyRun(MlflowClient(uri), uri, experiment_id, plan, "cafe")
-    setattr(study.client, name, die)
-    study.record([made_trial(plan, 0, plan.default)])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["log_batch", "set_terminated", "delete_tag"])
-def test_a_trial_whose_process_was_killed_while_it_wrote_is_written_again(tracker: MlflowTracker, name: str) -> None:
-    process = multiprocessing.get_context("spawn").Process(
-        target=die_at, args=(name, tracker.uri, tracker.experiment_id)
-    )
-    process.start()
-    process.join()
-    assert -signal.SIGKILL == process.exitcode
-    (half,) = of_kind(tracker, "trial")
-    assert 1 == len(claims(half))
-    plan = made_plan()
-    study = open_study(tracker)
-    study.record([made_trial(plan, 0, plan.default)])
-    (run,) = of_kind(tracker, "trial")
-    assert half.info.run_id != run.info.run_id
-    assert ("FINISHED", []) == (run.info.status, claims(run))
-    assert study.run_id == run.data.tags["mlflow.parentRunId"]
-    assert pytest.approx(made_trial(plan, 0, plan.default).value) == run.data.metrics["objective"]
-
-
-def test_a_study_that_a_dead_process_began_to_make_is_made_anew(tracker: MlflowTracker) -> None:
-    dead = replace(Claim.of_this_process(), pid=2**22 + 1)
-    tags = studies.study_tags(made_plan(), "cafe") | {dead.tag: dead.text()}
-    half = tracker.client.create_run(tracker.experiment_id, tags=tags).info.run_id
-    study = open_study(tracker)
-    (run,) = of_kind(tracker, "study")
-    assert study.run_id == run.info.run_id != half
-
-
-def test_a_trial_that_another_live_command_writes_is_left_to_it(tracker: MlflowTracker) -> None:
-    plan, study = made_plan(), open_study(tracker)
     trial = made_trial(plan, 0, plan.default)
-    other = Claim.of_this_process().refreshed("owned")
-    tags = studies.trial_tags(plan, "cafe", trial) | {"mlflow.parentRunId": study.run_id, other.tag: other.text()}
-    theirs = tracker.client.create_run(tracker.experiment_id, tags=tags).info.run_id
-    study.record([trial])
-    assert [theirs] == [run.info.run_id for run in of_kind(tracker, "trial")]
-    tracker.client.delete_run(theirs)  # it did not come to its end after all
-    study.record([trial])
+    study = open_study(tracker)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*arguments: Any, **options: Any) -> None:
+        if name == "set_terminated":
+            raise Killed
+        MlflowClient.log_batch(study.client, *arguments, **options)
+        if options.get("metrics"):  # the last that is logged of a trial
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study.client, name, die)
+        with pytest.raises(Killed):
+            study.record([trial])
+    (half,) = of_kind(tracker, "trial")
+    assert "RUNNING" == half.info.status
+    open_study(tracker).record([trial])
     (run,) = of_kind(tracker, "trial")
-    assert "FINISHED" == run.info.status
+    assert (half.info.run_id, "FINISHED") == (run.info.run_id, run.info.status)
+    points = tracker.client.get_metric_history(run.info.run_id, "validation/accuracy")
+    assert [1, 2, 3, 4] == [point.step for point in points]  # each once
+
+
+def test_of_trials_that_two_machines_wrote_at_once_one_stays(tracker: MlflowTracker) -> None:
+    plan, study = made_plan(), open_study(tracker)
+    trials = [made_trial(plan, number, plan.default) for number in range(2)]
+    study.record(trials[:1])
+    (first,) = of_kind(tracker, "trial")
+    twin = tracker.client.create_run(tracker.experiment_id, tags=first.data.tags)
+    tracker.client.set_terminated(twin.info.run_id)
+    open_study(tracker).record(trials)
+    assert [0, 1] == numbers(tracker)
 
 
 # The other kinds of runs of the experiment
@@ -428,7 +383,7 @@ def tuned(tmp_path: Path, empty_store: bytes) -> Store:
     return store
 
 
-def test_what_reads_the_runs_of_a_suite_is_not_disturbed_by_studies(tuned: Store, tmp_path: Path) -> None:
+def test_studies_do_not_disturb_what_reads_the_runs_of_a_suite(tuned: Store, tmp_path: Path) -> None:
     assert 2 == len(MlflowTracker(tuned.suite, tuned.uri).finished_runs())
     assert 2 == len(list_runs("tiny", tuned.uri))
     stored = read_suite("tiny", tuned.uri)
@@ -445,39 +400,24 @@ def test_what_reads_the_runs_of_a_suite_is_not_disturbed_by_studies(tuned: Store
 # The registry
 
 
-def candidate_of(store: Store) -> Any:
+def test_the_model_of_the_first_fresh_seed_is_registered_once_and_can_be_loaded(tuned: Store) -> None:
+    study = open_study(MlflowTracker(tuned.suite, tuned.uri))
     best = made_result().best
     assert best is not None
-    return replace(best, run_ids=tuple(run.info.run_id for run in store.runs))
-
-
-def test_the_model_of_the_first_fresh_seed_is_registered_and_can_be_loaded(tuned: Store) -> None:
-    study = open_study(MlflowTracker(tuned.suite, tuned.uri))
-    candidate = candidate_of(tuned)
-    assert "models:/best-pair@best is version 1" == study.register("best-pair", candidate)
+    candidate = replace(best, run_ids=tuple(run.info.run_id for run in tuned.runs))
+    for _ in range(2):
+        assert "models:/best-pair@best is version 1" == study.register("best-pair", candidate)
     version = tuned.client.get_model_version_by_alias("best-pair", "best")
     assert candidate.run_ids[0] == version.run_id
     expected = {"suite": "made", "scenario": "pair", "study": "cafe", "objective": "accuracy"}
-    expected |= {"params": studies.words(candidate.params), "validation": str(candidate.validation.mean)}
+    expected |= {"params": studies.params_text(candidate.params), "validation": str(candidate.validation.mean)}
     assert {f"fedbench.{name}": value for name, value in expected.items()} == version.tags
     mlflow.set_tracking_uri(tuned.uri)
     model = mlflow.pyfunc.load_model("models:/best-pair@best")
     assert (2, 10) == model.predict(np.zeros((2, 1, 28, 28), dtype=np.float32)).shape
-
-
-def test_another_model_is_another_version_and_the_same_one_is_not(tuned: Store) -> None:
-    study = open_study(MlflowTracker(tuned.suite, tuned.uri))
-    candidate = candidate_of(tuned)
-    for _ in range(2):
-        assert study.register("best-pair", candidate).endswith("version 1")
     other = replace(candidate, run_ids=candidate.run_ids[::-1])
     assert study.register("best-pair", other).endswith("version 2")
     assert "2" == str(tuned.client.get_model_version_by_alias("best-pair", "best").version)
-
-
-def test_a_run_without_a_model_is_one_line(tuned: Store) -> None:
-    study = open_study(MlflowTracker(tuned.suite, tuned.uri))
-    candidate = candidate_of(tuned)
     for run_ids in ((), (study.run_id,)):
         with pytest.raises(StoreError, match=r"no model is stored for best-pair in sqlite:.*: its run ended without"):
             study.register("best-pair", replace(candidate, run_ids=run_ids))

@@ -1,0 +1,88 @@
+"""Locks between the commands of one machine, or of several that share a folder."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fedbench.util.errors import StoreError
+
+POLL_SECONDS = 0.2  # while a lock is waited for
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # a file system without locks: nobody waits
+
+
+class Lock:
+    """A lock that this process holds, until it ends, however it ends; see `lock` and `try_lock`.
+
+    The file can hold a line of text for the next holder.
+    """
+
+    def __init__(self, path: Path, held: FileLock | None) -> None:
+        self.path = path
+        self._held = held
+
+    @property
+    def text(self) -> str:
+        """What the file says; empty if it is new."""
+        return self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+
+    @text.setter
+    def text(self, text: str) -> None:
+        self.path.write_text(text, encoding="utf-8")
+
+    def release(self) -> None:
+        """Let another process take it; the file stays."""
+        if self._held is not None:
+            self._held.release()
+
+    def remove(self) -> None:
+        """Remove the file and let it go. Whoever waits for the removed file tries again with a new one."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self.release()
+
+
+def try_lock(path: Path) -> Lock | None:
+    """Take the lock at `path`; None if another process holds it.
+
+    Raises
+    ------
+    StoreError
+        If its file cannot be written.
+    """
+    return _lock(path, timeout=0)
+
+
+def lock(path: Path) -> Lock:
+    """Take the lock at `path`, however long another process holds it; errors as in `try_lock`."""
+    taken = _lock(path, timeout=-1)
+    assert taken is not None  # noqa: S101 - there is no timeout
+    return taken
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock at `path`."""
+    if not path.exists():
+        return False
+    if (taken := try_lock(path)) is None:
+        return True
+    taken.release()
+    return False
+
+
+def _lock(path: Path, timeout: float) -> Lock | None:
+    # Not per thread: a generator may be closed by another one.
+    file_lock = FileLock(path, timeout=timeout, poll_interval=POLL_SECONDS, thread_local=False, fallback_to_soft=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file_lock.acquire()
+    except Timeout:
+        return None
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return Lock(path, None)
+        raise StoreError(f"{path} cannot be locked ({error.strerror or error}): let this user write there") from error
+    return Lock(path, file_lock)
