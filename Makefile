@@ -51,9 +51,9 @@ prove: $(VENV)/.installed-dev
 	$(ENDURANCE)/many_writers.py --processes 4 --runs 500 --folder $(PROVE)/writers
 	$(ENDURANCE)/many_runs.py --runs 1000 --folder $(PROVE)/runs
 	$(ENDURANCE)/cluster_faults.py --faults 12 --folder $(PROVE)/cluster
-	$(ENDURANCE)/speed_gate.py --fault slower-step --select training --repeats 3
 	$(VENV)/bin/python tests/faults/prove.py --repeats 5 --folder $(PROVE)/faults
 	$(VENV)/bin/python tests/faults/prove.py --repeats 5 --other-environment --folder $(PROVE)/elsewhere
+	$(VENV)/bin/python tests/faults/prove.py --repeats 1 --speed --folder $(PROVE)/speed
 
 bench: $(VENV)/.installed-dev
 	@$(RUN) fedbench bench
