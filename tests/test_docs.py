@@ -272,7 +272,7 @@ def test_the_page_on_mlflow_names_what_a_kind_of_run_has_and_nothing_else(
     if kind == "cell":
         of_seeds = {name for name in named(MLFLOW, "### Run: metrics") if "<k>" not in name}
         metrics = {pattern.replace("<metric>", name) for pattern in metrics for name in of_seeds}
-    of_speed = {"balanced_accuracy/<cell>", "ratio/<benchmark>", "largest_ratio", "yardstick_multiple/<benchmark>"}
+    of_speed = {"balanced_accuracy/<cell>", "ratio/<benchmark>", "largest_ratio"}
     assert found.names("metrics") <= metrics
     missing = metrics - found.names("metrics")
     assert missing <= (of_speed if kind == "check" else {"objective/std"})

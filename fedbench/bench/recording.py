@@ -81,12 +81,7 @@ def metrics_of(result: BenchmarkResult, measured: Measured) -> Mapping[str, floa
         "stddev_seconds": result.stddev,
         "timing_rounds": float(result.timing_rounds),
     }
-    rates = {
-        "gflops_per_second": result.gflops_per_second,
-        "gbytes_per_second": result.gbytes_per_second,
-        "yardstick_multiple": result.yardstick_multiple,
-    }
-    values |= {key: value for key, value in rates.items() if value is not None}
+    values |= result.rates
     if measured.yardsticks:
         start, end = measured.yardsticks
         mean = start.mean(end)

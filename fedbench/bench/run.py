@@ -36,10 +36,8 @@ class BenchmarkResult:
         Of the timing rounds, in seconds per call.
     timing_rounds
         pytest-benchmark's rounds.
-    gflops_per_second, gbytes_per_second
-        The work of one call over the median; None where it is not counted.
-    yardstick_multiple
-        The median over the yardstick's time for the same work on one thread; None where nothing is counted.
+    rates
+        See `fedbench.bench.session.rates`; empty where nothing is counted.
     """
 
     name: str
@@ -50,9 +48,7 @@ class BenchmarkResult:
     min: float
     stddev: float
     timing_rounds: int
-    gflops_per_second: float | None
-    gbytes_per_second: float | None
-    yardstick_multiple: float | None
+    rates: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -160,16 +156,15 @@ def read_report(text: str, failed: Mapping[str, str]) -> Measured:
 
 def _result(entry: Mapping[str, Any]) -> BenchmarkResult:
     stats, extra = entry["stats"], entry["extra_info"]
+    work = {key: extra[key] for key in ("flops", "bytes") if key in extra}
     return BenchmarkResult(
         name=entry["name"],
         group=entry["group"] or "",
-        params=entry["params"] | {key: extra[key] for key in ("flops", "bytes") if key in extra},
+        params=entry["params"] | work,
         median=stats["median"],
         iqr=stats["iqr"],
         min=stats["min"],
         stddev=stats["stddev"],
         timing_rounds=stats["rounds"],
-        gflops_per_second=extra.get("gflops_per_second"),
-        gbytes_per_second=extra.get("gbytes_per_second"),
-        yardstick_multiple=extra.get("yardstick_multiple"),
+        rates={key: value for key, value in extra.items() if key not in work},
     )

@@ -15,6 +15,7 @@ from fedbench.cli.options import (
     DeviceOption,
     JsonOption,
     SeedsOption,
+    SuiteArgument,
     TrackingUriOption,
     WorkersOption,
     console,
@@ -26,9 +27,6 @@ from fedbench.util.files import require_writable
 if TYPE_CHECKING:
     from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
 
-SuiteOrSpeed = Annotated[
-    str | None, typer.Argument(metavar="[SUITE]", help="A suite's name, or a path to its YAML file.")
-]
 BaselinesOption = Annotated[Path, typer.Option("--baselines", metavar="FOLDER", help="Where the baselines are.")]
 MarginOption = Annotated[
     float | None,
@@ -50,7 +48,7 @@ def add_gate_commands(app: typer.Typer) -> None:
 
 
 def baseline_command(
-    suite_name: SuiteOrSpeed = None,
+    suite_name: SuiteArgument,
     reason: Annotated[
         str | None, typer.Option(help="Why an existing file changes; kept in it.", show_default=False)
     ] = None,
@@ -59,30 +57,18 @@ def baseline_command(
         str | None,
         typer.Option(help="What is judged: accuracy (default) or balanced_accuracy.", show_default=False),
     ] = None,
-    speed: Annotated[bool, typer.Option("--speed", help="Of the timing benchmarks instead of a suite.")] = False,
     workers: WorkersOption = None,
     baselines: BaselinesOption = Path("baselines"),
     data_dir: DataDirOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Write what every run of a suite gives to a file, for `fedbench check` to compare with."""
-    if speed == (suite_name is not None):
-        raise BaselineError("name a suite or give --speed, not both: fedbench baseline quickstart")
-    from fedbench.gate.baseline import SPEED_FILE, baseline_path, new_baseline, read_baseline, require_judgeable
+    from fedbench.gate.baseline import new_baseline, read_baseline, require_judgeable
     from fedbench.gate.files import require_reason, write_stored
-
-    why = (reason or "").strip()
-    if suite_name is None:
-        _refuse({"--margin": margin, "--metric": metric}, "needs a suite: name one")
-        from fedbench.gate.speed_file import write_speed_baseline
-
-        write_speed_baseline(baselines / SPEED_FILE, why)
-        typer.echo(f"{baselines / SPEED_FILE}: commit it with the code that it was measured on.")
-        return
     from fedbench.suites.loading import load_suite
 
-    suite = load_suite(suite_name)
-    path = baseline_path(suite, baselines)
+    suite, why = load_suite(suite_name), (reason or "").strip()
+    path = baselines / f"{suite.name}.json"
     require_reason(path, why)
     require_writable(path)
     before = read_baseline(path, suite.name) if path.exists() else None
@@ -111,7 +97,9 @@ def baseline_command(
 
 
 def check_command(
-    suite_name: SuiteOrSpeed = None,
+    suite_name: Annotated[
+        str | None, typer.Argument(metavar="[SUITE]", help="A suite's name, or a path to its YAML file.")
+    ] = None,
     seeds: SeedsOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Inconclusive results fail too, and so does what is better.")
@@ -123,14 +111,10 @@ def check_command(
     power: Annotated[
         bool, typer.Option("--power", help="Say how many seeds each cell would need to show the margin.")
     ] = False,
-    speed: Annotated[bool, typer.Option("--speed", help="Check the timing benchmarks.")] = False,
+    speed: Annotated[bool, typer.Option("--speed", help="Compare the speed with that of --against.")] = False,
     against: Annotated[
         str | None,
-        typer.Option(
-            metavar="REV",
-            help="Compare the speed with that of this revision (default: with the file speed.json).",
-            show_default=False,
-        ),
+        typer.Option(metavar="REV", help="The revision to compare the speed with.", show_default=False),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -157,14 +141,14 @@ def check_command(
 ) -> None:
     """Check that the model is not worse than its baseline, and the code not slower; exit code 1 if it is."""
     if suite_name is None and not speed:
-        raise BaselineError("name a suite, give --speed, or both: fedbench check quickstart")
+        raise BaselineError("name a suite, give --speed --against REV, or both: fedbench check quickstart")
     if suite_name is None:
         of_suite = {"--seeds": seeds, "--ignore-bits": ignore_bits, "--margin": margin, "--power": power}
         _refuse(of_suite, "needs a suite: name one")
     if not speed:
         _refuse({"--against": against, "--minutes": minutes}, "needs --speed: give it too")
     elif against is None:
-        _refuse({"--minutes": minutes}, "needs --against: give a revision too")
+        raise BaselineError("--speed needs --against: give a revision too, such as main")
     for path in filter(None, (junit, markdown)):
         require_writable(path)
     check_accuracy = _accuracy_check(suite_name, seeds, baselines, margin, ignore_bits) if suite_name else None
@@ -174,7 +158,7 @@ def check_command(
 
     record = _recorder(tracking_uri) if log else None
     accuracy = check_accuracy(data_dir, device, workers) if check_accuracy else None
-    gate = Gate(accuracy, _check_speed(against, baselines, minutes) if speed else None, strict)
+    gate = Gate(accuracy, _check_speed(against, minutes) if against else None, strict)
     if as_json:
         print_json(gate_json(gate))
     else:
@@ -197,11 +181,11 @@ def _accuracy_check(
     suite_name: str, seeds: str | None, baselines: Path, margin: float | None, ignore_bits: bool
 ) -> Callable[[Path | None, str, int | None], AccuracyCheck]:
     """The function that checks a suite; a baseline that does not fit is found now."""
-    from fedbench.gate.baseline import baseline_path, comparable_baseline
+    from fedbench.gate.baseline import comparable_baseline
     from fedbench.suites.loading import load_suite, parse_seeds
 
     suite = load_suite(suite_name, seeds=None if seeds is None else parse_seeds(seeds))
-    path = baseline_path(suite, baselines)
+    path = baselines / f"{suite.name}.json"
     baseline = comparable_baseline(path, suite, seeds is not None, margin)
 
     def check(data_dir: Path | None, device: str, workers: int | None) -> AccuracyCheck:
@@ -215,12 +199,7 @@ def _accuracy_check(
     return check
 
 
-def _check_speed(against: str | None, baselines: Path, minutes: float | None) -> SpeedCheck:
-    if against is None:
-        from fedbench.gate.baseline import SPEED_FILE
-        from fedbench.gate.speed_file import check_against_file
-
-        return check_against_file(baselines / SPEED_FILE)
+def _check_speed(against: str, minutes: float | None) -> SpeedCheck:
     from fedbench.gate.speed import MAX_SECONDS, check_against
 
     return check_against(against, MAX_SECONDS if minutes is None else 60 * minutes)

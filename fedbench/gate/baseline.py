@@ -20,7 +20,6 @@ from fedbench.util.errors import BaselineError
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import unknown
 
-SPEED_FILE = "speed.json"  # of the timings; no suite may have this name
 MARGIN = 0.01  # the default equivalence margin of an accuracy, a fraction
 METRICS = ("accuracy", "balanced_accuracy")  # that can be judged; higher is better. The first is the default
 
@@ -121,19 +120,6 @@ def new_baseline(
         history=(*(before.history if before else ()), update(commit_of(Path.cwd()).name, reason)),
         cells=cells,
     )
-
-
-def baseline_path(suite: Suite, folder: Path) -> Path:
-    """Where the baseline of a suite is.
-
-    Raises
-    ------
-    BaselineError
-        If the suite has the name of the file of the timings.
-    """
-    if f"{suite.name}.json" == SPEED_FILE:
-        raise BaselineError(f"{suite.path}: {folder / SPEED_FILE} holds the timings: give the suite another name")
-    return folder / f"{suite.name}.json"
 
 
 def read_baseline(path: Path, suite: str) -> Baseline:

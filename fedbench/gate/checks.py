@@ -130,9 +130,9 @@ class BenchmarkCheck:
     interval
         Its interval, for all benchmarks together; None if there is none.
     before, now
-        Median seconds per call; against a stored file, multiples of the yardstick.
+        Median seconds per call.
     samples
-        How many pairs of timings, or repeats, the ratio comes from.
+        How many pairs of timings the ratio comes from.
     """
 
     name: str
@@ -156,18 +156,14 @@ class BenchmarkCheck:
 
 @dataclass(frozen=True)
 class SpeedCheck:
-    """The timing benchmarks compared with a revision or a stored file.
+    """The timing benchmarks compared with a revision.
 
     Attributes
     ----------
-    against
-        The revision as the user named it, or the file.
-    against_commit
-        Its commit.
+    against, against_commit
+        The revision as the user named it, and its commit.
     threshold
         The ratio above which a benchmark is slower.
-    unit
-        Of `BenchmarkCheck.before` and `now`: ``seconds`` or ``yardstick``.
     machine
         The processor's name and the number of usable cores.
     """
@@ -175,7 +171,6 @@ class SpeedCheck:
     against: str
     against_commit: str
     threshold: float
-    unit: str
     machine: str
     benchmarks: tuple[BenchmarkCheck, ...]
     seconds: float

@@ -81,7 +81,7 @@ def _speed_json(speed: SpeedCheck, is_strict: bool) -> dict[str, Any]:
         "against": speed.against,
         "against_commit": speed.against_commit,
         "threshold": speed.threshold,
-        "unit": speed.unit,
+        "unit": "seconds",
         "machine": speed.machine,
         "seconds": number(speed.seconds),
         "benchmarks": [

@@ -115,8 +115,6 @@ def _speed_metrics(speed: SpeedCheck) -> dict[str, float]:
     names = metric_names(each.name for each in speed.benchmarks)
     values = {f"ratio/{names[each.name]}": each.ratio for each in speed.benchmarks}
     known = [value for value in values.values() if math.isfinite(value)]
-    if speed.unit == "yardstick":
-        values |= {f"yardstick_multiple/{names[each.name]}": each.now for each in speed.benchmarks}
     return values | ({"largest_ratio": max(known)} if known else {})
 
 
@@ -154,7 +152,7 @@ def _charts(gate: Gate, metrics: Mapping[str, float]) -> dict[str, list[list[str
         return [chart for row in zip_longest(*pairs) for chart in row if chart]
 
     found = {gate.accuracy.suite: charts(gate.accuracy.metric, "difference")} if gate.accuracy else {}
-    return found | ({SPEED_ALONE: charts("ratio", "yardstick_multiple")} if gate.speed else {})
+    return found | ({SPEED_ALONE: charts("ratio")} if gate.speed else {})
 
 
 def _tags(gate: Gate) -> dict[str, str]:

@@ -85,7 +85,7 @@ def check_against(
         raise InterruptedSuiteError("nothing was judged; the same command starts over") from None
     checks = tuple(_check(each, len(found)) for each in found)
     seconds = time.monotonic() - start
-    return SpeedCheck(revision, trees.commit, THRESHOLD, "seconds", machine_name(), checks, seconds)
+    return SpeedCheck(revision, trees.commit, THRESHOLD, machine_name(), checks, seconds)
 
 
 def _measure(trees: Trees, revision: str, deadline: float, session_seconds: float) -> list[_Benchmark]:

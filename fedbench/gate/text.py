@@ -87,8 +87,8 @@ def speed_rows(speed: SpeedCheck, is_strict: bool) -> Rows:
     entries = [
         (
             each.name,
-            _time(each.before, speed.unit),
-            _time(each.now, speed.unit),
+            _time(each.before),
+            _time(each.now),
             f"{each.ratio:.2f}" if math.isfinite(each.ratio) else "",
             "" if each.interval is None else f"{each.interval[0]:.2f} to {each.interval[1]:.2f}",
             str(each.samples) if each.samples else "",
@@ -165,7 +165,6 @@ def _meanings(accuracy: AccuracyCheck) -> list[str]:
 
 def speed_notes(speed: SpeedCheck) -> list[str]:
     """What a reader of the benchmarks' table must know."""
-    unit = "median times of a call" if speed.unit == "seconds" else "times as multiples of the machine's yardstick"
     present = {each.judgement for each in speed.benchmarks if benchmark_judgement(each) != "fails"}
     meanings = (
         f"{SPEED_WORDS.get(judgement, str(judgement))}: {meaning.format(threshold=speed.threshold)}."
@@ -174,9 +173,9 @@ def speed_notes(speed: SpeedCheck) -> list[str]:
     )
     has_intervals = any(each.interval for each in speed.benchmarks)
     intervals = "; the intervals hold for all benchmarks together" if has_intervals else ""
-    commit = f" ({_commit(speed.against_commit)})" if speed.against_commit else ""
     return [
-        f"Against {speed.against}{commit}: {unit}. Ratio: now over before, 1.10 is 10 % slower{intervals}.",
+        f"Against {speed.against} ({_commit(speed.against_commit)}): median times of a call. Ratio: now over before, "
+        f"1.10 is 10 % slower{intervals}.",
         f"{speed.machine}; measured for {duration(speed.seconds)}.",
         *(f"{each.name}: {each.reason}." for each in speed.benchmarks if each.reason),
         *meanings,
@@ -235,10 +234,8 @@ def _points(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def _time(value: float, unit: str) -> str:
-    if not math.isfinite(value):
-        return ""
-    return duration(value) if unit == "seconds" else f"{value:.2f}x"
+def _time(value: float) -> str:
+    return duration(value) if math.isfinite(value) else ""
 
 
 def _count(value: int | None) -> str:

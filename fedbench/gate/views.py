@@ -11,7 +11,7 @@ REGRESSION = "regression"  # the experiment and its view; "regression-" and a su
 SPEED_ALONE = "speed"  # in place of a suite's name: the benchmarks of all checks
 TITLE = "Checks over commits"
 OVERALL = ("failures", "worst_difference", "largest_ratio")  # the metrics that the check of any suite can have
-FOLDED = ("Model metrics", "accuracy", "balanced_accuracy", "difference", "ratio", "std", "yardstick_multiple")
+FOLDED = ("Model metrics", "accuracy", "balanced_accuracy", "difference", "ratio", "std")
 
 
 def regression_view_tags(charts: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, str]:

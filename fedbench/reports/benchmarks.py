@@ -23,7 +23,7 @@ def speed_table(measured: Measured) -> RenderableType:
     for name in ("median", "IQR", "timing rounds", "rate", "of the yardstick"):
         table.add_column(name, justify="right")
     for each in measured.results:
-        multiple = "" if each.yardstick_multiple is None else f"{each.yardstick_multiple:.2f}x"
+        multiple = f"{each.rates['yardstick_multiple']:.2f}x" if each.rates else ""
         table.add_row(
             each.name, duration(each.median), duration(each.iqr), str(each.timing_rounds), _rate(each), multiple
         )
@@ -48,6 +48,6 @@ def _mean(mean: Yardsticks) -> str:
 
 
 def _rate(result: BenchmarkResult) -> str:
-    if result.gflops_per_second is not None:
-        return f"{result.gflops_per_second:.1f} GFLOP/s"
-    return "" if result.gbytes_per_second is None else f"{result.gbytes_per_second:.2f} GB/s"
+    if (flops := result.rates.get("gflops_per_second")) is not None:
+        return f"{flops:.1f} GFLOP/s"
+    return f"{result.rates['gbytes_per_second']:.2f} GB/s" if result.rates else ""

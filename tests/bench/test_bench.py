@@ -16,6 +16,7 @@ import torch
 from browser import fedbench_environment
 from command import fedbench_here
 from empty_store import put_empty_store
+from made_timings import HERE
 from processes import MARK, marked, wait_for
 
 from fedbench.bench import run, yardsticks
@@ -60,7 +61,6 @@ WORKLOADS = [
     Workload("deadly", "another", partial(calling, partial(os._exit, 7)), 1),
 ]
 """
-HERE = Yardsticks(flop_rate=1e11, flop_rate_all_cores=2e11, bandwidth=1e10, bandwidth_all_cores=1.5e10, num_cores=2)
 
 
 @pytest.fixture(scope="module")

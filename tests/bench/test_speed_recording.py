@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from made_timings import COPY, STEP, made_measurement
 
 from fedbench.bench.recording import open_speed, record_speed
-from fedbench.bench.run import BenchmarkResult, Measured
-from fedbench.bench.yardsticks import Yardsticks
 from fedbench.tracking.mlflow.listing import list_runs
 from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.tracking.mlflow.views import MAX_TAG
@@ -20,9 +19,6 @@ from fedbench.util.errors import StoreError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-HERE = Yardsticks(flop_rate=1e11, flop_rate_all_cores=2e11, bandwidth=1e10, bandwidth_all_cores=1.5e10, num_cores=2)
-STEP = BenchmarkResult("step[10]", "training", {"flops": 10**9}, 0.02, 0.001, 0.018, 0.002, 30, 50.0, None, 2.0)
-COPY = replace(STEP, name="copy", params={"bytes": 1}, gflops_per_second=None, gbytes_per_second=1.0)
 DIRTY = Commit("a" * 40 + "-dirty", 7)
 
 
@@ -30,11 +26,6 @@ DIRTY = Commit("a" * 40 + "-dirty", 7)
 def uri(tmp_path: Path, empty_store: bytes) -> str:
     (tmp_path / "mlflow.db").write_bytes(empty_store)
     return f"sqlite:///{tmp_path}/mlflow.db"
-
-
-def made_measurement(*results: BenchmarkResult) -> Measured:
-    versions = {"fedbench.version": "1", "fedbench.python": "3", "fedbench.torch": "2", "fedbench.processor": "AVX2"}
-    return Measured("{}", results, {}, "a processor, 2 cores", versions, (HERE, HERE))
 
 
 def recorded_runs(client: MlflowClient) -> list[Any]:
@@ -46,9 +37,9 @@ def test_each_benchmark_is_a_run_whose_step_is_the_number_of_commits(uri: str) -
     client = open_speed(uri)
     record_speed(client, uri, made_measurement(STEP, COPY), DIRTY)
     runs = {run.data.tags["fedbench.benchmark"]: run for run in recorded_runs(client)}
-    assert {"step[10]", "copy"} == runs.keys()
-    run = runs["step[10]"]
-    assert ("step[10] aaaaaaa-dirty", "FINISHED") == (run.info.run_name, run.info.status)
+    assert {"step", "copy"} == runs.keys()
+    run = runs["step"]
+    assert ("step aaaaaaa-dirty", "FINISHED") == (run.info.run_name, run.info.status)
     assert (0.02, 2.0) == (run.data.metrics["median_seconds"], run.data.metrics["yardstick_multiple"])
     assert {7} == {point.step for point in client.get_metric_history(run.info.run_id, "median_seconds")}
     assert ("a" * 40, "true") == tuple(run.data.tags[f"mlflow.source.git.{name}"] for name in ("commit", "dirty"))

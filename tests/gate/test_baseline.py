@@ -12,7 +12,6 @@ from made_records import TEXT, made_baseline, made_cell, made_suite
 
 from fedbench.gate.baseline import (
     CellRecord,
-    baseline_path,
     read_baseline,
     require_comparable,
     require_data,
@@ -29,7 +28,7 @@ def suite(tmp_path: Path) -> Suite:
 
 @pytest.fixture
 def path(tmp_path: Path, suite: Suite) -> Path:
-    path = baseline_path(suite, tmp_path / "baselines")
+    path = tmp_path / "baselines" / "made.json"
     write_stored(path, made_baseline(suite))
     return path
 
@@ -153,9 +152,3 @@ def test_a_spec_may_lack_a_field_that_is_newer_than_the_file(suite: Suite) -> No
     )
     assert older.of(cell) is not None
     assert older.of(cell.model_copy(update={"spec": cell.spec.replace({"interpolation": True})})) is None
-
-
-def test_a_suite_may_not_have_the_name_of_the_timings(tmp_path: Path) -> None:
-    suite = made_suite(tmp_path, TEXT.replace("name: made", "name: speed"))
-    with pytest.raises(BaselineError, match="holds the timings: give the suite another name"):
-        baseline_path(suite, tmp_path)

@@ -93,7 +93,7 @@ def test_a_check_of_the_speed_alone_has_the_name_speed(uri: str) -> None:
     _, run = recorded(uri, SPEED_ALONE, Commit("none", 0))
     assert ("speed", "passed") == (run.data.tags["fedbench.suite"], run.data.tags["fedbench.outcome"])
     assert not [name for name in run.data.tags if name.startswith("mlflow.source.git")]
-    assert {"failures", "ratio/step", "yardstick_multiple/step", "largest_ratio"} == run.data.metrics.keys()
+    assert {"failures", "ratio/step", "largest_ratio"} == run.data.metrics.keys()
 
 
 def test_every_check_can_be_recorded(uri: str) -> None:

@@ -128,7 +128,7 @@ def test_a_planted_sleep_is_found_and_what_fails_is_told_apart(tmp_path: Path) -
     assert slower.interval is not None
     assert check.threshold < slower.interval[0] < slower.ratio < slower.interval[1]
     assert (0.002, 0.003) == pytest.approx((slower.before, slower.now), rel=0.2)
-    assert ("HEAD", 40, "seconds") == (check.against, len(check.against_commit), check.unit)
+    assert ("HEAD", 40) == (check.against, len(check.against_commit))
     wrong, new = found["wrong_answer"], found["new"]
     assert (Judgement.WORSE, "fails: ValueError: the result is wrong") == (wrong.judgement, wrong.reason)
     assert (Judgement.INCONCLUSIVE, 0, True) == (new.judgement, new.samples, math.isnan(new.ratio))

@@ -69,8 +69,8 @@ def made_benchmark(
     return BenchmarkCheck(name, group, ratio, interval, before, 0.02 * ratio, samples, judgement, reason)
 
 
-def made_speed(*benchmarks: BenchmarkCheck, unit: str = "seconds", against: str = "main") -> SpeedCheck:
-    return SpeedCheck(against, COMMIT, 1.05, unit, "a processor, 2 cores", benchmarks, seconds=200.0)
+def made_speed(*benchmarks: BenchmarkCheck, against: str = "main") -> SpeedCheck:
+    return SpeedCheck(against, COMMIT, 1.05, "a processor, 2 cores", benchmarks, seconds=200.0)
 
 
 PASSED = Gate(
@@ -106,7 +106,7 @@ STRICT = replace(
     speed=None,
     is_strict=True,
 )
-SPEED_ALONE = Gate(None, made_speed(made_benchmark("step", 1.02), unit="yardstick", against="baselines/speed.json"))
+SPEED_ALONE = Gate(None, made_speed(made_benchmark("step", 1.02)))
 NASTY_NAMES = Gate(
     made_accuracy(replace(made_check(reason=f"1 of 3 seeds failed: {NASTY}"))),
     made_speed(made_benchmark(NASTY, 1.3, Judgement.WORSE), against=NASTY),

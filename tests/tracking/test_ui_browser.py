@@ -14,7 +14,7 @@ from browser import TABLE, close_assistant, fresh_page, open_view, read_rows, sh
 from browser import why_no_browser as why_not
 from command import fedbench_here
 from made_gate import PASSED
-from test_bench import RESULT, made_measurement
+from made_timings import STEP, made_measurement
 
 from fedbench.bench.recording import open_speed, record_speed
 from fedbench.gate.document import gate_json
@@ -168,8 +168,8 @@ def count_lines(card: Locator, lines: int) -> None:
 def test_there_is_a_line_for_each_benchmark(shown: Shown) -> None:
     client = open_speed(shown.uri)
     for commit in COMMITS:
-        other = replace(RESULT, name="evaluate", group="evaluation", yardstick_multiple=commit.count / 10)
-        record_speed(client, shown.uri, made_measurement(RESULT, other), commit)
+        other = replace(STEP, name="evaluate", group="evaluation", rates={"yardstick_multiple": commit.count / 10})
+        record_speed(client, shown.uri, made_measurement(STEP, other), commit)
     overall, _, of_training = shown.addresses("speed")  # the second is the group of the other benchmark
     for address, names in ((overall, ("step", "evaluate")), (of_training, ("step",))):
         open_view(shown.page, address, rows=len(COMMITS) * len(names))
