@@ -21,6 +21,7 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SUITE = HERE / "faults.yaml"
+PARTS = HERE / "parts.py"  # a model and a partition of the suite
 PERMUTED_SUM = HERE / "permuted_sum.patch"  # sums the clients' models from the last to the first
 
 
@@ -49,25 +50,11 @@ SPEED = [name for name, fault in FAULTS.items() if fault.slows]
 
 
 def sound_tree(folder: Path) -> Path:
-    """Copy the package and the suites into a new folder, with the model and the partition that the suite needs."""
+    """Copy the package and the suites into a new folder, as a checkout."""
     for part in ("fedbench", "suites"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    models, partitions = folder / "fedbench" / "models", folder / "fedbench" / "partitions"
-    shutil.copy(HERE / "normalised_cnn.py", models)
-    line = '"normalised-cnn": ModelInfo("normalised_cnn:NormalisedCNN", (1, 28, 28), 10),'
-    _add_line(models / "__init__.py", "MODELS", line)
-    shutil.copy(HERE / "unequal.py", partitions)
-    _add_line(partitions / "__init__.py", "PARTITIONS", '"unequal": PartitionInfo("unequal", is_equal=False),')
     return folder
-
-
-def _add_line(path: Path, table: str, line: str) -> None:
-    """Add a line to a table, after the one that opens it."""
-    text, count = re.subn(rf"^{table}: dict.*= \{{$", rf"\g<0>\n    {line}", path.read_text(), flags=re.MULTILINE)
-    if count != 1:
-        raise RuntimeError(f"{path} has no table {table}")
-    path.write_text(text)
 
 
 def patched_tree(tree: Path, folder: Path, *patches: Path) -> Path:
@@ -92,13 +79,14 @@ def apply(patch: Path, tree: Path, *options: str) -> None:
         raise RuntimeError(f"{patch.name} does not fit the tree: {done.stderr.strip()}")
 
 
-def suite_with_seeds(suite: Path, folder: Path, seeds: Sequence[int]) -> Path:
-    """A copy of a suite file with other seeds."""
-    text, count = re.subn(r"^seeds:.*$", f"seeds: {list(seeds)}", suite.read_text(), flags=re.MULTILINE)
+def suite_with_seeds(folder: Path, seeds: Sequence[int]) -> Path:
+    """A copy of faults.yaml with other seeds, with its parts next to it."""
+    text, count = re.subn(r"^seeds:.*$", f"seeds: {list(seeds)}", SUITE.read_text(), flags=re.MULTILINE)
     if count != 1:
-        raise RuntimeError(f"{suite} has no line of seeds")
+        raise RuntimeError(f"{SUITE} has no line of seeds")
     folder.mkdir(parents=True, exist_ok=True)
-    copy = folder / suite.name
+    shutil.copy(PARTS, folder)
+    copy = folder / SUITE.name
     copy.write_text(text)
     return copy
 

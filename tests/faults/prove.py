@@ -136,7 +136,7 @@ def prove_elsewhere(tree: Path, baselines: Path, names: Sequence[str], repeats: 
     for number in range(repeats):
         first = FIRST_FRESH_SEED + 2 * SEEDS * number
         folder = tree.parent / f"repeat-{number}"
-        suite = suite_with_seeds(SUITE, folder, range(first, first + SEEDS))
+        suite = suite_with_seeds(folder, range(first, first + SEEDS))
         kept = make_baseline(tree, suite, folder / "baselines", os.cpu_count() or 1)
         others = ("--seeds", f"{first + SEEDS}-{first + 2 * SEEDS - 1}")
         for pairing, options in (("the same seeds", ()), ("other seeds", others)):
