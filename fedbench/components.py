@@ -104,6 +104,8 @@ class Component:
         """Make a `Partition`, an `Algorithm` or a model with these options; of a dataset, the object that loads it."""
         part = self.load()
         if self.kind == "dataset":
+            if lacking := [name for name in ("INFO", "load") if not hasattr(part, name)]:
+                raise SuiteError(f"dataset {self.name} has no {lacking[0]}; see the docstring of fedbench.datasets")
             return part
         if self.kind == "partition" and not isinstance(part, type):
             return FunctionPartition(part, options)

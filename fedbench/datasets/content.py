@@ -46,7 +46,7 @@ def make_dataset(
     Raises
     ------
     DataError
-        If there are more or fewer examples than the dataset's `INFO` says.
+        If there are more or fewer examples than `info` says; by default that of the built-in dataset.
     """
     import torch
 

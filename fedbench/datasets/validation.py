@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def load_held_out(name: str, split: str, fraction: float, folder: Path | None = None) -> Dataset:
+def load_held_out(
+    name: str, split: str, fraction: float, folder: Path | None = None, source: object | None = None
+) -> Dataset:
     """Load a dataset's training data, split into training and validation examples. The test set is not read.
 
     Parameters
@@ -39,6 +41,8 @@ def load_held_out(name: str, split: str, fraction: float, folder: Path | None = 
         Groups are taken in random order as long as they fit.
     folder
         The data folder (see `data_dir`).
+    source
+        What loads a dataset that is not built in (see `fedbench.datasets`).
 
     Returns
     -------
@@ -57,8 +61,8 @@ def load_held_out(name: str, split: str, fraction: float, folder: Path | None = 
 
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, not {fraction}")
-    chosen = checked_split(name, split)
-    training, source = _load_training(name, chosen, folder)
+    chosen = checked_split(source or name, split)
+    training, origin = _load_training(name, source or name, chosen, folder)
     held_out = _held_out(training, fraction, f"dataset {name}, split {chosen}")  # (N,)
     images, labels = (
         [torch.from_numpy(part[side]) for side in (~held_out, held_out)] for part in (training.images, training.labels)
@@ -67,19 +71,19 @@ def load_held_out(name: str, split: str, fraction: float, folder: Path | None = 
     rest = (training.mean, training.std, training.class_names)
     digest = content_digest(tensors, *rest)
     columns = {column: values[~held_out] for column, values in training.columns.items()}
-    return Dataset(name, f"{chosen} validation {fraction:g}", *tensors, *rest, digest, source, columns)
+    return Dataset(name, f"{chosen} validation {fraction:g}", *tensors, *rest, digest, origin, columns)
 
 
-def _load_training(name: str, split: str, folder: Path | None) -> tuple[TrainingData, str]:
+def _load_training(name: str, source: object, split: str, folder: Path | None) -> tuple[TrainingData, str]:
     """The training data and its source."""
-    module = dataset_module(name)
+    module = dataset_module(source)
     if not hasattr(module, "load_training"):
         whole: Dataset = module.load(data_dir(folder), split)
         images, labels = whole.train_images.numpy(), whole.train_labels.numpy()
         rest = (whole.mean, whole.std, whole.class_names, None, whole.train_columns)
         return TrainingData(images, labels, *rest), whole.source
     training: TrainingData = module.load_training(data_dir(folder), split)
-    info = dataset_info(name)
+    info = dataset_info(source)
     if len(training.labels) != info.sizes[split][0]:
         raise DataError(
             f"dataset {name}, split {split}: {len(training.labels)} training examples "

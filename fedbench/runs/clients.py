@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,14 +15,14 @@ from fedbench.core import Client, Purpose, numpy_stream
 from fedbench.partitions import TrainingTable
 from fedbench.partitions.skew import class_counts
 from fedbench.partitions.table import PartitionTable
+from fedbench.util.errors import PartitionError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from fedbench.datasets import Dataset
-    from fedbench.partitions import Dealt
-    from fedbench.suites.schema import RunSpec
+    from fedbench.partitions import Dealt, Partition
+    from fedbench.suites.schema import CellSpec, RunSpec
 
 
 MAX_COUNTED = 1_000  # clients whose examples are counted by class
@@ -43,12 +44,16 @@ class _ClientOfPartition:
 
     @property
     def inputs(self) -> Tensor:
-        images = self.dataset.train_images.index_select(0, torch.from_numpy(self.index))
+        images = self.dataset.train_images.index_select(0, self._positions)
         return self.dataset.normalise(images).to(self.device)
 
     @property
     def labels(self) -> Tensor:
-        return self.dataset.train_labels[torch.from_numpy(self.index)].to(self.device)
+        return self.dataset.train_labels[self._positions].to(self.device)
+
+    @property
+    def _positions(self) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.index))  # torch takes no negative strides
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,25 @@ def _table(dataset: Dataset) -> TrainingTable:
 
 def _deal(run: RunSpec, dataset: Dataset) -> Dealt:
     spec = run.spec
+    partition: Partition = spec.part("partition")
     stream = numpy_stream(run.seed, Purpose.PARTITION)
-    parts: Dealt = spec.part("partition").deal(_table(dataset), spec.num_clients, spec.num_examples, stream)
+    parts = partition.deal(_table(dataset), spec.num_clients, spec.num_examples, stream)
+    if spec.component("partition").digest:  # not built in
+        _check_dealt(parts, spec, len(dataset.train_labels), partition.is_overlapping)
     return parts
+
+
+def _check_dealt(parts: Dealt, spec: CellSpec, num_examples: int, may_overlap: bool) -> None:
+    """Check what a partition that is not built in has dealt."""
+    if len(parts) != spec.num_clients:
+        raise PartitionError(f"{spec.partition}: dealt to {len(parts)} clients instead of {spec.num_clients}")
+    dealt = np.zeros(num_examples, dtype=np.bool_)
+    for k, part in enumerate(parts):
+        if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
+            raise PartitionError(f"{spec.partition}: client {k} has no list of whole numbers, the indices of examples")
+        if len(outside := part[(part < 0) | (part >= num_examples)]):
+            raise PartitionError(f"{spec.partition}: client {k} has example {outside[0]} of {num_examples}")
+        if len(np.unique(part)) < len(part) or dealt[part].any():
+            raise PartitionError(f"{spec.partition}: an example of client {k} is dealt twice; deal each at most once")
+        if not may_overlap:
+            dealt[part] = True

@@ -82,7 +82,7 @@ class CellSpec(Frozen):
         parts = {kind: _found(finder, kind, given.get(kind, cls.model_fields[kind].default)) for kind in KINDS}
         common = {field: value for field, value in given.items() if field in COMMON}
         if common.get("split") is None:
-            common["split"] = parts["dataset"].load().INFO.default_split
+            common["split"] = parts["dataset"].make().INFO.default_split
         left = {field: value for field, value in given.items() if field not in COMMON and field != "parts"}
         options: dict[str, Any] = {}
         for part in parts.values():
@@ -184,10 +184,14 @@ class CellSpec(Frozen):
         name = getattr(self, kind)
         return own or Component(kind, name, built_in_names(kind)[name])
 
+    def options_of(self, kind: str) -> dict[str, Any]:
+        """The options of the chosen part of a kind."""
+        extra = self.model_extra or {}
+        return {option: extra[option] for option in self.component(kind).options.model_fields if option in extra}
+
     def part(self, kind: str) -> Any:
         """The chosen `Partition`, `Algorithm` or model with its options, or the object that loads the dataset."""
-        component, extra = self.component(kind), self.model_extra or {}
-        return component.make(**{each: extra[each] for each in component.options.model_fields if each in extra})
+        return self.component(kind).make(**self.options_of(kind))
 
     def build_model(self) -> nn.Module:
         """A new model with random parameters."""
@@ -258,9 +262,13 @@ def in_order(names: Iterable[str]) -> list[str]:
 def _found(finder: Finder, kind: str, name: object) -> Component:
     try:
         part = finder(kind, name)
-        part.options  # noqa: B018 - imports a part that is not built in
+        taken = [option for option in part.options.model_fields if option in COMMON]
+        if kind == "dataset":
+            part.make()
     except SuiteError as error:
         raise _problem(kind, name, str(error)) from None
+    if taken:
+        raise _problem(kind, name, f"{name}: an option cannot be called {taken[0]}, as a field of all cells; rename it")
     return part
 
 

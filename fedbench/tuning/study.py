@@ -48,7 +48,9 @@ class Tuning:
         self._locks = lock_folder(self._url, tracker.uri)
         with turn(self._locks):
             self._storage = open_storage(self._url)
-        held_out = load_held_out(plan.spec.dataset, plan.spec.split, plan.validation, data.folder)
+        held_out = load_held_out(
+            plan.spec.dataset, plan.spec.split, plan.validation, data.folder, plan.spec.part("dataset")
+        )
         require_enough(plan, len(held_out.train_labels))
         require_skilful_target(plan, held_out.test_labels.bincount().tolist())
         of_study = identity(plan, digest_of(held_out, plan.spec), data.device, ALGORITHM_REVISION)

@@ -91,7 +91,9 @@ class TrialWork(Work[TrialJob, TrialDone]):
     def held_out(self) -> Dataset:
         """The training data; its test examples are the validation split."""
         spec = self.plan.spec
-        return self._loaded or load_held_out(spec.dataset, spec.split, self.plan.validation, self.data_dir)
+        return self._loaded or load_held_out(
+            spec.dataset, spec.split, self.plan.validation, self.data_dir, spec.part("dataset")
+        )
 
     @cached_property
     def examples(self) -> tuple[Tensor, Tensor]:

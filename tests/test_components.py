@@ -1,0 +1,338 @@
+"""Parts that are found by name or by reference: a user's own files, modules and packages, next to a suite."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedbench.components import KINDS, Component, built_in_names, find
+from fedbench.executors import choose_executor, in_process
+from fedbench.measures import Verdict
+from fedbench.runs.data import DataSource
+from fedbench.runs.identity import fingerprint
+from fedbench.runs.suite_run import run_suite
+from fedbench.suites.cell import CellSpec
+from fedbench.suites.loading import load_suite
+from fedbench.suites.schema import Suite
+from fedbench.tracking.memory import MemoryTracker
+from fedbench.util.errors import SuiteError
+
+PARTS = '''
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from fedbench.hooks import Algorithm
+from fedbench.partitions import Partition
+
+if TYPE_CHECKING:
+    from somewhere import Table
+
+
+def halves(table: Table, num_clients, examples_per_client, rng, seed_of_halves: Annotated[int, Field(ge=0)] = 1):
+    """Examples in an order of its own, in equal parts."""
+    order = np.random.default_rng(seed_of_halves).permutation(len(table.labels))
+    return np.split(order[: num_clients * examples_per_client], num_clients)
+
+
+@dataclass(frozen=True)
+class Reversed(Partition):
+    """The last examples come first."""
+
+    is_equal: ClassVar[bool] = True
+    skipped: int = 0
+
+    def deal(self, table, num_clients, examples_per_client, rng):
+        order = np.arange(len(table.labels))[::-1][self.skipped :]
+        return order[: num_clients * examples_per_client].reshape(num_clients, -1)
+
+
+@dataclass(frozen=True)
+class Damped(Algorithm):
+    """The server goes only some of the way to the average."""
+
+    damping: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def server_step(self, average, context):
+        return context.start + self.damping * (average - context.start), context.memory
+'''
+MODEL = """
+from torch import nn
+
+
+def net(width: int = 8):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10))
+"""
+DATASET = """
+import numpy as np
+
+from fedbench.datasets import DatasetInfo
+from fedbench.datasets.content import make_dataset
+
+INFO = DatasetInfo((1, 28, 28), 10, {"all": (100, 50)}, "CC0-1.0", "nobody", "https://example.org")
+
+
+def load(data_dir, split):
+    labels = np.arange(150) % 10
+    images = np.random.default_rng(0).integers(0, 100, (150, 1, 28, 28), dtype=np.uint8)
+    parts = ((images[rows], labels[rows]) for rows in (slice(100), slice(100, None)))
+    return make_dataset("own", split, *parts, (0.5,), (0.5,), tuple("0123456789"), info=INFO)
+"""
+SUITE = """
+name: own
+question: Does it work?
+seeds: [0]
+defaults: {num_clients: 2, examples_per_client: 20, rounds: 1, local_epochs: 1}
+scenarios: [{name: a, %s}]
+"""
+
+
+def suite_with(folder: Path, fields: str, **files: str) -> Suite:
+    """A suite in a folder with these Python files."""
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+    path = folder / "own.yaml"
+    path.write_text(SUITE % fields)
+    return load_suite(path)
+
+
+def error_of(folder: Path, fields: str, **files: str) -> str:
+    with pytest.raises(SuiteError) as caught:
+        suite_with(folder, fields, **files)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def run(suite: Suite, execute: Any = in_process.execute) -> dict[str, float]:
+    """The metrics of the suite's last run, when all of its runs have finished."""
+    outcomes = list(run_suite(suite.runs, DataSource(), MemoryTracker(), execute))
+    assert [] == [each.result for each in outcomes if each.result is None or each.result.verdict is Verdict.FAILED]
+    assert outcomes[-1].result is not None
+    return dict(outcomes[-1].result.metrics)
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, **entries: str) -> None:
+    """A package on the search path whose metadata names entry points; dots in their names are written as ``_``."""
+    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = [f"{kind.replace('_', '.', 1)} = {target}" for kind, target in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[fedbench.components]", *lines, ""]))
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.fixture(autouse=True)
+def _forget_modules() -> Any:
+    """A module of one test is not that of the next."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("own_"):
+            del sys.modules[name]
+
+
+# By file, by module, by entry point
+
+
+def test_parts_in_a_file_next_to_the_suite_are_run_with_their_options(tmp_path: Path) -> None:
+    fields = "partition: ./own_parts.py:halves, algorithm: ./own_parts.py:Damped, damping: 0"
+    suite = suite_with(tmp_path, fields, own_parts=PARTS)
+    spec = suite.cells[0].spec
+    assert {"seed_of_halves": 1, "damping": 0.0} == spec.model_extra
+    assert pytest.approx(0.1, abs=0.05) == run(suite)["accuracy"]  # the model stays as it was drawn
+    assert run(suite_with(tmp_path, "partition: ./own_parts.py:Reversed, skipped: 5"))
+
+
+def test_a_model_and_a_dataset_of_ones_own(tmp_path: Path) -> None:
+    suite = suite_with(
+        tmp_path,
+        "model: ./own_net.py:net, width: [4, 16], dataset: ./own_data.py",
+        own_net=MODEL,
+        own_data=DATASET,
+    )
+    assert ["a width=4", "a width=16"] == [cell.label for cell in suite.cells]
+    assert [4, 16] == [cell.spec.build_model()[1].out_features for cell in suite.cells]  # type: ignore[index]
+    assert 0 <= run(suite)["accuracy"] <= 1
+    (tmp_path / "own_net.py").write_text(MODEL.replace("784", "783"))
+    assert suite.cells[0].spec != load_suite(suite.path).cells[0].spec
+
+
+@pytest.mark.slow
+def test_worker_processes_find_the_parts_too(tmp_path: Path) -> None:
+    fields = "partition: ./own_parts.py:halves, seed_of_halves: [1, 2], model: ./own_net.py:net"
+    suite = suite_with(tmp_path, fields, own_parts=PARTS, own_net=MODEL)
+    here, there = run(suite), run(suite, choose_executor(2))
+    assert [here[name] for name in ("loss", "client_drift")] == [there[name] for name in ("loss", "client_drift")]
+
+
+def test_a_part_of_an_importable_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "parts.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run(suite_with(tmp_path, "partition: own_package.parts:Reversed, algorithm: own_package.parts:Damped"))
+
+
+def test_a_part_of_an_installed_package_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_parts.py").write_text(PARTS)
+    install(tmp_path, monkeypatch, "own-parts", partition_halves="own_parts:halves")
+    suite = suite_with(tmp_path, "partition: halves, seed_of_halves: 3")
+    assert "halves" == suite.cells[0].spec.partition
+    assert run(suite)
+
+
+@pytest.mark.parametrize(
+    ("dealt", "reason"),
+    [
+        ("[[0]]", "dealt to 1 clients instead of 2"),
+        ("[[0, 1], [1, 2]]", "an example of client 1 is dealt twice"),
+        ("[[0, 0], [1]]", "an example of client 0 is dealt twice"),
+        ("[[0], [4000]]", "client 1 has example 4000 of 4000"),
+        ("[[0], [-1]]", "client 1 has example -1 of 4000"),
+        ("[[0], [0.5]]", "client 1 has no list of whole numbers"),
+    ],
+)
+def test_a_partition_that_deals_wrongly_fails_its_run_in_one_line(tmp_path: Path, dealt: str, reason: str) -> None:
+    text = f"import numpy\n\ndef deal(t, k, n, r):\n    return [numpy.array(part) for part in {dealt}]\n"
+    suite = suite_with(tmp_path, "partition: ./own_parts.py:deal", own_parts=text)
+    (outcome,) = run_suite(suite.runs, DataSource(), MemoryTracker(), in_process.execute)
+    assert outcome.result is not None
+    assert f"./own_parts.py:deal: {reason}" in str(outcome.result.reason)
+
+
+# Identity
+
+
+def test_the_identity_of_a_run_changes_with_the_source_of_its_part(tmp_path: Path) -> None:
+    def identity(text: str) -> str:
+        return fingerprint(suite_with(tmp_path, "partition: ./own_parts.py:halves", own_parts=text).runs[0], "d", "cpu")
+
+    first, changed = identity(PARTS), identity(f"{PARTS}\n# a comment\n")
+    assert first != changed
+    assert first == identity(PARTS)
+
+
+def test_identity_does_not_depend_on_where_the_file_is(tmp_path: Path) -> None:
+    def identity(folder: Path) -> str:
+        folder.mkdir()
+        return fingerprint(suite_with(folder, "algorithm: ./own_parts.py:Damped", own_parts=PARTS).runs[0], "d", "cpu")
+
+    assert identity(tmp_path / "one") == identity(tmp_path / "two")
+
+
+def test_a_package_is_identified_by_all_of_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "own_package"
+    package.mkdir()
+    for name in ("__init__", "helper"):
+        (package / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = find("partition", "own_package:deal").digest
+    (package / "helper.py").write_text("x = 1\n")
+    assert before != find("partition", "own_package:deal").digest
+
+
+def test_a_spec_with_own_parts_is_pickled_with_them(tmp_path: Path) -> None:
+    (cell,) = suite_with(tmp_path, "partition: ./own_parts.py:Reversed, skipped: 5", own_parts=PARTS).cells
+    again = pickle.loads(pickle.dumps(cell.spec))  # noqa: S301 - our own bytes
+    assert (again, hash(again)) == (cell.spec, hash(cell.spec))
+    assert again.part("partition") == cell.spec.part("partition")
+    assert 5 == again.part("partition").skipped
+    assert cell.spec == cell.spec.replace({})
+    assert 6 == cell.spec.replace({"skipped": 6}).get("skipped")
+
+
+def test_a_file_that_changes_after_the_suite_was_read_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "own_parts.py"
+    path.write_text(PARTS)
+    found = find("partition", "./own_parts.py:halves", tmp_path)
+    path.write_text(f"{PARTS}\n")
+    with pytest.raises(SuiteError, match=r"own_parts\.py has changed since the suite was read"):
+        found.load()
+
+
+def test_a_file_is_executed_only_if_a_suite_names_it(tmp_path: Path) -> None:
+    suite_with(tmp_path, "partition: iid", own_parts="raise RuntimeError('executed')")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "expected"),
+    [
+        ("partition: ./no_parts.py:halves", "", "scenario a: partition: there is no file"),
+        ("partition: ./own_parts.py:halvse", PARTS, "unknown attribute 'halvse'; did you mean halves?"),
+        ("partition: ./own_parts.py:halves", "import os\n\n1 / 0\n", "ZeroDivisionError: division by zero (own_parts"),
+        ("partition: ./own_parts.py:halves", "a b", "SyntaxError: invalid syntax (line 1)"),
+        ("partition: ./own_parts.py:halves", "import sys\nsys.exit('no')", "SystemExit: no (own_parts.py, line 2)"),
+        ("partition: ./own_parts.py:halves", "import no_such", "No module named 'no_such' (own_parts.py, line 1)"),
+        ("partition: ./own_parts.py", PARTS, "name what to take from it, as in ./my_parts.py:my_partition"),
+        ("partition: no_such_module:halves", "", "there is no module no_such_module; install it, or name a file"),
+        ("partition: 'own_parts:'", PARTS, "name what to take from it"),
+        (
+            "algorithm: ./own_parts.py:Reversed",
+            PARTS,
+            "./own_parts.py:Reversed does not extend fedbench.hooks",
+        ),
+        ("partition: ./own_parts.py:Damped", PARTS, "does not extend fedbench.partitions.Partition"),
+        ("partition: ./own_parts.py:halves, seed_of_halves: -1", PARTS, "seed_of_halves is -1; it must be at least 0"),
+        ("partition: ./own_parts.py:halves, skipped: 1", PARTS, "unknown key 'skipped'"),
+        ("partition: ./own_parts.py:halves, seed_of_halvs: 1", PARTS, "did you mean seed_of_halves?"),
+        ("partition: [iid, './own_parts.py:halves'], seed_of_halves: 1", PARTS, "unknown field 'seed_of_halves'"),
+        ("algorithm: ./own_parts.py:Damped, damping: high", PARTS, "damping is 'high'; it must be a number"),
+        ("partition: ./own_parts.py:f", "def f(t, k, n, r, a): pass", "partition ./own_parts.py:f needs a"),
+        ("partition: ./own_parts.py:f", "def f(t, k, n, r, rounds=1): pass", "an option cannot be called rounds"),
+        ("dataset: ./own_data.py", "", "there is no file"),
+        ("dataset: ./own_parts.py", PARTS, "dataset ./own_parts.py has no INFO"),
+        (
+            "partition: ./own_parts.py:f",
+            "def f(t, k, n, r, a: Nope = 1): pass",
+            "NameError: name 'Nope' is not",
+        ),
+    ],
+)
+def test_a_wrong_reference_is_one_line(tmp_path: Path, fields: str, text: str, expected: str) -> None:
+    files = {"own_parts": text} if text else {}
+    assert expected in error_of(tmp_path, fields, **files)
+
+
+def test_a_name_that_is_built_in_and_an_entry_point_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "own-parts", partition_iid="own_parts:halves")
+    expected = "partition iid is built in and an entry point of own-parts; rename the entry point"
+    assert expected in error_of(tmp_path, "partition: iid")
+
+
+def test_two_packages_with_one_entry_point_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        install(tmp_path / name, monkeypatch, f"own-{name}", partition_halves="own_parts:halves")
+    assert "partition halves is an entry point of own-" in error_of(tmp_path, "partition: halves")
+
+
+# The built-in parts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_built_in_part_is_found_and_made_with_its_defaults(kind: str) -> None:
+    own = {"quantity-skew": {"partition_sigma": 1.0}, "by-column": {"partition_column": "group"}}
+    for name in built_in_names(kind):
+        found = find(kind, name)
+        assert Component(kind, name, found.target) == found
+        assert found.make(**own.get(name, {})) is not None
+
+
+def test_options_of_a_replaced_part_are_dropped_if_they_are_its_defaults() -> None:
+    spec = CellSpec(algorithm="fedavgm")
+    assert CellSpec(algorithm="fedprox") == spec.replace({"algorithm": "fedprox"})
+    with pytest.raises(ValueError, match="fedprox does not read it"):
+        CellSpec(algorithm="fedavgm", server_momentum=0.5).replace({"algorithm": "fedprox"})
