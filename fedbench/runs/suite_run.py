@@ -225,5 +225,5 @@ def _log_model(spec: CellSpec, final: Checkpoint, tracked: TrackedRun, dataset: 
     model.load_state_dict(model_with(final.server.model, like=model).state_dict())
     example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
     part = spec.component("model")
-    alike = " ".join(map(str, (part.name, *spec.options_of("model").values(), part.digest)))  # one program serves these
-    tracked.log_model(alike, model, example, len(dataset.class_names))
+    alike = (part.name, *spec.options_of("model").items(), part.digest or "built in")  # one program serves these
+    tracked.log_model(str(alike), model, example, len(dataset.class_names))
