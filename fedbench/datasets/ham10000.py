@@ -125,9 +125,9 @@ def split_by_lesion(table: pd.DataFrame) -> tuple[list[int], list[int]]:
     lesions = table.groupby("lesion_id").agg(dx=("dx", "first"), images=("dx", "size"))
     test: set[str] = set()
     for diagnosis in CLASSES:
-        images = lesions.images[lesions.dx == diagnosis]
-        room = round(TEST_SHARE * images.sum())
-        for lesion in sorted(images.index, key=lambda lesion: _chance("lesion", lesion)):
+        images = {str(lesion): int(count) for lesion, count in lesions.images[lesions.dx == diagnosis].items()}
+        room = round(TEST_SHARE * sum(images.values()))
+        for lesion in sorted(images, key=lambda lesion: _chance("lesion", lesion)):
             if images[lesion] <= room:
                 test.add(lesion)
                 room -= images[lesion]

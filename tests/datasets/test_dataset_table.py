@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +12,6 @@ from fedbench.util.errors import DataError
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_every_dataset_has_the_four_functions(name: str) -> None:
-    module = dataset_module(name)
-    assert all(callable(getattr(module, function)) for function in ("load", "fetch", "verify", "is_present"))
-
-
-@pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_names_its_licence_and_whom_to_cite(name: str) -> None:
     info = dataset_info(name)
     assert info.licence
@@ -27,14 +19,9 @@ def test_every_dataset_names_its_licence_and_whom_to_cite(name: str) -> None:
     assert info.url.startswith("http")
 
 
-def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(
-        DataError, match=r"unknown dataset 'cifar': choose from mnist-5k, mnist, fashion-mnist, ham10000"
-    ):
+def test_an_unknown_dataset_or_split_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"unknown dataset 'cifar': .*mnist-5k, mnist, fashion-mnist, ham10000"):
         load_dataset("cifar")
-
-
-def test_an_unknown_split_is_answered_with_the_known_ones() -> None:
     with pytest.raises(DataError, match=r"ham10000 has no split 'person': choose from lesion, image"):
         load_dataset("ham10000", "person")
 
@@ -47,35 +34,28 @@ def test_the_status_of_all_datasets_says_what_is_there_and_how_to_get_it(tmp_pat
     assert statuses["ham10000"].command == "fedbench data fetch ham10000"
 
 
-def test_the_status_imports_no_torch(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from fedbench.datasets import dataset_statuses\n"
-        f"dataset_statuses(Path({str(tmp_path)!r})); print({{'torch', 'pandas'}} & set(sys.modules))"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout == "set()\n"
-
-
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "ham10000"])
 @pytest.mark.parametrize("action", ["load", "verify"])
-def test_a_missing_dataset_is_answered_with_the_command_that_brings_it(name: str, action: str, tmp_path: Path) -> None:
+def test_a_missing_dataset_names_the_command_that_downloads_it(name: str, action: str, tmp_path: Path) -> None:
     arguments = (tmp_path, dataset_info(name).default_split) if action == "load" else (tmp_path,)
     with pytest.raises(DataError) as caught:
         getattr(dataset_module(name), action)(*arguments)
     assert str(caught.value) == f"dataset {name} is not in {tmp_path}: run: fedbench data fetch {name}"
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "ham10000"])
-def test_a_mirror_that_does_not_exist_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FEDBENCH_MIRROR", str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=r"^FEDBENCH_MIRROR is \S+/nowhere, which is neither a folder .*URL$"):
-        dataset_module(name).fetch(tmp_path / "data", None)
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "ham10000"])
-def test_a_mirror_that_does_not_answer_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FEDBENCH_MIRROR", "http://127.0.0.1:9/data")
-    with pytest.raises(DataError, match=r"^FEDBENCH_MIRROR: 127.0.0.1:9 does not deliver \(it refuses .*--from"):
+@pytest.mark.parametrize("name", ["mnist", "ham10000"])
+@pytest.mark.parametrize(
+    ("mirror", "line"),
+    [
+        ("nowhere", r"^FEDBENCH_MIRROR is nowhere, which is neither a folder .*URL$"),
+        ("http://127.0.0.1:9/data", r"^FEDBENCH_MIRROR: 127.0.0.1:9 does not deliver \(it refuses .*--from"),
+    ],
+)
+def test_a_mirror_that_cannot_be_used_is_named(
+    name: str, mirror: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDBENCH_MIRROR", mirror)
+    with pytest.raises(DataError, match=line):
         dataset_module(name).fetch(tmp_path / "data", None)
 
 

@@ -138,7 +138,7 @@ def places(images: torch.Tensor, data: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("split", ["lesion", "image"])
-def test_metadata_stays_with_its_images_also_beside_the_validation_split(data: Path, split: str) -> None:
+def test_metadata_stays_with_its_images_in_the_validation_split_too(data: Path, split: str) -> None:
     before = load_dataset("ham10000", split, data).digest
     in_two_places(data)
     whole, held_out = load_dataset("ham10000", split, data), load_held_out("ham10000", split, 0.2, data)
@@ -214,26 +214,21 @@ def test_of_several_loads_at_once_one_decodes(data: Path, decoded: list[int]) ->
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("position", [5, 30, 120, 200, -1])
-def test_a_cache_with_one_wrong_byte_is_rebuilt(data: Path, decoded: list[int], position: int) -> None:
+def flipped(position: int) -> Callable[[bytes], bytes]:
+    return lambda content: bytes([*content[:position], content[position] ^ 1, *content[position + 1 :]])
+
+
+@pytest.mark.parametrize(
+    "damage", [flipped(5), flipped(120), flipped(-2), lambda content: content[:0], lambda content: content[:-1]]
+)
+def test_a_damaged_cache_is_rebuilt(data: Path, decoded: list[int], damage: Callable[[bytes], bytes]) -> None:
     before = load_dataset("ham10000", folder=data).digest
     cache = data / "skin" / ham10000_files.CACHE
     good = cache.read_bytes()
-    bad = bytearray(good)
-    bad[position] ^= 1
-    cache.write_bytes(bad)
+    cache.write_bytes(damage(good))
     assert before == load_dataset("ham10000", folder=data).digest
     assert [70, 70] == decoded
     assert good == cache.read_bytes()
-
-
-@pytest.mark.parametrize("size", [0, 10, 1000, -1])
-def test_a_cache_that_is_cut_short_is_rebuilt(data: Path, decoded: list[int], size: int) -> None:
-    before = load_dataset("ham10000", folder=data).digest
-    cache = data / "skin" / ham10000_files.CACHE
-    cache.write_bytes(cache.read_bytes()[:size])
-    assert before == load_dataset("ham10000", folder=data).digest
-    assert [70, 70] == decoded
 
 
 def test_a_cache_of_another_image_is_not_used(data: Path, decoded: list[int]) -> None:
@@ -243,7 +238,7 @@ def test_a_cache_of_another_image_is_not_used(data: Path, decoded: list[int]) ->
     assert [70, 70] == decoded
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
+def test_a_cache_that_cannot_be_written_is_not_needed(
     data: Path, decoded: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "skin" / ham10000_files.CACHE).mkdir()
@@ -269,9 +264,9 @@ def first_image(data: Path) -> Path:
     return data / "skin" / "HAM10000_images_part_1" / f"{FIRST}.jpg"
 
 
-@pytest.mark.parametrize("keep", [0, 2, 100, 700])
+@pytest.mark.parametrize("keep", [0, 700])
 @pytest.mark.parametrize("action", [refused, ham10000.verify, lambda data: ham10000.fetch(data, None)])
-def test_an_image_that_is_cut_short_is_named(data: Path, keep: int, action: Callable[[Path], Any]) -> None:
+def test_a_truncated_image_is_named(data: Path, keep: int, action: Callable[[Path], Any]) -> None:
     path = first_image(data)
     path.write_bytes(path.read_bytes()[:keep])
     if action is refused:

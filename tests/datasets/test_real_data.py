@@ -98,11 +98,6 @@ def test_consecutive_blocks_of_ham10000s_training_images_have_the_sets_mixture(r
     assert pytest.approx([0.67] * 20, abs=0.1) == shares
 
 
-@pytest.mark.parametrize("name", FETCHED)
-def test_the_digest_is_the_same_each_time(name: str, real_data: Path) -> None:
-    assert load_dataset(name, folder=real_data).digest == load_dataset(name, folder=real_data).digest
-
-
 def test_the_second_load_of_ham10000_takes_less_than_a_second(real_data: Path) -> None:
     load_dataset("ham10000", folder=real_data)
     times = []

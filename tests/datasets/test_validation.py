@@ -1,4 +1,4 @@
-"""The validation split: what is held out of the training data, and that the test set plays no part in it."""
+"""The validation split: what is held out of the training data, and that the test set is not read."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_no_group_is_on_both_sides_and_the_class_is_held_out_in_its_share(make_o
     assert [20] * 7 == counts(dataset.test_labels)
 
 
-def test_where_no_group_fits_into_the_fraction_one_of_the_smallest_is_held_out(make_own: MakeOwn) -> None:
+def test_if_no_group_fits_one_of_the_smallest_is_held_out(make_own: MakeOwn) -> None:
     dataset = load_held_out(make_own([0] * 9, ["large"] * 5 + ["small"] * 4), "plain", 0.1)
     assert [5, 6, 7, 8] == numbers(dataset.test_images)
 
@@ -239,7 +239,7 @@ def test_training_data_of_another_size_than_the_table_says_is_refused(make_own: 
 # --- the test set is left alone -----------------------------------------------------------------------------------
 
 
-def test_a_module_without_load_training_is_asked_to_load_and_its_test_set_is_never_touched(make_own: MakeOwn) -> None:
+def test_without_load_training_the_whole_is_loaded_and_its_test_set_never_touched(make_own: MakeOwn) -> None:
     expected = load_held_out(make_own([0, 1] * 10), "plain", 0.2).digest
     images, labels = torch.from_numpy(numbered_images(20)), torch.tensor([0, 1] * 10)
     untouchable: Any = Untouchable()
@@ -251,11 +251,6 @@ def test_a_module_without_load_training_is_asked_to_load_and_its_test_set_is_nev
     del sys.modules["fedbench.datasets.own"].load_training
     dataset = load_held_out(name, "plain", 0.2)
     assert (expected, "a citation") == (dataset.digest, dataset.source)
-
-
-@pytest.mark.parametrize("name", ["mnist-5k", "mnist", "fashion-mnist", "ham10000"])
-def test_every_dataset_that_is_included_can_leave_its_test_set_closed(name: str) -> None:
-    assert callable(dataset_module(name).load_training)
 
 
 def test_training_data_is_the_training_part_of_what_is_loaded(small_mnist: Any, small_ham: Path) -> None:

@@ -32,8 +32,11 @@ class Done:
     err: str
 
 
-def fedbench_here(*arguments: str, folder: Path, columns: int = 120) -> Done:
-    """Run a command in `folder`, its home in ``folder/home``; what it changes in this process is put back."""
+def fedbench_here(*arguments: str, folder: Path, columns: int = 120, answer: str = "") -> Done:
+    """Run a command in `folder`, its home in ``folder/home``; what it changes in this process is put back.
+
+    `answer` is what it reads from standard input.
+    """
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with pytest.MonkeyPatch.context() as changes, _as_before(), redirect_stdout(out), redirect_stderr(err):
         changes.setenv("HOME", str(folder / "home"))
@@ -43,7 +46,7 @@ def fedbench_here(*arguments: str, folder: Path, columns: int = 120) -> Done:
             changes.delenv(name)
         changes.chdir(folder)
         changes.setattr(sys, "argv", ["fedbench", *arguments])
-        changes.setattr(sys, "stdin", io.StringIO())
+        changes.setattr(sys, "stdin", io.StringIO(answer))
         changes.setattr(exits, "_exit_at_once", _interrupt)
         with pytest.raises(SystemExit) as ended:
             main()
