@@ -64,7 +64,7 @@ def tune_command(
     ] = 1,
     storage: Annotated[
         str | None,
-        typer.Option(help="Optuna's storage (default: optuna.db beside the MLflow store).", show_default=False),
+        typer.Option(help="Optuna's storage (default: optuna.db next to the MLflow store).", show_default=False),
     ] = None,
     save: Annotated[
         Path | None, typer.Option(help="Write the best values to this suite file.", show_default=False)

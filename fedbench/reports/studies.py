@@ -1,4 +1,4 @@
-"""The finished studies of a suite, read from the store alone: the report's part on tuning."""
+"""The finished studies of a suite, read from the store: the report's section on tuning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUFFIX = ".tuning"  # after the suite's name: the experiment of its studies
 
 @dataclass(frozen=True)
 class StudyPart:
-    """What the page shows of a study.
+    """A study on the page.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a study came to, in words, as a table and as JSON: all from one object, which the study's run keeps."""
+"""A study's result as sentences, as a table and as JSON: all from one object, which the study's run stores."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]  # what `tuning_json` makes
 ANSWER_STYLES = {Answer.BETTER: "bold green", Answer.WORSE: "bold red"}
-BOUGHT = {  # what is said before the reason
-    Answer.UNCLEAR: "the search bought nothing that these seeds can show: ",
-    Answer.WORSE: "the search bought nothing: ",
-    Answer.SAME: "the search bought nothing: ",
+NO_GAIN = {  # before the reason
+    Answer.UNCLEAR: "the search gained nothing that these seeds can show: ",
+    Answer.WORSE: "the search gained nothing: ",
+    Answer.SAME: "the search gained nothing: ",
 }
 
 
@@ -35,7 +35,7 @@ def tuning_json(result: TuningResult) -> dict[str, Any]:
 
 
 def tuning_table(result: TuningResult) -> RenderableType:
-    """The table of default and best, narrow enough for a terminal of 80 columns, and around it what is to be known."""
+    """The table of default and best, for a terminal of 80 columns, between a headline and the answer."""
     document = tuning_json(result)
     parts: list[RenderableType] = [Text(line) for line in headline(document)]
     if rows := candidate_rows(document):
@@ -56,7 +56,7 @@ def _style(title: str, value: str) -> str:
 
 
 def headline(document: Document) -> list[str]:
-    """What was tuned and by what, and what became of the trials."""
+    """What was tuned, by which objective, and how the trials ended."""
     *others, last = document["searched"]
     fields = f"{', '.join(others)} and {last}" if others else last
     aim = "lowest" if Objective(document["objective"]).is_minimised else "highest"
@@ -73,16 +73,16 @@ def headline(document: Document) -> list[str]:
 
 
 def objective_words(document: Document) -> str:
-    """The objective as it is said."""
+    """The objective in words."""
     if document["objective"] == Objective.ROUNDS_TO_TARGET:
         return f"rounds to {100 * document['target']:.4g} % accuracy"
     return str(document["objective"]).replace("_", " ")
 
 
 def objective_scale(objective: str) -> tuple[float, int, str]:
-    """By what a value is multiplied to be shown, how many digits it has after the point, and the unit of a difference.
+    """How a value is shown: the factor, the digits after the point, and the unit of a difference.
 
-    A rate is shown in percent.
+    Rates are shown in percent.
     """
     if objective == Objective.LOSS:
         return 1, 3, "nats"
@@ -132,7 +132,7 @@ def _spread(document: Document, values: Sequence[float | None]) -> str:
 
 
 def sentences(document: Document) -> list[str]:
-    """The gain with its interval, what the numbers are of, and what was held equal."""
+    """The gain with its interval, what the numbers refer to, and what was held equal."""
     found = []
     if document["gain"]["mean"] is not None:
         found.append(_gain(document))
@@ -179,6 +179,6 @@ def _budget(document: Document) -> str:
 
 
 def answer(document: Document) -> str:
-    """The answer in words."""
-    text = f"{BOUGHT.get(document['verdict'], '')}{document['reason']}"
+    """The answer as a sentence."""
+    text = f"{NO_GAIN.get(document['verdict'], '')}{document['reason']}"
     return text if text.startswith(document["verdict"]) else f"{document['verdict']}: {text}"

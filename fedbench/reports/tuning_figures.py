@@ -1,4 +1,4 @@
-"""A study's figures: Optuna's own plots, in the style and the words of the other figures."""
+"""A study's figures: Optuna's own plots, in the style and with the terms of the other figures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FAILURES = (
 
 
 def draw_study(result: TuningResult) -> list[Figure]:
-    """Draw what can be drawn of a study: with few trials, one field or equal values there is less to see."""
+    """Draw a study's figures: with few trials, one field or equal values there are fewer."""
     with _quiet():
         return list(_draw(_Shown(result)))
 
@@ -61,7 +61,7 @@ def _draw(shown: _Shown) -> Iterator[Figure]:
         ("rounds", "Trials by round", shown.rounds),
     )
     for name, title, draw in drawings:
-        with suppress(*FAILURES):  # a picture less is no reason to lose the study's report
+        with suppress(*FAILURES):  # a missing figure must not cost the report
             if drawn := draw():
                 drawing, caption = drawn
                 buffer = io.BytesIO()
@@ -72,7 +72,7 @@ def _draw(shown: _Shown) -> Iterator[Figure]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The report's style instead of that which Optuna's plots ask for, and none of its warnings."""
+    """Use the report's style instead of Optuna's, and hide its warnings."""
     verbosity, asked_for = optuna.logging.get_verbosity(), styles.library["ggplot"]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     styles.library["ggplot"] = OPTUNA_STYLE  # type: ignore[assignment]
@@ -87,9 +87,9 @@ def _quiet() -> Iterator[None]:
 
 
 class _Shown:
-    """A study as it is drawn: of Optuna's kind, with rates in percent and names as they are read.
+    """A study as Optuna draws it, with rates in percent and readable names.
 
-    It is made of the result, not of the storage, in which a trial that was tried again is there twice.
+    It is made from the result, not from the storage, which holds a retried trial twice.
     """
 
     def __init__(self, result: TuningResult) -> None:
@@ -117,7 +117,7 @@ class _Shown:
         self.varying = [field for field in self.fields if len({trial.params.get(field) for trial in self.complete}) > 1]
 
     def _shown(self, trial: TrialResult | None) -> FrozenTrial:
-        """A trial that is drawn; one that is not is there as failed, so that the others keep their numbers."""
+        """A trial to draw; one that cannot be drawn appears as failed, so that the others keep their numbers."""
         if trial is None or trial.value is None or (trial.state == "complete" and not math.isfinite(trial.value)):
             return create_trial(state=TrialState.FAIL)
         values = {axis.field.replace("_", " "): trial.params[axis.field] for axis in self.result.plan.space}
@@ -131,14 +131,14 @@ class _Shown:
         )
 
     def _curve(self, trial: TrialResult) -> dict[int, float]:
-        """What a trial measured by round: the objective, or the accuracy where the objective counts rounds."""
+        """The objective by round, or the accuracy if the objective counts rounds."""
         metric, scale = self.curve_metric
         values = {step: each[metric] for step, each in enumerate(trial.rounds, start=1)}
         return {step: scale * value for step, value in values.items() if math.isfinite(value)}
 
     @property
     def curve_metric(self) -> tuple[str, float]:
-        """The metric that is drawn by round, and by what it is multiplied."""
+        """The metric that is drawn by round, and its factor."""
         objective = self.result.plan.objective
         metric = "accuracy" if objective is Objective.ROUNDS_TO_TARGET else str(objective)
         return metric, objective_scale(metric)[0]
@@ -190,12 +190,12 @@ class _Shown:
         return drawing, which + caption
 
     def importances(self) -> list[str]:
-        """The fields by how much they matter, the first the most."""
+        """The fields, the most important first."""
         evaluator = PedAnovaImportanceEvaluator()
         return list(get_param_importances(self.study, evaluator=evaluator, params=self.varying))
 
     def importance(self) -> tuple[Drawing, str] | None:
-        """How far each field decides."""
+        """The importance of each field."""
         if len(self.complete) < MIN_TRIALS or len(self.varying) < 2 or not self.values_differ:
             return None
         axes = plots.plot_param_importances(self.study, evaluator=PedAnovaImportanceEvaluator(), params=self.varying)
@@ -214,7 +214,7 @@ class _Shown:
         )
 
     def rounds(self) -> tuple[Drawing, str] | None:
-        """What each trial measured round by round, and where trials were pruned."""
+        """Each trial's rounds, and where trials were pruned."""
         with_curves = [trial for trial in self.study.get_trials(deepcopy=False) if len(trial.intermediate_values) > 0]
         if not any(len(trial.intermediate_values) > 1 for trial in with_curves):
             return None
@@ -229,7 +229,7 @@ class _Shown:
 
 
 def _distribution(axis: Axis, whole: bool) -> BaseDistribution:
-    """What Optuna drew a field's values from; choices as text that sorts as they are listed."""
+    """The distribution of a field; choices are labels that sort as they are listed."""
     if axis.choices:
         return CategoricalDistribution([_label(place, choice) for place, choice in enumerate(axis.choices)])
     low, high = cast(float, axis.low), cast(float, axis.high)
@@ -241,7 +241,7 @@ def _label(place: int, choice: float | None) -> str:
 
 
 def _labelled(value: float | None, distribution: BaseDistribution) -> Any:
-    """A choice as `_distribution` has it; another value as it is."""
+    """A choice's label; any other value as it is."""
     if not isinstance(distribution, CategoricalDistribution):
         return value
     labels = [_label(place, value) for place in range(len(distribution.choices))]

@@ -70,7 +70,7 @@ class _ElsewhereOn:
     Attributes
     ----------
     probe
-        A file beside the checkpoints: a machine that does not see it does not share their folder and keeps none.
+        A file next to the checkpoints: a machine that does not see it does not share their folder, and keeps none.
     """
 
     dataset: Dataset

@@ -1,4 +1,4 @@
-"""What a study searches, by what it judges, and at what cost. Imports neither torch, mlflow nor optuna."""
+"""What a study searches, its objective and its budget. Imports neither torch, mlflow nor optuna."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from fedbench.util.text import one_line
 __all__ = ["Params", "Plan", "identity", "make_plan", "require_enough", "require_skilful_target"]
 
 
-FEW_POINTS = 10  # of a grid; of as many trials Optuna's sampler would draw at random
+FEW_POINTS = 10  # of a grid; Optuna's sampler draws as many trials at random first
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that determines a study's trials, and how many there are to be.
+    """Everything that determines a study's trials, and how many there will be.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class Plan:
     sampler_seed
         Of Optuna's sampler.
     trials
-        A grid takes no more than it has points.
+        At most as many as a grid has points.
     notes
-        In words, which of several cells was taken, and why there are fewer trials than were asked for.
+        Sentences on which of several cells was chosen, and why there are fewer trials than were asked for.
     """
 
     suite: str
@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def grid(self) -> tuple[Params, ...]:
-        """All points of a space of choices, if there are so few that each can be tried; else nothing."""
+        """All points of a space of choices, if few enough that each can be tried; else empty."""
         most = max(self.trials, FEW_POINTS)
         if math.prod(len(axis.choices) or math.inf for axis in self.space) > most:
             return ()
@@ -101,9 +101,9 @@ class Plan:
         return spec.replace({"rounds": max(rounds, 1)})
 
     def searched_spec(self, params: Params, num_training: int) -> CellSpec:
-        """`spec_of` on the `num_training` examples that remain beside the validation split.
+        """`spec_of` on the `num_training` examples that remain without the validation split.
 
-        Where the suite file gives no `examples_per_client`, the clients share these, as they share all later on.
+        If the suite file gives no `examples_per_client`, the clients share these, as they share all of them later.
         """
         spec = self.spec_of(params)
         partition = spec.part("partition")
@@ -125,19 +125,19 @@ def make_plan(
     pruning: bool | None = None,
     sampler_seed: int = 0,
 ) -> Plan:
-    """Make a plan of a suite's key `tune` and of the command line's options, which win over it.
+    """Make a plan from a suite's key `tune` and the command line's options, which override it.
 
     Parameters
     ----------
     suite
-        As loaded; what the command line sets with ``--set`` is in its cells already.
+        As loaded, with the command line's ``--set`` applied to its cells.
     scenario, objective, trials, target, budget, seeds, pruning, sampler_seed
         The options of `fedbench tune`; None: what the file says.
 
     Raises
     ------
     SuiteError
-        One line that names the place in the file, or the option, the value and what to do.
+        One line that names the field or the option, the value and what to do.
     """
     tune = suite.tune
     try:
@@ -173,16 +173,16 @@ def make_plan(
 
 
 def most_training(plan: Plan) -> int:
-    """At most so many training examples remain beside the validation split; loading it tells how many do.
+    """An upper bound on the training examples that remain without the validation split, before the data is loaded.
 
-    Of each class the held-out share is rounded, by less than one example.
+    The held-out share of each class is rounded, by less than one example.
     """
     info = plan.spec.part("dataset").INFO
     return math.floor((1 - plan.validation) * plan.spec.available) + int(info.num_classes)
 
 
 def require_enough(plan: Plan, num_training: int) -> None:
-    """Refuse a plan whose clients need more than the `num_training` examples that remain beside the validation split.
+    """Refuse a plan whose clients need more than the `num_training` examples that remain without the validation split.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def require_enough(plan: Plan, num_training: int) -> None:
         One line that says how many are needed, how many remain and what to lower.
     """
     spec = plan.spec
-    remain = f"{num_training} of {spec.available} training examples remain beside the validation split"
+    remain = f"{num_training} of {spec.available} training examples remain without the validation split"
     if spec.examples_per_client is None:
         if spec.num_clients > num_training:
             raise SuiteError(
@@ -209,24 +209,24 @@ def require_enough(plan: Plan, num_training: int) -> None:
 
 
 def require_skilful_target(plan: Plan, class_counts: Sequence[int]) -> None:
-    """Refuse a target that takes no skill; `class_counts` are the classes' numbers of validation examples.
+    """Refuse a target that takes no skill; `class_counts` are the numbers of validation examples per class.
 
     Raises
     ------
     SuiteError
-        One line that says what takes none.
+        One line that gives the accuracy that takes none.
     """
     majority = max(class_counts) / sum(class_counts)
     if plan.target is not None and plan.target <= majority:
         raise SuiteError(
-            f"target {plan.target:.1%}: always naming the largest class reaches {majority:.1%}; choose a higher one"
+            f"target {plan.target:.1%}: always predicting the largest class reaches {majority:.1%}; choose a higher one"
         )
 
 
 def identity(plan: Plan, dataset_digest: str, device: str, revision: int) -> str:
-    """The identity of a study's trials: SHA-256 over all that determines them.
+    """The identity of a study's trials: SHA-256 over everything that determines them.
 
-    How many there are to be, the fresh seeds and the names of the suite and the cell do not: a study goes on with more
+    The number of trials, the fresh seeds and the names of the suite and the cell do not: a study can be given more
     trials.
 
     Parameters

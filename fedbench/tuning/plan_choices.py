@@ -1,4 +1,4 @@
-"""What a suite file and the command line's options say of a study together; an option wins."""
+"""A study's settings from the suite file and the command line; an option overrides the file."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def choose_scenario(suite: Suite, option: str | None) -> Scenario:
 
 
 def choose_cell(scenario: Scenario, tune: TuneSpec, folder: Path) -> tuple[Cell, str | None]:
-    """The cell that is tuned, and which it is in words where there are several.
+    """The cell that is tuned, and a sentence on which one it is, if there are several.
 
-    On an axis that is searched the default is the first value, on another one the last.
+    On a searched axis the default is the first value, on any other the last.
     """
     first, last = scenario.cells[0], scenario.cells[-1]
     settings = dict(tune.set)
@@ -65,7 +65,7 @@ def choose_cell(scenario: Scenario, tune: TuneSpec, folder: Path) -> tuple[Cell,
 
 
 def _note(sizes: Mapping[str, int], searched: Collection[str]) -> str | None:
-    """Say in words which cell of axes with so many values is tuned."""
+    """A sentence on which cell is tuned; `sizes` are the axes' numbers of values."""
     others = prod(size for axis, size in sizes.items() if axis not in searched)
     parts = [f"the last of {others} cells"] if others > 1 else []
     parts += [f"the first of {size} values of {axis}" for axis, size in sizes.items() if axis in searched and size > 1]

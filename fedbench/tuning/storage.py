@@ -36,12 +36,12 @@ STUDY = "fedbench.study"  # the attribute of a study with its identity, and a su
 
 
 def default_storage(tracking_uri: str) -> str:
-    """The storage beside a SQLite tracking store, else in ``mlruns/`` of the working directory."""
+    """The storage next to a SQLite tracking store, else in ``mlruns/`` of the working directory."""
     return f"sqlite:///{(local_folder(tracking_uri) or DEFAULT_FOLDER) / 'optuna.db'}"
 
 
 def lock_folder(url: str, tracking_uri: str) -> Path:
-    """Where this machine's commands lock the trials that they compute: beside a SQLite file or the checkpoints."""
+    """Where this machine's commands lock the trials that they compute: next to a SQLite file, else with the checkpoints."""
     folder = local_folder(url)
     return folder / "checkpoints" if folder else checkpoint_folder(tracking_uri)
 

@@ -239,7 +239,7 @@ def test_a_storage_of_another_version_of_optuna_is_refused(folder: Path) -> None
 def test_a_target_that_naming_one_class_reaches_is_refused(folder: Path) -> None:
     code, _, err = tune("tiny.yaml", "--objective", "rounds_to_target", "--target", "0.05", folder=folder)
     assert 2 == code
-    assert "always naming the largest class reaches 10.0%" in err
+    assert "always predicting the largest class reaches 10.0%" in err
 
 
 @pytest.mark.slow

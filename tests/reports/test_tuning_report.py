@@ -80,7 +80,7 @@ def test_each_objective_has_its_unit(objective: Objective, words: str, gain: str
 def test_a_search_that_bought_nothing_says_so(answer: Answer) -> None:
     text = printed(replace(made_result(), answer=answer, reason="so it is"))
     how = " that these seeds can show" if answer is Answer.UNCLEAR else ""
-    assert f"{answer}: the search bought nothing{how}: so it is" in text
+    assert f"{answer}: the search gained nothing{how}: so it is" in text
 
 
 def test_where_there_is_no_answer_there_is_the_reason() -> None:

@@ -370,7 +370,7 @@ def test_a_plan_that_cannot_have_its_examples_beside_the_validation_split_is_ref
     # a fifth of mnist-5k's 4,000 is held out; with rounding in 10 classes 3,210 remain at most
     assert 3_210 == most_training(plan_of(tmp_path, "{}", "num_clients=2", "examples_per_client=1605"))
     assert error_of(tmp_path, "{}", "num_clients=2", "examples_per_client=1606") == (
-        "scenario plain: needs 2 x 1606 = 3212 training examples, but 3210 of 4000 training examples remain beside the "
+        "scenario plain: needs 2 x 1606 = 3212 training examples, but 3210 of 4000 training examples remain without the "
         "validation split; lower num_clients, examples_per_client or tune: validation"
     )
 
