@@ -41,7 +41,7 @@ def default_storage(tracking_uri: str) -> str:
 
 
 def lock_folder(url: str, tracking_uri: str) -> Path:
-    """Where this machine's commands lock the trials that they compute: next to a SQLite file, else with the checkpoints."""
+    """Where this machine locks the trials under way: next to a SQLite file, else with the checkpoints."""
     folder = local_folder(url)
     return folder / "checkpoints" if folder else checkpoint_folder(tracking_uri)
 

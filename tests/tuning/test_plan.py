@@ -53,13 +53,13 @@ def error_of(folder: Path, tune: str = "{}", *overrides: str, **options: Any) ->
 # Which cell
 
 
-def test_the_first_scenario_is_tuned_if_nothing_is_said(tmp_path: Path) -> None:
+def test_the_first_scenario_is_the_default(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     assert ("s", "plain", "plain", ()) == (plan.suite, plan.scenario, plan.cell, plan.notes)
     assert CellSpec(examples_per_client=100, local_epochs=4, rounds=6) == plan.spec
 
 
-def test_the_option_wins_over_the_files_scenario(tmp_path: Path) -> None:
+def test_the_option_overrides_the_files_scenario(tmp_path: Path) -> None:
     assert "grid" == plan_of(tmp_path, "{scenario: grid}").scenario
     assert "plain" == plan_of(tmp_path, "{scenario: grid}", scenario="plain").scenario
     assert "--scenario: unknown scenario 'gird'; did you mean grid? choose from plain, grid" == error_of(
@@ -87,7 +87,7 @@ def test_set_may_name_a_value_that_the_grid_does_not_have_and_a_field_that_is_no
     assert "the last of 3 cells and " in plan.notes[0]
 
 
-def test_the_command_lines_set_wins_over_the_files(tmp_path: Path) -> None:
+def test_the_command_lines_set_overrides_the_files(tmp_path: Path) -> None:
     tune = "{scenario: grid, set: {num_clients: 3, examples_per_client: 50}}"
     plan = plan_of(tmp_path, tune, "num_clients=4", "learning_rate=0.1")
     assert (4, 50, 0.1, ()) == (
@@ -107,7 +107,7 @@ def test_a_cell_is_labelled_as_if_set_had_been_given_on_the_command_line(tmp_pat
     assert (cell.label, cell.spec) == (plan_of(tmp_path, tune).cell, plan_of(tmp_path, tune).spec)
 
 
-def test_another_dataset_brings_its_own_split(tmp_path: Path) -> None:
+def test_another_dataset_has_its_own_split(tmp_path: Path) -> None:
     assert "standard" == plan_of(tmp_path, "{set: {dataset: mnist}}").spec.split
     assert error_of(tmp_path, "{set: {dataset: ham10000}}").startswith("tune: set: model: simple-cnn takes 1x28x28")
 
@@ -125,7 +125,7 @@ def test_requirements_and_interpolation_are_left_out(tmp_path: Path) -> None:
 # What is judged, and with which seeds
 
 
-def test_options_win_over_the_file(tmp_path: Path) -> None:
+def test_options_override_the_file(tmp_path: Path) -> None:
     tune = "{objective: loss, trials: 3, budget: rounds, seeds: [1], pruning: true, validation: 0.3}"
     plan = plan_of(
         tmp_path,
@@ -269,50 +269,37 @@ def test_with_equal_steps_of_one_epoch_the_learning_rate_alone_is_searched(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("space", "overrides", "expected"),
+    ("space", "overrides", "values", "steps", "budget", "rounds"),
     [
-        # 2 clients x 4 epochs x 2 steps x 6 rounds = 96 steps
-        (
-            "{local_epochs: {low: 1, high: 25}}",
-            (),
-            "tune: space: local_epochs: one round can take 100 local steps, but the budget of all rounds is 96; the "
-            "largest value that fits is 24",
-        ),
-        (
-            "{local_epochs: [4, 20, 30]}",
-            (),
-            "tune: space: local_epochs: one round can take 120 local steps, but the budget of all rounds is 96; the "
-            "largest value that fits is 20",
-        ),
-        (
-            "{batch_size: {low: 1, high: 50}}",
-            (),
-            "tune: space: batch_size: one round can take 800 local steps, but the budget of all rounds is 96; the "
-            "smallest value that fits is 9",
-        ),
-        (
-            "{batch_size: [null, 5, 10, 50]}",
-            (),
-            "tune: space: batch_size: one round can take 160 local steps, but the budget of all rounds is 96; the "
-            "smallest value that fits is 10",
-        ),
+        # the default takes 2 clients x 4 epochs x 2 batches = 16 steps a round
+        ("{local_epochs: {low: 1, high: 25}}", (), "local_epochs 25", "100", 96, 7),
+        ("{local_epochs: [4, 20, 30]}", (), "local_epochs 30", "120", 96, 8),
+        ("{batch_size: [null, 5, 10, 50]}", (), "batch_size 5", "160", 96, 10),
         (
             "{client_fraction: {low: 0.1, high: 1}}",
             ("rounds=1", "num_clients=10", "client_fraction=0.2"),
-            "tune: space: client_fraction: one round can take 80 local steps, but the budget of all rounds is 16; the "
-            "largest value that fits is 0.2",
+            "client_fraction 1.0",
+            "80",
+            16,
+            5,
         ),
         (
             "{local_epochs: {low: 4, high: 24}, batch_size: {low: 1, high: 50}}",
             ("rounds=1",),
-            "tune: space: one round can take 4,800 local steps, but the budget of all rounds is 16; narrow the space, "
-            "or set rounds to 300 in the scenario",
+            "local_epochs 24, batch_size 1",
+            "4,800",
+            16,
+            300,
         ),
     ],
 )
 def test_with_equal_steps_a_round_beyond_the_budget_is_refused(
-    tmp_path: Path, space: str, overrides: tuple[str, ...], expected: str
+    tmp_path: Path, space: str, overrides: tuple[str, ...], values: str, steps: str, budget: int, rounds: int
 ) -> None:
+    expected = (
+        f"tune: space: one round with {values} takes {steps} local steps, but the budget of all rounds is {budget}; "
+        f"narrow the space, or set rounds to {rounds} in the scenario"
+    )
     assert expected == error_of(tmp_path, f"{{budget: steps, space: {space}}}", *overrides)
 
 
@@ -329,7 +316,7 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
     return {field: every[field] for field in sorted(kept)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data(), spaces(), st.integers(1, 8), st.integers(1, 9))
 def test_with_equal_steps_no_configuration_takes_more_steps_than_the_default(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, space: dict[str, Any], rounds: int, clients: int
@@ -366,12 +353,12 @@ def test_clients_without_a_number_of_examples_share_those_that_remain(tmp_path: 
     assert 100 == plan_of(tmp_path).searched_spec({}, 3_200).examples_per_client
 
 
-def test_a_plan_that_cannot_have_its_examples_beside_the_validation_split_is_refused(tmp_path: Path) -> None:
+def test_a_plan_that_needs_more_examples_than_remain_is_refused(tmp_path: Path) -> None:
     # a fifth of mnist-5k's 4,000 is held out; with rounding in 10 classes 3,210 remain at most
     assert 3_210 == most_training(plan_of(tmp_path, "{}", "num_clients=2", "examples_per_client=1605"))
     assert error_of(tmp_path, "{}", "num_clients=2", "examples_per_client=1606") == (
-        "scenario plain: needs 2 x 1606 = 3212 training examples, but 3210 of 4000 training examples remain without the "
-        "validation split; lower num_clients, examples_per_client or tune: validation"
+        "scenario plain: needs 2 x 1606 = 3212 training examples, but 3210 of 4000 training examples remain "
+        "without the validation split; lower num_clients, examples_per_client or tune: validation"
     )
 
 
