@@ -18,17 +18,14 @@ no other way in. Finding a part by reference reads its source; only `Component.l
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from importlib import import_module, metadata
-from importlib.util import find_spec
+from importlib import metadata
 from inspect import Parameter, signature
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
@@ -40,7 +37,8 @@ from fedbench.models import MODELS
 from fedbench.partitions import PARTITIONS, FunctionPartition, Partition
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
-from fedbench.util.text import one_line, unknown
+from fedbench.util.imports import file_digest, import_file, import_named, last_line, module_digest
+from fedbench.util.text import unknown
 
 KINDS = ("dataset", "model", "partition", "algorithm")
 GROUP = "fedbench.components"
@@ -85,7 +83,7 @@ class Component:
         """
         source, attribute = _split(self.target)
         is_file = source.endswith(".py")
-        module = _import_file(Path(source), str(self.digest)) if is_file else _import_module(source)
+        module = import_file(Path(source), str(self.digest)) if is_file else import_named(source)
         if not attribute:
             return module
         if not hasattr(module, attribute):
@@ -147,7 +145,7 @@ def find(kind: str, name: object, folder: Path | None = None) -> Component:
         raise SuiteError(f"{kind} {name} is an entry point of {' and of '.join(owners)}; uninstall one of them")
     (entry,) = installed[name]
     target = f"{entry.module}:{entry.attr}" if entry.attr else entry.module
-    return Component(kind, name, target, _module_digest(entry.module))
+    return Component(kind, name, target, module_digest(entry.module))
 
 
 def built_in_names(kind: str) -> Mapping[str, str]:
@@ -182,9 +180,9 @@ def _by_reference(kind: str, name: str, folder: Path) -> Component:
     if not source or not (attribute or kind == "dataset"):
         raise SuiteError(f"{kind} {name}: name what to take from it, as in ./my_parts.py:my_{kind}")
     if not source.endswith(".py"):
-        return Component(kind, name, name, _module_digest(source))
+        return Component(kind, name, name, module_digest(source))
     path = (folder / source).absolute()
-    return Component(kind, name, f"{path}:{attribute}" if attribute else str(path), _file_digest(path))
+    return Component(kind, name, f"{path}:{attribute}" if attribute else str(path), file_digest(path))
 
 
 def _installed(kind: str) -> Mapping[str, list[metadata.EntryPoint]]:
@@ -200,75 +198,6 @@ def _installed(kind: str) -> Mapping[str, list[metadata.EntryPoint]]:
 def _entry_points(search_path: tuple[str, ...]) -> metadata.EntryPoints:
     del search_path  # only the key of the cache
     return metadata.entry_points(group=GROUP)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise SuiteError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise SuiteError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(_read(path)).hexdigest()
-
-
-def _module_digest(name: str) -> str:
-    """SHA-256 of the source of a module, or of its whole package."""
-    top, _, _ = name.partition(".")
-    try:
-        spec = find_spec(top)
-    except (ValueError, ImportError):
-        spec = None
-    if spec is None:
-        raise SuiteError(f"there is no module {top}; install it, or name a file as in ./{top}.py")
-    roots = [Path(each) for each in spec.submodule_search_locations or ()]
-    files = [(path.relative_to(root), path) for root in roots for path in sorted(root.rglob("*.py"))]
-    if not roots and spec.origin and Path(spec.origin).is_file():
-        files = [(Path(spec.origin).relative_to(Path(spec.origin).parent), Path(spec.origin))]
-    total = hashlib.sha256()
-    for name_in_package, path in files:
-        total.update(f"{name_in_package.as_posix()}\0{_file_digest(path)}\n".encode())
-    return total.hexdigest()
-
-
-def _import_module(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise SuiteError(f"there is no module {name}") from None
-        raise SuiteError(f"{name} cannot be imported: {_last_line(error)}") from None
-    except Exception as error:
-        raise SuiteError(f"{name} cannot be imported: {_last_line(error)}") from None
-
-
-@cache
-def _import_file(path: Path, digest: str) -> ModuleType:
-    """Execute a file as a module of its own. Its bytes are those of `digest`, so no cache on disk can be stale."""
-    source = _read(path)
-    if hashlib.sha256(source).hexdigest() != digest:
-        raise SuiteError(f"{path} has changed since the suite was read; run the command again")
-    module = ModuleType(f"{path.stem}_{digest[:12]}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # where dataclasses and pickle look for it
-    try:
-        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the suite's author names the file
-    except (Exception, SystemExit) as error:
-        del sys.modules[module.__name__]
-        raise SuiteError(f"{path} cannot be imported: {_last_line(error)}") from None
-    return module
-
-
-def _last_line(error: BaseException) -> str:
-    """An error's own last line, and where it was raised."""
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg} (line {error.lineno})"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}, line {frame.lineno}"
-    return one_line(f"{traceback.format_exception_only(error)[-1].strip()[:300]} ({place})")
 
 
 @cache
@@ -288,7 +217,7 @@ def _declared(component: Component) -> type[Options]:
         raise
     except Exception as error:
         where = f"{component.kind} {component.name}"
-        raise SuiteError(f"{where}: its options cannot be read: {_last_line(error)}") from None
+        raise SuiteError(f"{where}: its options cannot be read: {last_line(error)}") from None
 
 
 def _parameters(kind: str, part: Any) -> Iterable[Parameter]:

@@ -116,8 +116,9 @@ def run(suite: Suite, execute: Any = in_process.execute) -> dict[str, float]:
     """The metrics of the suite's last run, when all of its runs have finished."""
     outcomes = list(run_suite(suite.runs, DataSource(), MemoryTracker(), execute))
     assert [] == [each.result for each in outcomes if each.result is None or each.result.verdict is Verdict.FAILED]
-    assert outcomes[-1].result is not None
-    return dict(outcomes[-1].result.metrics)
+    last = next(each.result for each in outcomes if each.run == suite.runs[-1])  # workers may finish in another order
+    assert last is not None
+    return dict(last.metrics)
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, **entries: str) -> None:

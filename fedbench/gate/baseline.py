@@ -12,7 +12,8 @@ from fedbench.executors import THREADS
 from fedbench.gate.files import Update, read_stored, update
 from fedbench.measures import Verdict
 from fedbench.runs.identity import ALGORITHM_REVISION
-from fedbench.suites.cell import CellSpec, in_order
+from fedbench.suites.cell import CellSpec
+from fedbench.suites.fields import in_order
 from fedbench.suites.schema import Cell, Suite
 from fedbench.util.commits import commit_of
 from fedbench.util.environment import environment

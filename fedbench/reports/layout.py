@@ -10,7 +10,8 @@ from rich.table import Table
 
 from fedbench.measures import Verdict
 from fedbench.stats import Spread
-from fedbench.suites.cell import COMMON, CellSpec
+from fedbench.suites.cell import CellSpec
+from fedbench.suites.fields import COMMON
 
 DEMANDS = ("target_accuracy", "require_accuracy")  # fields of which None means none
 

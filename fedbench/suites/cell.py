@@ -1,73 +1,31 @@
-"""One point of a grid: the fields that every cell has, and the options of the parts that it names."""
+"""One point of a grid: its scenario fields, and the parts that they name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
-from fedbench.components import KINDS, Component, built_in_names, built_in_options, find
+from fedbench.components import KINDS, Component, built_in_names, find
 from fedbench.models import MODELS
+from fedbench.suites.fields import COMMON, CommonFields, Finder, find_part, in_order, read_options, refuse_unread
 from fedbench.util.errors import SuiteError, one_line
-from fedbench.util.frozen import Count, Fraction, Frozen, Positive
-from fedbench.util.text import any_of, unknown
+from fedbench.util.text import unknown
 
 if TYPE_CHECKING:
     from torch import nn
 
-Finder = Callable[[str, object], Component]
 
-
-class CellSpec(Frozen):
+class CellSpec(CommonFields):
     """Everything but the seed that moves a run's numbers.
 
-    It is made of flat scenario fields. The fields of this class are common to all cells, and their defaults have their
-    one home here. All further fields are options of the chosen parts, which declare and check them; they are in
-    `model_extra`. An option is never None there: null leaves it out, so that the part's own default holds.
+    It is made of flat scenario fields: the common ones, and the options of the chosen parts, which declare and check
+    them. The options are in `model_extra`. They are never None there: null leaves an option out, so that the part's own
+    default holds.
     """
 
     model_config = ConfigDict(extra="allow")
-
-    # Whether every client starts from one model (w_0) or each from its own.
-    init: Literal["shared", "independent"] = "shared"
-    # The dataset; this and the other parts by a name as in `fedbench.components`.
-    dataset: str = "mnist-5k"
-    # Which split of the dataset; None becomes its default, so it is never None afterwards.
-    split: str = None  # type: ignore[assignment] # filled in before it is checked
-    model: str = "simple-cnn"
-    # How the training examples are dealt to the clients.
-    partition: str = "consecutive"
-    # Clients in all (the paper's K).
-    num_clients: Count = 2
-    # Training examples of each client (n_k), or their mean; None: all there are, divided by the clients.
-    examples_per_client: Count | None = None
-    # Clients selected each round, as a fraction of all (C); 0: one client.
-    client_fraction: Fraction = 1.0
-    # Passes of a client over its examples in each round (E).
-    local_epochs: Count = 5
-    # Examples in a step of SGD (B); None: all that the client has.
-    batch_size: Count | None = 50
-    # Step size of the clients' SGD (the paper's eta).
-    learning_rate: Positive = 0.01
-    # What clients and server do beyond averaging.
-    algorithm: str = "fedavg"
-    # Times that the server averages.
-    rounds: Count = 5
-    # The test accuracy (a fraction) whose first round is measured; None: none.
-    target_accuracy: Annotated[Fraction, Field(gt=0)] | None = None
-    # Whether a run ends with the round that reaches it.
-    stop_at_target: bool = False
-    # A run whose final test accuracy (a fraction) is below this fails; None: no demand.
-    require_accuracy: Fraction | None = None
-    # Whether a run fails whose training loss in the last round is not below the first round's.
-    require_loss_fall: bool = False
-    # Whether the models between and beyond the two clients' own are measured too, as in the paper's figure 1.
-    interpolation: bool = False
-    # On what: the test set, or the training data as in that figure.
-    interpolation_set: Literal["test", "train"] = "test"
 
     # The parts that are not built in, with the digests of their sources. No scenario field, and not in a dump.
     parts: tuple[Component, ...] = Field(default=(), exclude=True, repr=False)
@@ -79,17 +37,18 @@ class CellSpec(Frozen):
         if not isinstance(given, dict):
             return given
         finder: Finder = (info.context or {}).get("find", find)
-        parts = {kind: _found(finder, kind, given.get(kind, cls.model_fields[kind].default)) for kind in KINDS}
+        chosen = {kind: given.get(kind, CommonFields.model_fields[kind].default) for kind in KINDS}
+        parts = {kind: find_part(finder, kind, name) for kind, name in chosen.items()}
         common = {field: value for field, value in given.items() if field in COMMON}
         if common.get("split") is None:
             common["split"] = parts["dataset"].make().INFO.default_split
         left = {field: value for field, value in given.items() if field not in COMMON and field != "parts"}
         options: dict[str, Any] = {}
         for part in parts.values():
-            options |= _read_options(part, left)
+            options |= read_options(part, left)
         for field, value in left.items():
             if not any(field in part.options.model_fields for part in parts.values()):
-                _refuse_unread(field, value, parts)
+                refuse_unread(field, value, parts)
         return common | options | {"parts": tuple(part for part in parts.values() if part.digest)}
 
     @model_validator(mode="after")
@@ -242,64 +201,6 @@ class CellSpec(Frozen):
             return f"{self.num_clients} clients share {self.available} training examples of {self.dataset}: 0 for each"
         product = "" if self.is_overlapping else f"{self.num_clients} x {self.examples_per_client} = "
         return f"needs {product}{self.examples_needed} training examples; {self.dataset} has {self.available}"
-
-
-COMMON = tuple(field for field in CellSpec.model_fields if field != "parts")
-
-
-@cache
-def known_fields() -> tuple[str, ...]:
-    """The common fields and the options of the built-in parts, which follow the field that chooses the part."""
-    return tuple(name for field in COMMON for name in (field, *(built_in_options(field) if field in KINDS else ())))
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Scenario fields in the order of `known_fields`, then the options of other parts as they come."""
-    rank = {field: position for position, field in enumerate(known_fields())}
-    return sorted(names, key=lambda name: rank.get(name, len(rank)))
-
-
-def _found(finder: Finder, kind: str, name: object) -> Component:
-    try:
-        part = finder(kind, name)
-        taken = [option for option in part.options.model_fields if option in COMMON]
-        if kind == "dataset":
-            part.make()
-    except SuiteError as error:
-        raise _problem(kind, name, str(error)) from None
-    if taken:
-        raise _problem(kind, name, f"{name}: an option cannot be called {taken[0]}, as a field of all cells; rename it")
-    return part
-
-
-def _problem(field: str, value: object, text: str) -> ValidationError:
-    """An error of one field, which pydantic adds to those of the others."""
-    problem = PydanticCustomError("suite", "{error}", {"error": text})
-    return ValidationError.from_exception_data("CellSpec", [InitErrorDetails(type=problem, loc=(field,), input=value)])
-
-
-def _read_options(part: Component, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The part's options with their defaults, those that are None left out."""
-    declared = part.options
-    own = {option: given[option] for option in declared.model_fields if given.get(option) is not None}
-    for option, field in declared.model_fields.items():
-        if field.is_required() and option not in own:
-            about = f": {field.description}" if field.description else ""
-            raise _problem(option, None, f"{part.kind} {part.name} needs {option}{about}")
-    options = declared.model_validate(own).model_dump()
-    return {option: value for option, value in options.items() if value is not None}
-
-
-def _refuse_unread(field: str, value: object, parts: Mapping[str, Component]) -> None:
-    """Refuse a field that no chosen part reads, unless it is an option that is null."""
-    for kind in KINDS:
-        if readers := built_in_options(kind).get(field):
-            if value is not None:
-                text = f"{kind} {parts[kind].name} does not read it; leave it out, or set {kind} to {any_of(readers)}"
-                raise _problem(field, value, f"{field}: {text}")
-            return
-    own = [option for part in parts.values() for option in part.options.model_fields]
-    raise _problem(field, value, unknown("field", field, dict.fromkeys([*known_fields(), *own])))
 
 
 def _shape(part: Any) -> str:

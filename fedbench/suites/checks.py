@@ -12,7 +12,8 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from fedbench.components import KINDS, Component, built_in_names, built_in_options, find
-from fedbench.suites.cell import COMMON, CellSpec, known_fields
+from fedbench.suites.cell import CellSpec
+from fedbench.suites.fields import COMMON, known_fields
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import show, unknown

@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fedbench.suites.cell import CellSpec, in_order
+from fedbench.suites.cell import CellSpec
 from fedbench.suites.checks import Parts, cell_error, check_mapping, check_name, check_seeds, check_settings
 from fedbench.suites.conformance import Reference, check_conformance
+from fedbench.suites.fields import in_order
 from fedbench.suites.schema import Cell, Scenario, Suite
 from fedbench.suites.tune import check_tune
 from fedbench.suites.yaml_loader import parse_yaml, read_yaml

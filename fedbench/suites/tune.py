@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from fedbench.suites.cell import in_order, known_fields
 from fedbench.suites.checks import Parts, check_choice, check_mapping, check_seeds, check_settings, check_value
+from fedbench.suites.fields import in_order, known_fields
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Fraction, Frozen
 from fedbench.util.text import show, unknown

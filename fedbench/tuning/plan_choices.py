@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedbench.components import find
-from fedbench.suites.cell import in_order
 from fedbench.suites.checks import cell_error, check_choice, check_seeds, check_value
+from fedbench.suites.fields import in_order
 from fedbench.suites.schema import Cell, CellSpec, Scenario, Suite
 from fedbench.suites.tune import (
     NOT_TUNED,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedbench.components import find
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.measures import Verdict
-from fedbench.partitions import TrainingTable
+from fedbench.partitions import PARTITIONS, Partition, TrainingTable
 from fedbench.partitions.proportions import divide, proportions
 from fedbench.partitions.skew import class_counts, label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
@@ -32,6 +32,23 @@ def deal(
 ) -> Any:
     table = table or TrainingTable(LABELS, 10)
     return find("partition", name).make(**options).deal(table, clients, examples, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_every_partition_deals_parts_of_the_wanted_size_which_are_disjoint_if_they_do_not_overlap(name: str) -> None:
+    groups = np.array(list("abcd" * 10 + "abcdefghij"))
+    table = TrainingTable(np.arange(50) % 5, 5, {"group": groups})
+    own = {"quantity-skew": {"partition_sigma": 1.0}, "by-column": {"partition_column": "group"}}
+    partition: Partition = find("partition", name).make(**own.get(name, {}))
+    parts = partition.deal(table, 4, 10, np.random.default_rng(0))
+    sizes = [len(set(part.tolist())) for part in parts]
+    assert [len(part) for part in parts] == sizes
+    assert not partition.is_equal or sizes == [10] * 4
+    dealt = np.concatenate(list(parts))
+    total = 44 if name == "by-column" else 40  # its groups are as large as they are
+    assert total == sum(sizes)
+    assert (total == len(set(dealt.tolist()))) != partition.is_overlapping
+    assert set(dealt.tolist()) <= set(range(50))
 
 
 def counts(parts: Any) -> NDArray[np.int64]:

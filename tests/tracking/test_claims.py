@@ -28,7 +28,7 @@ from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job
 from fedbench.runs.suite_run import run_suite
 from fedbench.runs.work import RunWork
-from fedbench.suites.cell import COMMON
+from fedbench.suites.fields import COMMON
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import claims, ownership
 from fedbench.tracking.mlflow import tracker as mlflow

@@ -22,7 +22,7 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import parse_partition
-from fedbench.suites.cell import COMMON
+from fedbench.suites.fields import COMMON
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow.run import exported_once
 from fedbench.tracking.mlflow.store import checkpoint_folder, local_folder, require_space

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 
 from fedbench.measures import RunResult, Verdict
-from fedbench.suites.cell import COMMON, CellSpec, in_order
+from fedbench.suites.cell import CellSpec
+from fedbench.suites.fields import COMMON, in_order
 from fedbench.suites.schema import Cell
 from fedbench.tracking.mlflow.reading import (
     infinite,

@@ -1,0 +1,118 @@
+"""The scenario fields: those that all cells have, and the options that parts declare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from fedbench.components import KINDS, Component, built_in_options
+from fedbench.util.errors import SuiteError
+from fedbench.util.frozen import Count, Fraction, Frozen, Positive
+from fedbench.util.text import any_of, unknown
+
+Finder = Callable[[str, object], Component]
+
+
+class CommonFields(Frozen):
+    """The fields that all cells have, and the one home of their defaults."""
+
+    # Whether every client starts from one model (w_0) or each from its own.
+    init: Literal["shared", "independent"] = "shared"
+    # The dataset; this and the other parts by a name as in `fedbench.components`.
+    dataset: str = "mnist-5k"
+    # Which split of the dataset; None becomes its default, so it is never None afterwards.
+    split: str = None  # type: ignore[assignment] # filled in before it is checked
+    model: str = "simple-cnn"
+    # How the training examples are dealt to the clients.
+    partition: str = "consecutive"
+    # Clients in all (the paper's K).
+    num_clients: Count = 2
+    # Training examples of each client (n_k), or their mean; None: all there are, divided by the clients.
+    examples_per_client: Count | None = None
+    # Clients selected each round, as a fraction of all (C); 0: one client.
+    client_fraction: Fraction = 1.0
+    # Passes of a client over its examples in each round (E).
+    local_epochs: Count = 5
+    # Examples in a step of SGD (B); None: all that the client has.
+    batch_size: Count | None = 50
+    # Step size of the clients' SGD (the paper's eta).
+    learning_rate: Positive = 0.01
+    # What clients and server do beyond averaging.
+    algorithm: str = "fedavg"
+    # Times that the server averages.
+    rounds: Count = 5
+    # The test accuracy (a fraction) whose first round is measured; None: none.
+    target_accuracy: Annotated[Fraction, Field(gt=0)] | None = None
+    # Whether a run ends with the round that reaches it.
+    stop_at_target: bool = False
+    # A run whose final test accuracy (a fraction) is below this fails; None: no demand.
+    require_accuracy: Fraction | None = None
+    # Whether a run fails whose training loss in the last round is not below the first round's.
+    require_loss_fall: bool = False
+    # Whether the models between and beyond the two clients' own are measured too, as in the paper's figure 1.
+    interpolation: bool = False
+    # On what: the test set, or the training data as in that figure.
+    interpolation_set: Literal["test", "train"] = "test"
+
+
+COMMON = tuple(CommonFields.model_fields)
+
+
+@cache
+def known_fields() -> tuple[str, ...]:
+    """The common fields and the options of the built-in parts, which follow the field that chooses the part."""
+    return tuple(name for field in COMMON for name in (field, *(built_in_options(field) if field in KINDS else ())))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Scenario fields in the order of `known_fields`, then the options of other parts as they come."""
+    rank = {field: position for position, field in enumerate(known_fields())}
+    return sorted(names, key=lambda name: rank.get(name, len(rank)))
+
+
+def find_part(finder: Finder, kind: str, name: object) -> Component:
+    """Find a part; what is wrong with it is an error of the field `kind`."""
+    try:
+        part = finder(kind, name)
+        taken = [option for option in part.options.model_fields if option in COMMON]
+        if kind == "dataset":
+            part.make()
+    except SuiteError as error:
+        raise _problem(kind, name, str(error)) from None
+    if taken:
+        raise _problem(kind, name, f"{name}: an option cannot be called {taken[0]}, as a field of all cells; rename it")
+    return part
+
+
+def _problem(field: str, value: object, text: str) -> ValidationError:
+    """An error of one field, which pydantic adds to those of the others."""
+    problem = PydanticCustomError("suite", "{error}", {"error": text})
+    return ValidationError.from_exception_data("CellSpec", [InitErrorDetails(type=problem, loc=(field,), input=value)])
+
+
+def read_options(part: Component, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The part's options with their defaults, those that are None left out."""
+    declared = part.options
+    own = {option: given[option] for option in declared.model_fields if given.get(option) is not None}
+    for option, field in declared.model_fields.items():
+        if field.is_required() and option not in own:
+            about = f": {field.description}" if field.description else ""
+            raise _problem(option, None, f"{part.kind} {part.name} needs {option}{about}")
+    options = declared.model_validate(own).model_dump()
+    return {option: value for option, value in options.items() if value is not None}
+
+
+def refuse_unread(field: str, value: object, parts: Mapping[str, Component]) -> None:
+    """Refuse a field that no chosen part reads, unless it is an option that is null."""
+    for kind in KINDS:
+        if readers := built_in_options(kind).get(field):
+            if value is not None:
+                text = f"{kind} {parts[kind].name} does not read it; leave it out, or set {kind} to {any_of(readers)}"
+                raise _problem(field, value, f"{field}: {text}")
+            return
+    own = [option for part in parts.values() for option in part.options.model_fields]
+    raise _problem(field, value, unknown("field", field, dict.fromkeys([*known_fields(), *own])))
