@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -264,6 +265,18 @@ class TestDeadProcesses:
         ended = [trial for trial in search.study.trials if RESULT in trial.user_attrs]
         assert 2 == len(ended) == len(trial_results(search.study, plan))
         assert 1 == sum(SURPLUS in trial.user_attrs for trial in search.study.trials)
+
+
+def test_two_commands_at_once_end_with_the_trials_asked_for(tmp_path: Path) -> None:
+    work = tiny_work(tiny_plan(tmp_path, trials=6), storage_in(tmp_path))
+    searches = [tiny_search(work) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda search: list(compute_tiny(tiny_work(work.plan, work.storage), search)), searches))
+    trials = study_of(work).trials
+    assert [*range(6)] == [trial.number for trial in trials]
+    assert 6 == len({str(trial.params) for trial in trials})
+    assert all(trial.state.is_finished() for trial in trials)
+    assert [] == list((tmp_path / "checkpoints").iterdir())
 
 
 @pytest.mark.slow
