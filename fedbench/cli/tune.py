@@ -119,10 +119,11 @@ def tune_command(
         from fedbench.tuning.save import save_suite
 
         save_suite(save, result, result.best, suite.seeds)
-    from fedbench.reports.tuning import tuning_json, tuning_table
+    from fedbench.reports.tuning import tuning_table
+    from fedbench.tuning.study_records import study_json
 
     if as_json:
-        print_json(tuning_json(result))
+        print_json(study_json(result))
     else:
         screen = console()
         screen.print(tuning_table(result))

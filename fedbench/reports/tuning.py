@@ -20,7 +20,7 @@ from fedbench.tuning.study_records import study_json
 if TYPE_CHECKING:
     from fedbench.tuning.results import TuningResult
 
-Document = Mapping[str, Any]  # what `tuning_json` makes
+Document = Mapping[str, Any]  # what `study_json` makes
 ANSWER_STYLES = {Answer.BETTER: "bold green", Answer.WORSE: "bold red"}
 NO_GAIN = {  # before the reason
     Answer.UNCLEAR: "the search gained nothing that these seeds can show: ",
@@ -29,14 +29,9 @@ NO_GAIN = {  # before the reason
 }
 
 
-def tuning_json(result: TuningResult) -> dict[str, Any]:
-    """One JSON object for machines; see docs/results-json.md. Rates are fractions in [0, 1]."""
-    return study_json(result)
-
-
 def tuning_table(result: TuningResult) -> RenderableType:
     """The table of default and best, for a terminal of 80 columns, between a headline and the answer."""
-    document = tuning_json(result)
+    document = study_json(result)
     parts: list[RenderableType] = [Text(line) for line in headline(document)]
     if rows := candidate_rows(document):
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)

@@ -23,8 +23,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.visualization import matplotlib as plots
 
 from fedbench.reports.axes import legend, name_axes, panels_of, sized, tidy, without_legend
-from fedbench.reports.tuning import objective_scale, objective_words, tuning_json
+from fedbench.reports.tuning import objective_scale, objective_words
 from fedbench.suites.tune import Objective
+from fedbench.tuning.study_records import study_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ class _Shown:
 
     def __init__(self, result: TuningResult) -> None:
         self.result = result
-        document = tuning_json(result)
+        document = study_json(result)
         self.scale, _, unit = objective_scale(document["objective"])
         self.words = objective_words(document)
         unit = {"points": " (%)", "nats": " (nats)", "rounds": ""}[unit]

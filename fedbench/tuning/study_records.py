@@ -184,7 +184,7 @@ def trials_csv(result: TuningResult) -> str:
 
 
 def study_json(result: TuningResult) -> dict[str, Any]:
-    """A whole study as one JSON object; see docs/results-json.md. Numbers that are not finite are null."""
+    """A whole study as one JSON object; see docs/reference/json.md. Numbers that are not finite are null."""
     plan = result.plan
     mean, (low, high) = result.gain or (None, (None, None))
     return {

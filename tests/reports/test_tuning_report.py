@@ -21,7 +21,7 @@ from fedbench.measures import Verdict
 from fedbench.reports.page import make_report
 from fedbench.reports.studies import read_studies
 from fedbench.reports.style import Figure
-from fedbench.reports.tuning import tuning_json, tuning_table
+from fedbench.reports.tuning import tuning_table
 from fedbench.reports.tuning_figures import _Shown, draw_study
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
@@ -31,6 +31,7 @@ from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import Answer, TuningResult
+from fedbench.tuning.study_records import study_json
 
 ALL_FIGURES = ["history", "slice", "contour", "importance", "rounds"]
 
@@ -119,14 +120,14 @@ def test_what_is_not_finite_is_null_in_json_and_called_so_in_words() -> None:
     assert result.best is not None
     best = replace(result.best, test=spread((0.5, float("inf"), 0.5)))
     result = replace(result, best=best, gain=None)
-    document = json.loads(json.dumps(tuning_json(result), allow_nan=False))
+    document = json.loads(json.dumps(study_json(result), allow_nan=False))
     assert {"mean": None, "std": None, "values": [0.5, None, 0.5]} == document["best"]["test"]
     assert {"mean": None, "low": None, "high": None} == document["gain"]
     assert "not finite" in printed(result)
 
 
 def test_the_json_has_both_configurations_and_the_gain() -> None:
-    document = tuning_json(made_result(made_plan(space=WIDE_SPACE)))
+    document = study_json(made_result(made_plan(space=WIDE_SPACE)))
     assert ["client_fraction", "local_epochs", "batch_size", "learning_rate"] == list(document["best"]["params"])
     assert [0.87, 0.89, 0.91] == document["best"]["test"]["values"]
     assert pytest.approx(0.09) == document["gain"]["mean"]
