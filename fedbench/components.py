@@ -150,13 +150,9 @@ def find(kind: str, name: object, folder: Path | None = None) -> Component:
 
 def built_in_names(kind: str) -> Mapping[str, str]:
     """The built-in parts: where each name is."""
-    tables: dict[str, Mapping[str, str]] = {
-        "dataset": DATASETS,
-        "model": {name: info.target for name, info in MODELS.items()},
-        "partition": PARTITIONS,
-        "algorithm": ALGORITHMS,
-    }
-    return tables[kind]
+    if kind == "model":
+        return {name: info.target for name, info in MODELS.items()}
+    return {"dataset": DATASETS, "partition": PARTITIONS, "algorithm": ALGORITHMS}[kind]
 
 
 @cache

@@ -139,9 +139,11 @@ class CellSpec(CommonFields):
 
     def component(self, kind: str) -> Component:
         """The chosen part of a kind, as it was found."""
-        own = next((each for each in self.parts if each.kind == kind), None)
-        name = getattr(self, kind)
-        return own or Component(kind, name, built_in_names(kind)[name])
+        for part in self.parts:
+            if part.kind == kind:
+                return part
+        name: str = getattr(self, kind)
+        return Component(kind, name, built_in_names(kind)[name])
 
     def options_of(self, kind: str) -> dict[str, Any]:
         """The options of the chosen part of a kind."""

@@ -186,7 +186,7 @@ def _suite(
         return tuple(Cell(suite=name, scenario=key, spec=spec, axes=axes, seeds=chosen_seeds) for spec in specs)
 
     references: tuple[Reference, ...] = ()
-    if suite.get("conformance") is not None:  # it is about the scenarios as the file has them
+    if suite.get("conformance") is not None:  # compares the scenarios of the file, without --set and --only
         specs = {key: [cell.spec for cell in cells_of(key, defaults | own)] for key, own in settings.items()}
         references = check_conformance(suite["conformance"], specs)
     return Suite(

@@ -25,12 +25,12 @@ NOT_TUNED = (
     "interpolation_set",
 )
 Budget = Literal["rounds", "steps"]
-BY_LOGARITHM = ("learning_rate",)  # whose ranges are searched so where the file does not say
+BY_LOGARITHM = ("learning_rate",)  # searched by its logarithm unless the file says otherwise
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 
 class Objective(StrEnum):
-    """What a study makes as good as it can be, measured on the validation split."""
+    """What a study optimises, measured on the validation split."""
 
     ACCURACY = "accuracy"
     BALANCED_ACCURACY = "balanced_accuracy"
@@ -65,14 +65,14 @@ class Axis(Frozen):
     choices: tuple[int | float | None, ...] = ()
 
     def holds(self, value: float | None) -> bool:
-        """Whether the search can come to `value`."""
+        """Whether `value` is within the range or among the choices."""
         if self.low is None or self.high is None:
             return value in self.choices
         return value is not None and self.low <= value <= self.high
 
 
 class TuneSpec(Frozen):
-    """The key `tune` of a suite file. What it leaves out has the default of the field."""
+    """The key `tune` of a suite file. A key that is left out has its field's default."""
 
     # The scenario that is tuned; None: the first of the file.
     scenario: str | None = None
@@ -87,15 +87,15 @@ class TuneSpec(Frozen):
     # What is held equal where local epochs differ: the rounds, or the clients' local steps in all. None: the rounds,
     # or nothing if they are searched.
     budget: Budget | None = None
-    # Trials that the study comes to.
+    # Trials of the study in all.
     trials: Annotated[int, Field(ge=1, le=100_000)] = 40
     # Seeds of each trial, the same in every trial; None: the first three of the suite's.
     seeds: tuple[int, ...] | None = None
-    # Seeds on which best and default are tested in the end; None: the five after the largest of all others.
+    # Seeds on which the best and the default configuration are tested; None: the five after the largest of all others.
     fresh_seeds: tuple[int, ...] | None = None
-    # Share of the training data that is held out to validate on.
+    # Share of the training data that is held out for validation.
     validation: Annotated[Fraction, Field(gt=0, lt=1)] = 0.2
-    # Whether a trial that does badly in its first rounds is ended.
+    # Whether a trial that does badly in its first rounds is pruned.
     pruning: bool = True
 
 
@@ -230,7 +230,7 @@ def _range(field: str, given: dict[str, Any], place: str) -> Axis:
     if not isinstance(log, bool):
         raise SuiteError(f"{place}: log is {show(log)}; it must be true or false")
     if low > high:
-        raise SuiteError(f"{place}: low is {show(low)}, above high, which is {show(high)}; exchange them")
+        raise SuiteError(f"{place}: low is {show(low)}, above high, which is {show(high)}; swap them")
     if low == high:
         raise SuiteError(f"{place}: low and high are both {show(low)}; set {field} in the scenario instead")
     if log and low == 0:

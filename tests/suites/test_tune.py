@@ -193,7 +193,7 @@ def test_a_target_belongs_to_one_objective_and_is_a_fraction(text: str, expected
     assert expected == error_of(text)
 
 
-def test_a_budget_beside_searched_rounds_is_refused() -> None:
+def test_a_budget_with_searched_rounds_is_refused() -> None:
     text = "{budget: rounds, space: {rounds: {low: 1, high: 5}}}"
     assert error_of(text).startswith("tune: budget: nothing is held equal where the rounds are searched; leave")
 
@@ -235,7 +235,7 @@ def test_a_field_that_cannot_be_searched_is_told_from_one_that_is_unknown() -> N
         ("local_epochs: {}", "local_epochs: low is missing; a range has low and high"),
         ("local_epochs: {low: 1}", "local_epochs: high is missing; a range has low and high"),
         ("local_epochs: {low: 1, hihg: 2}", "local_epochs: unknown key 'hihg'; did you mean high?"),
-        ("local_epochs: {low: 9, high: 3}", "local_epochs: low is 9, above high, which is 3; exchange them"),
+        ("local_epochs: {low: 9, high: 3}", "local_epochs: low is 9, above high, which is 3; swap them"),
         ("local_epochs: {low: 3, high: 3}", "local_epochs: low and high are both 3; set local_epochs in the scenario"),
         ("local_epochs: {low: 0, high: 3}", "local_epochs: low is 0; it must be at least 1"),
         ("local_epochs: {low: 1, high: 2.5}", "local_epochs: high is 2.5; it must be a whole number"),
@@ -287,7 +287,7 @@ likely = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(values, likely))
 def test_any_value_ends_in_a_suite_error_or_a_spec(value: Any) -> None:
     try:
