@@ -133,7 +133,7 @@ def _check_dealt(parts: Dealt, spec: CellSpec, num_examples: int, may_overlap: b
     if len(parts) != spec.num_clients:
         raise PartitionError(f"{spec.partition}: dealt to {len(parts)} clients instead of {spec.num_clients}")
     dealt = np.zeros(num_examples, dtype=np.bool_)
-    for k, part in enumerate(parts):
+    for k, part in enumerate(map(np.asarray, parts)):
         if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
             raise PartitionError(f"{spec.partition}: client {k} has no list of whole numbers, the indices of examples")
         if len(outside := part[(part < 0) | (part >= num_examples)]):
