@@ -21,7 +21,7 @@ def runs_list(
     suite_name: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="Only this suite's runs.")] = None,
     status: Annotated[
         str | None,
-        typer.Option(help="Only these: finished, failed, killed, running, orphaned or superseded.", show_default=False),
+        typer.Option(help="Only these: finished, failed, killed, running or orphaned.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
     tracking_uri: TrackingUriOption = None,
@@ -53,7 +53,7 @@ def runs_show(
         console().print(run_details(run))
 
 
-@runs_app.command("delete", epilog="Example: fedbench runs delete quickstart --status superseded")
+@runs_app.command("delete", epilog="Example: fedbench runs delete quickstart --status failed")
 def runs_delete(
     suite_name: SuiteArgument,
     run_ids: Annotated[

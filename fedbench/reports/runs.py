@@ -56,8 +56,6 @@ def run_details(run: RunRecord) -> RenderableType:
 def _details(run: RunRecord) -> Iterable[tuple[str, str]]:
     yield "run", run.run_id
     yield "status", run.status
-    if run.owner:
-        yield "worked on by", run.owner
     yield "started", _time(run.started)
     if run.ended:
         yield "ended", _time(run.ended)
@@ -73,12 +71,8 @@ def _time(milliseconds: int) -> str:
 
 
 def _tags(run: RunRecord) -> dict[str, str]:
-    """The tags of fedbench, without those that coordinate processes."""
-    return {
-        key: value
-        for key, value in sorted(run.tags.items())
-        if key.startswith("fedbench.") and not key.startswith("fedbench.claim.")
-    }
+    """The tags of fedbench."""
+    return {key: value for key, value in sorted(run.tags.items()) if key.startswith("fedbench.")}
 
 
 def run_json(run: RunRecord) -> dict[str, Any]:

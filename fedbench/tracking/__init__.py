@@ -1,9 +1,9 @@
-"""Where runs are recorded. The runner knows this interface; `mlflow.py` and `memory.py` fill it in."""
+"""Where runs are recorded: the interface that `runs` knows. `mlflow` and `memory` implement it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,29 +17,23 @@ if TYPE_CHECKING:
     from fedbench.partitions.table import PartitionTable
     from fedbench.suites.schema import RunSpec
 
-# Before anything imports MLflow, which reads them when it is imported.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a benchmark reports to nobody
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
-# A server that is away is asked every 5 s in the mean, for 10 minutes, unless the user wants it otherwise. Without a
-# factor MLflow's pauses do not double up to two minutes; what is left of them is chance, of up to 10 s.
-if not any(f"MLFLOW_HTTP_REQUEST_{name}" in os.environ for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "BACKOFF_JITTER")):
-    os.environ.setdefault("_MLFLOW_HTTP_REQUEST_MAX_RETRIES_LIMIT", "120")
-    os.environ |= {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "120",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "10",
-    }
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+for _name, _value in {  # before MLflow is imported, which reads them then
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a benchmark reports to nobody
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for results
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # `fedbench.tracking.mlflow.client` retries
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+}.items():
+    os.environ.setdefault(_name, _value)
 
 SCHEMA_VERSION = 2  # of the tags, parameters, metrics and artifacts in docs/tracking.md
 
 
 class TrackedRun(Protocol):
-    """One run while this process works on it."""
+    """The record of a run that this process computes."""
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record a round's metrics; `step` is the round, from 1. A round that was recorded before is left as it is."""
+        """Record a round's metrics; `step` is the round, from 1. A round that is recorded already is left as it is."""
 
     def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
         """Record (θ, loss, accuracy) of the models on the line through two clients' models."""
@@ -48,19 +42,19 @@ class TrackedRun(Protocol):
         """Record the final model's confusion matrix, (C, C): rows are the true classes."""
 
     def log_partition(self, table: PartitionTable) -> None:
-        """Record who has what; of very many clients, the first ones."""
+        """Record how many examples of each class each client has; of very many clients, the first ones."""
 
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-        """Record the final model; `name` is its key in `MODELS`, `example` an input of it, (B, C, H, W)."""
+        """Record the final model; `example` is an input of it, (B, C, H, W). Models of one `name` have one program."""
 
-    def is_ours(self) -> bool:
-        """Whether this process still owns the run; one that was asleep for minutes may have lost it to another."""
+    def finish(self, result: RunResult) -> RunResult:
+        """End the run, as failed if its verdict says so; the result that is on record.
 
-    def finish(self, result: RunResult) -> None:
-        """End the run: as failed if its verdict says so."""
+        That is another process's if it recorded the same run meanwhile.
+        """
 
     def kill(self, reason: str) -> None:
-        """End the run as interrupted."""
+        """End the run as interrupted; the same command resumes it."""
 
 
 class Tracker(Protocol):
@@ -68,21 +62,32 @@ class Tracker(Protocol):
 
     @property
     def checkpoints(self) -> Path | None:
-        """The folder in which runs under way are kept; None to keep none."""
+        """The folder for the checkpoints and locks of unfinished runs; None to keep none."""
 
     def finished_runs(self) -> Mapping[str, RunResult]:
         """The results of the suite's finished runs, by fingerprint."""
 
     def start_run(
-        self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset, rounds: int, fresh: bool
-    ) -> TrackedRun | RunResult | None:
-        """Begin to record `run`, or go on where a dead process left it, if `rounds` of its rounds are kept, not 0.
+        self,
+        run: RunSpec,
+        fingerprint: str,
+        cell_fingerprint: str,
+        dataset: Dataset,
+        rounds: int,
+        fresh: bool,
+        key: str = "",
+    ) -> TrackedRun | RunResult:
+        """Begin to record a run, or resume it; no other process with the same checkpoints does so meanwhile.
 
-        Unless `fresh`, a result means that another process finished it meanwhile. None: one is working on it.
+        Parameters
+        ----------
+        rounds
+            Of how many rounds there is a checkpoint; with none, a run that recorded rounds is not resumed.
+        fresh
+            Whether to record another run where one is finished; otherwise that one's result is returned.
+        key
+            Ties the record to the checkpoint: an unfinished run that was begun with the same key is resumed.
         """
 
-    def finish_cell(self, cell_fingerprint: str, fingerprints: Collection[str]) -> None:
-        """Bring what is recorded of a cell over its seeds up to date; `fingerprints` are its runs'."""
-
-    def close(self) -> None:
-        """End what runs in the background."""
+    def finish_cell(self, cell_fingerprint: str) -> None:
+        """Bring the record of a cell over its seeds up to date."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,13 +59,10 @@ class MemoryRun:
         del name, example, num_classes
         self.model = model
 
-    def is_ours(self) -> bool:
-        """See `fedbench.tracking.TrackedRun`."""
-        return True
-
-    def finish(self, result: RunResult) -> None:
+    def finish(self, result: RunResult) -> RunResult:
         """See `fedbench.tracking.TrackedRun`."""
         self.result = result
+        return result
 
     def kill(self, reason: str) -> None:
         """See `fedbench.tracking.TrackedRun`."""
@@ -74,11 +71,11 @@ class MemoryRun:
 
 @dataclass
 class MemoryTracker:
-    """All runs so far, in the order in which they began."""
+    """All runs so far, in the order in which they began; see `fedbench.tracking.Tracker`."""
 
     runs: list[MemoryRun] = field(default_factory=list)
     checkpoints: Path | None = None
-    cells: list[str] = field(default_factory=list)  # fingerprints of those that were finished
+    cells: list[str] = field(default_factory=list)  # the fingerprints of those that were finished
 
     def finished_runs(self) -> Mapping[str, RunResult]:
         """See `fedbench.tracking.Tracker`."""
@@ -89,21 +86,26 @@ class MemoryTracker:
         }
 
     def start_run(
-        self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset, rounds: int, fresh: bool
-    ) -> MemoryRun:
+        self,
+        run: RunSpec,
+        fingerprint: str,
+        cell_fingerprint: str,
+        dataset: Dataset,
+        rounds: int,
+        fresh: bool,
+        key: str = "",
+    ) -> MemoryRun | RunResult:
         """See `fedbench.tracking.Tracker`."""
-        del cell_fingerprint, fresh
-        left = [each for each in self.runs if each.fingerprint == fingerprint and each.result is None]
-        if left and (rounds or not left[0].rounds):
-            left[0].killed = None
-            return left[0]
+        del cell_fingerprint, key
+        if not fresh and (result := self.finished_runs().get(fingerprint)):
+            return result
+        unfinished = [each for each in self.runs if each.fingerprint == fingerprint and each.result is None]
+        if unfinished and (rounds or not unfinished[0].rounds):
+            unfinished[0].killed = None
+            return unfinished[0]
         self.runs.append(MemoryRun(run, fingerprint, dataset.digest))
         return self.runs[-1]
 
-    def finish_cell(self, cell_fingerprint: str, fingerprints: Collection[str]) -> None:
+    def finish_cell(self, cell_fingerprint: str) -> None:
         """See `fedbench.tracking.Tracker`."""
-        del fingerprints
         self.cells.append(cell_fingerprint)
-
-    def close(self) -> None:
-        """See `fedbench.tracking.Tracker`."""

@@ -29,8 +29,7 @@ class RunRecord:
     Attributes
     ----------
     status
-        ``finished``, ``failed``, ``killed`` or ``running``; ``orphaned`` if it is running and its process has died,
-        ``superseded`` if a newer run of the same fingerprint counts.
+        ``finished``, ``failed``, ``killed`` or ``running``; ``orphaned`` if it is running and its process has ended.
     started, ended
         Milliseconds since 1970, UTC.
     params
@@ -39,8 +38,6 @@ class RunRecord:
         Last values.
     is_finished
         Whether it is complete: it ended, has a verdict and the metrics in `REPORTED`.
-    owner
-        The live process that works on it, if any.
     """
 
     run_id: str
@@ -51,7 +48,6 @@ class RunRecord:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     is_finished: bool = False
-    owner: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from fedbench.executors import Executor
     from fedbench.runs.data import DataSource
     from fedbench.runs.suite_run import Outcome
-
-WAIT_SECONDS = 2.0  # for another process that works on a run
 
 
 def tuning_suite(plan: Plan, trials: Sequence[TrialResult] = ()) -> Suite:
@@ -72,18 +69,8 @@ class Verification:
     experiment_id: str
 
     def outcomes(self, suite: Suite, execute: Executor) -> Iterator[Outcome]:
-        """The suite's runs as they end; one that another process computes is waited for."""
-        waiting: Sequence[RunSpec] = suite.runs
-        while waiting:
-            left = []
-            for outcome in run_suite(waiting, self.data, MlflowTracker(suite, self.uri), execute):
-                if outcome.result is None:
-                    left.append(outcome.run)
-                else:
-                    yield outcome
-            waiting = left
-            if waiting:
-                time.sleep(WAIT_SECONDS)
+        """The suite's runs as they end."""
+        yield from run_suite(suite.runs, self.data, MlflowTracker(suite, self.uri), execute)
 
     def candidate(self, trial: TrialResult, outcomes: Sequence[Outcome]) -> Candidate:
         """A trial's configuration with the results of its runs."""

@@ -89,11 +89,10 @@ def write(number: int, processes: int, folder: Path, runs: int, barrier: Any, re
     summing = time.perf_counter()
     for cell in range(number, -(-runs // SEEDS), processes):
         try:
-            tracker.cells.touched.add(f"cell-{cell}")
-            tracker.finish_cell(f"cell-{cell}", ())
+            tracker.cells.touch(f"cell-{cell}")
+            tracker.finish_cell(f"cell-{cell}")
         except Exception:
             errors.append(traceback.format_exc(limit=-1).strip().splitlines()[-1])
-    tracker.close()
     reports.put(Report(recorded - started, time.perf_counter() - summing, errors))
 
 

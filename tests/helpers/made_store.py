@@ -30,22 +30,18 @@ def record(
     tracker = MlflowTracker(suite, put_empty_store(uri))
     dataset = load_dataset("mnist-5k")
     finished = tracker.finished_runs()
-    try:
-        for run in suite.runs:
-            identity = fingerprint(run, dataset.digest, "cpu")
-            cell = fingerprint(run, dataset.digest, "cpu", of_cell=True)
-            if identity in finished and not fresh:
-                continue
-            tracked = tracker.start_run(run, identity, cell, dataset, rounds=0, fresh=fresh)
-            assert isinstance(tracked, MlflowRun)
-            for step, measured in enumerate(rounds := rounds_of(run, metrics), start=1):
-                tracked.log_round(step, measured)
-            if run.spec.interpolation:
-                tracked.log_interpolation(interpolation_of(run))
-            tracked.log_confusion(np.array(CONFUSION), CLASSES)
-            tracked.finish(run_result(*verdict(run), rounds[-1]))
-        for cell in suite.cells:
-            identities = [fingerprint(run, dataset.digest, "cpu") for run in cell.runs()]
-            tracker.finish_cell(fingerprint(cell.runs()[0], dataset.digest, "cpu", of_cell=True), identities)
-    finally:
-        tracker.close()
+    for run in suite.runs:
+        identity = fingerprint(run, dataset.digest, "cpu")
+        cell = fingerprint(run, dataset.digest, "cpu", of_cell=True)
+        if identity in finished and not fresh:
+            continue
+        tracked = tracker.start_run(run, identity, cell, dataset, rounds=0, fresh=fresh)
+        assert isinstance(tracked, MlflowRun)
+        for step, measured in enumerate(rounds := rounds_of(run, metrics), start=1):
+            tracked.log_round(step, measured)
+        if run.spec.interpolation:
+            tracked.log_interpolation(interpolation_of(run))
+        tracked.log_confusion(np.array(CONFUSION), CLASSES)
+        tracked.finish(run_result(*verdict(run), rounds[-1]))
+    for cell in suite.cells:
+        tracker.finish_cell(fingerprint(cell.runs()[0], dataset.digest, "cpu", of_cell=True))

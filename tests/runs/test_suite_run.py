@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -22,7 +24,8 @@ from fedbench.runs.suite_run import Outcome, run_suite
 from fedbench.runs.work import RunWork
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.tracking.memory import MemoryRun, MemoryTracker
-from fedbench.util.errors import DataError, SuiteError
+from fedbench.util.errors import DataError, StoreError, SuiteError
+from fedbench.util.locks import Lock, lock
 
 TINY: dict[str, Any] = {"num_clients": 2, "examples_per_client": 20, "rounds": 2, "local_epochs": 1}
 DATA = DataSource()
@@ -310,6 +313,11 @@ def checkpoint_files(tracker: MemoryTracker) -> list[str]:
     return sorted(path.name for path in tracker.checkpoints.iterdir()) if tracker.checkpoints.exists() else []
 
 
+def files_of(run: RunSpec) -> list[str]:
+    """What is kept of an unfinished run."""
+    return [f"{identity(run)}.ckpt", f"{identity(run)}.lock"]
+
+
 LONG = {"rounds": 4, "init": "independent", "learning_rate": 0.1}
 
 
@@ -324,7 +332,7 @@ def test_after_an_interruption_the_same_run_goes_on_after_its_last_round_and_end
     trained.clear()
     with pytest.raises(KeyboardInterrupt):
         run_all(runs, tracker, interrupted_after(5 + rounds))  # five events of the first run
-    assert [f"{identity(runs[1])}.ckpt"] == checkpoint_files(tracker)
+    assert files_of(runs[1]) == checkpoint_files(tracker)
     outcomes = run_all(runs, tracker)
     assert [(runs[0], False), (runs[1], True)] == [(each.run, each.executed) for each in outcomes]
     assert [(seed, t) for seed in (0, 1) for t in range(1, 5)] == sorted(trained)  # each round once
@@ -344,18 +352,70 @@ def test_the_checkpoint_is_removed_when_a_run_is_finished_and_when_it_has_failed
             yield event
 
     run_all([make_run(0), make_run(1, require_accuracy=1.0)], tracker, watching)
-    assert [1] * 6 == seen
+    assert [2] * 6 == seen  # with the lock
     assert [] == checkpoint_files(tracker)
 
 
-def test_a_checkpoint_that_a_killed_process_left_of_a_finished_run_is_removed(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_of_a_finished_run_is_removed(tmp_path: Path) -> None:
     """It was killed between the end of the run and the removal."""
     tracker = MemoryTracker(checkpoints=tmp_path / "checkpoints")
     run_all([make_run()], tracker)
-    (tmp_path / "checkpoints" / f"{identity(make_run())}.ckpt").write_text("left over")
+    for name in files_of(make_run()):
+        (tmp_path / "checkpoints" / name).write_text("left over")
     (outcome,) = run_all([make_run()], tracker)
     assert not outcome.executed
     assert [] == checkpoint_files(tracker)
+
+
+# A run that another command computes
+
+
+def hold(tracker: MemoryTracker, run: RunSpec) -> Lock:
+    """Begin a run as another command does, in a thread: filelock sees that one cannot wait for itself."""
+    assert tracker.checkpoints is not None
+    with ThreadPoolExecutor(1) as another:
+        return another.submit(lock, tracker.checkpoints / f"{identity(run)}.lock").result()
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_run_whose_lock_is_held_comes_last_and_is_computed_unless_it_is_finished_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, finishes: bool
+) -> None:
+    tracker, runs = MemoryTracker(checkpoints=tmp_path), [make_run(0), make_run(1)]
+    held = hold(tracker, runs[0])
+    outcomes = run_suite(runs, DATA, tracker, in_process.execute)
+    assert runs[1] == next(outcomes).run
+    result = RunResult(Verdict.OK, None, {"accuracy": 0.5})
+
+    def end() -> None:
+        if finishes:
+            tracker.runs.append(MemoryRun(runs[0], identity(runs[0]), "", result=result))
+            held.remove()
+        else:
+            held.release()
+
+    Timer(0.5, end).start()
+    (last,) = outcomes
+    assert (runs[0], not finishes) == (last.run, last.executed)
+    assert not finishes or last.result == result
+    assert ["fedbench: waiting for a run that another command computes"] == caplog.messages
+    assert [] == checkpoint_files(tracker)
+
+
+def test_a_run_that_another_command_finished_since_the_suite_began_is_not_computed_again(tmp_path: Path) -> None:
+    tracker, runs = MemoryTracker(checkpoints=tmp_path), [make_run(0), make_run(1)]
+    outcomes = run_suite(runs, DATA, tracker, in_process.execute)
+    next(outcomes)
+    result = RunResult(Verdict.OK, None, {"accuracy": 0.5})
+    tracker.runs.append(MemoryRun(runs[1], identity(runs[1]), "", result=result))
+    assert [Outcome(runs[1], result, executed=False)] == list(outcomes)
+    assert [] == checkpoint_files(tracker)
+
+
+def test_a_folder_without_room_for_locks_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file")
+    with pytest.raises(StoreError, match=r"\.lock cannot be locked \(.*\): let this user write there"):
+        run_all([make_run()], MemoryTracker(checkpoints=tmp_path / "checkpoints"))
 
 
 def test_what_was_left_of_a_checkpoint_half_written_is_removed_with_it(tmp_path: Path) -> None:
@@ -381,7 +441,7 @@ def test_a_damaged_checkpoint_is_one_line_of_warning_and_the_run_starts_anew(
     trained.clear()
     with caplog.at_level(logging.WARNING):
         (outcome,) = run_all([run], tracker)
-    assert [f"fedbench: checkpoint {path} is damaged: {run.cell} seed=0 starts anew"] == caplog.messages
+    assert [f"fedbench: checkpoint {path} is damaged: {run.cell} seed=0 starts over"] == caplog.messages
     assert [(0, t) for t in range(1, 5)] == trained
     reference = MemoryTracker()
     run_all([run], reference)

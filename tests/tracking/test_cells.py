@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,9 +18,9 @@ from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.suites.schema import RunSpec, Suite
 from fedbench.tracking.mlflow import cells
-from fedbench.tracking.mlflow.cells import add_confusions, confusion_csv, parse_confusion, summary
-from fedbench.tracking.mlflow.claims import Claim
+from fedbench.tracking.mlflow.summary import add_confusions, confusion_csv, parse_confusion, summary
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
+from fedbench.util.locks import lock
 
 SUITE = """
 name: tiny
@@ -128,7 +128,7 @@ def record(
 
 
 def finish(tracker: MlflowTracker) -> None:
-    tracker.finish_cell("c", [f"f{seed}" for seed in range(4)])
+    tracker.finish_cell("c")
 
 
 def runs_of(tracker: MlflowTracker, kind: str) -> list[Any]:
@@ -183,7 +183,6 @@ def test_a_cells_run_is_tagged_and_has_its_seeds_nested(recorded: MlflowTracker)
     assert "a rounds=2" == parent.info.run_name
     for absent in ("fedbench.seed", "fedbench.fingerprint", "fedbench.reason"):
         assert absent not in parent.data.tags
-    assert [] == [name for name in parent.data.tags if name.startswith("fedbench.claim.")]
 
 
 def test_a_cells_run_has_the_cells_parameters_without_the_seed(recorded: MlflowTracker) -> None:
@@ -235,14 +234,13 @@ def test_a_new_seed_gives_a_new_run_of_the_cell_in_place_of_the_earlier(
     assert "deleted" == tracker.client.get_run(before).info.lifecycle_stage
 
 
-def test_a_fresh_run_supersedes_the_earlier_one_of_its_seed(recorded: MlflowTracker, suite: Suite, uri: str) -> None:
-    earlier = runs_of(recorded, "run")[2].info.run_id
+@pytest.mark.usefixtures("recorded")
+def test_of_a_seeds_finished_runs_the_latest_counts(suite: Suite, uri: str) -> None:
     tracker = open_tracker(suite, uri)
     record(tracker, 2, (0.1, 0.6), fresh=True)
     finish(tracker)
-    parent = parent_of(tracker)
-    assert [earlier] == [run.info.run_id for run in runs_of(tracker, "superseded")]
-    assert 3 == len(runs_of(tracker, "run"))
+    (parent,) = runs_of(tracker, "cell")
+    assert 4 == len(runs_of(tracker, "run"))
     assert pytest.approx(0.4) == parent.data.metrics["accuracy/mean"]  # 0.2, 0.4, 0.6
     assert {"f0", "f1", "f2"} == set(open_tracker(suite, uri).finished_runs())
 
@@ -281,11 +279,11 @@ def test_a_cell_whose_seeds_all_failed_has_no_run(suite: Suite, uri: str) -> Non
 
 def test_a_failed_run_that_was_run_again_does_not_count_any_more(suite: Suite, uri: str) -> None:
     tracker = open_tracker(suite, uri)
-    failed = record(tracker, 0, (), Verdict.FAILED, "RuntimeError: no memory")
+    record(tracker, 0, (), Verdict.FAILED, "RuntimeError: no memory")
     record(tracker, 0)
     finish(tracker)
-    assert [failed] == [run.info.run_id for run in runs_of(tracker, "superseded")]
-    assert "ok" == parent_of(tracker).data.tags["fedbench.verdict"]
+    (parent,) = runs_of(tracker, "cell")
+    assert "ok" == parent.data.tags["fedbench.verdict"]
 
 
 @pytest.mark.parametrize("command", ["the same", "a later"])
@@ -304,36 +302,37 @@ def test_a_diverged_seed_is_carried_forward(suite: Suite, uri: str, command: str
     assert "1 of 2 seeds: the loss is not finite" == parent.data.tags["fedbench.reason"]
 
 
-def make_half(tracker: MlflowTracker, claim: Claim) -> str:
-    """A cell's run as a process leaves it that dies while it writes it."""
-    tags = {"fedbench.kind": "cell", "fedbench.cell_fingerprint": "c", claim.tag: claim.text()}
-    return str(tracker.client.create_run(tracker.experiment_id, tags=tags).info.run_id)
-
-
-def test_a_cells_run_half_written_by_a_dead_process_is_replaced(suite: Suite, uri: str) -> None:
+def test_a_summary_half_written_by_a_process_that_ended_is_replaced(suite: Suite, uri: str) -> None:
     tracker = open_tracker(suite, uri)
     for seed in (0, 1):
         record(tracker, seed)
-    half = make_half(tracker, replace(Claim.of_this_process(), started=1.0))
+    tags = {"fedbench.kind": "cell", "fedbench.cell_fingerprint": "c"}
+    half = tracker.client.create_run(tracker.experiment_id, tags=tags)
     later = open_tracker(suite, uri)
     finish(later)
-    assert half != parent_of(later).info.run_id
+    assert half.info.run_id != parent_of(later).info.run_id
 
 
-def test_a_cells_run_that_a_live_process_writes_is_left_and_settled_by_it(suite: Suite, uri: str) -> None:
-    tracker = open_tracker(suite, uri)
-    record(tracker, 0)
-    half = make_half(tracker, Claim.of_this_process())
-    finish(tracker)
-    assert 2 == len(runs_of(tracker, "cell"))
-    tracker.client.set_terminated(half, "FINISHED")
-    finish(open_tracker(suite, uri))
-    assert half != parent_of(tracker).info.run_id
+def test_one_command_at_a_time_summarises_a_cell(suite: Suite, uri: str) -> None:
+    tracker, other = open_tracker(suite, uri), open_tracker(suite, uri)
+    for seed in (0, 1):
+        record(tracker, seed)
+    held = lock(tracker.checkpoints / "c.lock")
+    threads = [Thread(target=finish, args=(each,)) for each in (tracker, other)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    assert [] == runs_of(tracker, "cell")
+    held.release()
+    for thread in threads:
+        thread.join()
+    assert "0,1" == parent_of(tracker).data.tags["fedbench.seeds"]
+    assert [] == list(tracker.checkpoints.glob("*.lock"))
 
 
 @pytest.mark.parametrize("seed_of_other", [None, 2])
-def test_two_processes_that_finish_a_cell_at_once_leave_one_run_of_all_seeds(
-    suite: Suite, uri: str, monkeypatch: pytest.MonkeyPatch, seed_of_other: int | None
+def test_two_machines_that_finish_a_cell_at_once_leave_one_run_of_all_seeds(
+    suite: Suite, uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed_of_other: int | None
 ) -> None:
     """The other one looks, records and finishes while this one writes its summary; perhaps with one more seed."""
     tracker, other = open_tracker(suite, uri), open_tracker(suite, uri)
@@ -346,10 +345,13 @@ def test_two_processes_that_finish_a_cell_at_once_leave_one_run_of_all_seeds(
         if turns:
             turns.pop()
             time.sleep(0.002)  # its run begins later
-            if seed_of_other is not None:
-                record(other, seed_of_other)
-            other.cells.touched.add("c")
-            finish(other)
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setenv("FEDBENCH_CHECKPOINT_DIR", str(tmp_path / "elsewhere"))
+                elsewhere.setattr(cells, "local_folder", lambda _: None)  # on a server
+                if seed_of_other is not None:
+                    record(other, seed_of_other)
+                other.cells.touch("c")
+                finish(other)
         return real(series)
 
     monkeypatch.setattr(cells, "summary", meanwhile)

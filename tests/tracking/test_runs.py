@@ -8,10 +8,10 @@ import pytest
 from empty_store import put_empty_store
 from tiny_store import track, write_suite
 
-from fedbench.tracking.mlflow.claims import Claim
 from fedbench.tracking.mlflow.listing import delete_runs, find_run, list_runs
 from fedbench.tracking.mlflow.store import checkpoint_folder, open_store
 from fedbench.util.errors import StoreError
+from fedbench.util.locks import lock
 
 TWO = """
 name: tiny
@@ -34,19 +34,19 @@ def test_runs_are_listed_with_what_became_of_them(uri: str) -> None:
     assert 2 == len(list_runs(None, uri))
 
 
-def test_a_run_of_a_dead_process_is_orphaned_and_one_of_a_live_process_is_running(uri: str) -> None:
+def test_a_run_whose_lock_is_free_is_orphaned_and_one_whose_lock_is_held_is_running(uri: str) -> None:
     client = open_store(uri)
     first, second = list_runs("tiny", uri)
     for each in (first, second):
         client.update_run(each.run_id, status="RUNNING")
-    claim = Claim.of_this_process().refreshed("owned")
-    client.set_tag(second.run_id, claim.tag, claim.text())
+    held = lock(checkpoint_folder(uri) / f"{second.run.data.tags['fedbench.fingerprint']}.lock")
     found = list_runs("tiny", uri)
     assert ["orphaned", "running"] == [each.status for each in found]
-    assert (found[1].owner or "").startswith(f"process {claim.pid} on ")
-    with pytest.raises(StoreError, match=f"is worked on by process {claim.pid} on .*: end that first"):
+    with pytest.raises(StoreError, match=f"run {second.run_id} is being computed: end the command"):
         delete_runs(found, uri)
     assert 2 == len(list_runs("tiny", uri))
+    held.release()
+    assert ["orphaned", "orphaned"] == [each.status for each in list_runs("tiny", uri)]
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(uri: str) -> None:

@@ -1,38 +1,42 @@
-"""The runs of a store, as fedbench sees them: which are orphaned, which count, and how to be rid of some."""
+"""The runs of a store with their status, and how to delete some."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from mlflow.exceptions import MlflowException
-
-from fedbench.tracking.mlflow.cells import Cells
-from fedbench.tracking.mlflow.claims import claims_of
+from fedbench.tracking.mlflow.cells import CELL, Cells
+from fedbench.tracking.mlflow.client import REQUEST
+from fedbench.tracking.mlflow.models import discard_models
 from fedbench.tracking.mlflow.reading import require_schema, run_record, search_runs
 from fedbench.tracking.mlflow.store import (
     checkpoint_folder,
     default_tracking_uri,
     experiment_of,
+    local_folder,
     open_existing_store,
     store_errors,
     without_password,
 )
 from fedbench.tracking.records import RunRecord
 from fedbench.util.errors import StoreError
+from fedbench.util.files import remove
+from fedbench.util.locks import is_locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
-Status = Literal["finished", "failed", "killed", "running", "orphaned", "superseded"]
+Status = Literal["finished", "failed", "killed", "running", "orphaned"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 MIN_PREFIX = 4  # characters of a run's id that may name it
 
 
 def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
     """The seeds' runs of a suite, or of all suites, in the order in which they began.
+
+    Their status is MLflow's, but for ``orphaned``: RUNNING, and the process has ended, as far as this machine can know.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
     for experiment in _experiments(client, place, suite_name):
         with store_errors(place):
             found += search_runs(client, experiment.experiment_id, "tags.`fedbench.fingerprint` IS NOT NULL")
-    return [_listed(run) for run in found]
+    return [run_record(run, _status(run, place)) for run in found]
 
 
 def _experiments(client: MlflowClient, uri: str, suite_name: str | None) -> list[Experiment]:
@@ -58,16 +62,18 @@ def _experiments(client: MlflowClient, uri: str, suite_name: str | None) -> list
     return list(found)
 
 
-def _listed(run: Run) -> RunRecord:
-    owner = next((claim for claim in claims_of(run.data.tags) if claim.is_alive()), None)
-    status: Status
-    if run.data.tags.get("fedbench.kind") == "superseded":
-        status = "superseded"
-    elif run.info.status in ("RUNNING", "SCHEDULED"):
-        status = "running" if owner else "orphaned"
-    else:
-        status = run.info.status.lower()
-    return run_record(run, status, f"process {owner.pid} on {owner.machine}" if owner else None)
+def _status(run: Run, uri: str) -> str:
+    if run.info.status not in ("RUNNING", "SCHEDULED"):
+        return str(run.info.status).lower()
+    path = _lock_path(run.data.tags["fedbench.fingerprint"], uri)
+    if is_locked(path):
+        return "running"
+    was_here = local_folder(uri) is not None or (path.exists() and path.read_text() == run.data.tags.get(REQUEST))
+    return "orphaned" if was_here else "running"
+
+
+def _lock_path(fingerprint: str, uri: str) -> Path:
+    return checkpoint_folder(uri) / f"{fingerprint}.lock"
 
 
 def find_run(prefix: str, uri: str | None) -> RunRecord:
@@ -90,39 +96,34 @@ def find_run(prefix: str, uri: str | None) -> RunRecord:
 def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
     """Delete runs with their models and checkpoints, and bring their cells up to date.
 
-    MLflow keeps what is deleted until ``mlflow gc``; ``mlflow runs restore`` brings a run back.
+    MLflow keeps what is deleted until ``mlflow gc``; ``mlflow runs restore`` restores a run.
 
     Raises
     ------
     StoreError
-        If a live process works on one of them; then none is deleted.
+        If a command computes one of them; then none is deleted.
     """
-    for each in doomed:
-        if each.owner:
-            raise StoreError(f"run {each.run_id} is worked on by {each.owner}: end that first")
     place = uri or default_tracking_uri()
+    paths = {each.run_id: _lock_path(each.tags["fedbench.fingerprint"], place) for each in doomed}
+    for run_id, path in paths.items():
+        if is_locked(path):
+            raise StoreError(f"run {run_id} is being computed: end the command that does so first")
     client = open_existing_store(place)
     runs = []
-    for each in doomed:
+    for run_id, path in paths.items():
         with store_errors(place):
-            runs.append(run := client.get_run(each.run_id))
-            for output in run.outputs.model_outputs if run.outputs else ():
-                with suppress(MlflowException):  # it is gone already
-                    client.delete_logged_model(output.model_id)
-            client.delete_run(each.run_id)
-        path = checkpoint_folder(place) / f"{each.tags['fedbench.fingerprint']}.ckpt"
-        path.unlink(missing_ok=True)
+            runs.append(run := client.get_run(run_id))
+            discard_models(client, run.info.experiment_id, run_id)
+            client.delete_run(run_id)
+        remove(path.with_suffix(".ckpt"))
+        remove(path)
     _refresh(client, place, runs)
 
 
 def _refresh(client: MlflowClient, uri: str, runs: Iterable[Run]) -> None:
     """Bring the summaries of the runs' cells up to date."""
-    touched = {
-        (run.info.experiment_id, run.data.tags["fedbench.cell_fingerprint"])
-        for run in runs
-        if "fedbench.cell_fingerprint" in run.data.tags
-    }
+    touched = {(run.info.experiment_id, run.data.tags[CELL]) for run in runs if CELL in run.data.tags}
     for experiment_id, fingerprint in sorted(touched):
         cells = Cells(client, uri, experiment_id)
-        cells.touched.add(fingerprint)
+        cells.touch(fingerprint)
         cells.finish(fingerprint)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 RECORDED_BY = "fedbench.recorded_by"  # the command that records in an experiment; a suite's has no such tag
-PAGE = 5_000  # runs that are asked for at once
-MANY = 1_000  # runs that are no garbage while the command lasts, and need not be looked through
+PAGE = 5_000  # runs in one request
+MANY = 1_000  # runs that stay as long as the command: the garbage collector need not look through them
 
 
 def each_run(client: MlflowClient, experiment_id: str, wanted: str) -> Iterator[Run]:
@@ -43,6 +43,12 @@ def search_runs(client: MlflowClient, experiment_id: str, wanted: str) -> list[R
     return found
 
 
+def runs_of(client: MlflowClient, experiment_id: str, fingerprint: str) -> list[Run]:
+    """The runs of one fingerprint."""
+    wanted = f"tags.`fedbench.fingerprint` = '{fingerprint}' and tags.`fedbench.kind` = 'run'"
+    return search_runs(client, experiment_id, wanted)
+
+
 def without_numbers(run: Run) -> Run:
     """A run with its tags alone, which takes a fraction of the memory."""
     from mlflow.entities import Run, RunData, RunTag
@@ -52,7 +58,7 @@ def without_numbers(run: Run) -> Run:
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Make many objects that stay: looking again and again for garbage among them takes longer than making them."""
+    """Many objects are made that stay: looking for garbage among them takes longer than making them."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -63,7 +69,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def require_schema(experiment: Experiment, place: str) -> None:
-    """Refuse an experiment that is not fedbench's, or of a fedbench newer than this.
+    """Refuse an experiment that is not a suite's, or of a newer fedbench.
 
     Raises
     ------
@@ -95,13 +101,18 @@ def is_finished(run: Run) -> bool:
     return known and run.info.status == "FINISHED" and metrics.keys() >= set(REPORTED)
 
 
+def is_unfinished(run: Run) -> bool:
+    """Whether a process computes a run, or left it."""
+    return run.info.status in ("RUNNING", "SCHEDULED", "KILLED")
+
+
 def stored_result(run: Run) -> RunResult:
     """The result of a run that was recorded."""
     metrics = {key: infinite(value) for key, value in run.data.metrics.items() if not key.startswith(INTERPOLATION)}
     return run_result(Verdict(run.data.tags["fedbench.verdict"]), run.data.tags.get("fedbench.reason"), metrics)
 
 
-def run_record(run: Run, status: str | None = None, owner: str | None = None) -> RunRecord:
+def run_record(run: Run, status: str | None = None) -> RunRecord:
     """A run as plain data; `status` is MLflow's if None."""
     return RunRecord(
         str(run.info.run_id),
@@ -112,10 +123,9 @@ def run_record(run: Run, status: str | None = None, owner: str | None = None) ->
         run.data.params,
         {key: infinite(value) for key, value in run.data.metrics.items()},
         is_finished(run),
-        owner,
     )
 
 
 def infinite(value: float) -> float:
-    """Undo that MLflow's databases store infinity as the largest number."""
+    """A metric as it was measured: MLflow's databases store infinity as the largest number."""
     return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value

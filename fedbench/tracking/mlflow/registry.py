@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 
-from fedbench.tracking.mlflow.server import repeats
 from fedbench.tracking.mlflow.store import without_password
 from fedbench.util.errors import StoreError
 
@@ -19,14 +18,14 @@ BEST = "best"  # the alias
 
 
 def register_model(client: MlflowClient, uri: str, name: str, run_id: str | None, tags: Mapping[str, str]) -> str:
-    """Make the model of a run a version of the registered model `name`, and give it the alias.
+    """Make the model of a run a version of the registered model `name`, with the alias "best".
 
-    If the version with the alias is of this run already, there is nothing to do.
+    If the version with the alias is already of this run, there is nothing to do.
 
     Returns
     -------
     str
-        What the alias is now, in words.
+        A sentence with the alias and its version.
 
     Raises
     ------
@@ -38,22 +37,12 @@ def register_model(client: MlflowClient, uri: str, name: str, run_id: str | None
         raise StoreError(f"no model is stored for {name} in {without_password(uri)}: its run ended without one")
     version = _version_of(client, name, run_id)
     if version is None:
-        with suppress(MlflowException):  # it is there; if it cannot be made, the version says why
+        with suppress(MlflowException):  # it is there; if it cannot be made, the next request says why
             client.create_registered_model(name)
-        source = f"models:/{model_id}"
-        before = repeats()
-        made = client.create_model_version(name, source, run_id, dict(tags), model_id=model_id)
+        made = client.create_model_version(name, f"models:/{model_id}", run_id, dict(tags), model_id=model_id)
         version = str(made.version)
-        if repeats() != before:  # the request may have been carried out before, its answer lost
-            _discard_twin(client, name, int(version) - 1, run_id)
         client.set_registered_model_alias(name, BEST, version)
     return f"models:/{name}@{BEST} is version {version}"
-
-
-def _discard_twin(client: MlflowClient, name: str, version: int, run_id: str) -> None:
-    with suppress(MlflowException):  # there is no such version
-        if client.get_model_version(name, str(version)).run_id == run_id:
-            client.delete_model_version(name, str(version))
 
 
 def _model_of(client: MlflowClient, run_id: str) -> str | None:

@@ -1,51 +1,35 @@
-"""Opening an MLflow store: SQLite files are made and checked, servers are asked once, and every error is one line."""
+"""Opening an MLflow store: a SQLite file is made or checked, a server is asked once, and every error is one line."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
-from http import HTTPStatus
+from contextlib import closing, suppress
 from pathlib import Path
 
-import mlflow
-from alembic.util.exc import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
-from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
 
+from fedbench.tracking.mlflow.client import StoreClient
 from fedbench.tracking.mlflow.database import connect_once, driver_of, require_reachable_database
 from fedbench.tracking.mlflow.database import without_password as without_password  # for all who use a store
-from fedbench.tracking.mlflow.server import asking, explain_refusal, is_server, require_answering_server
-from fedbench.tracking.mlflow.waiting import (
-    begin_anew,
-    give_up,
-    is_away,
-    require_not_given_up,
-    seconds_away,
-    uninterrupted,
-)
+from fedbench.tracking.mlflow.errors import RESUMES
+from fedbench.tracking.mlflow.errors import store_errors as store_errors  # the same
+from fedbench.tracking.mlflow.server import is_server, require_answering_server
 from fedbench.util.errors import StoreError
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
-    logging.getLogger(_name).setLevel(_level)  # greetings are not results, and what goes wrong is said in one line
+    logging.getLogger(_name).setLevel(_level)  # greetings are not results, and errors are explained in one line
 
 CHECKPOINTS = "FEDBENCH_CHECKPOINT_DIR"
 DEFAULT_FOLDER = Path("mlruns")
 MAX_BATCH = 1_000  # metrics that MLflow takes at once
-GO_ON = "the same command goes on from here"
-ENDED = ("terminating connection", "closed the connection", "connection is lost")
-READ_ONLY = ("read-only transaction", "readonly database", "permission denied for")
 MIN_FREE_BYTES = 100 << 20  # on the disk of a local store, below which no run is begun
 
 
@@ -54,8 +38,8 @@ def default_tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_FOLDER / 'mlflow.db'}"
 
 
-def open_existing_store(uri: str) -> MlflowClient:
-    """As `open_store`, for who only reads: a SQLite file that is not there is not made but an error.
+def open_existing_store(uri: str) -> StoreClient:
+    """As `open_store`, for reading: a SQLite file that does not exist is an error.
 
     Raises
     ------
@@ -68,15 +52,14 @@ def open_existing_store(uri: str) -> MlflowClient:
     return open_store(uri)
 
 
-def open_store(uri: str) -> MlflowClient:
-    """A client of the store at `uri`, which is made if it is a SQLite file that is not there yet.
+def open_store(uri: str) -> StoreClient:
+    """A client of the store at `uri`; a SQLite file that does not exist is made.
 
     Raises
     ------
     StoreError
         If the store cannot be opened or written, or was made by another version of MLflow.
     """
-    begin_anew()
     with store_errors(uri):
         try:
             if uri.startswith("sqlite:"):
@@ -86,7 +69,7 @@ def open_store(uri: str) -> MlflowClient:
             else:
                 require_reachable_database(uri)
                 connect_once(uri)
-            client = MlflowClient(uri)
+            client = StoreClient(uri)
             client.search_experiments(max_results=1)
         except ImportError as error:
             raise StoreError(
@@ -96,7 +79,7 @@ def open_store(uri: str) -> MlflowClient:
 
 
 def check_store(uri: str | None) -> str:
-    """Open the store, or say what would keep it from being made; in words for `fedbench doctor`."""
+    """Open the store; a sentence about it for `fedbench doctor`."""
     uri = uri or default_tracking_uri()
     count = len(open_store(uri).search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'"))
     return f"{without_password(uri)} can be written; {count} suites in it"
@@ -108,7 +91,7 @@ def experiment_of(client: MlflowClient, uri: str, suite_name: str, command: str 
     Raises
     ------
     StoreError
-        If the suite never ran in this store, or its experiment was deleted.
+        If it is not there, or was deleted.
     """
     with store_errors(uri):
         experiment: Experiment | None = client.get_experiment_by_name(suite_name)
@@ -141,10 +124,10 @@ def local_folder(uri: str) -> Path | None:
 
 
 def checkpoint_folder(uri: str) -> Path:
-    """Where the runs under way of a store are kept.
+    """Where the checkpoints and locks of unfinished runs are kept.
 
-    That is ``FEDBENCH_CHECKPOINT_DIR``, which several machines may share; else beside a SQLite file; else in
-    ``mlruns/`` of the working directory.
+    That is ``FEDBENCH_CHECKPOINT_DIR``, which several machines may share; else ``checkpoints`` next to a SQLite file,
+    or in ``mlruns/`` of the working directory.
     """
     if chosen := os.environ.get(CHECKPOINTS):
         return Path(chosen).absolute()
@@ -152,7 +135,7 @@ def checkpoint_folder(uri: str) -> Path:
 
 
 def require_space(uri: str) -> None:
-    """Refuse to go on where the disk of a local store is about to be full, before anything is half written.
+    """Refuse to begin a run where the disk of a local store is almost full.
 
     Raises
     ------
@@ -163,12 +146,12 @@ def require_space(uri: str) -> None:
     if folder and (free := shutil.disk_usage(folder).free) < MIN_FREE_BYTES:
         raise StoreError(
             f"only {free >> 20} MB are free on the disk of {folder}: make room (at least {MIN_FREE_BYTES >> 20} MB), "
-            "then the same command goes on from here"
+            f"then {RESUMES}"
         )
 
 
 def _require_writable_sqlite(uri: str) -> None:
-    """Make the folder of a SQLite store and find out at once, and cheaply, whether it can be used."""
+    """Make the folder of a SQLite store and find out, quickly, whether it can be used."""
     database = make_url(uri).database
     if not database or database == ":memory:" or database.startswith("file:"):
         raise StoreError(f"tracking store {uri} names no file: use sqlite:///FOLDER/mlflow.db")
@@ -184,14 +167,14 @@ def _require_writable_sqlite(uri: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and "alembic_version" not in tables:
-        raise StoreError(f"tracking store {uri} is another program's database: choose another with --tracking-uri")
+        raise StoreError(f"tracking store {uri} is the database of another program: choose another with --tracking-uri")
 
 
 def _make_sqlite(path: Path) -> None:
-    """Make a store under another name and put it in place whole, whoever else does so or ends us meanwhile."""
+    """Make a store under another name and put it in place as a whole: other commands may do the same."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as folder:
         new = Path(folder) / "mlflow.db"
-        event.listen(Engine, "connect", _leave_waiting_for_the_disk)  # of MLflow's some hundred steps: to the end
+        event.listen(Engine, "connect", _leave_waiting_for_the_disk)  # for MLflow's some hundred migrations
         try:
             MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
         finally:
@@ -206,50 +189,3 @@ def _leave_waiting_for_the_disk(connection: DBAPIConnection, _: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = OFF")
     cursor.close()
-
-
-@contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """Use a store: interruptions wait until the end, and what goes wrong becomes a `StoreError` of one line.
-
-    A server that is away is waited for. Once it was given up, it is not asked again.
-    """
-    require_not_given_up()
-    shown = without_password(uri)
-    try:
-        with uninterrupted(is_server(uri)), asking(f"tracking server {shown}") if is_server(uri) else nullcontext():
-            yield
-    except StoreError:
-        raise
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, OSError) as error:
-        give_up()
-        raise StoreError(_explain(shown, error)) from error
-
-
-def _explain(uri: str, error: Exception) -> str:
-    text = re.sub(r"://[^/@\s]*@", "://***@", " ".join(str(error).split()).partition(" [SQL:")[0])
-    if is_away():
-        return f"tracking store {uri} has not answered for {seconds_away():.0f} s: start it, then {GO_ON}"
-    if refused := re.search(r"failed with error code (401|403) ", text):
-        return explain_refusal(f"tracking server {uri}", int(refused[1]))
-    if "PERMISSION_DENIED" in text:
-        return explain_refusal(f"tracking server {uri}", HTTPStatus.FORBIDDEN)
-    if "out-of-date database schema" in text or "Can't locate revision" in text:
-        return (
-            f"tracking store {uri} was made by another version of MLflow than this one ({mlflow.__version__}): upgrade "
-            f"mlflow if it is newer, run `mlflow db upgrade {uri}` if it is older, or choose another --tracking-uri"
-        )
-    if "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC:
-        return f"tracking store {uri}: the disk is full: make room, then {GO_ON}"
-    if "database is locked" in text:
-        return f"tracking store {uri} is locked by another program: end it, then {GO_ON}"
-    if any(words in text for words in READ_ONLY):
-        return (
-            f"tracking store {uri} can only be read ({text[:200]}): let its user write, or choose another with "
-            "--tracking-uri"
-        )
-    if any(words in text for words in ENDED):
-        return f"tracking store {uri} ended the connection ({text[:100]}): {GO_ON}"
-    if "password authentication failed" in text:
-        return f"tracking store {uri} refuses the user or the password: correct them in --tracking-uri"
-    return f"tracking store {uri} failed ({text[:300]}): check that it can be written, or choose another --tracking-uri"

@@ -78,7 +78,7 @@ def find_suites(text: str, uri: str, suite_name: str | None = None) -> list[Stor
     text
         ``STORE``, ``STORE#WHICH`` or ``WHICH``. A store is an address, a SQLite file, or a folder with ``mlflow.db``.
         ``WHICH`` is an invocation of `fedbench run` (see ``fedbench runs list``), or a commit, by its hash or by a
-        name that git knows. Without it the newest runs of each cell count; with it, superseded runs count too.
+        name that git knows. Without it the newest runs of each cell count.
     uri
         The store if `text` names none.
     suite_name
@@ -146,14 +146,13 @@ def _expression(which: str) -> str:
 
 
 def _read_experiment(client: MlflowClient, uri: str, experiment: Experiment, wanted: str = "") -> StoredSuite:
-    """Read an experiment; with `wanted`, an expression of MLflow, only those runs, superseded ones included."""
+    """Read an experiment; with `wanted`, an expression of MLflow, only those runs."""
     name, place = experiment.name, without_password(uri)
     require_schema(experiment, place)
     with store_errors(uri):
         seeds = "tags.`fedbench.fingerprint` IS NOT NULL"  # not the cells' own runs, which have many more metrics
         runs = search_runs(client, experiment.experiment_id, f"{seeds} and {wanted}" if wanted else seeds)
-    kinds = ("run", "superseded") if wanted else ("run",)
-    counted = [run for run in runs if run.data.tags.get("fedbench.kind") in kinds and _has_verdict(run)]
+    counted = [run for run in runs if run.data.tags.get("fedbench.kind") == "run" and _has_verdict(run)]
     if not counted:
         raise StoreError(f"suite {name} has no finished runs in {place}: fedbench run {name}")
     groups = _by_cell(counted)

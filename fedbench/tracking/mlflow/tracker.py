@@ -1,39 +1,39 @@
-"""Runs in MLflow: a suite is an experiment, a run is a run. docs/tracking.md says what is written."""
+"""Runs in MLflow: a suite is an experiment, a run is a run. docs/tracking.md lists what is written."""
 
 from __future__ import annotations
 
 import json
+import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import mlflow
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, Experiment, InputTag, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from fedbench.measures import RunResult
 from fedbench.tracking import SCHEMA_VERSION
-from fedbench.tracking.mlflow.cells import Cells
-from fedbench.tracking.mlflow.claims import claims_of
-from fedbench.tracking.mlflow.ownership import Ownership, is_cut_off, result_among
+from fedbench.tracking.mlflow.cells import CELL, Cells
+from fedbench.tracking.mlflow.client import REQUEST
+from fedbench.tracking.mlflow.experiments import open_experiment
+from fedbench.tracking.mlflow.models import discard_models
 from fedbench.tracking.mlflow.reading import (
     each_run,
     is_finished,
+    is_unfinished,
     require_schema,
-    search_runs,
+    runs_of,
     stored_result,
     without_numbers,
 )
-from fedbench.tracking.mlflow.repeated import create_run, delete_tag, discard_models, discard_run, set_experiment_tags
 from fedbench.tracking.mlflow.run import MlflowRun
-from fedbench.tracking.mlflow.store import (  # first: it sets MLflow up
+from fedbench.tracking.mlflow.store import (
     checkpoint_folder,
     default_tracking_uri,
     local_folder,
     open_store,
-    require_not_deleted,
     require_space,
     store_errors,
     without_password,
@@ -57,7 +57,7 @@ class (`majority_rate`). `fedbench report` puts it all on one page.
 
 
 class MlflowTracker:
-    """A suite's experiment in an MLflow store.
+    """A suite's experiment in an MLflow store; see `fedbench.tracking.Tracker`.
 
     Raises
     ------
@@ -70,127 +70,119 @@ class MlflowTracker:
         self.uri = tracking_uri or default_tracking_uri()
         self.client = open_store(self.uri)
         self.checkpoints = checkpoint_folder(self.uri)
-        mlflow.set_tracking_uri(self.uri)  # for mlflow.pytorch.log_model, which takes no client
+        note = {"mlflow.note.content": suite.question + HOW_TO_READ}
+        schema = {"fedbench.schema": str(SCHEMA_VERSION)}
         with store_errors(self.uri):
-            self.experiment_id = self._open_experiment()
-            mlflow.set_experiment(experiment_id=self.experiment_id)  # likewise
+            self.experiment_id = open_experiment(
+                self.client, self.uri, suite.name, note | view_tags(), schema, self._require_ours
+            )
         self.cells = Cells(self.client, self.uri, self.experiment_id)
-        self.ownership = Ownership(self.client, self.uri, self.experiment_id)
-        self._begun: set[str] | None = None  # fingerprints that have runs; None: ask each time
-        self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self.ownership.claim.name[:4]}"
+        self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
 
-    def _open_experiment(self) -> str:
-        name, place = self.suite.name, without_password(self.uri)
-        tags = {
-            "mlflow.note.content": self.suite.question + HOW_TO_READ,
-            **view_tags(),
-            "fedbench.schema": str(SCHEMA_VERSION),  # last: until then it is an older store
-        }
-        experiment: Experiment | None = self.client.get_experiment_by_name(name)
-        if experiment is None:
-            location = (folder / "artifacts" / name).as_uri() if (folder := local_folder(self.uri)) else None
-            try:
-                return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
-            except MlflowException:  # another process was quicker
-                if (experiment := self.client.get_experiment_by_name(name)) is None:
-                    raise
-        require_not_deleted(experiment, self.uri)
-        require_schema(experiment, place)
-        if experiment.tags["fedbench.schema"] != str(SCHEMA_VERSION):
-            self._upgrade(experiment.experiment_id)
-        set_experiment_tags(self.client, experiment, tags)
-        return str(experiment.experiment_id)
-
-    def _upgrade(self, experiment_id: str) -> None:
-        """Give the runs of schema 1 the tag that schema 2 tells runs, cells and reports apart by."""
-        for run in search_runs(self.client, experiment_id, "tags.`fedbench.fingerprint` IS NOT NULL"):
-            if "fedbench.kind" not in run.data.tags:
-                self.client.set_tag(run.info.run_id, "fedbench.kind", "run")
+    def _require_ours(self, experiment: Experiment) -> None:
+        require_schema(experiment, without_password(self.uri))
 
     def finished_runs(self) -> Mapping[str, RunResult]:
         """See `fedbench.tracking.Tracker`."""
         finished: dict[str, RunResult] = {}
-        self._begun = set()
         with store_errors(self.uri):
-            for run in each_run(self.client, self.experiment_id, "tags.`fedbench.kind` != 'superseded'"):
-                fingerprint = run.data.tags.get("fedbench.fingerprint", "")
-                self._begun.add(fingerprint)
+            for run in each_run(self.client, self.experiment_id, f"tags.`{CELL}` LIKE '%'"):
                 if run.data.tags["fedbench.kind"] == "run" and is_finished(run):
-                    finished[fingerprint] = stored_result(run)  # of equals, the latest
+                    finished[run.data.tags["fedbench.fingerprint"]] = stored_result(run)  # of equal ones, the latest
                 self.cells.see(without_numbers(run))
         return finished
 
     def start_run(
-        self, run: RunSpec, fingerprint: str, cell_fingerprint: str, dataset: Dataset, rounds: int, fresh: bool
-    ) -> MlflowRun | RunResult | None:
+        self,
+        run: RunSpec,
+        fingerprint: str,
+        cell_fingerprint: str,
+        dataset: Dataset,
+        rounds: int,
+        fresh: bool,
+        key: str = "",
+    ) -> MlflowRun | RunResult:
         """See `fedbench.tracking.Tracker`."""
         began = time.perf_counter()
         require_space(self.uri)
-        self.ownership.begin()
         with store_errors(self.uri):
-            runs = self._runs_of(fingerprint)
-            if not fresh and (result := result_among(runs)):
-                return result
-            if self.ownership.rivals(runs):
-                return None
-            # Rounds after the checkpoint, if some are recorded, are computed again to the same bits.
-            found = next((each for each in runs if is_cut_off(each) and (rounds or not self._recorded(each))), None)
-            if found:
-                self.ownership.want(found.info.run_id)
-            ours = found or self._create(run, fingerprint, cell_fingerprint)
-            run_id = str(ours.info.run_id)
+            same = runs_of(self.client, self.experiment_id, fingerprint)
+            finished = [each for each in same if is_finished(each)]
+            if finished and not fresh:
+                return stored_result(finished[-1])
+            found = self._resumable([each for each in same if is_unfinished(each)], rounds, key)
+            ours = found or self._create(run, fingerprint, cell_fingerprint, key)
             try:
-                answer = self.ownership.contend(run_id, fingerprint, fresh, _params(run))
-                if answer is None or isinstance(answer, RunResult):
-                    self._withdraw(run_id, was_created=found is None)
-                    self._begun = None
-                    return answer
-                if not (found and found.inputs and found.inputs.dataset_inputs):
-                    self._log_input(run_id, _dataset_input(dataset))
+                self._complete(ours, run, dataset, is_new=found is None)
             except BaseException:
-                if found is None:  # nobody else knows of this run yet
-                    discard_run(self.client, run_id)
+                if found is None:  # nobody knows of this run yet
+                    with suppress(FedbenchError, MlflowException):
+                        self.client.hurry()
+                        self.client.delete_run(ours.info.run_id)
                 raise
-            recorded = self._take_up(found, cell_fingerprint) if found else 0
-            for other in answer:
-                if other.info.run_id != run_id and is_cut_off(other):  # and nothing can be made of it
-                    self._supersede(other)
-        tracked = MlflowRun(self.ownership, self.cells, ours, recorded)
+            recorded = self._recorded(found) if found else 0
+        tracked = MlflowRun(self.client, self.uri, self.cells, ours, recorded, fresh)
         tracked.seconds += time.perf_counter() - began
-        self.cells.touched.add(cell_fingerprint)
+        self.cells.touch(cell_fingerprint)
         return tracked
 
-    def _runs_of(self, fingerprint: str) -> list[Run]:
-        """The runs of a fingerprint; where there were none at first, and no other command is met, it is not asked."""
-        if self._begun is not None and fingerprint not in self._begun:
-            self._begun.add(fingerprint)
-            return []
-        return self.ownership.runs_of(fingerprint)
+    def _resumable(self, unfinished: Sequence[Run], rounds: int, key: str) -> Run | None:
+        """The run to resume, if there is one.
 
-    def _create(self, run: RunSpec, fingerprint: str, cell_fingerprint: str) -> Run:
-        claim = self.ownership.claim.refreshed("wanted")
+        In a local store all of them are of processes that have ended, and the others are deleted. On a server they may
+        be of a machine with other checkpoints, and are left to it.
+        """
+        is_local = local_folder(self.uri) is not None
+        found: Run | None = None
+        for run in unfinished:
+            # Rounds that were recorded after the checkpoint are computed again, to the same bits.
+            if (is_local or run.data.tags.get(REQUEST) == key) and (rounds or not self._recorded(run)):
+                found = run
+        for run in unfinished:
+            if run is not found and (is_local or run.data.tags.get(REQUEST) == key):
+                discard_models(self.client, self.experiment_id, run.info.run_id)
+                self.client.delete_run(run.info.run_id)
+        return found
+
+    def _create(self, run: RunSpec, fingerprint: str, cell_fingerprint: str, key: str) -> Run:
         tags = {
             "fedbench.schema": str(SCHEMA_VERSION),
             "fedbench.kind": "run",
             "fedbench.suite": run.suite,
             "fedbench.scenario": run.scenario,
             "fedbench.cell": run.cell,
-            "fedbench.cell_fingerprint": cell_fingerprint,
+            CELL: cell_fingerprint,
             "fedbench.seed": str(run.seed),
             "fedbench.fingerprint": fingerprint,
-            claim.tag: claim.text(),
+            **({REQUEST: key} if key else {}),
             **self._now(),
         }
-        return create_run(self.client, self.experiment_id, f"{run.cell} seed={run.seed}", tags)
+        return self.client.create_run(self.experiment_id, tags=tags, run_name=f"{run.cell} seed={run.seed}")
 
     def _now(self) -> dict[str, str]:
         """The tags that say what computes a run now."""
         return {"fedbench.invocation": self._invocation, **environment_tags()}
 
+    def _complete(self, ours: Run, run: RunSpec, dataset: Dataset, is_new: bool) -> None:
+        """Give a run its parameters and its dataset, which it lacks if its process died early, and let it run."""
+        run_id = ours.info.run_id
+        params = [Param(key, str(value)) for key, value in {"seed": run.seed, **run.spec.values}.items()]
+        if is_new:
+            self.client.log_batch(run_id, params=params)
+        else:
+            if "fedbench.reason" in ours.data.tags:
+                self.client.delete_tag(run_id, "fedbench.reason")
+            if ours.info.status != "RUNNING":
+                self.client.update_run(run_id, status="RUNNING")
+            self.client.log_batch(run_id, params=params, tags=[RunTag(key, text) for key, text in self._now().items()])
+            discard_models(self.client, self.experiment_id, run_id)  # one that may be half written
+        if not (ours.inputs and ours.inputs.dataset_inputs):
+            self._log_input(run_id, _dataset_input(dataset))
+
     def _log_input(self, run_id: str, dataset: DatasetInput) -> None:
         try:
             self.client.log_inputs(run_id, [dataset])
-        except MlflowException:  # another process put the same dataset in between MLflow's look and its write
+        except MlflowException:  # another process recorded the same dataset between MLflow's look and its write
             self.client.log_inputs(run_id, [dataset])
 
     def _recorded(self, run: Run) -> int:
@@ -199,46 +191,9 @@ class MlflowTracker:
             return 0
         return max(metric.step for metric in self.client.get_metric_history(run.info.run_id, "accuracy"))
 
-    def _withdraw(self, run_id: str, was_created: bool) -> None:
-        if was_created:
-            discard_run(self.client, run_id)
-        else:
-            self.ownership.release(run_id)
-
-    def _take_up(self, run: Run, cell_fingerprint: str) -> int:
-        """Make an unfinished run of another process ours; the last round that it recorded."""
-        run_id = run.info.run_id
-        for claim in claims_of(run.data.tags):
-            if claim.name != self.ownership.claim.name:
-                delete_tag(self.client, run_id, claim.tag)
-        if "fedbench.reason" in run.data.tags:
-            delete_tag(self.client, run_id, "fedbench.reason")
-        if run.info.status != "RUNNING":
-            self.client.update_run(run_id, status="RUNNING")
-        tags = {"fedbench.schema": str(SCHEMA_VERSION), "fedbench.cell_fingerprint": cell_fingerprint, **self._now()}
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        discard_models(self.client, self.experiment_id, run_id)  # one that may be half written
-        return self._recorded(run)
-
-    def _supersede(self, run: Run) -> None:
-        if run.info.status == "RUNNING":
-            self.client.set_terminated(run.info.run_id, "KILLED")
-        self.client.set_tag(run.info.run_id, "fedbench.kind", "superseded")
-
-    def finish_cell(self, cell_fingerprint: str, fingerprints: Collection[str]) -> None:
+    def finish_cell(self, cell_fingerprint: str) -> None:
         """See `fedbench.tracking.Tracker`."""
-        self.cells.finish(cell_fingerprint, fingerprints)
-
-    def close(self) -> None:
-        """See `fedbench.tracking.Tracker`."""
-        for run_id in self.ownership.end():  # it was begun when an interruption came, and nobody knows of it
-            with suppress(FedbenchError), store_errors(self.uri):
-                run = self.client.get_run(run_id)
-                MlflowRun(self.ownership, self.cells, run, 0).kill("interrupted")
-
-
-def _params(run: RunSpec) -> list[Param]:
-    return [Param(key, str(value)) for key, value in {"seed": run.seed, **run.spec.values}.items()]
+        self.cells.finish(cell_fingerprint)
 
 
 def _dataset_input(dataset: Dataset) -> DatasetInput:

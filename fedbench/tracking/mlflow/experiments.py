@@ -1,0 +1,143 @@
+"""MLflow experiments: opened or made, with their tags up to date; those of a suite and those of other commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+
+from fedbench.tracking.mlflow.reading import RECORDED_BY
+from fedbench.tracking.mlflow.store import (
+    local_folder,
+    open_store,
+    require_not_deleted,
+    require_space,
+    store_errors,
+    without_password,
+)
+from fedbench.util.errors import FedbenchError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class OwnExperiment:
+    """An experiment that a command of fedbench other than ``run`` records in.
+
+    Attributes
+    ----------
+    schema
+        The version of its section in docs/tracking.md.
+    command
+        The command.
+    note
+        How to read its runs.
+    """
+
+    name: str
+    schema: int
+    command: str
+    note: str
+
+    @property
+    def schema_tag(self) -> str:
+        """The tag that holds the schema."""
+        return f"fedbench.{self.name}_schema"
+
+
+def open_own(own: OwnExperiment, uri: str) -> MlflowClient:
+    """Open the store and check that `own` can be recorded in it; nothing is recorded yet.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be opened or written, or the experiment is deleted, of a suite or of a newer fedbench.
+    """
+    client = open_store(uri)
+    require_space(uri)
+    with store_errors(uri):
+        experiment = client.get_experiment_by_name(own.name)
+    if experiment is not None:
+        _require_own(own, experiment, uri)
+    return client
+
+
+def own_experiment_id(client: MlflowClient, uri: str, own: OwnExperiment, views: Mapping[str, str]) -> str:
+    """The id of the experiment, which is made if it is not there, with its note and these views up to date."""
+    tags = {"mlflow.note.content": own.note, **views}
+    schema = {own.schema_tag: str(own.schema), RECORDED_BY: own.command}
+    return open_experiment(client, uri, own.name, tags, schema, lambda found: _require_own(own, found, uri))
+
+
+def open_experiment(
+    client: MlflowClient,
+    uri: str,
+    name: str,
+    tags: Mapping[str, str],
+    fixed: Mapping[str, str],
+    require: Callable[[Experiment], None],
+) -> str:
+    """The id of an experiment, made with `tags` and `fixed` if it is not there, else with `tags` up to date.
+
+    `require` refuses one that is there with an error.
+    """
+    experiment: Experiment | None = client.get_experiment_by_name(name)
+    if experiment is None:
+        location = (folder / "artifacts" / name).as_uri() if (folder := local_folder(uri)) else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location, tags={**tags, **fixed}))
+        except MlflowException:  # another command was quicker, or the answer to an earlier attempt was lost
+            if (experiment := client.get_experiment_by_name(name)) is None:
+                raise
+    require_not_deleted(experiment, uri)
+    require(experiment)
+    set_experiment_tags(client, experiment, tags)
+    return str(experiment.experiment_id)
+
+
+def set_experiment_tags(client: MlflowClient, experiment: Experiment, wanted: Mapping[str, str]) -> None:
+    """Bring an experiment's tags up to date. If two commands make the same one at once, MLflow refuses one of them."""
+    for key, value in wanted.items():
+        if experiment.tags.get(key) == value:
+            continue
+        try:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+        except MlflowException:
+            if key not in client.get_experiment(experiment.experiment_id).tags:
+                raise
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+
+
+@contextmanager
+def all_or_none(client: MlflowClient) -> Iterator[list[str]]:
+    """Record several runs: after an error, those whose ids are in the list are deleted."""
+    created: list[str] = []
+    try:
+        yield created
+    except BaseException:
+        for run_id in created:
+            with suppress(MlflowException, FedbenchError):  # of a store that fails, the first error is the one to show
+                client.delete_run(run_id)
+        raise
+
+
+def _require_own(own: OwnExperiment, experiment: Experiment, uri: str) -> None:
+    require_not_deleted(experiment, uri)
+    schema, place = experiment.tags.get(own.schema_tag), without_password(uri)
+    if schema is None:
+        raise StoreError(
+            f"experiment {own.name} in {place} was not made by {own.command}: choose another store with "
+            "--tracking-uri, or --no-log"
+        )
+    if schema != str(own.schema):
+        raise StoreError(
+            f"experiment {own.name} in {place} has schema {schema}, and this fedbench writes {own.schema}: "
+            "upgrade fedbench, or choose another store with --tracking-uri"
+        )

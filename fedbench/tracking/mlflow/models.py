@@ -1,0 +1,111 @@
+"""A run's final model in MLflow's format: an exported program without pickled code, logged once."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.entities import LoggedModelOutput
+
+from fedbench.util.environment import public_version
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+    from numpy.typing import NDArray
+    from torch import nn
+    from torch.export import ExportedProgram
+
+PROGRAM = Path("data") / "model.pt2"
+MLMODEL = "MLmodel"
+
+_exported: dict[tuple[str, tuple[int, ...]], tuple[Path, ExportedProgram]] = {}  # by name and shape of the example
+
+
+def log_model(
+    client: MlflowClient,
+    experiment_id: str,
+    run_id: str,
+    name: str,
+    model: nn.Module,
+    example: NDArray[np.float32],
+    num_classes: int,
+) -> None:
+    """Record the model of a run; see `fedbench.tracking.TrackedRun.log_model`."""
+    from mlflow.models import Model
+
+    logged = client.create_logged_model(experiment_id, "model", run_id)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        _save(path, name, model.eval(), example, num_classes)
+        description = Model.load(str(path / MLMODEL))
+        description.run_id, description.model_id, description.model_uuid = run_id, logged.model_id, logged.model_id
+        description.artifact_path = logged.artifact_location
+        description.save(str(path / MLMODEL))
+        client.log_model_artifacts(logged.model_id, str(path))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+
+
+def discard_models(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+    """Delete the models of a run."""
+    for model in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
+        client.delete_logged_model(model.model_id)
+
+
+def _save(path: Path, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+    """Write a model to a folder in the format of `mlflow.pytorch.save_model`.
+
+    Exporting takes longer than all the rest, and the programs of the models of one name differ in their parameters and
+    buffers alone: each is exported once a process, and then filled.
+    """
+    import torch
+
+    key = (name, example.shape)
+    if key not in _exported:
+        template = _folder() / str(len(_exported))
+        _export(template, model, example, num_classes)
+        _exported[key] = template, torch.export.load(template / PROGRAM)
+    template, program = _exported[key]
+    shutil.copytree(template, path)
+    if program.constants:  # buffers that are in no state dict: the program is of this model alone
+        shutil.rmtree(template)
+        del _exported[key]
+        return
+    state = model.state_dict()
+    with torch.no_grad():
+        for each, tensor in program.state_dict.items():
+            tensor.copy_(state[each])
+    torch.export.save(program, path / PROGRAM)
+
+
+@cache
+def _folder() -> Path:
+    """A folder of this process."""
+    folder = tempfile.TemporaryDirectory(prefix="fedbench-models-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+def _export(path: Path, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    signature = ModelSignature(
+        Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
+        Schema([TensorSpec(example.dtype, (-1, num_classes))]),
+    )
+    mlflow.pytorch.save_model(
+        model,
+        str(path),
+        signature=signature,
+        input_example=example,
+        pip_requirements=[f"torch=={public_version(torch.__version__)}"],
+        serialization_format="pt2",
+    )
