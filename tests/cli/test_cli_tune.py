@@ -205,7 +205,7 @@ def test_where_every_trial_collapses_there_is_a_verdict_and_no_answer(folder: Pa
             ("tiny.yaml", "--storage", "sqlite:///tiny.yaml"),
             "storage sqlite:///tiny.yaml failed (file is not a database)",
         ),
-        (("tiny.yaml", "--storage", "nonsense"), "storage nonsense is no address of a store"),
+        (("tiny.yaml", "--storage", "nonsense"), "storage nonsense is not the address of a store"),
         (("tiny.yaml", "--storage", "postgresql://user:secret@127.0.0.1:1/x"), "does not answer"),
         (("tiny.yaml", "--storage", "redis://127.0.0.1"), "storage redis://127.0.0.1"),
     ],

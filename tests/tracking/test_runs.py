@@ -39,7 +39,7 @@ def test_a_run_whose_lock_is_free_is_orphaned_and_one_whose_lock_is_held_is_runn
     first, second = list_runs("tiny", uri)
     for each in (first, second):
         client.update_run(each.run_id, status="RUNNING")
-    held = lock(checkpoint_folder(uri) / f"{second.run.data.tags['fedbench.fingerprint']}.lock")
+    held = lock(checkpoint_folder(uri) / f"{second.tags['fedbench.fingerprint']}.lock")
     found = list_runs("tiny", uri)
     assert ["orphaned", "running"] == [each.status for each in found]
     with pytest.raises(StoreError, match=f"run {second.run_id} is being computed: end the command"):

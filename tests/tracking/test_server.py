@@ -1,4 +1,4 @@
-"""What a tracking server may answer when it is asked first, each told in one line; whose words it gets; its absence."""
+"""What a tracking server may answer, each explained in one line, and how an absent one is waited for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import base64
 import json
 import os
 import signal
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,9 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import mlflow
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-import fedbench.tracking  # noqa: F401 - it sets MLflow's retries
-from fedbench.tracking.mlflow import waiting
+from fedbench.tracking.mlflow import client as store_client
+from fedbench.tracking.mlflow.client import is_away
 from fedbench.tracking.mlflow.store import open_store, store_errors
 from fedbench.util.errors import StoreError
 
@@ -72,10 +77,10 @@ def answers() -> Iterator[Answers]:
         server.shutdown()
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_away() -> Iterator[None]:
-    yield
-    waiting.begin_anew()
+def psycopg_error(text: str, state: str | None) -> Exception:
+    error = type("OperationalError", (Exception,), {"__module__": "psycopg.errors"})(text)
+    error.sqlstate = state  # type: ignore[attr-defined]
+    return error
 
 
 def refusal(uri: str) -> str:
@@ -94,7 +99,7 @@ def test_another_major_version_is_one_line(answers: Answers) -> None:
 
 
 @pytest.mark.parametrize("version", [(200, f"{MAJOR}.999.0"), (404, "not found"), (200, "<html>"), (200, "")])
-def test_another_minor_version_and_one_that_is_not_told_are_taken(answers: Answers, version: tuple[int, str]) -> None:
+def test_another_minor_version_and_an_unknown_one_are_accepted(answers: Answers, version: tuple[int, str]) -> None:
     answers.version = version
     open_store(answers.uri)
 
@@ -106,7 +111,7 @@ def test_another_minor_version_and_one_that_is_not_told_are_taken(answers: Answe
         (403, "does not let this user do so (it answers 403): ask for the permission, or set MLFLOW_TRACKING_USERNAME"),
         (500, "answers 500: look into its log, and at its database"),
         (503, "answers 503: look into its log, and at its database"),
-        (404, "is no MLflow server (it answers 404): correct --tracking-uri"),
+        (404, "is not an MLflow server (it answers 404): correct --tracking-uri"),
     ],
 )
 def test_a_refusal_is_one_line(answers: Answers, status: int, words: str) -> None:
@@ -120,12 +125,12 @@ def test_a_proxy_that_wants_a_login_for_everything_is_one_line(answers: Answers,
     assert f"(it answers {status})" in refusal(answers.uri)
 
 
-def test_a_page_for_people_is_no_mlflow_server(answers: Answers) -> None:
+def test_a_web_page_is_not_an_mlflow_server(answers: Answers) -> None:
     answers.body, answers.kind = "<html>welcome</html>", "text/html"
-    assert f"tracking server {answers.uri} is no MLflow server (it answers 200)" in refusal(answers.uri)
+    assert f"tracking server {answers.uri} is not an MLflow server (it answers 200)" in refusal(answers.uri)
 
 
-def test_credentials_are_mlflows_own_and_not_told(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_are_mlflows_own_and_not_shown(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret-word")
     open_store(answers.uri)
@@ -151,91 +156,95 @@ def test_a_refusal_later_is_one_line_too(answers: Answers) -> None:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses of 0.2 s at most; four attempts."""
-    for name, value in {"MAX_RETRIES": "4", "BACKOFF_FACTOR": "0", "BACKOFF_JITTER": "0.2"}.items():
-        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses, and patience for a second."""
+    monkeypatch.setattr(store_client, "PAUSE_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(store_client, "AWAY_SECONDS", 1.0)
 
 
-@pytest.mark.usefixtures("impatient")
-def test_one_line_tells_that_it_is_waited_for_and_one_that_it_is_back(
+@pytest.mark.usefixtures("quick")
+def test_one_line_says_that_it_is_waited_for_and_one_that_it_answers_again(
     answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = open_store(answers.uri)
     answers.credentials, answers.search = [], [503, 503, 503, 200]
-    with store_errors(answers.uri):
-        client.search_experiments()
+    client.search_experiments()
     place = f"fedbench: tracking server {answers.uri}"
     first, last = capsys.readouterr().err.splitlines()
-    assert f"{place} answers 503: waiting for it; Ctrl-C ends, and the same command goes on later" == first
+    assert f"{place} does not answer: waiting for it; Ctrl-C ends, and the same command resumes later" == first
     assert f"{place} answers again, after 0 s" == last
-    assert not waiting.is_away()
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_first_retry_is_nothing_to_tell(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_first_retry_is_immediate_and_silent(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
     client = open_store(answers.uri)
     answers.credentials, answers.search = [], [503, 200]
-    with store_errors(answers.uri):
-        client.search_experiments()
+    client.search_experiments()
     assert (2, "") == (len(answers.credentials), capsys.readouterr().err)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("quick")
 def test_after_all_attempts_it_is_given_up_and_not_asked_again(answers: Answers) -> None:
     client = open_store(answers.uri)
     answers.credentials, answers.search = [], [503]
-    with (
-        pytest.raises(StoreError, match=r"has not answered for \d+ s: start it, then the same"),
-        store_errors(answers.uri),
-    ):
+    with pytest.raises(StoreError, match=r"has not answered for 1 s: start it, then the same command resumes"):
         client.search_experiments()
-    assert 5 == len(answers.credentials)
-    with pytest.raises(StoreError, match="did not answer: start it, then the same"), store_errors(answers.uri):
+    attempts = len(answers.credentials)
+    assert attempts > 4
+    with pytest.raises(StoreError, match="did not answer: start it, then the same command resumes"):
         client.search_experiments()
-    assert 5 == len(answers.credentials)
+    assert attempts == len(answers.credentials)
 
 
-def test_ctrl_c_ends_the_waiting_within_seconds(answers: Answers) -> None:
-    """The pauses are those that fedbench sets: up to ten seconds each."""
+def test_ctrl_c_ends_the_waiting_at_once_and_it_is_not_asked_again(answers: Answers) -> None:
+    """The pauses are fedbench's own: some seconds each."""
     client = open_store(answers.uri)
     answers.credentials, answers.search = [], [503]
-
-    def interrupt(times: int) -> None:
-        if times == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    answers.asked = interrupt
-    with pytest.raises(KeyboardInterrupt), store_errors(answers.uri):
-        client.search_experiments()
-    assert 3 >= len(answers.credentials)
-
-
-def test_ctrl_c_during_a_request_waits_for_its_answer(answers: Answers) -> None:
-    client = open_store(answers.uri)
-    ended = []
-
-    def ask() -> None:
-        client.search_experiments()
-        ended.append(True)
-
-    answers.asked = lambda _: os.kill(os.getpid(), signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), store_errors(answers.uri):
-        ask()
-    assert [True] == ended
-
-
-def test_mlflows_retries_are_set_unless_the_user_sets_them() -> None:
-    import subprocess
-    import sys
-
-    code = "import os, fedbench.tracking; print(sorted((k, v) for k, v in os.environ.items() if 'HTTP_REQUEST' in k))"
-    hidden = {name: value for name, value in os.environ.items() if "HTTP_REQUEST" not in name}
-    ours, theirs = (
-        subprocess.run(
-            [sys.executable, "-c", code], env=hidden | more, capture_output=True, text=True, check=True
-        ).stdout
-        for more in ({}, {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"})
+    answers.asked = lambda times: (
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start() if times == 2 else None
     )
-    assert "('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '120')" in ours
-    assert "[('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '2'), ('MLFLOW_HTTP_REQUEST_TIMEOUT', '60')]" == theirs.strip()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        client.search_experiments()
+    assert time.monotonic() - began < 2
+    with pytest.raises(StoreError, match="did not answer"):
+        client.search_experiments()
+    assert 2 == len(answers.credentials)
+
+
+def test_a_command_that_ends_asks_once(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # put back afterwards
+    client = open_store(answers.uri)
+    answers.credentials, answers.search = [], [503]
+    client.hurry()
+    with pytest.raises(StoreError, match="has not answered"):
+        client.search_experiments()
+    assert 1 == len(answers.credentials)
+
+
+def test_other_errors_are_not_retried(answers: Answers) -> None:
+    client = open_store(answers.uri)
+    answers.credentials, answers.search = [], [400]
+    answers.body = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "no"})
+    with pytest.raises(MlflowException, match="INVALID_PARAMETER_VALUE"):
+        client.search_experiments()
+    assert 1 == len(answers.credentials)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OperationalError("", None, psycopg_error("connection refused", None)), True),
+        (OperationalError("", None, psycopg_error("the database system is starting up", "57P03")), True),
+        (OperationalError("", None, psycopg_error("no space left on device", "53100")), False),
+        (OperationalError("", None, sqlite3.OperationalError("database is locked")), False),
+        (DBAPIError("", None, Exception(), connection_invalidated=True), True),
+        (requests.exceptions.SSLError("CERTIFICATE_VERIFY_FAILED"), False),
+        (requests.ConnectionError(), True),
+        (requests.ReadTimeout(), True),
+        (OSError(28, "No space left on device"), False),
+    ],
+)
+def test_which_errors_say_that_a_store_is_away(error: Exception, expected: bool) -> None:
+    wrapped = MlflowException("API request failed")
+    wrapped.__cause__ = error
+    assert (expected, expected) == (is_away(error), is_away(wrapped))

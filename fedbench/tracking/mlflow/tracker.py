@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import mlflow
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, Experiment, InputTag, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -70,6 +71,7 @@ class MlflowTracker:
         self.uri = tracking_uri or default_tracking_uri()
         self.client = open_store(self.uri)
         self.checkpoints = checkpoint_folder(self.uri)
+        mlflow.set_tracking_uri(self.uri)  # for addresses such as models:/NAME, which name no store
         note = {"mlflow.note.content": suite.question + HOW_TO_READ}
         schema = {"fedbench.schema": str(SCHEMA_VERSION)}
         with store_errors(self.uri):
