@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Metric, Param
 
 from fedbench.bench.views import SPEED, speed_view_tags
-from fedbench.tracking.mlflow.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
-from fedbench.tracking.mlflow.repeated import create_run
+from fedbench.tracking.mlflow.experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
 from fedbench.tracking.mlflow.store import store_errors
 from fedbench.util.commits import Commit, short_commit
 from fedbench.util.environment import SOURCE_TAGS
@@ -49,7 +48,8 @@ def record_speed(client: MlflowClient, uri: str, measured: Measured, commit: Com
         with all_or_none(client) as created:
             for result in measured.results:
                 name = f"{result.name} {short_commit(commit.name)}"
-                run_id = create_run(client, experiment_id, name, _tags(result, measured, commit)).info.run_id
+                tags = _tags(result, measured, commit)
+                run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
                 created.append(run_id)
                 now, values = int(time.time() * 1000), metrics_of(result, measured)
                 client.log_batch(

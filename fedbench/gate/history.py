@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fedbench.tracking.mlflow.own_experiments import OwnExperiment
+    from fedbench.tracking.mlflow.experiments import OwnExperiment
 
 FINISHED = "status = 'FINISHED'"
 

@@ -15,8 +15,7 @@ from mlflow.entities import Metric, Param
 from fedbench.gate.document import gate_json
 from fedbench.gate.markdown import gate_markdown
 from fedbench.gate.views import REGRESSION, SPEED_ALONE, regression_view_tags
-from fedbench.tracking.mlflow.own_experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
-from fedbench.tracking.mlflow.repeated import create_run
+from fedbench.tracking.mlflow.experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
 from fedbench.tracking.mlflow.store import MAX_BATCH, store_errors
 from fedbench.util.commits import Commit, short_commit
 from fedbench.util.environment import SOURCE_TAGS, version_tags
@@ -71,7 +70,7 @@ def record_gate(client: MlflowClient, uri: str, gate: Gate, commit: Commit) -> s
             name = f"{suite_of(gate)} {short_commit(commit.name)}"
             note = {"mlflow.note.content": shortened(gate_markdown(gate))}
             tags = _tags(gate) | commit.tags | version_tags() | note
-            run_id = str(create_run(client, experiment_id, name, tags).info.run_id)
+            run_id = str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
             created.append(run_id)
             now = int(time.time() * 1000)
             points = [Metric(key, value, now, commit.count) for key, value in metrics.items()]

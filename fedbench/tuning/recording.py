@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 from mlflow.entities import Metric, Param, RunTag
 
 from fedbench.tracking.mlflow.cells import PARENT
+from fedbench.tracking.mlflow.experiments import set_experiment_tags
 from fedbench.tracking.mlflow.reading import search_runs
 from fedbench.tracking.mlflow.registry import register_model
-from fedbench.tracking.mlflow.repeated import delete_tag, set_experiment_tags
 from fedbench.tracking.mlflow.store import MAX_BATCH, checkpoint_folder, store_errors
 from fedbench.tuning import study_records as records
 from fedbench.tuning.views import tuning_view_tags
@@ -95,7 +95,7 @@ class StudyRun:
     def _begin(self, run: Run) -> None:
         """Show that work is being done, as this command does it."""
         if run.info.status == "KILLED":
-            delete_tag(self.client, self.run_id, "fedbench.reason")
+            self.client.delete_tag(self.run_id, "fedbench.reason")
         missing = {key: value for key, value in records.study_params(self.plan).items() if key not in run.data.params}
         self._log(self.run_id, params=missing, tags=environment_tags() | records.wanted_tags(self.plan))
         self._show_as_running(run)
