@@ -210,7 +210,7 @@ def generalised(name: str) -> str:
         (r"^recall/\d", "recall/<class>"),
         (r"^space/.*", "space/<field>"),
         (r"^(best|default)/learning_rate", r"\1/<field>"),
-        (r"^(accuracy|difference|std)/.*(:| ).*", r"\1/<cell>"),
+        (r"^(accuracy|difference|std)/(one|.*[: ].*)$", r"\1/<cell>"),
     ):
         name = re.sub(pattern, general, name)
     return name
