@@ -1,4 +1,4 @@
-"""The hot loop with every core busy, beside what all cores can do: the figures of docs/explanation/performance.md.
+"""The hot loop with every core busy, against what all cores can do: the figures of docs/explanation/performance.md.
 
 As many processes as there are cores train and evaluate simple-cnn at once, as a suite's workers do. The yardsticks are
 measured in this process just before and after, and averaging in between.

@@ -40,7 +40,7 @@ RATE_OF_ROWS = 0.0464
 
 
 def truncated_normal(weight: Tensor) -> None:
-    """Normal with deviation 0.1, cut off at two, as in TensorFlow's MNIST tutorial of 2015."""
+    """Normal with deviation 0.1, truncated at two, as in TensorFlow's MNIST tutorial of 2015."""
     nn.init.trunc_normal_(weight, std=0.1, a=-0.2, b=0.2)
 
 
@@ -64,7 +64,7 @@ def new_model(init: str) -> nn.Module:
 
 
 def rounds_needed(dataset: Dataset, partition: str, fraction: float, rate: float, init: str, most: int) -> str:
-    """The rounds until `TARGET`, in words if it is not reached in `most`."""
+    """The rounds until `TARGET` as text, which says so if it is not reached in `most`."""
     spec = CellSpec(**FIELDS, partition=partition, client_fraction=fraction, learning_rate=rate)
     run = RunSpec(suite="", scenario="", cell="", spec=spec, seed=0)
     results = fedavg(

@@ -72,8 +72,8 @@ def measured(number: int, step: int) -> dict[str, float]:
     return dict.fromkeys(NAMES, (number * ROUNDS + step) / 1e6)
 
 
-def write(number: int, writers: int, runs: int, models: bool, uri: str, folder: Path, barrier: Any, told: Any) -> None:
-    """Record every run whose number is ours; tells the seconds that it took."""
+def write(number: int, writers: int, runs: int, models: bool, uri: str, folder: Path, barrier: Any, times: Any) -> None:
+    """Record every run whose number is ours; puts the seconds that it took into the queue."""
     import numpy as np
 
     from fedbench.datasets import load_dataset
@@ -106,7 +106,7 @@ def write(number: int, writers: int, runs: int, models: bool, uri: str, folder: 
         if models:
             tracked.log_model("simple-cnn", model, example, 10)
         tracked.finish(RunResult(Verdict.OK, None, measured(index, ROUNDS)))
-    told.put(time.perf_counter() - start)
+    times.put(time.perf_counter() - start)
     barrier.wait()
     tracker.close()
 
@@ -183,16 +183,16 @@ def rate_of(store: str, folder: Path, options: argparse.Namespace) -> Rate:
 def _record(uri: str, folder: Path, options: argparse.Namespace) -> float:
     """Start the writers; the seconds from the first run's begin to the last one's end."""
     context = multiprocessing.get_context("spawn")
-    barrier, told = context.Barrier(options.writers), context.Queue()
+    barrier, times = context.Barrier(options.writers), context.Queue()
     writers = [
         context.Process(
-            target=write, args=(number, options.writers, options.runs, options.models, uri, folder, barrier, told)
+            target=write, args=(number, options.writers, options.runs, options.models, uri, folder, barrier, times)
         )
         for number in range(options.writers)
     ]
     for writer in writers:
         writer.start()
-    seconds = max(told.get(timeout=1800) for _ in writers)
+    seconds = max(times.get(timeout=1800) for _ in writers)
     for writer in writers:
         writer.join()
     return float(seconds)

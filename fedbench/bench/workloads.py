@@ -90,20 +90,6 @@ def weighted_average(model: str, num_clients: int) -> Task:
     )
 
 
-def average_model_parameters(num_clients: int) -> Task:
-    """The average of modules, for notebooks."""
-    from fedbench.core import average_model_parameters
-    from fedbench.models import build_model
-
-    models = [build_model(MODEL) for _ in range(num_clients)]
-    return Task(
-        average_model_parameters,
-        lambda: (models, [1.0] * num_clients),
-        lambda average: isinstance(average, type(models[0])),
-        num_bytes=num_clients * sum(map(_num_bytes, models[0].parameters())),
-    )
-
-
 def client_update(num_images: int, model: str = MODEL, batch_size: int = BATCH_SIZE) -> Task:
     """One epoch of minibatch SGD, from the same model each time."""
     import torch
@@ -213,11 +199,6 @@ def _averaging(model: str, num_clients: int, rounds: int, only_in_bench: bool = 
     return Workload(name, "averaging", partial(weighted_average, model, num_clients), rounds, params, only_in_bench)
 
 
-def _averaging_of_modules(num_clients: int) -> Workload:
-    name, make = f"average_model_parameters[{num_clients}]", partial(average_model_parameters, num_clients)
-    return Workload(name, "averaging", make, 1000 // num_clients, {"num_clients": num_clients}, only_in_bench=True)
-
-
 def _paper(model: str, batch_size: int, num_images: int) -> Workload:
     name, params = f"client_update_of_the_papers[{model}-{batch_size}]", {"model": model, "batch_size": batch_size}
     make = partial(client_update, num_images, model, batch_size)
@@ -232,8 +213,6 @@ WORKLOADS = (
     _averaging("paper-cnn", 100, 10, only_in_bench=True),
     _averaging("resnet50", 2, 15, only_in_bench=True),
     _averaging("resnet50", 10, 7, only_in_bench=True),
-    _averaging_of_modules(10),
-    _averaging_of_modules(100),
     Workload("training_step", "training", partial(client_update, BATCH_SIZE), 300),
     Workload("client_update", "training", partial(client_update, 500), 50, only_in_bench=True),
     _paper("2nn", 10, 600),

@@ -12,10 +12,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from command import Done, fedbench_here
+from command import fedbench_here
+from empty_store import put_empty_store
 from typer.exceptions import TyperException
 
 from fedbench.cli.app import app
+from fedbench.core import WeightedMean
+from fedbench.gate.history import read_history
 from fedbench.util.errors import FedbenchError
 
 PACKAGE = Path(__file__).parents[2]
@@ -33,19 +36,6 @@ OTHER = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}  # another
 def environment(folder: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     return inherited | {"PYTHONPATH": str(PACKAGE), "HOME": str(folder / "home"), "COLUMNS": "120"}
-
-
-def fedbench(*arguments: str, folder: Path, **changes: str) -> Done:
-    done = subprocess.run(
-        [sys.executable, "-m", "fedbench", *arguments],
-        cwd=folder,
-        env=environment(folder) | changes,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -113,9 +103,9 @@ def test_without_a_baseline_the_exit_code_is_2_and_neither_torch_nor_mlflow_is_i
     assert (2, "[]\n", said) == (done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.slow
 def test_a_check_of_the_same_code_passes_and_is_recorded(kept: Path) -> None:
     pages = ("--junit", "out/check.xml", "--markdown", "out/check.md")
+    put_empty_store(f"sqlite:///{kept}/mlruns/mlflow.db")
     done = fedbench_here("check", "tiny.yaml", *pages, "--workers", "1", folder=kept)
     assert 0 == done.code, done.err
     assert 2 == sum(line.endswith("same") for line in map(str.rstrip, done.out.splitlines()))
@@ -124,20 +114,15 @@ def test_a_check_of_the_same_code_passes_and_is_recorded(kept: Path) -> None:
     assert 2 == len(suites.findall(".//testcase"))
     assert not suites.findall(".//failure")
     assert "passed" in (kept / "out/check.md").read_text()
-    assert (kept / "mlruns/mlflow.db").is_file()
+    (check,) = read_history("tiny", f"sqlite:///{kept}/mlruns/mlflow.db").checks
+    assert "passed" == check.outcome
 
 
-@pytest.mark.slow
-def test_a_changed_model_fails_and_the_json_says_where(kept: Path, tmp_path: Path) -> None:
-    """The same spec and data, but a sitecustomize makes the average three times as heavy."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "from fedbench.core import WeightedMean\n"
-        "add = WeightedMean.add\n"
-        "WeightedMean.add = lambda mean, state, share: add(mean, state, 3 * share)\n"
-    )
-    path = os.pathsep.join([str(tmp_path), str(PACKAGE)])
-    arguments = ("check", "tiny.yaml", "--json", "--no-log", "--workers", "1")
-    done = fedbench(*arguments, folder=kept, PYTHONPATH=path)
+def test_a_changed_model_fails_and_the_json_says_where(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average is three times as heavy."""
+    add = WeightedMean.add
+    monkeypatch.setattr(WeightedMean, "add", lambda mean, state, share: add(mean, state, 3 * share))
+    done = fedbench_here("check", "tiny.yaml", "--json", "--no-log", "--workers", "1", folder=kept)
     assert 1 == done.code, done.err
     found = json.loads(done.out)
     assert not found["passed"]
@@ -148,9 +133,16 @@ def test_a_changed_model_fails_and_the_json_says_where(kept: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_another_environment_is_judged_by_statistics_and_passes(kept: Path) -> None:
-    done = fedbench("check", "tiny.yaml", "--json", "--no-log", folder=kept, **OTHER)
-    found = json.loads(done.out)
-    assert (0, True) == (done.code, found["passed"]), found
+    done = subprocess.run(
+        [sys.executable, "-m", "fedbench", "check", "tiny.yaml", "--json", "--no-log", "--workers", "1"],
+        cwd=kept,
+        env=environment(kept) | OTHER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = json.loads(done.stdout)
+    assert (0, True) == (done.returncode, found["passed"]), found
     assert any("settings" in each for each in found["accuracy"]["other_environment"])
     assert {None} == {cell["changed"] for cell in found["accuracy"]["cells"]}
 
