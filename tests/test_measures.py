@@ -108,7 +108,7 @@ def test_the_spread_by_step_counts_a_run_that_ended_early_with_its_last_value() 
     assert {1: 2.0, 2: 2.5, 3: 3.0} == {step: over.mean for step, over in found.items()}
 
 
-def test_the_spread_by_step_begins_where_all_have_begun() -> None:
+def test_the_spread_by_step_starts_where_all_runs_have_a_value() -> None:
     assert [2] == list(spread_by_step([{1: 1.0, 2: 2.0}, {2: 4.0}]))
     assert {} == spread_by_step([{1: 1.0}, {}])
     assert {} == spread_by_step([])

@@ -91,7 +91,7 @@ def suite_name_of(name_or_path: str) -> str:
 
 
 def store_option(tracking_uri: str | None) -> str:
-    """The option that names the store in a command that a user is told to run, without a password."""
+    """The option that names the store in a suggested command, without a password."""
     if not tracking_uri:
         return ""
     from fedbench.tracking.mlflow.store import without_password

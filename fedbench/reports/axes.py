@@ -1,4 +1,4 @@
-"""What makes somebody else's plot look like the report's own: sizes, labels, ticks, legends."""
+"""Makes a plot of another library look like the report's own: sizes, labels, ticks, legends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def panels_of(found: Axes | np.ndarray[Any, Any]) -> list[Axes]:
 
 
 def sized(axes: Axes, width: float, height: float) -> Drawing:
-    """The drawing that a panel is in, with this size in inches and nothing in it cut off."""
+    """The drawing of a panel, resized to inches, with a layout that crops nothing."""
     drawing: Drawing = axes.figure  # type: ignore[assignment]
     drawing.set_size_inches(width, height)
     if drawing.get_layout_engine() is None or len(drawing.axes) == 1:  # Optuna chose another one for those of one panel
@@ -32,7 +32,7 @@ def sized(axes: Axes, width: float, height: float) -> Drawing:
 
 
 def name_axes(axes: Axes, x_label: str, y_label: str) -> None:
-    """Label the axes, and take the title away: a figure's title is beside it."""
+    """Label the axes and remove the title, which the report shows above the figure."""
     for place in ("left", "center"):
         axes.set_title("", loc=place)
     axes.set_xlabel(x_label)
@@ -40,9 +40,9 @@ def name_axes(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 def tidy(ruler: Ruler, whole: Collection[str]) -> None:
-    """Choices by their names, numbers written out, of a logarithm's ticks those that have room.
+    """Show choices by their names, numbers written out, and on a logarithmic axis as many ticks as fit.
 
-    What is labelled by one of `whole` has ticks at whole numbers.
+    An axis whose label is in `whole` has ticks at whole numbers.
     """
     labels = [label.get_text() for label in ruler.get_ticklabels()]
     if any("|" in label for label in labels):
@@ -58,12 +58,12 @@ def tidy(ruler: Ruler, whole: Collection[str]) -> None:
 
 
 def legend(axes: Axes, names: dict[str, str]) -> None:
-    """A legend with other words for some of the labels."""
+    """A legend that renames some of the labels."""
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles, [names.get(label, label) for label in labels], fontsize=7)
 
 
 def without_legend(axes: Axes) -> None:
-    """Take the legend away, if there is one."""
+    """Remove the legend, if there is one."""
     if found := axes.get_legend():
         found.remove()

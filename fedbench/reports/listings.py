@@ -66,7 +66,7 @@ def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers:
             table.add_row(each.cell.label, "0", "", f"skipped: {each.shortfall}")
         else:
             table.add_row(
-                each.cell.label, str(len(each.cell.seeds)), f"{each.local_steps:,}", duration(each.seconds, 2)
+                each.cell.label, str(len(each.cell.seeds)), f"{each.local_steps:,}", duration(max(each.seconds, 1), 2)
             )
     runs = _num_runs(estimates)
     total = duration(sum(each.seconds for each in estimates) / num_workers, 2)

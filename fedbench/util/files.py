@@ -52,7 +52,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 def require_writable(path: Path) -> None:
-    """Raise `DataError` before long work if `replacing` could not create `path`, as far as that can be told."""
+    """Raise `DataError` before long work if `replacing` could not create `path`, as far as can be known."""
     there = next((each for each in path.absolute().parents if each.exists()), path)
     if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
         raise DataError(f"cannot write {path}: {path if path.is_dir() else there} is in the way or not writable")

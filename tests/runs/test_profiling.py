@@ -53,7 +53,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     return folder, fedbench("run", "tiny.yaml", "--profile", "--json", folder=folder)
 
 
-def test_the_first_run_is_recorded_in_a_trace_beside_the_store(ran: tuple[Path, Done]) -> None:
+def test_the_first_run_is_recorded_in_a_trace_next_to_the_store(ran: tuple[Path, Done]) -> None:
     folder, done = ran
     found = json.loads(done.out)
     profile = found["profile"]
@@ -162,7 +162,7 @@ def test_rounds_re_emitted_from_a_checkpoint_do_not_count(tmp_path: Path) -> Non
 
 
 def interrupted(execute: Executor, after: int) -> Executor:
-    """An executor that is interrupted when it has told of `after` rounds and computed another."""
+    """An executor that is interrupted after it emitted `after` rounds and computed another."""
 
     def execute_some(jobs: Iterable[Job], work: RunWork) -> Iterator[Event]:
         for count, event in enumerate(execute(jobs, work)):

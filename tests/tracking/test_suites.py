@@ -111,7 +111,7 @@ def test_runs_that_somebody_edited_are_left_out(uri: str) -> None:
     assert (1,) == read_suite("made", uri).seeds
 
 
-def test_cells_of_one_label_but_other_fields_are_told_apart(tmp_path: Path) -> None:
+def test_cells_with_one_label_but_other_fields_get_longer_labels(tmp_path: Path) -> None:
     """As after a suite's file was edited."""
     for rate in ("0.1", "0.2"):
         record(made_suite(tmp_path, ONE_CELL.replace("rounds: 2", f"learning_rate: {rate}")), address(tmp_path))
