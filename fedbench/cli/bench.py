@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedbench.cli.exits import EXIT_FAILED, say
-from fedbench.cli.options import JsonOption, TrackingUriOption, console
+from fedbench.cli.options import JsonOption, TrackingUriOption, console, store_option
 
 if TYPE_CHECKING:
     from fedbench.bench.run import Measured
@@ -41,8 +40,7 @@ def bench_command(
         screen = console()
         screen.print(speed_table(measured))
         if log:
-            option = f" --tracking-uri {shlex.quote(_shown(tracking_uri))}" if tracking_uri else ""
-            screen.print(f"The curve over commits: fedbench ui speed{option}", soft_wrap=True)
+            screen.print(f"The curve over commits: fedbench ui speed{store_option(tracking_uri)}", soft_wrap=True)
     for name, reason in measured.failed.items():
         say(f"{name} failed: {reason}")
     if measured.failed:
@@ -64,9 +62,3 @@ def _recorded(select: str | None, tracking_uri: str | None) -> Measured:
     if measured.results:
         record_speed(client, uri, measured, commit)
     return measured
-
-
-def _shown(uri: str) -> str:
-    from fedbench.tracking.mlflow.store import without_password
-
-    return without_password(uri)

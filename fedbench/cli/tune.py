@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -21,6 +20,7 @@ from fedbench.cli.options import (
     TrackingUriOption,
     console,
     print_json,
+    store_option,
 )
 from fedbench.util.errors import FedbenchError, InterruptedSuiteError, SuiteError
 
@@ -196,8 +196,5 @@ def _register(tuning: Tuning, result: TuningResult, name: str) -> str:
 
 
 def _summary(result: TuningResult, save: Path | None, tracking_uri: str | None) -> str:
-    from fedbench.tracking.mlflow.store import without_password
-
-    option = f" --tracking-uri {shlex.quote(without_password(tracking_uri))}" if tracking_uri else ""
     saved = f"The best values are in {save}: fedbench run {save}\n" if save and result.best else ""
-    return f"{saved}The trials in the MLflow UI: fedbench ui {result.plan.suite}.tuning{option}"
+    return f"{saved}The trials in the MLflow UI: fedbench ui {result.plan.suite}.tuning{store_option(tracking_uri)}"
