@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedbench.measures import Verdict
-from fedbench.stats import Spread, spread
+from fedbench.stats import spread
 from fedbench.tracking import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -91,13 +91,7 @@ def answer_tags(result: TuningResult) -> dict[str, str]:
 
 def study_metrics(result: TuningResult) -> dict[str, float]:
     """A study's metrics."""
-    metrics = {
-        "trials": float(len(result.trials)),
-        "pruned": float(result.count("pruned")),
-        "failed": float(result.count("failed")),
-        "collapsed": float(count_collapsed(result)),
-        "local_steps": float(result.local_steps),
-    }
+    metrics = {name: float(count) for name, count in _counts(result).items()}
     for name, candidate in (("best", result.best), ("default", result.default)):
         if candidate:
             metrics |= {f"{name}/{key}": value for key, value in _candidate_metrics(candidate).items()}
@@ -108,17 +102,24 @@ def study_metrics(result: TuningResult) -> dict[str, float]:
 
 
 def _candidate_metrics(candidate: Candidate) -> dict[str, float]:
-    metrics = {"validation": candidate.validation.mean}
-    if candidate.test:
-        metrics["test/mean"] = candidate.test.mean
-        if candidate.test.std is not None:
-            metrics["test/std"] = candidate.test.std
-    return metrics | {field: float(value) for field, value in candidate.params.items() if value is not None}
+    test = candidate.test
+    found = {
+        "validation": candidate.validation.mean,
+        "test/mean": test.mean if test else None,
+        "test/std": test.std if test else None,
+        **candidate.params,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def count_collapsed(result: TuningResult) -> int:
-    """How many trials, in any state, were no better than always predicting the largest class."""
-    return sum(trial.verdict is Verdict.COLLAPSED for trial in result.trials)
+def _counts(result: TuningResult) -> dict[str, int]:
+    return {
+        "trials": len(result.trials),
+        "pruned": result.count("pruned"),
+        "failed": result.count("failed"),
+        "collapsed": sum(trial.verdict is Verdict.COLLAPSED for trial in result.trials),  # in any state
+        "local_steps": result.local_steps,
+    }
 
 
 def trial_tags(plan: Plan, identity: str, trial: TrialResult) -> dict[str, str]:
@@ -197,11 +198,7 @@ def study_json(result: TuningResult) -> dict[str, Any]:
         "searched": [axis.field for axis in plan.space],
         "seeds": list(plan.seeds),
         "fresh_seeds": list(plan.fresh_seeds),
-        "trials": len(result.trials),
-        "pruned": result.count("pruned"),
-        "failed": result.count("failed"),
-        "collapsed": count_collapsed(result),
-        "local_steps": result.local_steps,
+        **_counts(result),
         "seconds": result.seconds,
         "best": _candidate_json(result.best),
         "default": _candidate_json(result.default),
@@ -214,23 +211,22 @@ def study_json(result: TuningResult) -> dict[str, Any]:
 def _candidate_json(candidate: Candidate | None) -> dict[str, Any] | None:
     if candidate is None:
         return None
+    test = candidate.test
     return {
         "trial": candidate.trial,
         "params": dict(candidate.params),
         "rounds": candidate.spec.rounds,
         "validation": _number(candidate.validation.mean),
         "validation_values": [_number(value) for value in candidate.validation.values],
-        "test": _test_json(candidate.test),
+        "test": {
+            "mean": _number(test.mean) if test else None,
+            "std": _number(test.std) if test else None,
+            "values": [_number(value) for value in test.values] if test else [],
+        },
         "verdict": str(candidate.verdict),
         "reason": candidate.reason,
         "local_steps": candidate.local_steps,
     }
-
-
-def _test_json(test: Spread | None) -> dict[str, Any]:
-    if test is None:
-        return {"mean": None, "std": None, "values": []}
-    return {"mean": _number(test.mean), "std": _number(test.std), "values": [_number(each) for each in test.values]}
 
 
 def _number(value: float | None) -> float | None:
