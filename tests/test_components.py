@@ -211,6 +211,14 @@ def test_a_partition_that_deals_wrongly_fails_its_run_in_one_line(tmp_path: Path
     assert f"./own_parts.py:deal: {reason}" in str(outcome.result.reason)
 
 
+def test_a_client_may_get_an_empty_list(tmp_path: Path) -> None:
+    text = "def deal(t, k, n, r):\n    return [list(range(2 * n)), []]\n"
+    suite = suite_with(tmp_path, "partition: ./own_parts.py:deal", own_parts=text)
+    (outcome,) = run_suite(suite.runs, DataSource(), MemoryTracker(), in_process.execute)
+    assert outcome.result is not None
+    assert [0] == list(outcome.result.client_accuracy)
+
+
 # Identity
 
 

@@ -134,8 +134,9 @@ def _check_dealt(parts: Dealt, spec: CellSpec, num_examples: int, may_overlap: b
         raise PartitionError(f"{spec.partition}: dealt to {len(parts)} clients instead of {spec.num_clients}")
     dealt = np.zeros(num_examples, dtype=np.bool_)
     for k, part in enumerate(map(np.asarray, parts)):
-        if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
+        if part.ndim != 1 or (len(part) and not np.issubdtype(part.dtype, np.integer)):
             raise PartitionError(f"{spec.partition}: client {k} has no list of whole numbers, the indices of examples")
+        part = part.astype(np.int64)
         if len(outside := part[(part < 0) | (part >= num_examples)]):
             raise PartitionError(f"{spec.partition}: client {k} has example {outside[0]} of {num_examples}")
         if len(np.unique(part)) < len(part) or dealt[part].any():

@@ -1,4 +1,4 @@
-"""The key `tune` of a suite file: what a right one means, and that a wrong one is one line which names the place."""
+"""The key `tune` of a suite file: what a valid one means; an error is one line that names the place."""
 
 import pickle
 from pathlib import Path
@@ -58,7 +58,7 @@ def write(folder: Path, tune: str = "") -> Path:
     return path
 
 
-# What a right one means
+# Valid keys
 
 
 def test_every_key_is_read() -> None:
@@ -134,7 +134,7 @@ def test_a_suite_with_the_key_is_hashable_and_survives_pickling(tmp_path: Path) 
     assert suite == pickle.loads(pickle.dumps(suite))  # noqa: S301 (our own bytes)
 
 
-# What a wrong one is told
+# Errors
 
 
 @pytest.mark.parametrize(
