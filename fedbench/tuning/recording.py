@@ -29,9 +29,9 @@ from fedbench.util.environment import environment_tags
 from fedbench.util.locks import lock
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from fedbench.tracking.mlflow.client import StoreClient
     from fedbench.tuning.plan import Plan
     from fedbench.tuning.results import Candidate, TrialResult, TuningResult
 
@@ -63,7 +63,7 @@ class StudyRun:
         MLflow's id of it.
     """
 
-    def __init__(self, client: MlflowClient, uri: str, experiment_id: str, plan: Plan, identity: str) -> None:
+    def __init__(self, client: StoreClient, uri: str, experiment_id: str, plan: Plan, identity: str) -> None:
         self.client = client
         self.uri = uri
         self.experiment_id = experiment_id
@@ -178,6 +178,7 @@ class StudyRun:
         """End it early; the next command resumes it. Does nothing after `finish`."""
         if self._has_ended:
             return
+        self.client.hurry()
         with self._writing():
             self._log(self.run_id, tags={"fedbench.reason": " ".join(reason.split())[:MAX_REASON]})
             self.client.set_terminated(self.run_id, "KILLED")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fedbench.datasets.validation import load_held_out
 from fedbench.runs.data import digest_of
 from fedbench.runs.identity import ALGORITHM_REVISION
+from fedbench.runs.suite_run import run_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tuning.plan import Plan, identity, require_enough, require_skilful_target
 from fedbench.tuning.recording import StudyRun
@@ -44,6 +45,7 @@ class Tuning:
         self.plan = plan
         self._began = time.perf_counter()
         tracker = MlflowTracker(tuning_suite(plan), tracking_uri)
+        self._data, self._uri = data, tracker.uri
         self._url = storage or default_storage(tracker.uri)
         self._locks = lock_folder(self._url, tracker.uri)
         with turn(self._locks):
@@ -89,7 +91,8 @@ class Tuning:
 
     def test(self, trials: Sequence[TrialResult], execute: Executor) -> Generator[Outcome]:
         """Retrain and test the candidates over the fresh seeds; finished runs are skipped."""
-        yield from self._verification.outcomes(tuning_suite(self.plan, self.candidates(trials)), execute)
+        suite = tuning_suite(self.plan, self.candidates(trials))
+        yield from run_suite(suite.runs, self._data, MlflowTracker(suite, self._uri), execute)
 
     def result(self, trials: Sequence[TrialResult], outcomes: Sequence[Outcome]) -> TuningResult:
         """The study's result; `outcomes` are those of `test`. Another command may have added trials meanwhile."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict, judge_cell
 from fedbench.runs.identity import fingerprint
-from fedbench.runs.suite_run import run_suite
 from fedbench.stats import difference_of, spread
 from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
 from fedbench.suites.tune import Objective
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
 from fedbench.tracking.mlflow.store import store_errors
-from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import Answer, Candidate, TrialResult, TuningResult
 from fedbench.tuning.trial import objective_value
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from fedbench.executors import Executor
     from fedbench.runs.data import DataSource
     from fedbench.runs.suite_run import Outcome
 
@@ -60,17 +57,13 @@ def _number(value: float | None) -> float:
 
 @dataclass(frozen=True)
 class Verification:
-    """What tests a study's trials, in the experiment `experiment_id` of `tuning_suite`."""
+    """Reads the tests of a study's trials from the experiment `experiment_id` of `tuning_suite`."""
 
     plan: Plan
     data: DataSource
     client: MlflowClient
     uri: str
     experiment_id: str
-
-    def outcomes(self, suite: Suite, execute: Executor) -> Iterator[Outcome]:
-        """The suite's runs as they end."""
-        yield from run_suite(suite.runs, self.data, MlflowTracker(suite, self.uri), execute)
 
     def candidate(self, trial: TrialResult, outcomes: Sequence[Outcome]) -> Candidate:
         """A trial's configuration with the results of its runs."""

@@ -26,6 +26,7 @@ from fedbench.reports.style import Figure
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune import Objective
+from fedbench.tracking.mlflow.client import StoreClient
 from fedbench.tracking.mlflow.listing import list_runs
 from fedbench.tracking.mlflow.store import MAX_BATCH
 from fedbench.tracking.mlflow.suites import read_suite
@@ -311,7 +312,7 @@ def test_two_that_begin_at_once_end_with_one_study_and_each_trial_once(tracker: 
     result = made_result(count=6)
 
     def work() -> str:
-        study = StudyRun(MlflowClient(tracker.uri), tracker.uri, tracker.experiment_id, result.plan, "cafe")
+        study = StudyRun(StoreClient(tracker.uri), tracker.uri, tracker.experiment_id, result.plan, "cafe")
         for count in range(1, 7):
             study.record(result.trials[:count])
         return study.run_id
