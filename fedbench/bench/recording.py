@@ -73,7 +73,7 @@ def _tags(result: BenchmarkResult, measured: Measured, commit: Commit) -> dict[s
 
 
 def metrics_of(result: BenchmarkResult, measured: Measured) -> Mapping[str, float]:
-    """The metrics of a benchmark and of the yardsticks, by name; docs/tracking.md has their units."""
+    """The metrics of a benchmark and of the yardsticks, by name; docs/reference/mlflow.md has their units."""
     values = {
         "median_seconds": result.median,
         "iqr_seconds": result.iqr,

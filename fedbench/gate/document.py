@@ -28,7 +28,7 @@ def write_pages(gate: Gate, junit: Path | None, markdown: Path | None) -> None:
 
 
 def gate_json(gate: Gate) -> dict[str, Any]:
-    """The check for machines; see docs/results-json.md. What is not a finite number is null."""
+    """The check for machines; see docs/reference/json.md. What is not a finite number is null."""
     return {
         "passed": gate.has_passed,
         "strict": gate.is_strict,

@@ -88,7 +88,7 @@ def suite_of(gate: Gate) -> str:
 
 
 def gate_metrics(gate: Gate) -> dict[str, float]:
-    """The metrics of a check by name, the finite ones; docs/tracking.md has their units."""
+    """The metrics of a check by name, the finite ones; docs/reference/mlflow.md has their units."""
     values = {"failures": float(len(gate.failures))}
     if gate.accuracy:
         values |= _accuracy_metrics(gate.accuracy)

@@ -118,7 +118,7 @@ def history_table(history: History) -> RenderableType:
 
 
 def history_json(history: History, figures: Sequence[str]) -> dict[str, Any]:
-    """The history for machines; see docs/results-json.md."""
+    """The history for machines; see docs/reference/json.md."""
     return {
         "suite": history.suite,
         "figures": list(figures),
