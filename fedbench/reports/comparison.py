@@ -154,7 +154,7 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison for machines (see docs/results-json.md)."""
+    """The comparison for machines (see docs/reference/json.md)."""
     return {
         "metric": comparison.metric,
         "a": comparison.names[0],

@@ -11,7 +11,7 @@ MAX_NAME = 48  # characters of an operator's name, so that a line fits in a term
 
 
 def profile_json(profile: Profile | None) -> dict[str, Any] | None:
-    """The field ``profile`` of a suite's results (see docs/results-json.md)."""
+    """The field ``profile`` of a suite's results (see docs/reference/json.md)."""
     if profile is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""A suite's results as a table for people and as JSON for machines (see docs/results-json.md)."""
+"""A suite's results as a table for people and as JSON for machines (see docs/reference/json.md)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ for _name, _value in {  # before MLflow is imported, which reads them then
 }.items():
     os.environ.setdefault(_name, _value)
 
-SCHEMA_VERSION = 2  # of the tags, parameters, metrics and artifacts in docs/tracking.md
+SCHEMA_VERSION = 2  # of the tags, parameters, metrics and artifacts in docs/reference/mlflow.md
 
 
 class TrackedRun(Protocol):

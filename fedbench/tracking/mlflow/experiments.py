@@ -34,7 +34,7 @@ class OwnExperiment:
     Attributes
     ----------
     schema
-        The version of its section in docs/tracking.md.
+        The version of its section in docs/reference/mlflow.md.
     command
         The command.
     note

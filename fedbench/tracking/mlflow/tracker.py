@@ -1,4 +1,4 @@
-"""Runs in MLflow: a suite is an experiment, a run is a run. docs/tracking.md lists what is written."""
+"""Runs in MLflow: a suite is an experiment, a run is a run. docs/reference/mlflow.md lists what is written."""
 
 from __future__ import annotations
 
