@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Before anything imports torch; the processes that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-settings.register_profile("short", max_examples=100, deadline=None)
+settings.register_profile("short", max_examples=50, deadline=None)
 settings.register_profile("long", max_examples=20_000, deadline=None)  # `make prove`
 settings.load_profile("short")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedbench.suites.cell import CellSpec
@@ -320,7 +320,6 @@ def test_an_unreadable_file_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         load_suite(path)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.one_of(
         st.text(),

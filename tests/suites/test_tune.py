@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedbench.suites.checks import Parts
@@ -287,7 +287,6 @@ likely = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.one_of(values, likely))
 def test_any_value_ends_in_a_suite_error_or_a_spec(value: Any) -> None:
     try:

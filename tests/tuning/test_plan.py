@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedbench.core import num_selected
@@ -316,7 +316,6 @@ def spaces(draw: st.DrawFn) -> dict[str, Any]:
     return {field: every[field] for field in sorted(kept)}
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.data(), spaces(), st.integers(1, 8), st.integers(1, 9))
 def test_with_equal_steps_no_configuration_takes_more_steps_than_the_default(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, space: dict[str, Any], rounds: int, clients: int
