@@ -40,7 +40,7 @@ CLAIMED = """
 LATER = 1.5  # kills come up to so many times the time after which the first run is finished
 
 
-COUNTS = ("stores", "kills", "during_a_run", "during_its_end", "after_some_finished", "compared", "superseded")
+COUNTS = ("stores", "kills", "during_a_run", "during_its_end", "after_some_finished", "compared")
 
 
 VIOLATIONS = (LOST, DOUBLED, DIFFERENT, RUNNING, "checkpoint left", CELL, "failed")
@@ -56,7 +56,6 @@ class Tally:
     during_its_end: int = 0
     after_some_finished: int = 0
     compared: int = 0
-    superseded: int = 0
     violations: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
@@ -126,7 +125,6 @@ def compare(folder: Path, reference: Path, tally: Tally) -> None:
     for kind, what in violations(actual, expected):
         tally.blame(kind, what)
     tally.compared += sum(len(runs) == 1 for runs in actual.runs.values())
-    tally.superseded += actual.kinds["superseded"]
     for path in (folder / "mlruns" / "checkpoints").iterdir():
         tally.blame("checkpoint left", path.name)
 
@@ -197,7 +195,7 @@ def main() -> int:
         f"under way, {total.during_its_end} of them while its end was recorded; {total.after_some_finished} commands "
         "had finished some runs"
     )
-    print(f"{total.compared} finished runs compared with the uninterrupted; {total.superseded} superseded on the way")
+    print(f"{total.compared} finished runs compared with the uninterrupted")
     for kind in VIOLATIONS:
         print(f"{kind}: {total.violations[kind]}")
     for example in total.examples[:20]:

@@ -1,7 +1,7 @@
 """Let several processes record many runs into one SQLite store at once, and count what is lost.
 
 The runs are made up: five rounds of six metrics, the parameters, the dataset, a confusion matrix and an end, through
-`MlflowTracker` as `fedbench run` does it, with its claims; nothing is trained, and no models are stored, which take
+`MlflowTracker` as `fedbench run` does it; nothing is trained, and no models are stored, which take
 0.1 s each. The seeds of a cell are dealt to different processes; at the end each process sums up a share of the cells.
 
     python tests/endurance/many_writers.py --processes 4 --runs 2000 --folder /tmp/writers
