@@ -107,7 +107,7 @@ def test_each_cell_is_brought_up_to_date_once_all_its_seeds_are_through(ran: Ran
     assert sorted(cells) == sorted(again.cells)
 
 
-def test_a_new_seed_is_executed_beside_the_skipped_ones(ran: Ran) -> None:
+def test_a_new_seed_is_executed_with_the_skipped_ones(ran: Ran) -> None:
     runs, tracker, _ = ran
     tracker = MemoryTracker(list(tracker.runs))
     outcomes = run_all([make_run(7), *runs], tracker)
@@ -216,7 +216,7 @@ def test_a_consumer_that_stops_after_a_result_leaves_that_run_finished() -> None
 
 
 def test_rounds_that_are_told_again_are_recorded_once_in_the_same_run() -> None:
-    """As after the death of a worker, which goes on from the checkpoint."""
+    """As after the death of a worker, which resumes from the checkpoint."""
     run = make_run()
     result = RunResult(Verdict.OK, None, {"accuracy": 0.5})
 

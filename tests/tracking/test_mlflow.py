@@ -381,7 +381,7 @@ def test_the_disk_of_a_store_elsewhere_is_not_asked(monkeypatch: pytest.MonkeyPa
     require_space("http://127.0.0.1:5000")
 
 
-def test_checkpoints_are_beside_a_sqlite_store_and_else_in_the_working_directory(
+def test_checkpoints_are_next_to_a_sqlite_store_and_else_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
