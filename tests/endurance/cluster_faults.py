@@ -1,11 +1,10 @@
-"""Run a suite past one machine while parts of it fail, and see whether anything is lost, doubled or different.
+"""Run a suite on a cluster while parts of it fail, and check that nothing is lost, doubled or different.
 
 `fedbench run --executor ray` computes on a Ray cluster of two nodes and records through an MLflow server on PostgreSQL,
-all of them real and on this machine. At moments drawn at random a worker process is killed, a node with all its
-processes (another one joins then), the MLflow server is killed and away for a while, PostgreSQL is restarted: one of
-each in a random order, then the command is left to end. If faults are left, it begins anew with another experiment, and
-with those that were made least.
-What the store then holds is compared with what one process without any of these records in a SQLite file.
+all of them real and on this machine. At random moments a worker process is killed; a node is killed with all its
+processes, and another one joins; the MLflow server is killed and is away for a while; PostgreSQL is restarted. Each
+happens once, in random order, then the command finishes. If more faults are wanted, it starts again with another
+experiment. The store is compared with what one process without faults records in a SQLite file.
 
     python tests/endurance/cluster_faults.py --faults 20 --folder /tmp/faults
 
@@ -49,7 +48,7 @@ class Parts:
     away: float  # seconds that the MLflow server is
 
     def faults(self) -> dict[str, Callable[[], object]]:
-        """What to do for each kind; a fault that could not be made gives False."""
+        """How to cause each kind; False if it could not be caused."""
         return {
             "worker": self.nodes.kill_worker,
             "node": self._replace_node,
@@ -131,13 +130,13 @@ def one_command(
 
 
 def main() -> int:
-    """Parse, break, compare, tell."""
+    """Parse, break, compare, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=20, help="how many faults (default: 20)")
     parser.add_argument("--folder", type=Path, required=True, help="where everything goes; made if it is not there")
     parser.add_argument("--suite", default="quickstart", help="a suite's name or file (default: quickstart)")
     parser.add_argument("--away", type=float, default=20, help="seconds that the MLflow server is away (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
     parser.add_argument("run", nargs="*", help="more options of `fedbench run` after --")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.absolute()

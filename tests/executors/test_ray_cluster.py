@@ -1,4 +1,4 @@
-"""Runs on a real Ray cluster of two nodes: the bits of this process, whatever dies."""
+"""Runs on a real Ray cluster of two nodes have the bits of this process, whatever dies."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_a_job_is_asked_for_only_when_it_can_soon_be_computed(execute: Any) -> N
     assert (8, 8) == (asked, ended)
 
 
-def killing(kill: Callable[[], object], execute: Any, told: list[Event]) -> Any:
-    """An executor that does so once two runs have told of their second round."""
+def killing(kill: Callable[[], object], execute: Any, emitted: list[Event]) -> Any:
+    """An executor that does so once two runs have ended their second round."""
 
     def executor(jobs: Any, work: RunWork) -> Iterator[Event]:
         second = set()
         for event in execute(jobs, work):
-            told.append(event)
+            emitted.append(event)
             yield event
             if isinstance(event, RoundDone) and event.round == 2 and len(second) < 2:
                 second.add(event.run.seed)
@@ -98,19 +98,19 @@ def test_a_run_whose_worker_or_node_is_killed_ends_with_the_same_bits_in_the_sam
     tracker = MemoryTracker(checkpoints=tmp_path / "kept" if kept else None)
     runs = make_runs(3, rounds=25)
     expected = ends(list(in_process.execute([Job(run) for run in runs], WORK)))
-    told: list[Event] = []
+    emitted: list[Event] = []
     kill = cluster.kill_worker if what == "worker" else kill_node_and_add_another
-    outcomes = list(run_suite(runs, DataSource(), tracker, killing(kill, execute, told)))
+    outcomes = list(run_suite(runs, DataSource(), tracker, killing(kill, execute, emitted)))
     assert {seed: done.result for seed, done in expected.items()} == {each.run.seed: each.result for each in outcomes}
     assert [25, 25, 25] == [len(run.rounds) for run in tracker.runs]
     for tracked in tracker.runs:
         final = expected[tracked.run.seed].final
         assert final is not None
         assert list(map(untimed, final.history)) == list(map(untimed, tracked.rounds))
-    rounds = [event for event in told if isinstance(event, RoundDone)]
-    times_told = Counter((event.run.seed, event.round) for event in rounds)
-    assert 2 == max(times_told.values())  # those before its death, once more
-    again = next(run for (run, _), times in times_told.items() if times == 2)
+    rounds = [event for event in emitted if isinstance(event, RoundDone)]
+    times_emitted = Counter((event.run.seed, event.round) for event in rounds)
+    assert 2 == max(times_emitted.values())  # those before its death, once more
+    again = next(run for (run, _), times in times_emitted.items() if times == 2)
     first = [event.metrics for event in rounds if event.run.seed == again and event.round == 1]
     assert kept == (first[0] == first[1])  # from the checkpoint even the times are those of before
     assert [] == list(tmp_path.glob("kept/*")) + list(tmp_path.glob("kept/.*"))
