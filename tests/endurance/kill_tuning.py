@@ -69,8 +69,10 @@ def kill_until_done(folder: Path, trials: int, kills: int, stream: random.Random
     killed: Counter[str] = Counter()
     process = start(folder, trials)
     while killed.total() < kills:
+        while process.poll() is None and not workers_of(process):
+            time.sleep(0.1)  # on a busy machine it takes long until there is something to kill
         with suppress(subprocess.TimeoutExpired):
-            process.wait(stream.uniform(3, 12))
+            process.wait(stream.uniform(1, 8))
             break  # it ended by itself
         workers = workers_of(process)
         if workers and stream.random() < 0.5:
