@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+ROOT = Path(__file__).parents[1]
 DIRECTIVE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 
@@ -223,6 +225,16 @@ def partitions() -> str:
 def algorithms() -> str:
     """The built-in algorithms."""
     return described_part("algorithm")
+
+
+# The code
+
+
+def layers() -> str:
+    """The layers of the package, as import-linter checks them."""
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (found,) = (each["layers"] for each in linter["contracts"] if each["type"] == "layers")
+    return "\n".join(["```text", *found, "```"])
 
 
 # The benchmarks
