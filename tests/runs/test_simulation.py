@@ -502,6 +502,7 @@ def test_slow_checkpoints_are_made_rarely_but_always_at_the_end(
         clock[0] += 1.0  # a round takes a second
         return evaluate(*arguments)
 
+    monkeypatch.setattr(simulation, "FREE_SAVING", 0.02)
     monkeypatch.setattr(simulation, "save_checkpoint", save)
     monkeypatch.setattr(simulation, "evaluate", evaluated)
     monkeypatch.setattr(simulation.time, "monotonic", lambda: clock[0])
