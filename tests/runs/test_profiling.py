@@ -151,7 +151,7 @@ def test_rounds_re_emitted_from_a_checkpoint_do_not_count(tmp_path: Path) -> Non
     running = run_suite([run], DATA, tracker, interrupted(in_process.execute, after=2))
     with pytest.raises(KeyboardInterrupt):
         list(running)
-    (checkpoint,) = (tmp_path / "checkpoints").iterdir()
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.ckpt")
     kept = load_checkpoint(checkpoint, tracker.runs[0].fingerprint)
     assert kept is not None
     recorder, _ = computed(tmp_path / "profiles", run, tracker=tracker)
