@@ -1,7 +1,7 @@
 """How many runs a second several processes record: in a SQLite file, and in PostgreSQL behind an MLflow server.
 
 The runs are made up: five rounds of six metrics, the parameters, the dataset, a confusion matrix and an end, through
-`MlflowTracker` as `fedbench run` does it, with its claims; nothing is trained. With models, `simple-cnn` is stored with
+`MlflowTracker` as `fedbench run` does it; nothing is trained. With models, `simple-cnn` is stored with
 each run, too. At the end everything is read back: no run may be lost, doubled, or have another number than was written.
 
     python benchmarks/tracking_rate.py --writers 4 --runs 400

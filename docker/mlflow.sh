@@ -19,7 +19,7 @@ export MLFLOW_BACKEND_STORE_URI=${MLFLOW_DATABASE:-postgresql+psycopg://mlflow@p
 
 python "$scripts/prepare.py"
 
-# Makes the tables of a new database, and brings those of an earlier MLflow up to date.
+# Makes the tables of a new database, and upgrades those of an earlier MLflow.
 if ! log=$(mlflow db upgrade "$MLFLOW_BACKEND_STORE_URI" 2>&1); then
     echo "$log" >&2
     echo "error: the database $MLFLOW_BACKEND_STORE_URI cannot be upgraded: the reason is in the lines above" >&2

@@ -5,9 +5,9 @@ A dataset's module imports torch in its functions only, so that listing datasets
 ``INFO``
     Its `DatasetInfo`.
 ``load(data_dir, split)``
-    The `Dataset`, in memory. Raises `DataError` naming the command that brings the data, or the damaged file.
+    The `Dataset`, in memory. Raises `DataError` naming the command that downloads the data, or the damaged file.
 ``fetch(data_dir, source)``
-    Bring the data into `data_dir`: from `source` (a folder or an archive) if given, else from ``FEDBENCH_MIRROR``,
+    Download the data into `data_dir`: from `source` (a folder or an archive) if given, else from ``FEDBENCH_MIRROR``,
     else from the public source. Resumable, checksummed, atomic.
 ``verify(data_dir)``
     Check every file; raises `DataError` naming the first that is missing or damaged.
@@ -218,7 +218,7 @@ class DatasetStatus:
     present
         Whether its files are there (a quick look, not a check).
     command
-        The command that brings it.
+        The command that downloads it.
     """
 
     name: str

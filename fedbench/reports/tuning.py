@@ -68,7 +68,7 @@ def headline(document: Document) -> list[str]:
 
 
 def objective_words(document: Document) -> str:
-    """The objective in words."""
+    """The objective as text."""
     if document["objective"] == Objective.ROUNDS_TO_TARGET:
         return f"rounds to {100 * document['target']:.4g} % accuracy"
     return str(document["objective"]).replace("_", " ")

@@ -22,9 +22,9 @@ class Job:
     fingerprint, cell_fingerprint
         See `fedbench.runs.identity.fingerprint`.
     checkpoint
-        Where the run is kept after each round, and from where it goes on; None to keep nothing.
+        Where the run's state is saved, and from where it resumes; None: nowhere.
     digests
-        Whether each round tells the digests of its models.
+        Whether each round has the digests of its models.
     """
 
     run: RunSpec
@@ -46,7 +46,7 @@ class Digests:
 class RoundDone:
     """A run ended a round, counted from 1; `metrics` is all that was measured of it, by name.
 
-    `digests` is None unless the job asked for them, and in rounds that a checkpoint tells again.
+    `digests` is None unless the job asked for them, and in rounds that are re-emitted from a checkpoint.
     """
 
     run: RunSpec
@@ -57,7 +57,7 @@ class RoundDone:
 
 @dataclass(frozen=True)
 class RunDone:
-    """A run ended. `final` is what it has come to after its last round; None if it died of an error."""
+    """A run ended. `final` is its state after the last round; None if it died of an error."""
 
     run: RunSpec
     result: RunResult

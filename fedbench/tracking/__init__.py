@@ -90,4 +90,4 @@ class Tracker(Protocol):
         """
 
     def finish_cell(self, cell_fingerprint: str) -> None:
-        """Bring the record of a cell over its seeds up to date."""
+        """Update the record of a cell over its seeds."""

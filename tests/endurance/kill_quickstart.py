@@ -2,7 +2,7 @@
 
 The command and its workers are killed with SIGKILL at moments drawn at random, from its first instant to well after
 the first run would be finished; then the same command is started again, until it ends by itself. What the store then
-holds is compared with a store that nothing interrupted. If kills are left, it begins anew with another store.
+holds is compared with a store that nothing interrupted. If kills are left, it starts over with another store.
 
     python tests/endurance/kill_quickstart.py --kills 100 --folder /tmp/kills
 
@@ -32,10 +32,6 @@ from recorded import CELL, DIFFERENT, DOUBLED, LOST, RUNNING, recorded, violatio
 STATUSES = """
     SELECT tags.value, runs.run_uuid, runs.status FROM runs
     JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'fedbench.kind' WHERE runs.lifecycle_stage = 'active'
-"""
-CLAIMED = """
-    SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid
-    WHERE runs.status = 'RUNNING' AND tags.key LIKE 'fedbench.claim.%' AND tags.value LIKE ?
 """
 LATER = 1.5  # kills come up to so many times the time after which the first run is finished
 
@@ -89,18 +85,14 @@ def runs_in(folder: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+def seeds_runs(folder: Path, status: str) -> set[str]:
+    """The seeds' runs that have this status."""
+    return {run_id for run_id, found in runs_in(folder).get("run", {}).items() if found == status}
+
+
 def finished(folder: Path) -> set[str]:
     """The seeds' runs that are finished; none may get lost."""
-    return {run_id for run_id, status in runs_in(folder).get("run", {}).items() if status == "FINISHED"}
-
-
-def claimed_by(pid: int, folder: Path) -> list[str]:
-    """The runs on which the process of this number works."""
-    path = folder / "mlruns" / "mlflow.db"
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(path, timeout=60)) as connection:
-        return [run_id for (run_id,) in connection.execute(CLAIMED, (f'%"pid": {pid},%',))]
+    return seeds_runs(folder, "FINISHED")
 
 
 def uninterrupted(folder: Path, arguments: list[str]) -> float:
@@ -140,6 +132,7 @@ def kill_until_done(folder: Path, arguments: list[str], latest: float, kills: in
     """Kill the command at most so many times, then let it end."""
     tally = Tally(stores=1)
     seen: set[str] = set()
+    orphaned: set[str] = set()  # runs that an earlier kill left
     while True:
         process = start(folder, arguments)
         with suppress(subprocess.TimeoutExpired):
@@ -149,7 +142,8 @@ def kill_until_done(folder: Path, arguments: list[str], latest: float, kills: in
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         tally.kills += 1
-        under_way = claimed_by(process.pid, folder)
+        under_way = seeds_runs(folder, "RUNNING") - orphaned
+        orphaned |= under_way
         tally.during_a_run += bool(under_way)
         tally.during_its_end += any(list((folder / "mlruns").rglob(f"{run_id}/artifacts/*")) for run_id in under_way)
         now = finished(folder)

@@ -195,7 +195,7 @@ def test_an_interruption_in_the_executor_kills_the_run_under_way(events: int, ro
 
 
 def test_after_an_interruption_only_the_rest_is_executed() -> None:
-    """Without checkpoints the run that was cut off starts anew, as another run."""
+    """Without checkpoints the interrupted run starts over, as another run."""
     tracker = MemoryTracker()
     runs = [make_run(0), make_run(1)]
     with pytest.raises(KeyboardInterrupt):
@@ -575,7 +575,7 @@ def test_an_unknown_device_is_refused_with_those_that_there_are() -> None:
 
 
 def test_a_fingerprint_does_not_change_by_accident() -> None:
-    """The value is of revision 2. If it has to change, raise `ALGORITHM_REVISION`; all stored runs are run anew."""
+    """The value is of revision 2. If it has to change, raise `ALGORITHM_REVISION`; all stored runs are computed again."""
     expected = "4e79f144dfe89c26e8a0ea3e8df53c248f1af315cf126647a44d4d594a0fb06c"
     assert expected == fingerprint(make_run(), "digest", "cpu")
 

@@ -24,7 +24,7 @@ from fedbench.util.locks import lock
 
 SUITE = """
 name: tiny
-question: What do the seeds come to?
+question: What is the mean over the seeds?
 seeds: [0, 1, 2, 3]
 scenarios: [{name: a, rounds: [2], examples_per_client: 10}]
 """

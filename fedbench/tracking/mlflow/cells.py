@@ -63,7 +63,7 @@ class Cells:
         self._confusions[run_id] = text
 
     def finish(self, fingerprint: str) -> None:
-        """Bring a cell's own run up to date, if it is not."""
+        """Update a cell's own run, if it is out of date."""
         seen = self._seen.pop(fingerprint, [])
         if fingerprint not in self._touched and self._is_up_to_date(seen):
             return

@@ -103,7 +103,7 @@ def open_experiment(
 
 
 def set_experiment_tags(client: MlflowClient, experiment: Experiment, wanted: Mapping[str, str]) -> None:
-    """Bring an experiment's tags up to date. If two commands make the same one at once, MLflow refuses one of them."""
+    """Update an experiment's tags. If two commands make the same one at once, MLflow refuses one of them."""
     for key, value in wanted.items():
         if experiment.tags.get(key) == value:
             continue

@@ -94,7 +94,7 @@ def find_run(prefix: str, uri: str | None) -> RunRecord:
 
 
 def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
-    """Delete runs with their models and checkpoints, and bring their cells up to date.
+    """Delete runs with their models and checkpoints, and update the summaries of their cells.
 
     MLflow keeps what is deleted until ``mlflow gc``; ``mlflow runs restore`` restores a run.
 
@@ -121,7 +121,7 @@ def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
 
 
 def _refresh(client: MlflowClient, uri: str, runs: Iterable[Run]) -> None:
-    """Bring the summaries of the runs' cells up to date."""
+    """Update the summaries of the runs' cells."""
     touched = {(run.info.experiment_id, run.data.tags[CELL]) for run in runs if CELL in run.data.tags}
     for experiment_id, fingerprint in sorted(touched):
         cells = Cells(client, uri, experiment_id)
