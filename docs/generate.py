@@ -47,9 +47,10 @@ def shown(value: object) -> str:
 
 
 def comments(model: type[BaseModel]) -> dict[str, str]:
-    """The comment above each field of a model."""
+    """The comment above each field of a model, also of those that it inherits."""
     found, lines = {}, []
-    for line in inspect.getsource(model).splitlines():
+    bases = [each for each in reversed(model.__mro__) if issubclass(each, BaseModel) and each is not BaseModel]
+    for line in "\n".join(map(inspect.getsource, bases)).splitlines():
         if comment := re.fullmatch(r" +# ?(.*)", line):
             lines.append(comment[1])
         elif field := re.match(r"    (\w+): ", line):
@@ -87,6 +88,14 @@ def kind(field: FieldInfo) -> str:
     return " or ".join(dict.fromkeys(kinds)) + (f": {', '.join(limits)}" if limits else "")
 
 
+def enum_of(field: FieldInfo) -> type[StrEnum]:
+    """The choices of a field that has no comment of its own: their docstring says what it is."""
+    hint = field.annotation
+    if not (inspect.isclass(hint) and issubclass(hint, StrEnum)):
+        raise ValueError(f"a field lacks a comment that says what it means: {field}")
+    return hint
+
+
 def described(model: type[BaseModel]) -> str:
     """A table of a model's fields."""
     about = comments(model)
@@ -95,7 +104,7 @@ def described(model: type[BaseModel]) -> str:
             f"`{name}`",
             kind(field),
             "required" if field.is_required() else shown(field.get_default(call_default_factory=True)),
-            re.sub(r"\bNone\b", "null", about.get(name, "")),
+            re.sub(r"\bNone\b", "null", about.get(name) or first_paragraph(enum_of(field))),
         )
         for name, field in model.model_fields.items()
         if not field.exclude

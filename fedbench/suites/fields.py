@@ -26,6 +26,7 @@ class CommonFields(Frozen):
     dataset: str = "mnist-5k"
     # Which split of the dataset; None becomes its default, so it is never None afterwards.
     split: str = None  # type: ignore[assignment] # filled in before it is checked
+    # The network; it must take the dataset's images.
     model: str = "simple-cnn"
     # How the training examples are dealt to the clients.
     partition: str = "consecutive"

@@ -76,8 +76,7 @@ class TuneSpec(Frozen):
 
     # The scenario that is tuned; None: the first of the file.
     scenario: str | None = None
-    # Scenario fields and what they are set to, as `--set` does it: they choose one cell of a grid. `load_suite` leaves
-    # out those that the command line has set.
+    # Scenario fields and what they are set to, as `--set` does it: they choose one cell of a grid.
     set: tuple[tuple[str, Any], ...] = ()
     # The searched fields, in the order of `CellSpec`; None: the default space (see `fedbench.tuning.plan_space`).
     space: tuple[Axis, ...] | None = None
