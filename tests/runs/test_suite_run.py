@@ -575,7 +575,7 @@ def test_an_unknown_device_is_refused_with_those_that_there_are() -> None:
 
 
 def test_a_fingerprint_does_not_change_by_accident() -> None:
-    """The value is of revision 2. If it has to change, raise `ALGORITHM_REVISION`; all stored runs are computed again."""
+    """The value is of revision 2. If it must change, raise `ALGORITHM_REVISION`; stored runs are computed again."""
     expected = "4e79f144dfe89c26e8a0ea3e8df53c248f1af315cf126647a44d4d594a0fb06c"
     assert expected == fingerprint(make_run(), "digest", "cpu")
 
