@@ -104,7 +104,8 @@ def test_command_lines_parse(page: Path) -> None:
         command.make_context(name, rest)  # raises for what the command line would refuse
 
 
-ELSEWHERE = ("ui", "fetch", "verify", "bench", "--speed", "--executor", "--storage", "--objective")  # run by tests of their own
+# Run by tests of their own.
+ELSEWHERE = ("ui", "fetch", "verify", "bench", "--speed", "--executor", "--storage", "--objective")
 TINY = {"dataset": "mnist-5k", "learning_rate": 0.1, "batch_size": 50, "rounds": 1, "local_epochs": 1}
 TUNE = {"space": {"learning_rate": [0.1, 0.2]}, "trials": 2, "seeds": [0], "fresh_seeds": [5, 6]}
 
