@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # which has the servers
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))  # which has the servers
 
 SEEDS = 5  # of each cell
 ROUNDS = 5

@@ -35,25 +35,21 @@ def cell_results(suite: Suite, outcomes: Iterable[Outcome]) -> list[CellResult]:
     """Gather outcomes into cells, in the order of the suite; cells without an outcome are left out."""
     by_cell: dict[str, dict[int, RunResult]] = {}
     for outcome in outcomes:
-        if outcome.result is not None:
-            by_cell.setdefault(outcome.run.cell, {})[outcome.run.seed] = outcome.result
+        by_cell.setdefault(outcome.run.cell, {})[outcome.run.seed] = outcome.result
     return [cell_result(cell, by_cell[cell.label]) for cell in suite.cells if cell.label in by_cell]
 
 
 def count_runs(outcomes: Sequence[Outcome]) -> str:
-    """How many runs were executed, finished before, skipped, failed, and left to another process."""
+    """How many runs were executed, finished before, skipped and failed."""
     executed = sum(outcome.executed for outcome in outcomes)
     impossible = sum(_has(outcome, Verdict.SKIPPED) for outcome in outcomes)
-    others = sum(outcome.result is None for outcome in outcomes)
     parts = [f"{executed} runs executed"]
-    if finished := len(outcomes) - executed - impossible - others:
+    if finished := len(outcomes) - executed - impossible:
         parts.append(f"{finished} were already finished")
     if impossible:
         parts.append(f"{impossible} skipped for lack of data")
     if failed := num_failed(outcomes):
         parts.append(f"{failed} failed")
-    if others:
-        parts.append(f"{others} left to another process that works on them")
     return ", ".join(parts) + "."
 
 
@@ -63,7 +59,7 @@ def num_failed(outcomes: Iterable[Outcome]) -> int:
 
 
 def _has(outcome: Outcome, verdict: Verdict) -> bool:
-    return outcome.result is not None and outcome.result.verdict is verdict
+    return outcome.result.verdict is verdict
 
 
 def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -73,14 +69,13 @@ def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "executed": sum(outcome.executed for outcome in outcomes),
         "skipped": sum(not outcome.executed and outcome.result is not None for outcome in outcomes),
         "failed": num_failed(outcomes),
-        "left": sum(outcome.result is None for outcome in outcomes),
         "cells": [_cell_json(result) for result in cell_results(suite, outcomes)],
     }
 
 
 def stored_json(stored: StoredSuite) -> dict[str, Any]:
     """The same for results that were read back from a store: nothing was executed."""
-    counts = {"executed": 0, "skipped": sum(len(cell.runs) for cell in stored.cells), "failed": 0, "left": 0}
+    counts = {"executed": 0, "skipped": sum(len(cell.runs) for cell in stored.cells), "failed": 0}
     return {"suite": stored.name, **counts, "cells": [_cell_json(cell.result) for cell in stored.cells]}
 
 

@@ -210,7 +210,7 @@ def test_after_sigkill_the_same_command_resumes_its_runs(tmp_path: Path, workers
     again = fedbench_here(*command, "--json", folder=tmp_path)
     found = json.loads(again.out)
     assert (0, []) == (again.code, notices(again))
-    assert (3, 0, 0, 0) == tuple(found[key] for key in ("executed", "skipped", "failed", "left"))
+    assert (3, 0, 0) == tuple(found[key] for key in ("executed", "skipped", "failed"))
     assert ["FINISHED"] * 3 == statuses(tmp_path)
     assert set(before) <= set(run_ids(tmp_path))
     steps = select(tmp_path, "SELECT run_uuid || ' ' || step FROM metrics WHERE key = 'accuracy'")
@@ -228,7 +228,7 @@ def test_two_commands_at_once_share_the_runs_of_a_suite_and_each_is_recorded_onc
     found = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
     assert [0, 0] == [process.returncode for process in processes]
     assert 6 == sum(each["executed"] for each in found)
-    assert [6, 6] == [each["executed"] + each["skipped"] + each["left"] for each in found]
+    assert [6, 6] == [each["executed"] + each["skipped"] for each in found]
     assert ["FINISHED"] * 6 == statuses(tmp_path)
     of_cells = RUNS.replace("tags.value = 'run'", "tags.value = 'cell'")
     assert ["FINISHED"] == select(tmp_path, f"SELECT status {of_cells}")

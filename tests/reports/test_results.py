@@ -56,8 +56,8 @@ SKIPPED = RunResult(Verdict.SKIPPED, "needs 2 x 9000 = 18000 training examples; 
 
 def test_the_json_object_is_the_one_of_the_documentation(suite: Suite) -> None:
     found = suite_json(suite, outcomes(suite, result(0.8), result(0.9)))
-    assert ["suite", "executed", "skipped", "failed", "left", "cells"] == list(found)
-    assert ("made", 2, 0, 0, 0) == tuple(found[key] for key in ("suite", "executed", "skipped", "failed", "left"))
+    assert ["suite", "executed", "skipped", "failed", "cells"] == list(found)
+    assert ("made", 2, 0, 0) == tuple(found[key] for key in ("suite", "executed", "skipped", "failed"))
     (cell,) = found["cells"]
     expected = {
         "scenario": "grid",
@@ -193,16 +193,6 @@ def test_percent() -> None:
 def test_a_single_seed_has_no_interval(suite: Suite) -> None:
     (cell,) = suite_json(suite, outcomes(suite, result(0.8)))["cells"]
     assert {"mean": 0.8, "std": None, "ci95": [], "values": [0.8]} == cell["accuracy"]
-
-
-def test_runs_left_to_another_process_are_counted_and_have_no_numbers(suite: Suite) -> None:
-    made = [*outcomes(suite, result(0.8)), Outcome(suite.runs[1], None, executed=False)]
-    found = suite_json(suite, made)
-    assert (1, 0, 0, 1) == tuple(found[key] for key in ("executed", "skipped", "failed", "left"))
-    (cell,) = found["cells"]
-    assert ([0], [0.8]) == (cell["seeds"], cell["accuracy"]["values"])
-    assert "1 runs executed, 1 left to another process that works on them." == count_runs(made)
-    assert [] == suite_json(suite, made[1:])["cells"]
 
 
 def test_the_runs_are_counted_in_words(suite: Suite) -> None:
