@@ -167,18 +167,20 @@ def test_workers_end_with_an_interrupted_command(tmp_path: Path, number: int) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_command_that_trains_ends_within_a_second_of_ctrl_c(tmp_path: Path, workers: str) -> None:
-    (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 5000"))
     seconds = []
-    for _ in range(2):  # the machine may have been busy once
+    for attempt in range(2):  # the machine may have been busy once
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        (folder / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 5000"))
         process = subprocess.Popen(
             [*COMMAND, "run", "long.yaml", "--workers", workers],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment(),
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        wait_for(lambda: len(checkpoints(tmp_path)) == int(workers), seconds=120)
+        wait_for(lambda folder=folder: len(checkpoints(folder)) == int(workers), seconds=120)  # type: ignore[misc]
         start = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
@@ -186,7 +188,7 @@ def test_a_command_that_trains_ends_within_a_second_of_ctrl_c(tmp_path: Path, wo
         wait_until_gone(process.pid)
         line = "fedbench: interrupted: 0 of 3 runs are finished; the same command resumes"
         assert (130, line) == (process.returncode, err.splitlines()[-1]), err
-        assert ["KILLED"] * int(workers) == statuses(tmp_path)
+        assert ["KILLED"] * int(workers) == statuses(folder)
         if seconds[-1] < 1:
             break
     assert min(seconds) < 1, f"{seconds} s with {workers} workers"
