@@ -1,5 +1,9 @@
 """Errors that are no fault of the code. The command line shows each as one line and exits with code 2."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 from fedbench.util import text
 
 
@@ -41,6 +45,13 @@ class BaselineError(FedbenchError):
 
 class InterruptedSuiteError(FedbenchError):
     """A command was interrupted; the text says how to resume it."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, the error that caused it or was handled when it was raised, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def one_line(error: BaseException) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import PendingRollbackError
 from tiny_store import Store, track
 
 from fedbench.measures import Verdict
 from fedbench.suites.schema import Suite
+from fedbench.tracking.mlflow.errors import store_errors
 from fedbench.tracking.mlflow.store import (
     check_store,
     default_tracking_uri,
@@ -198,3 +200,11 @@ def test_the_experiment_of_a_suite_that_never_ran_says_how_to_run_it(store: Stor
 def test_a_password_among_the_options_of_an_address_is_hidden() -> None:
     shown = without_password("postgresql://server/name?user=me&password=secret")
     assert "postgresql://server/name?password=***&user=me" == shown
+
+
+def test_what_an_interruption_breaks_is_an_interruption() -> None:
+    with pytest.raises(KeyboardInterrupt), store_errors("sqlite:///mlflow.db"):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interruption:
+            raise PendingRollbackError("can't reconnect") from interruption

@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import requests
@@ -22,7 +22,7 @@ from tenacity.wait import wait_chain, wait_none, wait_random
 
 from fedbench.tracking.mlflow.database import without_password
 from fedbench.tracking.mlflow.server import is_server
-from fedbench.util.errors import StoreError
+from fedbench.util.errors import StoreError, causes
 
 Made = TypeVar("Made")
 
@@ -36,13 +36,7 @@ CONNECTION_LOST = ("08", "57P")  # SQL states: connection exceptions, and a serv
 
 def is_away(error: BaseException) -> bool:
     """Whether an error says that a server or database cannot be reached, or cannot answer at the moment."""
-    return any(_is_absence(each) for each in _chain(error))
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return any(_is_absence(each) for each in causes(error))
 
 
 def _is_absence(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fedbench.tracking.mlflow.database import without_password
 from fedbench.tracking.mlflow.server import explain_refusal
-from fedbench.util.errors import StoreError
+from fedbench.util.errors import StoreError, causes
 
 RESUMES = "the same command resumes"
 READ_ONLY = ("read-only transaction", "readonly database", "permission denied for")
@@ -24,12 +24,14 @@ READ_ONLY = ("read-only transaction", "readonly database", "permission denied fo
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Use a store; what goes wrong becomes a `StoreError` of one line."""
+    """Use a store; what goes wrong becomes a `StoreError` of one line, unless an interruption is the cause."""
     try:
         yield
     except StoreError:
         raise
     except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, OSError) as error:
+        if any(isinstance(each, KeyboardInterrupt) for each in causes(error)):
+            raise KeyboardInterrupt from error  # a transaction that was broken off could not be rolled back
         raise StoreError(_explain(without_password(uri), error)) from error
 
 
