@@ -203,8 +203,7 @@ def test_a_password_among_the_options_of_an_address_is_hidden() -> None:
 
 
 def test_what_an_interruption_breaks_is_an_interruption() -> None:
+    broken = PendingRollbackError("can't reconnect")
+    broken.__context__ = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt), store_errors("sqlite:///mlflow.db"):
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt as interruption:
-            raise PendingRollbackError("can't reconnect") from interruption
+        raise broken
