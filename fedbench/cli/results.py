@@ -57,8 +57,8 @@ def report_command(
         if out is None:
             return
     from fedbench.reports.page import FIGURES, make_report
-    from fedbench.reports.studies import read_studies
     from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, open_existing_store
+    from fedbench.tuning.reading import read_studies
 
     studies = read_studies(open_existing_store(uri), uri, stored.name)
     page = make_report(stored, out or DEFAULT_FOLDER / "reports" / stored.name, studies)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -18,10 +19,14 @@ from fedbench.reports.figures import draw_figures
 from fedbench.reports.layout import mean_std, short_verdict
 from fedbench.reports.results import CLIENTS_ALONE, clients_alone, rounds_to_target
 from fedbench.reports.sentences import sentences
-from fedbench.reports.studies import NO_STUDIES, SUFFIX, Studies
+from fedbench.reports.studies import NO_STUDIES, Studies, study_parts
 from fedbench.reports.style import Figure
 from fedbench.tracking.records import StoredCell, StoredSuite
+from fedbench.tuning.results import SUFFIX
 from fedbench.util.files import plain_errors, replacing
+
+if TYPE_CHECKING:
+    from fedbench.tuning.reading import StoredStudies
 
 PAGE = "report.html"
 FIGURES = "figures"
@@ -85,7 +90,7 @@ COLUMNS = (
 )
 
 
-def make_report(stored: StoredSuite, folder: Path, studies: Studies = NO_STUDIES) -> Path:
+def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None = None) -> Path:
     """Write the page and the figures into `folder`, which is created; returns the page's path.
 
     Raises
@@ -93,6 +98,7 @@ def make_report(stored: StoredSuite, folder: Path, studies: Studies = NO_STUDIES
     DataError
         If they cannot be written.
     """
+    studies = study_parts(tuning) if tuning else NO_STUDIES
     confusions, gone = read_confusions(stored)
     figures = draw_figures(stored, confusions, read_partitions(stored))
     page = render(stored, figures, gone, studies)

@@ -1,28 +1,15 @@
-"""The finished studies of a suite, read from the store: the report's section on tuning."""
+"""The report's section on tuning: the finished studies of a suite."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING
 
 from fedbench.reports.style import Figure
 from fedbench.reports.tuning import answer, candidate_rows, headline, sentences
-from fedbench.tracking.mlflow.reading import require_schema, search_runs
-from fedbench.tracking.mlflow.store import store_errors, without_password
-from fedbench.tuning.recording import FIGURES, STUDY_FILE
-from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
-
-SUFFIX = ".tuning"  # after the suite's name: the experiment of its studies
+    from fedbench.tuning.reading import StoredStudies, StoredStudy
 
 
 @dataclass(frozen=True)
@@ -47,7 +34,7 @@ class StudyPart:
 
 @dataclass(frozen=True)
 class Studies:
-    """The finished studies of a suite, the latest first, and the run ids of those whose files are gone or damaged."""
+    """The parts of the page, and the run ids of the studies whose files are gone or damaged."""
 
     parts: tuple[StudyPart, ...] = ()
     lost: tuple[str, ...] = ()
@@ -61,52 +48,23 @@ class Studies:
 NO_STUDIES = Studies()
 
 
-def read_studies(client: MlflowClient, uri: str, suite_name: str) -> Studies:
-    """The finished studies of a suite; `suite_name` may also be that of the studies' own experiment."""
-    experiment = _experiment(client, uri, suite_name)
-    if experiment is None:
-        return NO_STUDIES
-    wanted = "tags.`fedbench.kind` = 'study' and status = 'FINISHED'"
-    with store_errors(uri):
-        runs = search_runs(client, experiment.experiment_id, wanted)
-    found, gone = [], []
-    for run in sorted(runs, key=lambda run: run.info.end_time or 0, reverse=True):
+def study_parts(stored: StoredStudies) -> Studies:
+    """The studies' parts of the page, in the same order."""
+    parts, lost = [], list(stored.lost)
+    for study in stored.found:
         try:
-            found.append(_read(client, run))
-        except (MlflowException, OSError, ValueError, LookupError, TypeError, AttributeError):
-            gone.append(str(run.info.run_id))
-    return Studies(tuple(found), tuple(gone))
+            parts.append(_part(study))
+        except (ValueError, LookupError, TypeError, AttributeError):  # its file is not as fedbench writes it
+            lost.append(study.run_id)
+    return Studies(tuple(parts), tuple(lost))
 
 
-def _experiment(client: MlflowClient, uri: str, suite_name: str) -> Experiment | None:
-    name = suite_name if suite_name.endswith(SUFFIX) else f"{suite_name}{SUFFIX}"
-    with store_errors(uri):
-        experiment: Experiment | None = client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage == "deleted":
-        return None
-    try:
-        require_schema(experiment, without_password(uri))
-    except StoreError:  # somebody else's, or of a newer fedbench; the suite can be reported all the same
-        return None
-    return experiment
-
-
-def _read(client: MlflowClient, run: Run) -> StudyPart:
-    """A study's part of the page, from its run's artifacts."""
-    with TemporaryDirectory() as folder:
-        path = Path(client.download_artifacts(run.info.run_id, STUDY_FILE, folder))
-        document = json.loads(path.read_text())
-        figures = list(_figures(client, run, document, folder))
+def _part(study: StoredStudy) -> StudyPart:
+    document = study.document
+    figures = [
+        Figure(f"tuning-{study.run_id[:8]}-{name}", each["title"], each["caption"], study.figures[name])
+        for each in document["figures"]
+        if (name := each["name"]) in study.figures
+    ]
     title, *lines = headline(document)
     return StudyPart(title, lines, candidate_rows(document), sentences(document), answer(document), figures)
-
-
-def _figures(client: MlflowClient, run: Run, document: Mapping[str, Any], folder: str) -> Iterator[Figure]:
-    """The figures that the study's file names, and the store still has."""
-    for each in document["figures"]:
-        try:
-            path = client.download_artifacts(run.info.run_id, f"{FIGURES}/{each['name']}.png", folder)
-        except (MlflowException, OSError):
-            continue
-        name = f"tuning-{run.info.run_id[:8]}-{each['name']}"
-        yield Figure(name, each["title"], each["caption"], Path(path).read_bytes())

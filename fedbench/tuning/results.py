@@ -12,6 +12,7 @@ from fedbench.stats import Spread
 from fedbench.suites.schema import CellSpec
 from fedbench.tuning.plan import Params, Plan
 
+SUFFIX = ".tuning"  # after a suite's name: the experiment of its studies
 TrialState = Literal["complete", "pruned", "failed"]
 
 

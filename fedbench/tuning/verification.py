@@ -16,7 +16,7 @@ from fedbench.suites.tune import Objective
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
 from fedbench.tracking.mlflow.store import store_errors
 from fedbench.tuning.plan import Plan
-from fedbench.tuning.results import Answer, Candidate, TrialResult, TuningResult
+from fedbench.tuning.results import SUFFIX, Answer, Candidate, TrialResult, TuningResult
 from fedbench.tuning.trial import objective_value
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def tuning_suite(plan: Plan, trials: Sequence[TrialResult] = ()) -> Suite:
     """The runs that test `trials` as a suite of its own: one cell each, every fresh seed."""
     specs = dict.fromkeys(plan.spec_of(trial.params) for trial in trials)
-    name = f"{plan.suite}.tuning"
+    name = f"{plan.suite}{SUFFIX}"
     axes = tuple(axis.field for axis in plan.space)
     cells = tuple(
         Cell(suite=name, scenario=plan.scenario, spec=spec, axes=axes, seeds=plan.fresh_seeds) for spec in specs

@@ -19,7 +19,6 @@ from rich.console import Console
 
 from fedbench.measures import Verdict
 from fedbench.reports.page import make_report
-from fedbench.reports.studies import read_studies
 from fedbench.reports.style import Figure
 from fedbench.reports.tuning import tuning_table
 from fedbench.reports.tuning_figures import _Shown, draw_study
@@ -29,6 +28,7 @@ from fedbench.suites.tune import Objective
 from fedbench.tracking.mlflow.store import open_store
 from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
+from fedbench.tuning.reading import read_studies
 from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import Answer, TuningResult
 from fedbench.tuning.study_records import study_json

@@ -1,0 +1,83 @@
+"""The finished studies of a suite, read from the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from mlflow.exceptions import MlflowException
+
+from fedbench.tracking.mlflow.errors import store_errors
+from fedbench.tracking.mlflow.reading import require_schema, search_runs
+from fedbench.tracking.mlflow.store import without_password
+from fedbench.tuning.recording import FIGURES, STUDY_FILE
+from fedbench.tuning.results import SUFFIX
+from fedbench.util.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A study's file, ``study.json``, and those of its figures that the store still has, as PNG by name."""
+
+    run_id: str
+    document: Mapping[str, Any]
+    figures: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class StoredStudies:
+    """The finished studies, the latest first, and the run ids of those whose files are gone or damaged."""
+
+    found: tuple[StoredStudy, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+def read_studies(client: MlflowClient, uri: str, suite_name: str) -> StoredStudies:
+    """The finished studies of a suite; `suite_name` may also be that of the studies' own experiment."""
+    experiment = _experiment(client, uri, suite_name)
+    if experiment is None:
+        return StoredStudies()
+    wanted = "tags.`fedbench.kind` = 'study' and status = 'FINISHED'"
+    with store_errors(uri):
+        runs = search_runs(client, experiment.experiment_id, wanted)
+    found, lost = [], []
+    for run in sorted(runs, key=lambda run: run.info.end_time or 0, reverse=True):
+        try:
+            found.append(_read(client, run))
+        except (MlflowException, OSError, ValueError, LookupError, TypeError):
+            lost.append(str(run.info.run_id))
+    return StoredStudies(tuple(found), tuple(lost))
+
+
+def _experiment(client: MlflowClient, uri: str, suite_name: str) -> Experiment | None:
+    name = suite_name if suite_name.endswith(SUFFIX) else f"{suite_name}{SUFFIX}"
+    with store_errors(uri):
+        experiment: Experiment | None = client.get_experiment_by_name(name)
+    if experiment is None or experiment.lifecycle_stage == "deleted":
+        return None
+    try:
+        require_schema(experiment, without_password(uri))
+    except StoreError:  # somebody else's, or of a newer fedbench; the suite can be reported all the same
+        return None
+    return experiment
+
+
+def _read(client: MlflowClient, run: Run) -> StoredStudy:
+    figures = {}
+    with TemporaryDirectory() as folder:
+        document = json.loads(Path(client.download_artifacts(run.info.run_id, STUDY_FILE, folder)).read_text())
+        for each in document["figures"]:
+            try:
+                path = client.download_artifacts(run.info.run_id, f"{FIGURES}/{each['name']}.png", folder)
+            except (MlflowException, OSError):
+                continue
+            figures[each["name"]] = Path(path).read_bytes()
+    return StoredStudy(str(run.info.run_id), document, figures)
