@@ -57,10 +57,15 @@ def test_the_wheel_runs_a_suite_in_an_empty_folder_and_writes_only_its_store(ins
     assert ["mlruns"] == [path.name for path in tmp_path.iterdir()]
 
 
+def files(folder: Path) -> set[Path]:
+    """All files but what Python compiles."""
+    return {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+
+
 @pytest.mark.slow
 def test_the_wheel_carries_the_benchmarks_and_times_them(installed: Path, tmp_path: Path) -> None:
-    before = set((installed / "fedbench" / "bench").rglob("*"))
+    before = files(installed / "fedbench" / "bench")
     report = json.loads(fedbench(installed, tmp_path, "bench", "--select", "training_step", "--json", "--no-log"))
     assert ["training_step"] == [each["name"] for each in report["benchmarks"]]
     assert [] == list(tmp_path.iterdir())
-    assert before == set((installed / "fedbench" / "bench").rglob("*"))
+    assert before == files(installed / "fedbench" / "bench")
