@@ -84,7 +84,7 @@ COLUMNS = (
         _final("averaging_gain", 1, 100, "+"),
     ),
     Column("client drift", "Euclidean distance of the clients' models from their average", _final("client_drift", 2)),
-    Column("majority rate", "percent: the accuracy of always naming the largest class", _majority_rate),
+    Column("majority rate", "percent: the accuracy of always predicting the largest class", _majority_rate),
     Column("training s", "seconds of training in the last round", _final("training_seconds", 2)),
     Column("seeds", "the number of seeds that have numbers", lambda cell: str(len(cell.result.seeds))),
 )

@@ -156,7 +156,7 @@ def _caption(same: Mapping[str, str]) -> str:
         spread = "one seed, so no spread"
     else:
         spread = f"mean ± standard deviation over {same.get('seeds', '')} seeds".replace("  ", " ")
-    majority = f" Always naming the largest class: {same['majority_rate']}." if same.get("majority_rate") else ""
+    majority = f" Always predicting the largest class: {same['majority_rate']}." if same.get("majority_rate") else ""
     return f"Percent, {spread}.{majority}"
 
 

@@ -29,7 +29,7 @@ def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
         if cell.result.verdict is not Verdict.OK:
             yield f"{cell.label}: {cell.result.verdict}, {cell.result.reason}."
     if all(cell.result.verdict is Verdict.OK for cell in cells):
-        yield "Every run has the verdict ok: its model is better than naming the largest class, by more than chance."
+        yield "Every run is ok: its model is better than predicting the largest class, by more than chance."
 
 
 def _best_and_worst(scenario: str, accuracies: Sequence[tuple[str, Spread]]) -> str:

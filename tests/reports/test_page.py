@@ -65,7 +65,7 @@ def test_the_summary_names_the_best_cell_and_what_averaging_gained(stored: Store
     assert "better than the clients' own models in 4 of 4 cells, worse in 0, inconclusive in 0" in words[1]
     better = "the average is worse than both models in 0 of 3 seeds, between them in 0, better than both in 3."
     assert f"pair init=independent: {better}" in words
-    assert words[-1].startswith("Every run has the verdict ok")
+    assert words[-1].startswith("Every run is ok")
 
 
 def test_cells_of_one_accuracy_have_no_best_among_them(tmp_path: Path) -> None:
