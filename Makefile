@@ -38,7 +38,7 @@ test: $(VENV)/.installed-dev
 	@$(RUN) pytest -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
-	@$(RUN) pytest -n auto --dist loadfile -m slow $(PYTEST_ARGS)
+	@$(RUN) pytest -n auto --dist loadfile -m "slow and not nightly" $(PYTEST_ARGS)
 
 # What takes long and repeats the point of a fast test: kills at random moments, many runs, every fault, long fuzzing.
 ENDURANCE := $(VENV)/bin/python tests/endurance
@@ -46,6 +46,7 @@ PROVE := build/prove
 prove: $(VENV)/.installed-dev
 	rm -rf $(PROVE) && mkdir -p $(PROVE)
 	$(RUN) pytest -m hypothesis --hypothesis-profile=long
+	$(RUN) pytest -m nightly
 	$(ENDURANCE)/kill_quickstart.py --kills 30 --folder $(PROVE)/quickstart
 	$(ENDURANCE)/kill_tuning.py --kills 10 --folder $(PROVE)/tuning
 	$(ENDURANCE)/many_writers.py --processes 4 --runs 500 --folder $(PROVE)/writers

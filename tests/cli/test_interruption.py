@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -46,6 +47,11 @@ def test_an_interruption_that_python_drops_is_not_lost() -> None:
     done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, check=False)
     assert (130, "", "fedbench: interrupted\n") == (done.returncode, done.stdout, done.stderr)
     assert time.monotonic() - began < 20
+
+
+def nightly(value: object) -> Any:
+    """A parameter with which the test repeats its point: for `make prove`."""
+    return pytest.param(value, marks=pytest.mark.nightly)
 
 
 def select(folder: Path, query: str) -> list[str]:
@@ -154,7 +160,7 @@ def test_an_interrupted_command_says_how_to_resume_and_the_same_command_does(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, nightly(signal.SIGTERM)])
 def test_workers_end_with_an_interrupted_command(tmp_path: Path, number: int) -> None:
     (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 100"))
 
@@ -195,7 +201,7 @@ def test_a_command_that_trains_ends_within_a_second_of_ctrl_c(tmp_path: Path, wo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [nightly("1"), "2"])
 def test_after_sigkill_the_same_command_resumes_its_runs(tmp_path: Path, workers: str) -> None:
     (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 30"))
     command = ("run", "long.yaml", "--workers", workers, "--no-models")
@@ -237,7 +243,7 @@ def test_two_commands_at_once_share_the_runs_of_a_suite_and_each_is_recorded_onc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.7, 1.5])
+@pytest.mark.parametrize("seconds", [nightly(0.7), 1.5, nightly(3.0)])
 def test_an_interruption_while_the_command_starts_is_quiet(tmp_path: Path, seconds: float) -> None:
     """After so many seconds of processor time, so that the load of the machine does not matter."""
     (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 1000"))
