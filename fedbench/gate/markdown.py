@@ -11,12 +11,12 @@ from fedbench.gate.text import (
     accuracy_rows,
     benchmark_judgement,
     cell_judgement,
-    on_one_line,
     speed_notes,
     speed_rows,
     strict_note,
     title_of,
 )
+from fedbench.util.text import one_line
 
 # What Markdown or HTML would interpret is written as a character reference. A mention is broken up as well: it would
 # notify its owner however it is written.
@@ -63,4 +63,4 @@ def _table(rows: Rows) -> list[str]:
 
 def escaped(text: str) -> str:
     """A text on one line that Markdown shows as it is."""
-    return on_one_line(text).translate(SPECIAL)
+    return one_line(text).translate(SPECIAL)

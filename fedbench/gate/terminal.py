@@ -12,13 +12,13 @@ from fedbench.gate.text import (
     Rows,
     accuracy_notes,
     accuracy_rows,
-    on_one_line,
     power_note,
     power_rows,
     speed_notes,
     speed_rows,
     strict_note,
 )
+from fedbench.util.text import one_line
 
 NAME_WIDTH = 12  # at least
 FAILED = "bold red"
@@ -60,7 +60,7 @@ def _verdict(gate: Gate) -> list[RenderableType]:
 
 
 def _line(text: str) -> Text:
-    return Text(on_one_line(text))
+    return Text(one_line(text))
 
 
 def _table(rows: Rows) -> Table:
@@ -73,7 +73,7 @@ def _table(rows: Rows) -> Table:
             table.add_column(_title(rows, index), justify="right", no_wrap=True)
     for entry, judgement, failed in zip(rows.entries, rows.judgements, rows.failed, strict=True):
         styles = {rows.judgement_column: FAILED if failed else STYLES[judgement]}
-        table.add_row(*(Text(on_one_line(text), style=styles.get(index, "")) for index, text in enumerate(entry)))
+        table.add_row(*(Text(one_line(text), style=styles.get(index, "")) for index, text in enumerate(entry)))
     return table
 
 

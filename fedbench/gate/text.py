@@ -204,11 +204,6 @@ def title_of(gate: Gate) -> str:
     return " and ".join([*parts, *(["speed"] if gate.speed else [])])
 
 
-def on_one_line(text: str) -> str:
-    """A text without line breaks and control characters, which an error from elsewhere may have."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
-
-
 def _share(value: float) -> str:
     return f"{100 * value:.0f} %"
 

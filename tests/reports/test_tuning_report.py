@@ -45,7 +45,7 @@ def printed(result: TuningResult) -> str:
     return re.sub(r"[ \n]+", " ", text)
 
 
-# In words
+# Text
 
 
 def test_the_table_has_default_and_best_side_by_side() -> None:
