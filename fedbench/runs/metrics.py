@@ -36,6 +36,8 @@ class ClientModels:
 
     def map(self, function: Callable[[nn.Module], T], like: nn.Module) -> dict[int, T]:
         """`function` of each client's model, by client; the models have the architecture of `like`."""
+        if not self.updates:  # with many clients a round none is kept, and no model is copied
+            return {}
         spare = self._spare = self._spare or FlatModel(copy.deepcopy(like))
         values = {}
         for update in self.updates:
