@@ -264,19 +264,42 @@ def test_a_run_still_under_way_is_not_finished(tracker: MlflowTracker) -> None:
     assert "under way" not in tracker.finished_runs()
 
 
-@pytest.mark.parametrize("step", ["log_batch", "log_inputs"])
+@pytest.mark.parametrize("step", ["create_run", "log_batch", "log_inputs"])
 def test_a_run_that_is_interrupted_while_it_is_begun_is_not_left(
     tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    def interrupt(*_: Any, **__: Any) -> None:
+    """Right after the step: the store has it, and the command does not know."""
+    request = getattr(tracker.client, step)
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        request(*arguments, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracker.client, step, interrupt)
+        patch.setattr(tracker.client, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
             track(tracker, f"interrupted at {step}", None)
     wanted = f"tags.`fedbench.fingerprint` = 'interrupted at {step}'"
     assert [] == list(tracker.client.search_runs([tracker.experiment_id], wanted))
+
+
+@pytest.mark.parametrize("step", ["update_run", "log_batch"])
+def test_a_run_that_is_interrupted_while_it_resumes_is_killed(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    name = f"interrupted again at {step}"
+    first = track(tracker, name, None, kill="interrupted")
+    request = getattr(tracker.client, step)
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        request(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker.client, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            start(tracker, name, rounds=1)
+    assert "KILLED" == tracker.client.get_run(first.info.run_id).info.status
 
 
 def test_a_failed_run_is_not_finished(tracker: MlflowTracker) -> None:

@@ -113,20 +113,28 @@ class MlflowTracker:
             if finished and not fresh:
                 return stored_result(finished[-1])
             found = self._resumable([each for each in same if is_unfinished(each)], rounds, key)
-            ours = found or self._create(run, fingerprint, cell_fingerprint, key)
             try:
+                ours = found or self._create(run, fingerprint, cell_fingerprint, key)
                 self._complete(ours, run, dataset, is_new=found is None)
+                recorded = self._recorded(found) if found else 0
             except BaseException:
-                if found is None:  # nobody knows of this run yet
-                    with suppress(FedbenchError, MlflowException):
-                        self.client.hurry()
-                        self.client.delete_run(ours.info.run_id)
+                with suppress(FedbenchError, MlflowException):
+                    self._abandon(fingerprint, found)
                 raise
-            recorded = self._recorded(found) if found else 0
         tracked = MlflowRun(self.client, self.uri, self.cells, ours, recorded, fresh)
         tracked.seconds += time.perf_counter() - began
         self.cells.touch(cell_fingerprint)
         return tracked
+
+    def _abandon(self, fingerprint: str, found: Run | None) -> None:
+        """End a run that could not be begun or resumed; one that is new is deleted, and may not be known here yet."""
+        self.client.hurry()
+        if found:
+            self.client.set_terminated(found.info.run_id, "KILLED")
+            return
+        for run in runs_of(self.client, self.experiment_id, fingerprint):
+            if is_unfinished(run) and run.data.tags["fedbench.invocation"] == self._invocation:
+                self.client.delete_run(run.info.run_id)
 
     def _resumable(self, unfinished: Sequence[Run], rounds: int, key: str) -> Run | None:
         """The run to resume, if there is one.
