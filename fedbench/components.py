@@ -1,9 +1,9 @@
-"""Finds the parts of a run by name: datasets, models, partitions and algorithms.
+"""Finds the parts of a run by name: its dataset, model, partition, algorithm and so on.
 
 The name of a part is one of
 
 ``shards``
-    a built-in name: a line in `DATASETS`, `MODELS`, `PARTITIONS` or `ALGORITHMS`;
+    a built-in name: a line in `DATASETS`, `MODELS`, `PARTITIONS` or another such table;
 ``my_package.parts:by_hospital``
     an attribute of an importable module;
 ``./my_parts.py:by_hospital``
@@ -11,9 +11,10 @@ The name of a part is one of
 ``by-hospital``
     an entry point of an installed package: group ``fedbench.components``, name ``partition.by-hospital``.
 
-A part's options are its parameters: the fields of a dataclass, or the parameters of a function or class. Their
-annotations are types with the constraints of pydantic, such as ``Annotated[float, Field(gt=0)]``. Built-in parts have
-no other way in. Finding a part by reference reads its source; only `Component.load` executes it.
+A part's options are its parameters: the fields of a dataclass, or the parameters of a function or class, for a function
+without the `ARGUMENTS` of its kind. Their annotations are types with the constraints of pydantic, such as
+``Annotated[float, Field(gt=0)]``. Built-in parts have no other way in. Finding a part by reference reads its source;
+only `Component.load` executes it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from inspect import Parameter, signature
 from pathlib import Path
@@ -30,19 +31,22 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
+from fedbench.aggregations import AGGREGATIONS
 from fedbench.algorithms import ALGORITHMS
+from fedbench.augmentations import AUGMENTATIONS
 from fedbench.datasets import DATASETS
 from fedbench.hooks import Algorithm
 from fedbench.models import MODELS
+from fedbench.optimisers import OPTIMISERS
 from fedbench.partitions import PARTITIONS, FunctionPartition, Partition
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
 from fedbench.util.imports import file_digest, import_file, import_named, last_line, module_digest
 from fedbench.util.text import unknown
 
-KINDS = ("dataset", "model", "partition", "algorithm")
+KINDS = ("dataset", "model", "partition", "algorithm", "optimiser", "aggregation", "augmentation")
 GROUP = "fedbench.components"
-NUM_DEAL_ARGUMENTS = 4  # of a partition function, before its options
+ARGUMENTS = {"partition": 4, "optimiser": 2, "aggregation": 2, "augmentation": 2}  # of a function, before its options
 Scalar = int | float | str | bool | None
 
 
@@ -99,14 +103,14 @@ class Component:
         return _declared(self)
 
     def make(self, **options: Any) -> Any:
-        """Make a `Partition`, an `Algorithm` or a model with these options; of a dataset, the object that loads it."""
+        """Make the part with these options: what its kind's package says, or a model; of a dataset, what loads it."""
         part = self.load()
         if self.kind == "dataset":
             if lacking := [name for name in ("INFO", "load") if not hasattr(part, name)]:
                 raise SuiteError(f"dataset {self.name} has no {lacking[0]}; see the docstring of fedbench.datasets")
             return part
-        if self.kind == "partition" and not isinstance(part, type):
-            return FunctionPartition(part, options)
+        if _is_function(self.kind, part):
+            return FunctionPartition(part, options) if self.kind == "partition" else partial(part, **options)
         made = part(**options)
         base = {"partition": Partition, "algorithm": Algorithm}.get(self.kind, object)
         if not isinstance(made, base):
@@ -152,7 +156,14 @@ def built_in_names(kind: str) -> Mapping[str, str]:
     """The built-in parts: where each name is."""
     if kind == "model":
         return {name: info.target for name, info in MODELS.items()}
-    return {"dataset": DATASETS, "partition": PARTITIONS, "algorithm": ALGORITHMS}[kind]
+    return {
+        "dataset": DATASETS,
+        "partition": PARTITIONS,
+        "algorithm": ALGORITHMS,
+        "optimiser": OPTIMISERS,
+        "aggregation": AGGREGATIONS,
+        "augmentation": AUGMENTATIONS,
+    }[kind]
 
 
 @cache
@@ -223,10 +234,20 @@ def _parameters(kind: str, part: Any) -> Iterable[Parameter]:
             default = Parameter.empty if option.default is MISSING else option.default
             yield Parameter(option.name, Parameter.KEYWORD_ONLY, default=default)
         return
-    is_function = kind == "partition" and not isinstance(part, type)
-    for each in list(signature(part).parameters.values())[NUM_DEAL_ARGUMENTS if is_function else 0 :]:
+    first = ARGUMENTS[kind] if _is_function(kind, part) else 0
+    for each in list(signature(part).parameters.values())[first:]:
         if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
             yield each
+
+
+def _is_function(kind: str, part: Any) -> bool:
+    """Whether a part is called with the arguments of its kind and its options together.
+
+    So is a class whose objects cannot be called, such as `torch.optim.Adam`.
+    """
+    if kind not in ARGUMENTS or not isinstance(part, type):
+        return kind in ARGUMENTS
+    return kind != "partition" and not any("__call__" in vars(each) for each in part.__mro__)
 
 
 def _hints(part: Any, parameters: Iterable[Parameter]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,15 @@ class ServerContext:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Federated Averaging. Other algorithms override the hooks that they change."""
+    """Federated Averaging. Other algorithms override the hooks that they change.
+
+    Attributes
+    ----------
+    assumes_descent
+        Whether it takes a client's change for −η times the sum of the steps' gradients, as with plain SGD alone.
+    """
+
+    assumes_descent: ClassVar[bool] = False
 
     def initial(self, parameters: Tensor) -> Vectors:
         """What the server remembers before round 1; `parameters` are w_0."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fedbench.hooks import Algorithm, ClientContext, GradientTerm, ServerContext, Vectors
 from fedbench.util.frozen import Positive
@@ -28,6 +28,7 @@ class Scaffold(Algorithm):
     """
 
     server_learning_rate: Positive = 1.0
+    assumes_descent: ClassVar[bool] = True
 
     def initial(self, parameters: Tensor) -> Vectors:
         """No correction: c = 0."""

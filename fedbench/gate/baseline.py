@@ -13,7 +13,7 @@ from fedbench.gate.files import Update, read_stored, update
 from fedbench.measures import Verdict
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.cell import CellSpec
-from fedbench.suites.fields import in_order
+from fedbench.suites.fields import IMPLIED, in_order, without_implied
 from fedbench.suites.schema import Cell, Suite
 from fedbench.util.commits import commit_of
 from fedbench.util.environment import environment
@@ -219,9 +219,10 @@ def _recreate(suite: str) -> str:
 
 def _first_difference(recorded: Mapping[str, Any], now: CellSpec) -> str | None:
     """The first scenario field that differs. One that an older baseline lacks had its default; null is absent."""
-    before = CellSpec.model_construct().values | dict(recorded)
-    name = next((name for name in in_order({**before, **now.values}) if before.get(name) != now.get(name)), None)
-    return f"{name} {now.get(name)}, was {before.get(name)}" if name else None
+    before, after = CellSpec.model_construct().values | dict(recorded), now.values
+    before, after = without_implied(before), without_implied(after)
+    name = next((name for name in in_order({**before, **after}) if before.get(name) != after.get(name)), None)
+    return f"{name} {now.get(name)}, was {before.get(name, IMPLIED.get(name))}" if name else None
 
 
 def _and_more(names: Sequence[object]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fedbench.components import built_in_options
+from fedbench.components import KINDS, built_in_options
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
 from fedbench.reports.style import (  # before Matplotlib, which it sets up
@@ -104,7 +104,8 @@ def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
     first: dict[object, StoredCell] = {}
     for cell in stored.measured:
         spec = cell.spec
-        not_dealt = built_in_options("algorithm")  # an option of a part that is not built in may be of either kind
+        # An option of a part that is not built in may be of any kind.
+        not_dealt = {option for kind in KINDS if kind != "partition" for option in built_in_options(kind)}
         options = tuple(sorted(item for item in (spec.model_extra or {}).items() if item[0] not in not_dealt))
         dealt = (spec.dataset, spec.split, spec.partition, spec.num_clients, spec.examples_per_client, options)
         first.setdefault(dealt, cell)

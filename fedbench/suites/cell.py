@@ -9,7 +9,16 @@ from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from fedbench.components import KINDS, Component, built_in_names, find
 from fedbench.models import MODELS
-from fedbench.suites.fields import COMMON, CommonFields, Finder, find_part, in_order, read_options, refuse_unread
+from fedbench.suites.fields import (
+    COMMON,
+    CommonFields,
+    Finder,
+    find_part,
+    in_order,
+    read_options,
+    refuse_unread,
+    without_implied,
+)
 from fedbench.util.errors import SuiteError, one_line
 from fedbench.util.text import unknown
 
@@ -76,14 +85,25 @@ class CellSpec(CommonFields):
                 f"model: {self.model} takes {_shape(info)}, but dataset {self.dataset} has {_shape(dataset)}; "
                 f"models that fit: {', '.join(fitting) or 'none yet'}"
             )
-        self._make("algorithm")
-        partition = self._make("partition")
+        partition, algorithm, optimiser, aggregation, _ = (
+            self._make(kind) for kind in ("partition", "algorithm", "optimiser", "aggregation", "augmentation")
+        )
         if partition.has_own_sizes and self.examples_per_client is not None:
             raise ValueError(f"{self.partition}: the data determines the clients' sizes; leave examples_per_client out")
         if self.num_examples % partition.parts_per_client:
             raise ValueError(
                 f"{self.partition}: the {self.num_examples} examples of a client do not divide into "
                 f"{partition.parts_per_client} equal parts; set examples_per_client to a multiple"
+            )
+        if algorithm.assumes_descent and not (getattr(optimiser, "is_plain", False) and self.clip_norm is None):
+            raise ValueError(
+                f"{self.algorithm}: it takes a client's change for a sum of gradients, so steps must be those of plain "
+                "SGD; leave out momentum, weight_decay and clip_norm, with optimiser sgd"
+            )
+        if (least := getattr(aggregation, "min_clients", 1)) > self.clients_per_round:
+            raise ValueError(
+                f"{self.aggregation}: it needs {least} clients in each round, and {self.clients_per_round} are selected"
+                "; raise num_clients or client_fraction"
             )
         return self
 
@@ -112,9 +132,12 @@ class CellSpec(CommonFields):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What determines a run's numbers: the fields that are not null, and the source of each part not built in."""
+        """What determines a run's numbers: the fields, and the source of each part that is not built in.
+
+        Fields are left out that are null, or newer than the runs which had these values all the same.
+        """
         sources = {f"{part.kind} source": part.digest for part in self.parts}
-        return self.model_dump(mode="json", exclude_none=True) | sources
+        return without_implied(self.model_dump(mode="json", exclude_none=True)) | sources
 
     def replace(self, values: Mapping[str, Any], finder: Finder = find) -> CellSpec:
         """A cell with other values of some fields, checked.

@@ -40,10 +40,24 @@ class CommonFields(Frozen):
     local_epochs: Count = 5
     # Examples in a step of SGD (B); None: all that the client has.
     batch_size: Count | None = 50
-    # Step size of the clients' SGD (the paper's eta).
+    # Step size of the clients' optimiser (the paper's eta).
     learning_rate: Positive = 0.01
+    # What the learning rate is multiplied by after each round.
+    learning_rate_decay: Annotated[Fraction, Field(gt=0)] = 1.0
+    # What the clients' steps are.
+    optimiser: str = "sgd"
+    # The largest Euclidean norm of a step's gradient, which is scaled down to it; None: any norm.
+    clip_norm: Positive | None = None
+    # Random changes of the training inputs.
+    augmentation: str = "none"
     # What clients and server do beyond averaging.
     algorithm: str = "fedavg"
+    # How the server combines the clients' models.
+    aggregation: str = "mean"
+    # Whether a client counts by its number of examples (n_k), or as much as any other.
+    weights: Literal["examples", "uniform"] = "examples"
+    # Whether parameters that are not trained are averaged too; otherwise they stay as they were drawn.
+    average_frozen: bool = False
     # Times that the server averages.
     rounds: Count = 5
     # The test accuracy (a fraction) whose first round is measured; None: none.
@@ -61,6 +75,23 @@ class CommonFields(Frozen):
 
 
 COMMON = tuple(CommonFields.model_fields)
+# Fields and options that earlier versions lacked, and what their runs had: not their defaults, should these change.
+IMPLIED: Mapping[str, Any] = {
+    "learning_rate_decay": 1.0,
+    "optimiser": "sgd",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "nesterov": False,
+    "augmentation": "none",
+    "aggregation": "mean",
+    "weights": "examples",
+    "average_frozen": False,
+}
+
+
+def without_implied(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Scenario fields as an earlier version had them, if it had them."""
+    return {field: value for field, value in fields.items() if field not in IMPLIED or value != IMPLIED[field]}
 
 
 @cache

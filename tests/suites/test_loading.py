@@ -38,7 +38,7 @@ def error_of(folder: Path, text: str | bytes, **options: Any) -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{path}: ")
-    assert len(message) < 600
+    assert len(message) < 800
     return message.removeprefix(f"{path}: ")
 
 

@@ -17,6 +17,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from tiny_store import Store
 
+from fedbench.components import built_in_options
 from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
@@ -73,7 +74,7 @@ def test_tags_say_what_was_run_by_what(store: Store) -> None:
 
 def test_parameters_are_the_seed_and_every_field_of_the_cell(store: Store) -> None:
     params = store.run("dozen").data.params
-    assert {"seed", *COMMON} == set(params)
+    assert {"seed", *COMMON, *built_in_options("optimiser")} == set(params)
     expected = {"seed": "0", "num_clients": "12", "learning_rate": "0.1", "init": "shared", "require_accuracy": "None"}
     assert expected.items() <= params.items()
 
