@@ -341,8 +341,11 @@ def test_code_blocks_compile(page: Path) -> None:
         compile(block, f"{page.name}, block {number}", "exec")
 
 
-@pytest.mark.parametrize(("code", "text"), [(0, 0), (2, 1)])
-def test_the_notebooks_blocks_print_what_the_page_says(code: int, text: int) -> None:
+@pytest.mark.parametrize(("code", "text"), [pytest.param(0, 0, marks=pytest.mark.slow), (2, 1), (4, 2)])
+def test_the_notebooks_blocks_print_what_the_page_says(
+    code: int, text: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     page = DOCS / "tutorials/notebook.md"
     printed = io.StringIO()
     with redirect_stdout(printed):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,10 +25,8 @@ from fedbench.cli.options import (
     print_json,
     store_option,
 )
-from fedbench.util.errors import ClusterError, InterruptedSuiteError
 
 if TYPE_CHECKING:
-    from fedbench.runs.suite_run import Executor, Outcome
     from fedbench.suites.schema import Suite
 
 
@@ -107,40 +103,26 @@ def run_command(
         only=only or (),
     )
     if profile:
-        from fedbench.runs.profiling import Recorder, require_one_worker
+        from fedbench.runs.profiling import require_one_worker
 
         workers = require_one_worker(workers, executor)
     if dry_run:
         _dry_run(suite, workers, as_json)
         return
 
-    from fedbench.reports.results import cell_results, count_runs, num_failed, results_table, suite_json
-    from fedbench.runs.data import DataSource
-    from fedbench.runs.suite_run import run_suite
-    from fedbench.tracking.mlflow.tracker import MlflowTracker
-    from fedbench.util.progress import progress
+    from fedbench.runs.launch import Where, track_suite
 
-    per_run = (cpus_per_run, gpus_per_run, memory_per_run)
-    execute, device = _executor(executor, address, per_run, workers, device)
-    data = DataSource(data_dir, device)
-    data.require(cell.spec for cell in suite.cells)
-    tracker = MlflowTracker(suite, tracking_uri)
-    recorder = None
-    if profile:
-        from fedbench.executors import in_process
-
-        recorder = Recorder(tracker.checkpoints.parent / "profiles" / suite.name)
-        execute = recorder.recorded(in_process.execute)
-    outcomes: list[Outcome] = []
-    with (
-        _interruptible(suite, outcomes, fresh),
-        progress(suite.name, len(suite.runs), "runs") as advance,
-        closing(run_suite(suite.runs, data, tracker, execute, fresh, store_models)) as running,
-    ):
-        for outcome in running:
-            outcomes.append(outcome)
-            advance(1, outcome.run.cell)
+    outcomes, recorder = track_suite(
+        suite,
+        Where(device, workers, executor, address, cpus_per_run, gpus_per_run, memory_per_run),
+        data_dir=data_dir,
+        tracking_uri=tracking_uri,
+        fresh=fresh,
+        store_models=store_models,
+        profile=profile,
+    )
     from fedbench.reports.profile import profile_json, profile_summary
+    from fedbench.reports.results import cell_results, count_runs, num_failed, results_table, suite_json
 
     if as_json:
         print_json(suite_json(suite, outcomes) | ({"profile": profile_json(recorder.profile)} if recorder else {}))
@@ -153,36 +135,6 @@ def run_command(
         typer.echo(profile_summary(recorder), err=True)
     if num_failed(outcomes):
         raise typer.Exit(EXIT_FAILED)
-
-
-def _executor(
-    name: str,
-    address: str | None,
-    per_run: tuple[int | None, float | None, float | None],
-    workers: int | None,
-    device: str,
-) -> tuple[Executor, str]:
-    """The executor that the options ask for, and the device that runs are computed on."""
-    from fedbench.executors import choose_executor, cluster_executor
-    from fedbench.executors.needs import Needs
-    from fedbench.runs.data import choose_device
-
-    if name == "ray":
-        needs = Needs.of(device, *per_run)
-        return cluster_executor(address, needs, workers), needs.device
-    if address is not None or any(each is not None for each in per_run):
-        raise ClusterError("--address and the --...-per-run options need --executor ray")
-    return choose_executor(workers), choose_device(device)
-
-
-@contextmanager
-def _interruptible(suite: Suite, outcomes: list[Outcome], fresh: bool) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        done = f"{len(outcomes)} of {len(suite.runs)} runs are finished"
-        same = "the same command without --fresh" if fresh else "the same command"
-        raise InterruptedSuiteError(f"{done}; {same} resumes") from None
 
 
 def _dry_run(suite: Suite, workers: int | None, as_json: bool) -> None:

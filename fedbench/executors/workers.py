@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from fedbench.executors import THREADS, E, J, Work, in_process
-from fedbench.executors.processes import cause_of_death, end_with_parent, without_ctrl_c
+from fedbench.executors.processes import cause_of_death, end_with_parent, without_ctrl_c, without_the_script
 from fedbench.util.environment import usable_cores
 from fedbench.util.errors import FedbenchError
 
@@ -97,7 +97,7 @@ class _Worker(Generic[J]):
         self.process: SpawnProcess = context.Process(target=_serve, args=arguments, daemon=True)
 
     def start(self) -> None:
-        with without_ctrl_c():
+        with without_ctrl_c(), without_the_script():
             self.process.start()
         self._theirs.close()  # so that the end of the process is the end of the pipe
 

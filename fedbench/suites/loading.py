@@ -107,6 +107,24 @@ def load_suite(
         raise SuiteError(one_line(f"{path}: {error}")) from None
 
 
+def make_suite(
+    content: Mapping[str, object],
+    *,
+    overrides: Mapping[str, object] | None = None,
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] = (),
+) -> Suite:
+    """Check a suite that is given as a mapping, as a YAML file holds it; paths are relative to the working directory.
+
+    See `load_suite`.
+    """
+    path = Path("the suite")
+    try:
+        return _suite(content, path, dict(overrides or {}), seeds, only)
+    except SuiteError as error:
+        raise SuiteError(one_line(f"{path}: {error}")) from None
+
+
 def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
     """Read ``FIELD=VALUE`` settings, values in YAML: ``["rounds=3", "num_clients=[2, 3]"]``.
 

@@ -14,6 +14,8 @@ from types import ModuleType
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import one_line
 
+_in_execution: list[Path] = []
+
 
 def _read(path: Path) -> bytes:
     try:
@@ -67,12 +69,22 @@ def import_file(path: Path, digest: str) -> ModuleType:
     module = ModuleType(f"{path.stem}_{digest[:12]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses and pickle look for it
+    _in_execution.append(path)
     try:
         exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the suite's author names the file
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
+        if isinstance(error, SuiteError):
+            raise
         raise SuiteError(f"{path} cannot be imported: {last_line(error)}") from None
+    finally:
+        _in_execution.pop()
     return module
+
+
+def file_in_execution() -> Path | None:
+    """The file that `import_file` is executing now."""
+    return _in_execution[-1] if _in_execution else None
 
 
 def last_line(error: BaseException) -> str:

@@ -1,0 +1,206 @@
+"""The Python API: run a suite from a notebook or a script, and read what was recorded, as tables.
+
+    >>> import fedbench
+    >>> table = fedbench.run("quickstart")
+    >>> table.groupby("cell").accuracy.describe()
+
+Both functions do what `fedbench run` and `fedbench report` do, with the same store, so that commands and calls may be
+mixed. What is wrong raises a `FedbenchError` with one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedbench.suites.loading import load_suite, make_suite, parse_seeds
+from fedbench.suites.objects import plain
+from fedbench.util.errors import InterruptedSuiteError, SuiteError
+from fedbench.util.imports import file_in_execution
+from fedbench.util.text import show
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedbench.suites.schema import Suite
+
+PER = ("run", "round")
+
+logger = logging.getLogger("fedbench")
+
+
+def run(
+    suite: str | Path | Mapping[str, Any],
+    *,
+    seeds: Sequence[int] | str | None = None,
+    only: Sequence[str] | str = (),
+    overrides: Mapping[str, Any] | None = None,
+    fresh: bool = False,
+    workers: int | None = None,
+    store_models: bool = True,
+    data_dir: str | Path | None = None,
+    tracking_uri: str | None = None,
+    device: str = "cpu",
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    cpus_per_run: int | None = None,
+    gpus_per_run: float | None = None,
+    memory_per_run: float | None = None,
+) -> pd.DataFrame:
+    """Run a suite, tracked in MLflow as `fedbench run` does: finished runs are skipped, interrupted ones resume.
+
+    It shows its progress on standard error, and leaves PyTorch's threads and MLflow's tracking address as they were.
+
+    Parameters
+    ----------
+    suite
+        A suite's name, the path of its YAML file, or a mapping as in such a file: ``{"name": ..., "question": ...,
+        "seeds": ..., "scenarios": [...]}``. In a mapping, paths are relative to the working directory. A part of your
+        own may be given as the class or function itself if it comes from a file or a module that can be imported: its
+        source is part of the run's identity. Parts are read from there again, not from memory.
+    seeds
+        Instead of the file's: numbers, or text such as ``"0-4"``.
+    only
+        Names of the scenarios to run; all if empty.
+    overrides
+        Fields that are set in every scenario; a list is an axis.
+    fresh
+        Run finished runs again too.
+    workers
+        Processes that compute; None: as many as the machine has cores and memory for. 1: this process alone.
+    store_models
+        Whether each run's final model is stored.
+    data_dir
+        The data folder; None: ``FEDBENCH_DATA_DIR``, else ``data``.
+    tracking_uri
+        The MLflow store; None: ``MLFLOW_TRACKING_URI``, else ``mlruns/mlflow.db``.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    executor, address, cpus_per_run, gpus_per_run, memory_per_run
+        For a Ray cluster: as the options of `fedbench run`; memory in GiB.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each run, in the order of the suite: ``suite``, ``scenario``, ``cell``, ``seed``, ``verdict``,
+        ``reason``, ``executed`` (whether it was computed now), every scenario field, and the measures of its last
+        round such as ``accuracy``, ``balanced_accuracy``, ``loss`` and ``majority_rate``. Rates are fractions.
+        ``client_accuracy`` is the mean accuracy of the clients' own models before the last average. What was not
+        measured is NaN. A run that failed has its reason.
+
+    Raises
+    ------
+    FedbenchError
+        If the suite, an option, the data or the store is wrong.
+    KeyboardInterrupt
+        With text that says how much is finished; the same call resumes.
+    """
+    if path := file_in_execution():
+        raise SuiteError(
+            f"{path} runs a suite while it is read for a part: put the call of fedbench.run below "
+            '`if __name__ == "__main__":`, or the part in a file of its own'
+        )
+    chosen = _load(suite, seeds, only, overrides)
+    _require(workers is None or (type(workers) is int and workers > 0), "workers", workers, "a whole number above 0")
+    _require(executor in ("local", "ray"), "executor", executor, "local or ray")
+    from fedbench.runs.launch import Where, track_suite
+
+    where = Where(device, workers, executor, address, cpus_per_run, gpus_per_run, memory_per_run)
+    try:
+        with _process_as_before():
+            outcomes, _ = track_suite(
+                chosen,
+                where,
+                data_dir=None if data_dir is None else Path(data_dir),
+                tracking_uri=tracking_uri,
+                fresh=fresh,
+                store_models=store_models,
+            )
+    except InterruptedSuiteError as error:
+        raise KeyboardInterrupt(str(error)) from None
+    from fedbench.reports.results import num_failed
+    from fedbench.reports.tables import table_of_outcomes
+
+    if failed := num_failed(outcomes):
+        logger.warning("fedbench: %d of %d runs failed; the column reason says why", failed, len(outcomes))
+    return table_of_outcomes(outcomes, chosen.cells)
+
+
+def results(
+    suite: str | Path | Mapping[str, Any],
+    *,
+    per: Literal["run", "round"] = "run",
+    tracking_uri: str | None = None,
+) -> pd.DataFrame:
+    """Read a suite's results from the store; nothing is run.
+
+    Parameters
+    ----------
+    suite
+        A suite's name, the path of its file, or a mapping, of which the name counts.
+    per
+        ``run``: a row for each run with the measures of its last round, as from `run`. ``round``: a row for each run
+        and round, as from `fedbench export`.
+    tracking_uri
+        The MLflow store; None: ``MLFLOW_TRACKING_URI``, else ``mlruns/mlflow.db``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from `run`, with ``run_id``, MLflow's id of the run, instead of ``executed``. Of several runs of one cell and
+        seed, those count that have the code, data and device of the newest.
+
+    Raises
+    ------
+    FedbenchError
+        If the store cannot be read, or the suite has no runs in it.
+    """
+    _require(per in PER, "per", per, " or ".join(PER))
+    name = _load(suite).name if isinstance(suite, Mapping | Path) or suite.endswith((".yaml", ".yml")) else suite
+    from fedbench.reports.tables import table_of_rounds, table_of_runs
+    from fedbench.tracking.mlflow.store import default_tracking_uri
+    from fedbench.tracking.mlflow.suites import read_suite
+
+    stored = read_suite(name, tracking_uri or default_tracking_uri())
+    return table_of_runs(stored) if per == "run" else table_of_rounds(stored)
+
+
+def _load(
+    suite: str | Path | Mapping[str, Any],
+    seeds: Sequence[int] | str | None = None,
+    only: Sequence[str] | str = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> Suite:
+    """The suite with these changes."""
+    _require(isinstance(suite, str | Path | Mapping), "suite", suite, "a suite's name, a path or a mapping")
+    numbers = plain(parse_seeds(seeds) if isinstance(seeds, str) else seeds)
+    _require(numbers is None or isinstance(numbers, list), "seeds", seeds, "a list of whole numbers")
+    changes: Any = {
+        "seeds": numbers,
+        "only": [only] if isinstance(only, str) else list(only),
+        "overrides": plain(overrides or {}),
+    }
+    return make_suite(plain(suite), **changes) if isinstance(suite, Mapping) else load_suite(suite, **changes)
+
+
+def _require(holds: bool, name: str, value: object, needed: str) -> None:
+    if not holds:
+        raise SuiteError(f"{name} is {show(value)}; it must be {needed}")
+
+
+@contextmanager
+def _process_as_before() -> Iterator[None]:
+    """Put back what a run changes in this process: PyTorch's threads, and MLflow's tracking address."""
+    import mlflow
+    import torch
+
+    threads, address = torch.get_num_threads(), os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        mlflow.set_tracking_uri(address)  # type: ignore[arg-type] # None is none

@@ -1,0 +1,113 @@
+"""Runs a suite as the command and the Python API ask for it: where, on which data, and recorded in which store."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedbench.util.errors import ClusterError, InterruptedSuiteError
+from fedbench.util.progress import progress
+
+if TYPE_CHECKING:
+    from fedbench.runs.profiling import Recorder
+    from fedbench.runs.suite_run import Executor, Outcome
+    from fedbench.suites.schema import Suite
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where runs are computed; the fields are the options of ``fedbench run``, None where one was not given."""
+
+    device: str = "cpu"
+    workers: int | None = None
+    executor: str = "local"
+    address: str | None = None
+    cpus_per_run: int | None = None
+    gpus_per_run: float | None = None
+    memory_per_run: float | None = None
+
+    def choose(self) -> tuple[Executor, str]:
+        """The executor, and the device that runs are computed on.
+
+        Raises
+        ------
+        FedbenchError
+            If the machine or the cluster has no such thing, or options do not fit together.
+        """
+        from fedbench.executors import choose_executor, cluster_executor
+        from fedbench.executors.needs import Needs
+        from fedbench.runs.data import choose_device
+
+        per_run = (self.cpus_per_run, self.gpus_per_run, self.memory_per_run)
+        if self.executor == "ray":
+            needs = Needs.of(self.device, *per_run)
+            return cluster_executor(self.address, needs, self.workers), needs.device
+        if self.address is not None or any(each is not None for each in per_run):
+            raise ClusterError("--address and the --...-per-run options need --executor ray")
+        return choose_executor(self.workers), choose_device(self.device)
+
+
+def track_suite(
+    suite: Suite,
+    where: Where = Where(),
+    *,
+    data_dir: Path | None = None,
+    tracking_uri: str | None = None,
+    fresh: bool = False,
+    store_models: bool = True,
+    profile: bool = False,
+) -> tuple[list[Outcome], Recorder | None]:
+    """Run what is not finished of a suite, record it in an MLflow store, and show the progress.
+
+    Parameters
+    ----------
+    fresh, store_models
+        See `fedbench.runs.suite_run.run_suite`.
+    profile
+        Whether the first run is profiled; then there is one worker.
+
+    Returns
+    -------
+    list of Outcome, Recorder or None
+        The outcomes of all runs, and what profiled the first one.
+
+    Raises
+    ------
+    InterruptedSuiteError
+        After Ctrl-C: how much is finished.
+    FedbenchError
+        If nothing can be run.
+    """
+    if profile:
+        from fedbench.runs.profiling import Recorder  # before PyTorch
+    from fedbench.runs.data import DataSource
+    from fedbench.runs.suite_run import run_suite
+    from fedbench.tracking.mlflow.tracker import MlflowTracker
+
+    execute, device = where.choose()
+    data = DataSource(data_dir, device)
+    data.require(cell.spec for cell in suite.cells)
+    tracker = MlflowTracker(suite, tracking_uri)
+    recorder = None
+    if profile:
+        from fedbench.executors import in_process
+
+        recorder = Recorder(tracker.checkpoints.parent / "profiles" / suite.name)
+        execute = recorder.recorded(in_process.execute)
+    runs = suite.runs
+    outcomes: list[Outcome] = []
+    try:
+        with (
+            progress(suite.name, len(runs), "runs") as advance,
+            closing(run_suite(runs, data, tracker, execute, fresh, store_models)) as running,
+        ):
+            for outcome in running:
+                outcomes.append(outcome)
+                advance(1, outcome.run.cell)
+    except KeyboardInterrupt:
+        done = f"{len(outcomes)} of {len(runs)} runs are finished"
+        same = "the same command without --fresh" if fresh else "the same command"
+        raise InterruptedSuiteError(f"{done}; {same} resumes") from None
+    return outcomes, recorder
