@@ -13,14 +13,15 @@ The name of a part is one of
 
 A part's options are its parameters: the fields of a dataclass, or the parameters of a function or class, for a function
 without the `ARGUMENTS` of its kind. Their annotations are types with the constraints of pydantic, such as
-``Annotated[float, Field(gt=0)]``. Built-in parts have no other way in. Finding a part by reference reads its source;
-only `Component.load` executes it.
+``Annotated[float, Field(gt=0)]``. A part with ``**kwargs`` takes any other option that a suite names. Built-in parts
+have no other way in. Finding a part by reference reads its source; only `Component.load` executes it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
 from importlib import metadata
@@ -29,7 +30,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, create_model
 
 from fedbench.aggregations import AGGREGATIONS
 from fedbench.algorithms import ALGORITHMS
@@ -41,7 +42,17 @@ from fedbench.optimisers import OPTIMISERS
 from fedbench.partitions import PARTITIONS, FunctionPartition, Partition
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
-from fedbench.util.imports import file_digest, import_file, import_named, last_line, module_digest
+from fedbench.util.imports import (
+    file_digest,
+    has_changed,
+    import_file,
+    import_named,
+    keep_source,
+    kept_source,
+    last_line,
+    module_digest,
+    module_source,
+)
 from fedbench.util.text import unknown
 
 KINDS = ("dataset", "model", "partition", "algorithm", "optimiser", "aggregation", "augmentation")
@@ -70,30 +81,53 @@ class Component:
         Where it is: ``module``, ``module:attribute`` or the same with the absolute path of a file.
     digest
         SHA-256 of its source: of the file, or of all modules of the package. None for a built-in part.
+    more
+        Options that a suite names beyond the declared ones. They count if the part takes any, by ``**kwargs``.
     """
 
     kind: str
     name: str
     target: str
     digest: str | None = None
+    more: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path | None:
+        """The user's file that it is in."""
+        source, _ = _split(self.target)
+        return Path(source) if source.endswith(".py") else None
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether its file is another one than when it was found."""
+        return self.file is not None and has_changed(self.file, str(self.digest))
 
     def load(self) -> Any:
-        """The class, function or module itself.
+        """The class, function or module itself, as its source was when it was found.
 
         Raises
         ------
         SuiteError
-            If it cannot be imported, or its file has changed since it was found.
+            If it cannot be imported.
         """
         source, attribute = _split(self.target)
-        is_file = source.endswith(".py")
-        module = import_file(Path(source), str(self.digest)) if is_file else import_named(source)
+        module = import_file(self.file, str(self.digest)) if self.file else import_named(source)
         if not attribute:
             return module
         if not hasattr(module, attribute):
             public = [name for name in vars(module) if not name.startswith("_")]
             raise SuiteError(f"{self.kind} {self.name}: {unknown('attribute', attribute, public)}")
         return getattr(module, attribute)
+
+    def source(self) -> tuple[str, str]:
+        """The name and the text of the file that it is in; of a package's, the version is the first line."""
+        if self.file:
+            return self.file.name, (kept_source(str(self.digest)) or b"").decode(errors="replace")
+        return module_source(getattr(self.load(), "__module__", None) or _split(self.target)[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        source = kept_source(str(self.digest)) if self.file else None  # for a machine that does not have the file
+        return _received, (source, self.kind, self.name, self.target, self.digest, self.more)
 
     @property
     def options(self) -> type[Options]:
@@ -116,6 +150,13 @@ class Component:
         if not isinstance(made, base):
             raise SuiteError(f"{self.kind} {self.name} does not extend {base.__module__}.{base.__name__}")
         return made
+
+
+def _received(source: bytes | None, *fields: Any) -> Component:
+    part = Component(*fields)
+    if source is not None:
+        keep_source(str(part.digest), source)
+    return part
 
 
 def find(kind: str, name: object, folder: Path | None = None) -> Component:
@@ -211,12 +252,15 @@ def _entry_points(search_path: tuple[str, ...]) -> metadata.EntryPoints:
 def _declared(component: Component) -> type[Options]:
     part = component.load()
     try:
-        parameters = list(_parameters(component.kind, part))
+        parameters, takes_any = _parameters(component.kind, part)
         hints = get_type_hints(part, include_extras=True) if is_dataclass(part) else _hints(part, parameters)
         declared = {
             each.name: (hints.get(each.name, Scalar), ... if each.default is Parameter.empty else each.default)
             for each in parameters
+            if each.default is Parameter.empty or _is_option(each.default, hints.get(each.name, Scalar))
         }
+        if takes_any:
+            declared = dict.fromkeys(component.more, (Scalar, None)) | declared
         if taken := [name for name in declared if hasattr(Options, name) or name.startswith("_")]:
             raise SuiteError(f"{component.kind} {component.name}: an option cannot be called {taken[0]}; rename it")
         return create_model("Options", __base__=Options, **declared)  # type: ignore[call-overload, no-any-return]
@@ -227,17 +271,22 @@ def _declared(component: Component) -> type[Options]:
         raise SuiteError(f"{where}: its options cannot be read: {last_line(error)}") from None
 
 
-def _parameters(kind: str, part: Any) -> Iterable[Parameter]:
-    """The parameters of a part that are options."""
+def _is_option(default: object, hint: Any) -> bool:
+    """Whether a suite can set a parameter: its default is a plain value, and its type one that pydantic knows."""
+    with suppress(PydanticSchemaGenerationError):
+        TypeAdapter(hint)
+        return isinstance(default, Scalar)
+    return False
+
+
+def _parameters(kind: str, part: Any) -> tuple[list[Parameter], bool]:
+    """The parameters of a part that may be options, and whether it takes any other one."""
     if is_dataclass(part):
-        for option in fields(part):
-            default = Parameter.empty if option.default is MISSING else option.default
-            yield Parameter(option.name, Parameter.KEYWORD_ONLY, default=default)
-        return
-    first = ARGUMENTS[kind] if _is_function(kind, part) else 0
-    for each in list(signature(part).parameters.values())[first:]:
-        if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-            yield each
+        defaults = {each.name: Parameter.empty if each.default is MISSING else each.default for each in fields(part)}
+        return [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in defaults.items()], False
+    given = list(signature(part).parameters.values())[ARGUMENTS[kind] if _is_function(kind, part) else 0 :]
+    takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in given)
+    return [each for each in given if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)], takes_any
 
 
 def _is_function(kind: str, part: Any) -> bool:

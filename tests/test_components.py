@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -260,13 +262,144 @@ def test_a_spec_with_own_parts_is_pickled_with_them(tmp_path: Path) -> None:
     assert 6 == cell.spec.replace({"skipped": 6}).get("skipped")
 
 
-def test_a_file_that_changes_after_the_suite_was_read_is_not_run(tmp_path: Path) -> None:
-    path = tmp_path / "own_parts.py"
-    path.write_text(PARTS)
-    found = find("partition", "./own_parts.py:halves", tmp_path)
-    path.write_text(f"{PARTS}\n")
-    with pytest.raises(SuiteError, match=r"own_parts\.py has changed since the suite was read"):
-        found.load()
+def test_a_file_that_changes_after_the_suite_was_read_is_run_as_it_was_and_the_run_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    suite = suite_with(tmp_path, "model: ./own_net.py:net", own_net=MODEL)
+    before = fingerprint(suite.runs[0], "d", "cpu")
+    (tmp_path / "own_net.py").write_text("raise RuntimeError('the changed file')")
+    run(suite)
+    assert before == fingerprint(suite.runs[0], "d", "cpu")
+    assert "own_net.py changed while the suite ran: its runs have it as it was at the start" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_ends_of_windows_make_no_other_part(tmp_path: Path, end: str) -> None:
+    (tmp_path / "own_net.py").write_bytes(MODEL.replace("\n", end).encode())
+    (tmp_path / "own.yaml").write_bytes((SUITE % "model: ./own_net.py:net").replace("\n", end).encode())
+    (cell,) = load_suite(tmp_path / "own.yaml").cells
+    assert hashlib.sha256(MODEL.encode()).hexdigest() == cell.spec.component("model").digest
+
+
+def test_a_pickled_part_needs_no_file(tmp_path: Path) -> None:
+    """As on a machine of a cluster that does not have it."""
+    (tmp_path / "own_net.py").write_text(MODEL)
+    pickled = pickle.dumps(find("model", "./own_net.py:net", tmp_path))
+    (tmp_path / "own_net.py").unlink()
+    program = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).make(width=3)[1].out_features)"
+    done = subprocess.run([sys.executable, "-c", program], input=pickled, capture_output=True, check=False)
+    assert (b"3\n", b"") == (done.stdout, done.stderr)
+
+
+# Parts with their options in a mapping
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels"),
+    [
+        ("model: {use: ./own_net.py:net}", ["a"]),
+        ("model: {use: ./own_net.py:net, width: 4}", ["a"]),
+        ("model: {use: ./own_net.py:net, width: [4, 16]}", ["a width=4", "a width=16"]),
+        (
+            "model: [simple-cnn, {use: ./own_net.py:net, width: [4, 16]}]",
+            ["a model=simple-cnn", "a model=./own_net.py:net width=4", "a model=./own_net.py:net width=16"],
+        ),
+        (
+            "algorithm: [fedavg, {use: fedprox, proximal_weight: 0.5}], init: [shared, independent]",
+            [
+                f"a init={init} algorithm={algorithm}"
+                for init in ("shared", "independent")
+                for algorithm in ("fedavg", "fedprox proximal_weight=0.5")
+            ],
+        ),
+    ],
+)
+def test_options_in_a_mapping_are_fields_of_the_cells_with_the_part(
+    tmp_path: Path, fields: str, labels: list[str]
+) -> None:
+    assert labels == [cell.label for cell in suite_with(tmp_path, fields, own_net=MODEL).cells]
+
+
+def test_a_mapping_and_a_field_of_its_own_give_the_same_cell(tmp_path: Path) -> None:
+    specs = [
+        suite_with(tmp_path, fields, own_net=MODEL).cells[0].spec
+        for fields in ("model: {use: ./own_net.py:net, width: 4}", "model: ./own_net.py:net, width: 4")
+    ]
+    assert specs[0] == specs[1]
+
+
+@pytest.mark.parametrize(
+    ("defaults", "own", "overrides", "width"),
+    [
+        ("{use: ./own_net.py:net, width: 4}", "", {}, 4),
+        ("{use: ./own_net.py:net, width: 4}", "width: 5", {}, 5),
+        ("{use: ./own_net.py:net, width: 4}", "width: 5", {"width": 6}, 6),
+        ("{use: ./own_net.py:net, width: 4}", "model: ./own_net.py:net", {}, 8),
+        ("{use: ./own_net.py:net, width: 4}", "model: {use: ./own_net.py:net}", {"width": 6}, 6),
+        ("{use: ./own_net.py:net, width: 4}", "model: simple-cnn", {}, None),
+        ("./own_net.py:net, width: 4", "model: {use: ./own_net.py:net, width: 5}", {}, 5),
+        ("./own_net.py:net", "width: 5", {"model": {"use": "./own_net.py:net", "width": 6}}, 6),
+    ],
+)
+def test_what_is_set_later_replaces_an_option(
+    tmp_path: Path, defaults: str, own: str, overrides: dict[str, object], width: int | None
+) -> None:
+    (tmp_path / "own_net.py").write_text(MODEL)
+    text = SUITE.replace("{num_clients", f"{{model: {defaults}, num_clients") % own
+    (tmp_path / "own.yaml").write_text(text)
+    (cell,) = load_suite(tmp_path / "own.yaml", overrides=overrides).cells
+    assert width == cell.spec.get("width")
+
+
+def test_a_part_that_takes_any_option_gets_those_of_its_mapping(tmp_path: Path) -> None:
+    fields = "model: {use: 'torchvision.models:resnet18', num_classes: [10, 7]}"
+    cells = suite_with(tmp_path, fields).cells
+    assert ["a num_classes=10", "a num_classes=7"] == [cell.label for cell in cells]
+    assert [10, 7] == [cell.spec.build_model().fc.out_features for cell in cells]
+
+
+def test_only_parameters_with_plain_defaults_are_options(tmp_path: Path) -> None:
+    text = "class Other: ...\ndef net(widths=(3, 4), act: Other = None, depth=2, *rest): ...\n"
+    (tmp_path / "own_net.py").write_text(text)
+    assert ["depth"] == list(find("model", "./own_net.py:net", tmp_path).options.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("model: {width: 4}", "scenario a: model is {'width': 4}; name the model with the key use"),
+        ("model: {use: null}", "scenario a: model: use: unknown model null"),
+        ("model: {use: [simple-cnn, cnn]}", "scenario a: model: use"),
+        ("model: {}", "scenario a: model is {}; name the model with the key use"),
+        ("model: {use: cnn, width: 4}", "scenario a: model: cnn does not take 'width'; it takes no options"),
+        ("model: {use: ./own_net.py:net, rounds: 4}", "./own_net.py:net does not take 'rounds'; it takes width"),
+        ("model: {use: ./own_net.py:net, 3: 4}", "./own_net.py:net does not take 3; it takes width"),
+        ("model: {use: ./own_net.py:net, width: []}", "model: width is an empty list"),
+        ("model: {use: ./own_net.py:net, width: [4, 4]}", "model: width holds 4 twice"),
+        ("model: {use: ./own_net.py:net, width: {a: 1}}", "model: width"),
+        ("model: {use: ./own_net.py:net, width: wide}", "model: width is 'wide'; it must be a whole number"),
+        ("model: {use: ./own_net.py:net, width: 4}, width: 5", "width is set here and by itself; keep one"),
+        ("rounds: {use: 3}", "rounds is {'use': 3}; it must be a whole number"),
+        (
+            "model: {use: ./own_net.py:net, width: 4}, algorithm: {use: ./own_parts.py:rule, width: 4}",
+            "./own_net.py:net and algorithm ./own_parts.py:rule both have an option width; rename one of them",
+        ),
+    ],
+)
+def test_a_wrong_mapping_is_one_line(tmp_path: Path, fields: str, expected: str) -> None:
+    assert expected in error_of(tmp_path, fields, own_net=MODEL, own_parts="def rule(width=1): ...\n")
+
+
+def test_a_grid_in_a_mapping_is_counted_before_it_is_laid_out(tmp_path: Path) -> None:
+    text = "def net(a=1, b=1, c=1, d=1): ...\n"
+    values = list(range(500))
+    fields = f"model: {{use: ./own_net.py:net, a: {values}, b: {values}, c: {values}, d: {values}}}"
+    assert "62,500,000,000 runs are more than 100,000" in error_of(tmp_path, fields, own_net=text)
+
+
+def test_a_module_next_to_a_file_is_refused(tmp_path: Path) -> None:
+    error = error_of(tmp_path, "model: ./own_net.py:net", own_net="import own_layers", own_layers="")
+    assert "imports own_layers.py next to it, which no run's identity would cover; put both in one file" in error
 
 
 def test_a_file_is_executed_only_if_a_suite_names_it(tmp_path: Path) -> None:

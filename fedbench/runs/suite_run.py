@@ -87,6 +87,7 @@ def run_suite(
             with part("tracking"):
                 tracker.finish_cell(cell)
         yield outcome
+    _warn_of_changed_files(possible)
 
 
 def _jobs(runs: Iterable[RunSpec], data: DataSource, tracker: Tracker) -> dict[RunSpec, Job]:
@@ -97,6 +98,17 @@ def _jobs(runs: Iterable[RunSpec], data: DataSource, tracker: Tracker) -> dict[R
         cell_identity = fingerprint(run, digest, data.device, of_cell=True)
         jobs[run] = Job(run, identity, cell_identity, folder / f"{identity}.ckpt" if folder else None)
     return jobs
+
+
+def _warn_of_changed_files(runs: Iterable[RunSpec]) -> None:
+    """Say which of the user's files are others now than when the suite was read."""
+    for own in dict.fromkeys(own for run in runs for own in run.spec.parts):
+        if own.has_changed:
+            logger.warning(
+                "fedbench: %s changed while the suite ran: its runs have it as it was at the start; run the command "
+                "again for the new one",
+                own.file,
+            )
 
 
 @dataclass

@@ -16,6 +16,7 @@ from fedbench.suites.fields import (
     find_part,
     in_order,
     read_options,
+    refuse_twice,
     refuse_unread,
     without_implied,
 )
@@ -54,6 +55,7 @@ class CellSpec(CommonFields):
         left = {field: value for field, value in given.items() if field not in COMMON and field != "parts"}
         options: dict[str, Any] = {}
         for part in parts.values():
+            refuse_twice(part, parts.values())
             options |= read_options(part, left)
         for field, value in left.items():
             if not any(field in part.options.model_fields for part in parts.values()):
@@ -129,6 +131,10 @@ class CellSpec(CommonFields):
     def get(self, field: str) -> Any:
         """The value of a scenario field; None for an option that this cell does not have."""
         return getattr(self, field) if field in COMMON else (self.model_extra or {}).get(field)
+
+    def has(self, field: str) -> bool:
+        """Whether this cell has a scenario field, as all have the common ones."""
+        return field in COMMON or field in (self.model_extra or {})
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from fedbench.components import KINDS, Component, built_in_names, built_in_options, find
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import COMMON, known_fields
+from fedbench.suites.uses import USE, alternatives
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import show, unknown
@@ -46,19 +48,22 @@ class Parts:
     def __init__(self, folder: Path | None = None, settings: Iterable[object] = ()) -> None:
         self.folder = folder
         self._found: dict[tuple[str, str], Component] = {}
-        for fields in settings:
-            named = fields if isinstance(fields, dict) else {}
-            for kind in KINDS:
-                for name in named[kind] if isinstance(named.get(kind), list) else [named.get(kind)]:
-                    with suppress(SuiteError):  # said when the field is checked
-                        self.find(kind, name)
+        self._more: dict[tuple[str, str], dict[str, None]] = {}  # the options in the mappings of a part
+        for kind, name, options in _parts_of(settings):
+            self._more.setdefault((kind, name), {}).update(dict.fromkeys(options))
+        for kind, name in self._more:
+            with suppress(SuiteError):  # said when the field is checked
+                self.find(kind, name)
 
     def find(self, kind: str, name: object) -> Component:
         """See `fedbench.components.find`."""
         if not isinstance(name, str):
             return find(kind, name)
         if (kind, name) not in self._found:
-            self._found[kind, name] = find(kind, name, self.folder)
+            found = self._found[kind, name] = find(kind, name, self.folder)
+            if options := self._more.get((kind, name)):
+                undeclared = tuple(option for option in options if option not in found.options.model_fields)
+                self._found[kind, name] = replace(found, more=undeclared)
         return self._found[kind, name]
 
     @property
@@ -84,24 +89,59 @@ class Parts:
                 yield part
 
 
+def _parts_of(settings: Iterable[object]) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """The parts that unchecked settings name: kind, name and the options in its mapping."""
+    for fields in settings:
+        for kind in KINDS:
+            for name, options in alternatives(fields.get(kind) if isinstance(fields, dict) else None):
+                if isinstance(name, str):
+                    yield kind, name, filter(lambda option: isinstance(option, str), options)
+
+
 def check_settings(value: object, place: str, parts: Parts) -> dict[str, Any]:
     """Check scenario fields, every value by itself (whether they fit together is for the cells)."""
     settings = check_mapping({} if value is None else value, place, parts.fields)
     for field, setting in settings.items():
-        if not isinstance(setting, list):
-            check_setting(field, setting, f"{place}: {field}", parts)
-            continue
-        if not setting:
-            raise SuiteError(f"{place}: {field} is an empty list; a grid axis needs at least one value")
-        seen = set()
-        for item in setting:
-            if isinstance(item, list):
-                raise SuiteError(f"{place}: {field} holds the list {show(item)}; a grid axis is a flat list")
-            check_setting(field, item, f"{place}: {field}", parts)
-            if item in seen:
-                raise SuiteError(f"{place}: {field} holds {show(item)} twice; keep one")
-            seen.add(item)
+        for item in _checked_axis(setting, f"{place}: {field}"):
+            if field in KINDS and isinstance(item, dict):
+                _check_use(field, item, f"{place}: {field}", settings, parts)
+            else:
+                check_setting(field, item, f"{place}: {field}", parts)
     return settings
+
+
+def _checked_axis(setting: object, place: str) -> Sequence[object]:
+    """The values of a field: of a list, which is a grid axis, its items."""
+    if not isinstance(setting, list):
+        return [setting]
+    if not setting:
+        raise SuiteError(f"{place} is an empty list; a grid axis needs at least one value")
+    for position, item in enumerate(setting):
+        if isinstance(item, list):
+            raise SuiteError(f"{place} holds the list {show(item)}; a grid axis is a flat list")
+        if item in setting[:position]:
+            raise SuiteError(f"{place} holds {show(item)} twice; keep one")
+    return setting
+
+
+def _check_use(kind: str, value: dict[str, Any], place: str, settings: Collection[str], parts: Parts) -> None:
+    """Check the mapping of a part and its options."""
+    if USE not in value:
+        raise SuiteError(f"{place} is {show(value)}; name the {kind} with the key {USE}, as in {{{USE}: NAME, ...}}")
+    name = value[USE]
+    check_value(kind, name, f"{place}: {USE}", CellSpec, parts)
+    declared = parts.find(kind, name).options
+    for option, setting in value.items():
+        if option == USE:
+            continue
+        if option not in declared.model_fields:
+            taken = ", ".join(declared.model_fields) or "no options"
+            raise SuiteError(f"{place}: {name} does not take {show(option)}; it takes {taken}")
+        if option in settings:
+            raise SuiteError(f"{place}: {option} is set here and by itself; keep one")
+        for item in _checked_axis(setting, f"{place}: {option}"):
+            if item is not None:
+                check_value(option, item, f"{place}: {option}", declared)
 
 
 def check_setting(field: str, value: object, place: str, parts: Parts) -> None:

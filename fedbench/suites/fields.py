@@ -138,6 +138,15 @@ def read_options(part: Component, given: Mapping[str, Any]) -> dict[str, Any]:
     return {option: value for option, value in options.items() if value is not None}
 
 
+def refuse_twice(part: Component, parts: Iterable[Component]) -> None:
+    """Refuse a part with an option of the same name as another chosen part's: one value would go to both."""
+    for other in parts:
+        shared = part.options.model_fields.keys() & other.options.model_fields.keys()
+        if other.kind != part.kind and shared:
+            text = f"{part.name} and {other.kind} {other.name} both have an option {min(shared)}; rename one of them"
+            raise _problem(part.kind, part.name, f"{part.kind}: {text}")
+
+
 def refuse_unread(field: str, value: object, parts: Mapping[str, Component]) -> None:
     """Refuse a field that no chosen part reads, unless it is an option that is null."""
     for kind in KINDS:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from pydantic import ValidationError
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.checks import Parts, cell_error, check_mapping, check_name, check_seeds, check_settings
 from fedbench.suites.conformance import Reference, check_conformance
-from fedbench.suites.fields import in_order
 from fedbench.suites.schema import Cell, Scenario, Suite
 from fedbench.suites.tune import check_tune
+from fedbench.suites.uses import axes_of, dimensions, grid_size, merge
 from fedbench.suites.yaml_loader import parse_yaml, read_yaml
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import one_line, show, unknown
@@ -192,10 +191,8 @@ def _suite(
     for scenario in only:
         if scenario not in settings:
             raise SuiteError(f"--only: {unknown('scenario', scenario, settings)}")
-    merged = {key: defaults | own | overrides for key, own in settings.items() if key in only or not only}
-    num_runs = len(chosen_seeds) * sum(
-        prod(len(value) for value in fields.values() if isinstance(value, list)) for fields in merged.values()
-    )
+    merged = {key: merge((defaults, own, overrides)) for key, own in settings.items() if key in only or not only}
+    num_runs = len(chosen_seeds) * sum(map(grid_size, merged.values()))
     if num_runs > MAX_RUNS:
         raise SuiteError(f"{num_runs:,} runs are more than {MAX_RUNS:,}; shorten the grid's lists or the seeds")
 
@@ -205,7 +202,7 @@ def _suite(
 
     references: tuple[Reference, ...] = ()
     if suite.get("conformance") is not None:  # compares the scenarios of the file, without --set and --only
-        specs = {key: [cell.spec for cell in cells_of(key, defaults | own)] for key, own in settings.items()}
+        specs = {key: [cell.spec for cell in cells_of(key, merge((defaults, own)))] for key, own in settings.items()}
         references = check_conformance(suite["conformance"], specs)
     return Suite(
         name=name,
@@ -246,17 +243,20 @@ def _grid(
     scenario: str, fields: dict[str, Any], overridden: Collection[str], parts: Parts
 ) -> tuple[tuple[str, ...], list[CellSpec]]:
     """The axes and the cells of a scenario. Overridden fields are axes too, so that labels tell the cells apart."""
-    lists = {field: value if isinstance(value, list) else [value] for field, value in fields.items()}
-    axes = tuple(in_order(field for field in fields if isinstance(fields[field], list) or field in overridden))
+    axes = axes_of(fields, overridden)
     cells: dict[CellSpec, None] = {}
-    for point in product(*(lists[axis] for axis in axes)):
+    for point in product(*dimensions(fields)):
+        values = {field: value for alternative in point for field, value in alternative.items()}
         try:
-            values = fields | dict(zip(axes, point, strict=True))
             spec = CellSpec.model_validate(values, context={"find": parts.find})
         except ValidationError as error:
             raise SuiteError(f"scenario {scenario}: {cell_error(error)}") from None
         if spec in cells:
-            axis = next((axis for axis in axes if None in lists[axis]), axes[0])
+            axis = next((axis for axis in axes if _has_null(fields.get(axis))), axes[0])
             raise SuiteError(f"scenario {scenario}: {axis} null and {spec.get(axis)} are the same; keep one")
         cells[spec] = None
     return axes, list(cells)
+
+
+def _has_null(value: object) -> bool:
+    return isinstance(value, list) and None in value

@@ -35,7 +35,8 @@ class Cell(Frozen):
     @property
     def label(self) -> str:
         """Short text that all runs of this cell share, such as ``grid num_clients=5 init=shared``."""
-        return " ".join([self.scenario, *(f"{axis}={_plain(self.spec.get(axis))}" for axis in self.axes)])
+        own = [axis for axis in self.axes if self.spec.has(axis)]  # not the options of another cell's part
+        return " ".join([self.scenario, *(f"{axis}={_plain(self.spec.get(axis))}" for axis in own)])
 
     def runs(self) -> tuple[RunSpec, ...]:
         """One run for each seed."""

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from fedbench.suites.checks import Parts, check_choice, check_mapping, check_seeds, check_settings, check_value
 from fedbench.suites.fields import in_order, known_fields
+from fedbench.suites.uses import dimensions, grid_size
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Fraction, Frozen
 from fedbench.util.text import show, unknown
@@ -173,12 +174,14 @@ def check_fresh_seeds(fresh_seeds: tuple[int, ...], seeds: tuple[int, ...], plac
 
 def _settings(value: object, place: str, parts: Parts) -> tuple[tuple[str, Any], ...]:
     """Check `set`: as ``--set``, but one value a field."""
-    settings = check_settings(value, place, parts)
-    for field, setting in settings.items():
-        if isinstance(setting, list):
+    given = check_settings(value, place, parts)
+    settings: dict[str, Any] = {}
+    for field, setting in given.items():
+        if isinstance(setting, list) or grid_size({field: setting}) > 1:
             raise SuiteError(f"{place}: {field} is the list {show(setting)}; one cell is tuned, so give one value")
         if field in NOT_TUNED:
             raise SuiteError(f"{place}: {field} has no effect, trials are judged by the objective; remove it")
+        settings |= dimensions({field: setting})[0][0]
     return tuple((field, settings[field]) for field in in_order(settings))
 
 

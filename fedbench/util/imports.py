@@ -6,7 +6,7 @@ import hashlib
 import sys
 import traceback
 from functools import cache
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,7 @@ from fedbench.util.errors import SuiteError
 from fedbench.util.text import one_line
 
 _in_execution: list[Path] = []
+_sources: dict[str, bytes] = {}  # of a user's files, by digest: what was read is what is executed, here and elsewhere
 
 
 def _read(path: Path) -> bytes:
@@ -26,9 +27,35 @@ def _read(path: Path) -> bytes:
         raise SuiteError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _normalised(path: Path) -> tuple[str, bytes]:
+    """The digest and the bytes of a source file, the same for every kind of line ends."""
+    source = _read(path).replace(b"\r\n", b"\n")
+    return hashlib.sha256(source).hexdigest(), source
+
+
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(_read(path)).hexdigest()
+    """SHA-256 of a Python file, whose source is kept: a later change of the file does not matter to this process."""
+    digest, source = _normalised(path)
+    _sources[digest] = source
+    return digest
+
+
+def has_changed(path: Path, digest: str) -> bool:
+    """Whether a file is another one than when `file_digest` read it, or is gone."""
+    try:
+        return _normalised(path)[0] != digest
+    except SuiteError:
+        return True
+
+
+def kept_source(digest: str) -> bytes | None:
+    """The source that has a digest, if `file_digest` read it or `keep_source` was given it."""
+    return _sources.get(digest)
+
+
+def keep_source(digest: str, source: bytes) -> None:
+    """Take a source that another process read, on a machine that need not have the file."""
+    _sources[digest] = source
 
 
 def module_digest(name: str) -> str:
@@ -44,8 +71,19 @@ def module_digest(name: str) -> str:
     files = {path.relative_to(root).as_posix(): path for root in roots for path in sorted(root.rglob("*.py"))}
     if not roots and spec.origin:
         files = {Path(spec.origin).name: Path(spec.origin)}
-    lines = (f"{place}\0{file_digest(path)}\n" for place, path in files.items())
+    lines = (f"{place}\0{_normalised(path)[0]}\n" for place, path in files.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def module_source(name: str) -> tuple[str, str]:
+    """A module's file, as ``package/module.py``, and its text, after a line on the package's version."""
+    top, _, _ = name.partition(".")
+    spec = find_spec(name)
+    path = Path(spec.origin) if spec and spec.origin else None
+    place = f"{name.replace('.', '/')}{'/__init__' if spec and spec.submodule_search_locations else ''}.py"
+    of = ", ".join(f"{each} {metadata.version(each)}" for each in set(metadata.packages_distributions().get(top, ())))
+    text = path.read_text(encoding="utf-8", errors="replace") if path and path.suffix == ".py" else ""
+    return place, f"# {of or f'{top} is not installed'}\n{text}"
 
 
 def import_named(name: str) -> ModuleType:
@@ -62,10 +100,8 @@ def import_named(name: str) -> ModuleType:
 
 @cache
 def import_file(path: Path, digest: str) -> ModuleType:
-    """Execute a file as a module of its own. Its bytes are those of `digest`, so no cache on disk can be stale."""
-    source = _read(path)
-    if hashlib.sha256(source).hexdigest() != digest:
-        raise SuiteError(f"{path} has changed since the suite was read; run the command again")
+    """Execute a file's kept source as a module of its own; no cache on disk can be stale."""
+    source = _sources[digest]
     module = ModuleType(f"{path.stem}_{digest[:12]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses and pickle look for it
@@ -76,6 +112,12 @@ def import_file(path: Path, digest: str) -> ModuleType:
         del sys.modules[module.__name__]
         if isinstance(error, SuiteError):
             raise
+        top = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and (path.parent / f"{top}.py").exists():
+            raise SuiteError(
+                f"{path} imports {top}.py next to it, which no run's identity would cover; put both in one file, or in "
+                "a package that is installed"
+            ) from None
         raise SuiteError(f"{path} cannot be imported: {last_line(error)}") from None
     finally:
         _in_execution.pop()
