@@ -110,14 +110,7 @@ class Component:
         SuiteError
             If it cannot be imported.
         """
-        source, attribute = _split(self.target)
-        module = import_file(self.file, str(self.digest)) if self.file else import_named(source)
-        if not attribute:
-            return module
-        if not hasattr(module, attribute):
-            public = [name for name in vars(module) if not name.startswith("_")]
-            raise SuiteError(f"{self.kind} {self.name}: {unknown('attribute', attribute, public)}")
-        return getattr(module, attribute)
+        return _load(self)
 
     def source(self) -> tuple[str, str]:
         """The name and the text of the file that it is in; of a package's, the version is the first line."""
@@ -150,6 +143,18 @@ class Component:
         if not isinstance(made, base):
             raise SuiteError(f"{self.kind} {self.name} does not extend {base.__module__}.{base.__name__}")
         return made
+
+
+@cache
+def _load(part: Component) -> Any:
+    source, attribute = _split(part.target)
+    module = import_file(part.file, str(part.digest)) if part.file else import_named(source)
+    if not attribute:
+        return module
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise SuiteError(f"{part.kind} {part.name}: {unknown('attribute', attribute, public)}")
+    return getattr(module, attribute)
 
 
 def _received(source: bytes | None, *fields: Any) -> Component:

@@ -372,7 +372,8 @@ def test_only_parameters_with_plain_defaults_are_options(tmp_path: Path) -> None
         ("model: {use: [simple-cnn, cnn]}", "scenario a: model: use"),
         ("model: {}", "scenario a: model is {}; name the model with the key use"),
         ("model: {use: cnn, width: 4}", "scenario a: model: cnn does not take 'width'; it takes no options"),
-        ("model: {use: ./own_net.py:net, rounds: 4}", "./own_net.py:net does not take 'rounds'; it takes width"),
+        ("model: {use: ./own_net.py:net, depth: 4}", "./own_net.py:net does not take 'depth'; it takes width"),
+        ("model: {use: ./own_net.py:net, rounds: 4}", "rounds is a field of all cells, not an option; rename it in"),
         ("model: {use: ./own_net.py:net, 3: 4}", "./own_net.py:net does not take 3; it takes width"),
         ("model: {use: ./own_net.py:net, width: []}", "model: width is an empty list"),
         ("model: {use: ./own_net.py:net, width: [4, 4]}", "model: width holds 4 twice"),
@@ -382,7 +383,7 @@ def test_only_parameters_with_plain_defaults_are_options(tmp_path: Path) -> None
         ("rounds: {use: 3}", "rounds is {'use': 3}; it must be a whole number"),
         (
             "model: {use: ./own_net.py:net, width: 4}, algorithm: {use: ./own_parts.py:rule, width: 4}",
-            "./own_net.py:net and algorithm ./own_parts.py:rule both have an option width; rename one of them",
+            "./own_parts.py:rule and model ./own_net.py:net both have an option width; rename one of them",
         ),
     ],
 )
@@ -433,7 +434,7 @@ def test_a_file_is_executed_only_if_a_suite_names_it(tmp_path: Path) -> None:
         ("partition: [iid, './own_parts.py:halves'], seed_of_halves: 1", PARTS, "unknown field 'seed_of_halves'"),
         ("algorithm: ./own_parts.py:Damped, damping: high", PARTS, "damping is 'high'; it must be a number"),
         ("partition: ./own_parts.py:f", "def f(t, k, n, r, a): pass", "partition ./own_parts.py:f needs a"),
-        ("partition: ./own_parts.py:f", "def f(t, k, n, r, rounds=1): pass", "an option cannot be called rounds"),
+        ("partition: ./own_parts.py:f", "def f(t, k, n, r, rounds): pass", "an option cannot be called rounds"),
         ("dataset: ./own_data.py", "", "there is no file"),
         ("dataset: ./own_parts.py", PARTS, "dataset ./own_parts.py has no INFO"),
         (

@@ -55,8 +55,10 @@ class CellSpec(CommonFields):
         left = {field: value for field, value in given.items() if field not in COMMON and field != "parts"}
         options: dict[str, Any] = {}
         for part in parts.values():
-            refuse_twice(part, parts.values())
-            options |= read_options(part, left)
+            own = read_options(part, left)
+            if twice := own.keys() & options.keys():
+                refuse_twice(min(twice), part, parts.values())
+            options |= own
         for field, value in left.items():
             if not any(field in part.options.model_fields for part in parts.values()):
                 refuse_unread(field, value, parts)

@@ -134,8 +134,10 @@ def _check_use(kind: str, value: dict[str, Any], place: str, settings: Collectio
     for option, setting in value.items():
         if option == USE:
             continue
+        if option in COMMON:
+            raise SuiteError(f"{place}: {option} is a field of all cells, not an option; rename it in {name}")
         if option not in declared.model_fields:
-            taken = ", ".join(declared.model_fields) or "no options"
+            taken = ", ".join(name for name in declared.model_fields if name not in COMMON) or "no options"
             raise SuiteError(f"{place}: {name} does not take {show(option)}; it takes {taken}")
         if option in settings:
             raise SuiteError(f"{place}: {option} is set here and by itself; keep one")

@@ -110,7 +110,7 @@ def find_part(finder: Finder, kind: str, name: object) -> Component:
     """Find a part; what is wrong with it is an error of the field `kind`."""
     try:
         part = finder(kind, name)
-        taken = [option for option in part.options.model_fields if option in COMMON]
+        taken = [name for name, field in part.options.model_fields.items() if name in COMMON and field.is_required()]
         if kind == "dataset":
             part.make()
     except SuiteError as error:
@@ -127,7 +127,10 @@ def _problem(field: str, value: object, text: str) -> ValidationError:
 
 
 def read_options(part: Component, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The part's options with their defaults, those that are None left out."""
+    """The part's options with their defaults.
+
+    Left out are those that are None, and those called as a field of all cells, which the part has by its own default.
+    """
     declared = part.options
     own = {option: given[option] for option in declared.model_fields if given.get(option) is not None}
     for option, field in declared.model_fields.items():
@@ -135,16 +138,14 @@ def read_options(part: Component, given: Mapping[str, Any]) -> dict[str, Any]:
             about = f": {field.description}" if field.description else ""
             raise _problem(option, None, f"{part.kind} {part.name} needs {option}{about}")
     options = declared.model_validate(own).model_dump()
-    return {option: value for option, value in options.items() if value is not None}
+    return {option: value for option, value in options.items() if value is not None and option not in COMMON}
 
 
-def refuse_twice(part: Component, parts: Iterable[Component]) -> None:
-    """Refuse a part with an option of the same name as another chosen part's: one value would go to both."""
-    for other in parts:
-        shared = part.options.model_fields.keys() & other.options.model_fields.keys()
-        if other.kind != part.kind and shared:
-            text = f"{part.name} and {other.kind} {other.name} both have an option {min(shared)}; rename one of them"
-            raise _problem(part.kind, part.name, f"{part.kind}: {text}")
+def refuse_twice(option: str, part: Component, parts: Iterable[Component]) -> None:
+    """Refuse an option that another chosen part has too: one value would go to both."""
+    other = next(each for each in parts if each.kind != part.kind and option in each.options.model_fields)
+    text = f"{part.name} and {other.kind} {other.name} both have an option {option}; rename one of them"
+    raise _problem(part.kind, part.name, f"{part.kind}: {text}")
 
 
 def refuse_unread(field: str, value: object, parts: Mapping[str, Component]) -> None:
