@@ -67,7 +67,11 @@ class Child:
 
 @contextmanager
 def child(
-    arguments: Sequence[str], log: Path, path: Sequence[Path] = (), variables: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    log: Path,
+    path: Sequence[Path] = (),
+    variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Child]:
     """Start Python with these arguments in a session of its own, so that Ctrl-C is ours alone; it ends at the end.
 
@@ -75,6 +79,8 @@ def child(
     ----------
     path
         Folders to import from before all others. The working directory is none of them.
+    folder
+        The child's working directory; ours if None.
     variables
         Changes to the environment, which is left without what would change pytest or record in a store.
     """
@@ -87,6 +93,7 @@ def child(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
+            cwd=folder,
             env=environment,
             start_new_session=True,
         )

@@ -26,6 +26,8 @@ from fedbench.util.files import require_writable
 
 if TYPE_CHECKING:
     from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
+    from fedbench.runs.data import DataSource
+    from fedbench.suites.schema import Suite
 
 BaselinesOption = Annotated[Path, typer.Option("--baselines", metavar="FOLDER", help="Where the baselines are.")]
 MarginOption = Annotated[
@@ -151,14 +153,16 @@ def check_command(
         raise BaselineError("--speed needs --against: give a revision too, such as main")
     for path in filter(None, (junit, markdown)):
         require_writable(path)
-    check_accuracy = _accuracy_check(suite_name, seeds, baselines, margin, ignore_bits) if suite_name else None
+    check_suite = _suite_check(suite_name, seeds, baselines, margin, ignore_bits, against) if suite_name else None
     from fedbench.gate.checks import Gate
     from fedbench.gate.document import gate_json, write_pages
     from fedbench.gate.terminal import gate_table
 
     record = _recorder(tracking_uri) if log else None
-    accuracy = check_accuracy(data_dir, device, workers) if check_accuracy else None
-    gate = Gate(accuracy, _check_speed(against, minutes) if against else None, strict)
+    if check_suite:
+        gate = Gate(*check_suite(data_dir, device, workers, minutes), strict)
+    else:
+        gate = Gate(None, _check_speed(str(against), minutes), strict)
     if as_json:
         print_json(gate_json(gate))
     else:
@@ -177,32 +181,50 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
             raise BaselineError(f"{name} {why}")
 
 
-def _accuracy_check(
-    suite_name: str, seeds: str | None, baselines: Path, margin: float | None, ignore_bits: bool
-) -> Callable[[Path | None, str, int | None], AccuracyCheck]:
-    """The function that checks a suite; a baseline that does not fit is found now."""
+def _suite_check(
+    suite_name: str,
+    seeds: str | None,
+    baselines: Path,
+    margin: float | None,
+    ignore_bits: bool,
+    against: str | None,
+) -> Callable[[Path | None, str, int | None, float | None], tuple[AccuracyCheck, SpeedCheck | None]]:
+    """The function that checks a suite; a baseline or a revision that does not fit is found now."""
     from fedbench.gate.baseline import comparable_baseline
     from fedbench.suites.loading import load_suite, parse_seeds
 
     suite = load_suite(suite_name, seeds=None if seeds is None else parse_seeds(seeds))
     path = baselines / f"{suite.name}.json"
     baseline = comparable_baseline(path, suite, seeds is not None, margin)
+    if against:
+        from fedbench.gate.trees import resolve
 
-    def check(data_dir: Path | None, device: str, workers: int | None) -> AccuracyCheck:
+        resolve(against, suite.path.parent)
+
+    def check(
+        data_dir: Path | None, device: str, workers: int | None, minutes: float | None
+    ) -> tuple[AccuracyCheck, SpeedCheck | None]:
         from fedbench.executors import choose_executor
         from fedbench.gate.accuracy import check_suite
         from fedbench.runs.data import DataSource, choose_device
 
         data = DataSource(data_dir, choose_device(device))
-        return check_suite(suite, baseline, path, data, choose_executor(workers), ignore_bits)
+        accuracy = check_suite(suite, baseline, path, data, choose_executor(workers), ignore_bits)
+        return accuracy, _check_speed(against, minutes, suite, data) if against else None
 
     return check
 
 
-def _check_speed(against: str, minutes: float | None) -> SpeedCheck:
+def _check_speed(
+    against: str, minutes: float | None, suite: Suite | None = None, data: DataSource | None = None
+) -> SpeedCheck:
     from fedbench.gate.speed import MAX_SECONDS, check_against
+    from fedbench.gate.suite_speed import check_suite_against
 
-    return check_against(against, MAX_SECONDS if minutes is None else 60 * minutes)
+    seconds = MAX_SECONDS if minutes is None else 60 * minutes
+    if suite is None or data is None:
+        return check_against(against, seconds)
+    return check_suite_against(suite, data, against, seconds)
 
 
 def _recorder(tracking_uri: str | None) -> Callable[[Gate], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -77,12 +77,35 @@ def check_against(
     """
     if package == PACKAGE:
         require_checkout()
+    both = unpacked(revision, package.parent, workloads, package)
+    return compare(both, revision, max_seconds, session_seconds, all_new=False)
+
+
+def compare(
+    both: AbstractContextManager[Trees],
+    revision: str,
+    max_seconds: float,
+    session_seconds: float = SESSION_SECONDS,
+    all_new: bool = True,
+) -> SpeedCheck:
+    """Time the workloads of two trees in turns; see `check_against`.
+
+    Parameters
+    ----------
+    both
+        Unpacks them: `fedbench.gate.trees.unpacked`.
+    all_new
+        Whether it may be that none can be timed in the revision.
+    """
     start = time.monotonic()
     try:
-        with unpacked(revision, package, workloads) as trees:
+        with both as trees:
             found = _measure(trees, revision, start + max_seconds, session_seconds)
     except KeyboardInterrupt:
         raise InterruptedSuiteError("nothing was judged; the same command starts over") from None
+    failures = [each.reason for each in found if each.judgement is Judgement.INCONCLUSIVE and each.reason]
+    if len(failures) == len(found) and not all_new:
+        raise BenchmarkError(f"--against {revision}: no benchmark can be run: {failures[0].partition(': ')[2]}")
     checks = tuple(_check(each, len(found)) for each in found)
     seconds = time.monotonic() - start
     return SpeedCheck(revision, trees.commit, THRESHOLD, machine_name(), checks, seconds)
@@ -109,9 +132,6 @@ def _measure(trees: Trees, revision: str, deadline: float, session_seconds: floa
                 if len(each.sessions) >= LEAST_SESSIONS:
                     judgement = judge(each.estimate(len(found)), THRESHOLD)
                     each.judgement = None if judgement is Judgement.INCONCLUSIVE else judgement
-    failures = [each.reason for each in found if each.judgement is Judgement.INCONCLUSIVE and each.reason]
-    if len(failures) == len(found):
-        raise BenchmarkError(f"--against {revision}: no benchmark can be run: {failures[0].partition(': ')[2]}")
     return found
 
 

@@ -1,22 +1,24 @@
-"""The two trees that are timed, unpacked next to each other: a revision's package, and the working tree's as it is."""
+"""The two trees that are timed, unpacked next to each other: a revision, and the working tree as it is."""
 
 from __future__ import annotations
 
-import io
+import os
 import shutil
 import subprocess
-import tarfile
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fedbench.bench.run import PACKAGE, WORKLOADS, checkout
 from fedbench.util.errors import BenchmarkError
 
 WORKER = Path(__file__).with_name("turns_worker.py")
-GIT_SECONDS = 60
+GIT_SECONDS = 120
+LARGE = 1 << 20  # bytes; a larger file is no code
 
 
 class _RefusedError(BenchmarkError):
@@ -30,11 +32,19 @@ class Trees:
     Attributes
     ----------
     before, now
-        Folders with a package each. Their names have the same length, as what a process's memory begins with.
+        A folder each. Their names have the same length, as what a process's memory begins with.
     workloads, worker
-        Copies of the working tree's workloads, and of `fedbench.gate.turns_worker`.
+        Copies of the file of workloads, and of `fedbench.gate.turns_worker`.
     commit
         The revision's full hash.
+    root
+        The repository's working tree.
+    home
+        The folder of the fedbench that both sides use: relative to a tree if it is the tree's own.
+    search
+        Folders to import from before all others, relative to a tree.
+    working
+        The working directory of both sides: relative to a tree, or any folder outside the repository.
     """
 
     folder: Path
@@ -43,41 +53,84 @@ class Trees:
     workloads: Path
     worker: Path
     commit: str
+    root: Path
+    home: Path
+    search: tuple[Path, ...]
+    working: Path
+
+    def inside(self, path: Path) -> Path | None:
+        """A path of the working tree relative to it; None if it is elsewhere, or no code: ignored by git, or large."""
+        found = path.resolve()
+        if not found.is_relative_to(self.root):
+            return None
+        copied = self.now / found.relative_to(self.root)
+        return found.relative_to(self.root) if copied.exists() and copied.resolve() == copied else None
 
 
 @contextmanager
-def unpacked(revision: str, package: Path = PACKAGE, workloads: Path = WORKLOADS) -> Iterator[Trees]:
+def unpacked(
+    revision: str,
+    folder: Path,
+    workloads: Path = WORKLOADS,
+    package: Path = PACKAGE,
+    more_search: Sequence[Path] = (),
+    data: Sequence[Path] = (),
+) -> Iterator[Trees]:
     """Unpack `revision` and copy the working tree; both are removed at the end.
 
-    The repository gets no worktree, so that nothing is left in it even if the process is killed.
+    Of the working tree that is what git tracks or would add. What git ignores and what is `LARGE`, such as weights, is
+    no code: both trees have links to the working tree's. The repository gets no worktree, so that nothing is left in it
+    even if the process is killed.
 
     Parameters
     ----------
     revision
         Anything that git resolves to a commit.
-    package
-        The working tree's package, a folder at the root of its repository.
+    folder
+        A folder of the repository.
     workloads
         A file of workloads; see `fedbench.bench.workloads`.
+    package
+        The fedbench that is used: in a repository that contains it, each tree's own.
+    more_search
+        Folders from which code of the repository is imported, in addition to Python's search path.
+    data
+        Files and folders that are no code either.
 
     Raises
     ------
     BenchmarkError
-        If git is missing or refuses, there is no such revision, or it has no package.
+        If git is missing or refuses, there is no such revision, or it lacks the fedbench that the repository has.
     """
-    root = package.parent
-    commit = resolve(revision, root)
+    root, commit = resolve(revision, folder)
     with tempfile.TemporaryDirectory(prefix="fedbench-speed-") as temporary:
-        folder = Path(temporary)
-        trees = Trees(folder, folder / "old", folder / "new", folder / workloads.name, folder / WORKER.name, commit)
-        _unpack(revision, commit, package, trees.before)
+        parent = Path(temporary).resolve()
+        before, now = parent / "old", parent / "new"
+        copies = (parent / workloads.name, parent / WORKER.name)
+        is_data = partial(_is_below, root, [each.resolve() for each in data])
+        _unpack(revision, commit, root, before, is_data)
         try:
-            shutil.copytree(package, trees.now / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(workloads, trees.workloads)
-            shutil.copy(WORKER, trees.worker)
+            code = _copy(root, now, is_data)
+            for tree in (before, now):
+                _link(root, tree, code)
+            for source, copy in zip((workloads, WORKER), copies, strict=True):
+                shutil.copy(source, copy)
         except (OSError, shutil.Error) as error:
-            raise BenchmarkError(f"cannot copy {root} to {folder}: {' '.join(str(error).split())[:300]}") from error
-        yield trees
+            raise BenchmarkError(f"cannot copy {root} to {parent}: {_said(error)}") from error
+        trees = Trees(parent, before, now, *copies, commit, root, package.parent, (), Path.cwd())
+        yield _with_paths(trees, package, more_search)
+
+
+def _with_paths(trees: Trees, package: Path, more_search: Sequence[Path]) -> Trees:
+    """The trees with the folders that code is imported from, and where it is run."""
+    own = trees.inside(package)
+    if own and not (trees.before / own).is_dir():
+        raise BenchmarkError(f"--against {trees.commit[:7]}: it has no package {own.as_posix()}: choose another")
+    home = own.parent if own else package.parent
+    found = [trees.inside(folder) for folder in (*more_search, *map(Path, sys.path))]
+    search = [*([home] if own else []), *(each for each in found if each), *([] if own else [home])]
+    working = trees.inside(Path.cwd()) or Path.cwd()
+    return replace(trees, home=home, search=tuple(dict.fromkeys(search)), working=working)
 
 
 def require_checkout() -> None:
@@ -89,56 +142,108 @@ def require_checkout() -> None:
         One line that says what to do.
     """
     if checkout() is None:
-        raise BenchmarkError("--against needs fedbench in a checkout: clone the repository and run it there")
+        raise BenchmarkError(
+            "--against compares the code of a suite's own parts: name the suite; fedbench itself is compared in a "
+            "checkout of it"
+        )
 
 
-def resolve(revision: str, root: Path) -> str:
-    """The full hash of a revision's commit in the repository at `root`.
+def resolve(revision: str, folder: Path) -> tuple[Path, str]:
+    """The root of the repository of `folder`, and the full hash of a revision's commit in it.
 
     Raises
     ------
     BenchmarkError
-        If there is none, git is missing, or `root` is in no repository.
+        If there is none, git is missing, or `folder` is in no repository.
     """
     try:
-        _git(root, "rev-parse", "--git-dir")
+        root = Path(os.fsdecode(git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
     except _RefusedError as error:
         raise BenchmarkError(f"--against needs the code in a git repository: {error}") from None
     try:
-        return _git(root, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
+        name = git(root, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
     except _RefusedError:
         raise BenchmarkError(f"--against {revision}: no such revision: see git log, or git fetch it") from None
+    return root, name.decode().strip()
 
 
-def _unpack(revision: str, commit: str, package: Path, target: Path) -> None:
-    try:
-        archive = _git(package.parent, "archive", "--format=tar", commit, "--", package.name)
-    except _RefusedError as error:
-        raise BenchmarkError(
-            f"--against {revision}: it has no package {package.name}: choose another ({error})"
-        ) from None
+def _is_below(root: Path, folders: Collection[Path], path: Path) -> bool:
+    return any((root / path).is_relative_to(folder) for folder in folders)
+
+
+def _unpack(revision: str, commit: str, root: Path, target: Path, is_data: Callable[[Path], bool]) -> None:
+    """Write the code of a commit to the folder `target`, by an index of its own. Files of LFS stay pointers."""
+    variables = {"GIT_INDEX_FILE": f"{target}.index", "GIT_LFS_SKIP_SMUDGE": "1"}
     target.mkdir()
+    wanted = []
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as file:
-            file.extractall(target, filter="data")
-    except (OSError, tarfile.TarError) as error:
-        raise BenchmarkError(f"--against {revision}: cannot unpack it: {' '.join(str(error).split())[:300]}") from error
+        for entry in filter(None, git(root, "ls-tree", "-r", "-l", "-z", "--full-tree", commit).split(b"\0")):
+            described, _, path = entry.partition(b"\t")
+            size = described.split()[-1]  # "-" of a submodule
+            if size.isdigit() and int(size) <= LARGE and not is_data(Path(os.fsdecode(path))):
+                wanted.append(path)
+        git(root, "read-tree", commit, variables=variables)
+        names = b"".join(path + b"\0" for path in wanted)
+        git(root, "checkout-index", "-z", "--stdin", f"--prefix={target}/", variables=variables, given=names)
+    except _RefusedError as error:
+        raise BenchmarkError(f"--against {revision}: cannot unpack it: {error}") from None
 
 
-def _git(root: Path, *arguments: str) -> bytes:
-    """What git answers in `root`; a `_RefusedError` with its message if it refuses."""
+def _copy(root: Path, target: Path, is_data: Callable[[Path], bool]) -> set[Path]:
+    """Copy the code of the working tree; what was copied, relative to it."""
+    listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split(b"\0")
+    code = set()
+    target.mkdir()
+    for path in {Path(os.fsdecode(name)) for name in listed if name}:
+        source = root / path
+        if source.is_symlink() or (source.is_file() and source.stat().st_size <= LARGE and not is_data(path)):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / path, follow_symlinks=False)
+            code.add(path)
+    return code
+
+
+def _link(root: Path, tree: Path, code: Collection[Path]) -> None:
+    """Link what is no code from a tree to the working tree, whole folders at once."""
+    folders = {parent for path in code for parent in path.parents}
+
+    def link(folder: Path) -> None:
+        for entry in (root / folder).iterdir():
+            path = entry.relative_to(root)
+            if path in folders and not entry.is_symlink():
+                if (tree / path).is_dir():
+                    link(path)
+            elif path not in code and entry.name not in (".git", "__pycache__") and not os.path.lexists(tree / path):
+                (tree / path).symlink_to(entry)
+
+    link(Path())
+
+
+def git(root: Path, *arguments: str, variables: Mapping[str, str] | None = None, given: bytes = b"") -> bytes:
+    """What git answers in `root`; `given` is what it reads.
+
+    Raises
+    ------
+    BenchmarkError
+        If it cannot be run, or refuses.
+    """
     try:
         done = subprocess.run(  # noqa: S603 - a revision is no option after --end-of-options
             ["git", *arguments],  # noqa: S607 - git is found on the PATH
             cwd=root,
-            stdin=subprocess.DEVNULL,
+            env=os.environ | dict(variables or {}),
+            input=given,
             capture_output=True,
             timeout=GIT_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BenchmarkError(f"--against needs git, which cannot be run: {' '.join(str(error).split())}") from None
+        raise BenchmarkError(f"--against needs git, which cannot be run: {_said(error)}") from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise _RefusedError(f"git {arguments[0]} in {root}: {lines[0]}")
     return done.stdout
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -68,7 +68,7 @@ class Pair:
 
 @contextmanager
 def sides(trees: Trees, number: int) -> Iterator[tuple[Side, Side]]:
-    """Start both processes, each with its own tree's fedbench: before, now. They end at the end.
+    """Start both processes, each in its own tree: before, now. They end at the end.
 
     Parameters
     ----------
@@ -85,9 +85,10 @@ def sides(trees: Trees, number: int) -> Iterator[tuple[Side, Side]]:
         for is_now in (False, True) if number % 2 == 0 else (True, False):
             tree = trees.now if is_now else trees.before
             log, variables = trees.folder / f"{tree.name}-{number}.log", {"PYTHONHASHSEED": str(number)}
-            process = stack.enter_context(child([str(trees.worker)], log, [tree], variables))
+            search = [tree / each for each in trees.search]
+            process = stack.enter_context(child([str(trees.worker)], log, search, variables, tree / trees.working))
             started[is_now] = Side(is_now, process, {})
-            started[is_now].ask(start=str(trees.workloads), tree=str(tree))
+            started[is_now].ask(start=str(trees.workloads), tree=str(tree), home=str(tree / trees.home))
         for side in started.values():
             side.groups = side.answer()["groups"]
         _share_a_core(started.values(), number)

@@ -1,10 +1,11 @@
 """A process that times workloads a few calls at a time, when told to, so that two processes can take turns.
 
-It runs as a script, from a copy outside the package, with the fedbench of one tree on its path. That may be years
-older than this file, so it imports nothing of fedbench itself. `fedbench.gate.turns` controls it by lines of JSON:
+It runs as a script, from a copy outside the package, with the code of one tree on its path. A fedbench there may be
+years older than this file, so it imports nothing of fedbench itself. `fedbench.gate.turns` controls it by lines of
+JSON:
 
-- ``{"start": file, "tree": folder}``: import fedbench, which must be in that folder, and a file of workloads;
-  ``{"groups": {...}}``, the groups of the workloads by name;
+- ``{"start": file, "tree": folder, "home": folder}``: import fedbench, which must be in `home`, and a file of
+  workloads, which finds the tree in `TREE`; ``{"groups": {...}}``, the groups of the workloads by name;
 - ``{"begin": name}``: make the workload's task and warm up; ``{}``;
 - ``{"calls": n}``: call it `n` times; ``{"seconds": [...]}``, the wall time of each call without the time that the
   system says it waited for a core while other processes had them all;
@@ -37,7 +38,8 @@ def main() -> None:
             try:
                 answer = worker.obey(json.loads(line))
             except Exception as error:  # whatever goes wrong is to be reported
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                said = " ".join(str(error).replace(f"{worker.tree}/", "").split())
+                reason = f"{type(error).__name__}: {said[:300]}"
                 answer = {"failed": reason.removesuffix(": ")}
             answers.write(json.dumps(answer) + "\n")
 
@@ -49,13 +51,15 @@ class _Worker:
         self.workloads: dict[str, Any] = {}
         self.task: Any = None
         self.result: object = None
+        self.tree = ""
 
-    def _start(self, file: str, tree: str) -> dict[str, Any]:
+    def _start(self, file: str, tree: str, home: str) -> dict[str, Any]:
         import fedbench
 
-        if Path(fedbench.__file__).resolve().parents[1] != Path(tree).resolve():
+        if Path(fedbench.__file__).resolve().parents[1] != Path(home).resolve():
             raise ImportError(f"its fedbench is {fedbench.__file__}, which is another one: unset PYTHONPATH")
-        found = runpy.run_path(file)
+        self.tree = tree
+        found = runpy.run_path(file, {"TREE": tree})
         found["set_up"]()
         self.workloads = {each.name: each for each in found["WORKLOADS"] if not each.only_in_bench}
         return {"groups": {name: each.group for name, each in self.workloads.items()}}
@@ -63,7 +67,7 @@ class _Worker:
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what a command says; its answer."""
         if "start" in command:
-            return self._start(command["start"], command["tree"])
+            return self._start(command["start"], command["tree"], command["home"])
         if "begin" in command:
             self.task = self.workloads[command["begin"]].make()
             for _ in range(WARM_UP_CALLS):

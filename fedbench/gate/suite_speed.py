@@ -1,0 +1,135 @@
+"""Whether a suite's own parts have become slower: those of a revision and of the working tree, timed in turns.
+
+The suite is the working tree's on both sides, its parts are each tree's own. `fedbench.gate.suite_workloads` computes
+the works of one tree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedbench.components import Component
+from fedbench.gate.checks import SpeedCheck
+from fedbench.gate.speed import MAX_SECONDS, SESSION_SECONDS, compare
+from fedbench.gate.trees import Trees, resolve, unpacked
+from fedbench.gate.works import MAX_BATCH, MAX_EVALUATED, Work, works_of
+from fedbench.suites.cell import CellSpec
+from fedbench.suites.schema import Suite
+from fedbench.util.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from fedbench.datasets import Dataset
+    from fedbench.runs.data import DataSource
+
+WORKLOADS = Path(__file__).with_name("suite_workloads.py")
+WORKS = "works.json"  # next to the copy of WORKLOADS
+
+
+def check_suite_against(
+    suite: Suite,
+    data: DataSource,
+    revision: str,
+    max_seconds: float = MAX_SECONDS,
+    session_seconds: float = SESSION_SECONDS,
+) -> SpeedCheck:
+    """Time what the suite's cells do, with the parts of `revision` and of the working tree in turns.
+
+    The repository is that of the suite's file. Works that none of its code takes part in are left out. What the
+    revision lacks is ``inconclusive``; for the rest see `fedbench.gate.speed.check_against`.
+
+    Parameters
+    ----------
+    data
+        Where the inputs of both sides come from: the first examples of each dataset.
+
+    Raises
+    ------
+    BenchmarkError
+        If there is no repository or no such revision, or no part that is timed is in the repository.
+    """
+    return compare(suite_trees(suite, data, revision), revision, max_seconds, session_seconds)
+
+
+@contextmanager
+def suite_trees(suite: Suite, data: DataSource, revision: str) -> Iterator[Trees]:
+    """Both trees, with the works of a suite and their inputs."""
+    folder = suite.path.parent.resolve()
+    root, _ = resolve(revision, folder)
+    parts = dict.fromkeys(part for cell in suite.cells for part in cell.spec.parts)
+    search = [found for part in parts if (found := _import_folder(part, root))]
+    datasets = [path for part in parts if part.kind == "dataset" and (path := Path(part.target)).suffix != ".py"]
+    with unpacked(revision, folder, WORKLOADS, more_search=search, data=datasets) as trees:
+        works = [work for work in works_of(suite) if any(_is_of(trees, part) for part in work.parts)]
+        if not works:
+            raise BenchmarkError(
+                f"{suite.path}: no part that is timed comes from the repository {root}, so that all revisions are the "
+                "same: leave --speed out"
+            )
+        names: dict[tuple[str, str], str] = {}
+        for spec in (work.spec for work in works):
+            if (key := (spec.dataset, spec.split)) not in names:
+                names[key] = f"inputs-{len(names)}"
+                _write_inputs(trees.folder / names[key], spec, data.dataset(spec))
+        described = [_described(trees, work, names[work.spec.dataset, work.spec.split]) for work in works]
+        (trees.folder / WORKS).write_text(json.dumps({"root": str(root), "now": str(trees.now), "works": described}))
+        yield trees
+
+
+def _described(trees: Trees, work: Work, inputs: str) -> dict[str, Any]:
+    """A work as `suite_workloads` reads it."""
+    named = {part.kind: _reference(trees, part) for part in work.parts if part.digest}
+    fields = work.fields | named | {"dataset": str(trees.folder / f"{inputs}.py"), "split": work.spec.split}
+    return {"name": work.name, "group": work.group, "fields": fields, "inputs": inputs, "number": work.number}
+
+
+def _write_inputs(path: Path, spec: CellSpec, dataset: Dataset) -> None:
+    """Write the first examples of a dataset, and a file that stands in for the dataset in a cell."""
+    import torch
+
+    count = {"train": MAX_BATCH, "test": MAX_EVALUATED}
+    images = {"train": dataset.train_images, "test": dataset.test_images}
+    labels = {"train": dataset.train_labels, "test": dataset.test_labels}
+    inputs = {of: (dataset.normalise(images[of][:n]), labels[of][:n].clone()) for of, n in count.items()}
+    torch.save(inputs, path.with_suffix(".pt"))
+    info = spec.part("dataset").INFO
+    stand_in = f"from fedbench.datasets import {type(info).__name__}\n\nINFO = {info!r}\nload = None\n"
+    path.with_suffix(".py").write_text(stand_in)
+
+
+def _reference(trees: Trees, part: Component) -> str:
+    """The name of a part as it is found in a tree: a file of the repository by its path there."""
+    source, _, attribute = part.target.rpartition(":")
+    if not source.endswith(".py"):
+        return part.name
+    inside = trees.inside(Path(source))
+    return f"{f'./{inside.as_posix()}' if inside else source}:{attribute}"
+
+
+def _is_of(trees: Trees, part: Component) -> bool:
+    """Whether the code of a part is in the repository."""
+    source = part.target.rpartition(":")[0] or part.target
+    if part.digest is None:
+        return not trees.home.is_absolute()
+    if source.endswith(".py"):
+        return trees.inside(Path(source)) is not None
+    return _import_folder(part, trees.root) is not None
+
+
+def _import_folder(part: Component, root: Path) -> Path | None:
+    """The folder of the repository that the module of a part is imported from, even if it is also installed."""
+    module = part.target.rpartition(":")[0] or part.target
+    if part.digest is None or module.endswith(".py"):
+        return None
+    top = module.partition(".")[0]
+    spec = find_spec(top)
+    places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
+    folders = [Path(each).resolve().parent for each in places if each]
+    for folder in (*folders, root, root / "src"):
+        if folder.is_relative_to(root) and ((folder / top).is_dir() or (folder / f"{top}.py").is_file()):
+            return folder
+    return None

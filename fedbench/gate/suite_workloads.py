@@ -1,0 +1,119 @@
+"""The works of a suite (`fedbench.gate.works`) as workloads of one tree, for `fedbench.gate.turns_worker`.
+
+This file is run outside the package, next to ``works.json``, with the tree in `TREE`. Each work finds its own parts, so
+that what a revision lacks concerns no other.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from fedbench.bench.workloads import MEMORY, Task, set_up
+
+__all__ = ["WORKLOADS", "set_up"]
+
+TREE = Path(globals().get("TREE", "."))
+SMALL_STEP = 1e-6  # the learning rate: however often a model is trained, it stays what it is
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What `turns_worker` reads of a work."""
+
+    name: str
+    group: str
+    make: Callable[[], Task]
+    only_in_bench: bool = False
+
+
+def training(spec: Any, inputs: Any, number: int) -> Task:
+    """A round of one client that takes one step: from the server's model to the next."""
+    from fedbench.core import ClientData
+    from fedbench.runs.simulation import fedavg_rounds
+
+    client = ClientData(*(each[:number] for each in inputs["train"]))
+    rounds = fedavg_rounds(spec, 0, OneClient([client]))  # type: ignore[arg-type]
+    return Task(next, lambda: (rounds,), lambda result: tuple(result.selected_clients) == (0,))
+
+
+class OneClient(list[Any]):
+    """Clients that all take part."""
+
+    participants = (0,)
+
+
+def evaluation(spec: Any, inputs: Any, number: int) -> Task:
+    """The evaluation of one batch."""
+    from fedbench.core import evaluate
+
+    images, labels = (each[:number] for each in inputs["test"])
+    module = initial(spec).module
+    return Task(evaluate, lambda: (module, images, labels), lambda found: bool(found.num_examples == len(labels)))
+
+
+def averaging(spec: Any, inputs: Any, number: int) -> Task:
+    """The aggregation of the models of `number` clients, and the server's step after it."""
+    from fedbench.core import WeightedMean
+    from fedbench.hooks import ClientContext, ServerContext
+
+    del inputs
+    model, algorithm = initial(spec), spec.part("algorithm")
+    distinct = min(max(MEMORY // (4 * len(model.vector)), 2), number)  # more than the caches hold, if possible
+    states = [model.state() for _ in range(distinct)]
+    start, memory = model.parameters.clone(), algorithm.initial(model.parameters)
+    message = algorithm.message(start, 1, ClientContext(start, memory, start * 0, SMALL_STEP))
+    context = ServerContext(start, memory, message, 1.0)
+
+    def aggregate(clients: Iterator[Any]) -> Any:
+        mean = WeightedMean()
+        for state in clients:
+            mean.add(state, 1 / number)
+        return algorithm.server_step(mean.state().vector[: len(start)], context)[0]
+
+    return Task(aggregate, lambda: (islice(cycle(states), number),), lambda found: found.shape == start.shape)
+
+
+def initial(spec: Any) -> Any:
+    """The flat model that a run starts from."""
+    from fedbench.core import FlatModel
+    from fedbench.core.trainer import initial_model
+
+    return FlatModel(initial_model(spec.build_model, seed=0, client=0))
+
+
+def make(work: Mapping[str, Any]) -> Task:
+    """The task of a work, with the parts of this tree."""
+    import torch
+
+    from fedbench.components import find
+    from fedbench.suites.cell import CellSpec
+
+    fields = {"num_clients": 1, "local_epochs": 1, "rounds": 1_000_000, "learning_rate": SMALL_STEP} | work["fields"]
+    spec = CellSpec.model_validate(fields, context={"find": partial(find, folder=TREE)})
+    inputs = torch.load(Path(__file__).with_name(f"{work['inputs']}.pt"))
+    task = {"training": training, "evaluation": evaluation, "averaging": averaging}[work["group"]]
+    made = task(spec, inputs, work["number"])
+    made.call(*made.arguments())
+    refuse_imports_from(Path(CONTENT["root"]), Path(CONTENT["now"]))
+    return made
+
+
+def refuse_imports_from(root: Path, now: Path) -> None:
+    """Refuse what was imported from the working tree itself: it would be the same code on both sides."""
+    for module in list(sys.modules.values()):
+        file = Path(getattr(module, "__file__", None) or "/").resolve()
+        if file.is_relative_to(root):
+            copied = now / file.relative_to(root)
+            if copied.exists() and copied.resolve() == copied:
+                raise ImportError(f"{module.__name__} is imported from {file.parent}, which is not the revision's")
+
+
+CONTENT = json.loads(Path(__file__).with_name("works.json").read_text()) if "TREE" in globals() else {}
+WORKLOADS = [Workload(each["name"], each["group"], partial(make, each)) for each in CONTENT.get("works", ())]

@@ -1,0 +1,102 @@
+"""What a suite's cells do again and again: the distinct training steps, evaluations and aggregations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fedbench.components import KINDS, Component
+from fedbench.suites.cell import CellSpec
+from fedbench.suites.fields import COMMON, CommonFields
+from fedbench.suites.schema import Suite
+
+# What each group runs: parts, and fields that change what they do. How much there is of it does not matter.
+READS = {
+    "training": ("model", "algorithm", "optimiser", "augmentation", "batch_size", "clip_norm"),
+    "evaluation": ("model",),
+    "averaging": ("model", "algorithm", "aggregation"),
+}
+MAX_BATCH = 1_000  # examples of a step that is timed
+MAX_EVALUATED = 250  # test examples: a batch of an evaluation
+
+
+@dataclass(frozen=True)
+class Work:
+    """One of them.
+
+    Attributes
+    ----------
+    name
+        What a user reads: ``train ./my_net.py:Net batch 50 on mnist-5k``.
+    group
+        One of `READS`.
+    number
+        Of examples in a call; of clients in an aggregation.
+    """
+
+    name: str
+    group: str
+    spec: CellSpec
+    number: int
+
+    @property
+    def parts(self) -> list[Component]:
+        """The parts that it runs."""
+        return [self.spec.component(kind) for kind in READS[self.group] if kind in KINDS]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The scenario fields that it reads, where they are not the defaults: those are each tree's own."""
+        found: dict[str, Any] = {}
+        for field in READS[self.group]:
+            if field in COMMON and self.spec.get(field) != CommonFields.model_fields[field].default:
+                found[field] = self.spec.get(field)
+            if field in KINDS:
+                found |= _changed(self.spec, field)
+        return found
+
+
+def works_of(suite: Suite) -> list[Work]:
+    """The works of a suite in the order of its cells; an aggregation is of the most clients that it has."""
+    found: dict[str, Work] = {}
+    for spec in (cell.spec for cell in suite.cells):
+        for work in _works(spec):
+            known = found.setdefault(work.name, work)
+            found[work.name] = known if known.number >= work.number else replace(known, number=work.number)
+    return [
+        replace(each, name=f"average {each.number} of {each.name}") if each.group == "averaging" else each
+        for each in found.values()
+    ]
+
+
+def _works(spec: CellSpec) -> Iterator[Work]:
+    model = _title(spec, "model")
+    batch = f"batch {spec.batch_size}" if spec.batch_size else "in one batch"
+    size = min(spec.batch_size or spec.num_examples, MAX_BATCH)
+    yield Work(f"train {model} {batch} on {spec.dataset}{_with(spec, 'training')}", "training", spec, size)
+    yield Work(f"evaluate {model} on {spec.dataset}", "evaluation", spec, MAX_EVALUATED)
+    yield Work(f"{model}{_with(spec, 'averaging')}", "averaging", spec, spec.clients_per_round)
+
+
+def _with(spec: CellSpec, group: str) -> str:
+    """What else a group reads that is not the default: ``, algorithm=fedprox mu=0.1``."""
+    others = [field for field in READS[group] if field in COMMON and field not in ("model", "batch_size")]
+    texts = [
+        f"{field}={_title(spec, field)}"
+        for field in others
+        if spec.get(field) != CommonFields.model_fields[field].default or (field in KINDS and _changed(spec, field))
+    ]
+    return "".join(f", {text}" for text in texts)
+
+
+def _title(spec: CellSpec, field: str) -> str:
+    """A value, and of a part its options: ``./my_net.py:Net width=64``."""
+    options = _changed(spec, field) if field in KINDS else {}
+    return " ".join([str(spec.get(field)), *(f"{name}={value}" for name, value in options.items())])
+
+
+def _changed(spec: CellSpec, kind: str) -> dict[str, Any]:
+    """The options of a part that are not its defaults."""
+    declared = spec.component(kind).options.model_fields
+    return {name: value for name, value in spec.options_of(kind).items() if value != declared[name].default}
