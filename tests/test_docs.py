@@ -268,7 +268,9 @@ def test_the_page_on_mlflow_names_what_a_kind_of_run_has_and_nothing_else(
     found = recorded(experiment, kind)
     described = named(MLFLOW, COMMON, f"{title}: tags") | SOURCE | OF_MLFLOW
     assert found.names("tags") <= described | {"fedbench.commit", "fedbench.commits"}
-    assert named(MLFLOW, f"{title}: tags") - SOURCE - OF_MLFLOW - {"fedbench.failed"} <= found.names("tags")
+    assert named(MLFLOW, f"{title}: tags") - SOURCE - OF_MLFLOW - {"fedbench.failed", "fedbench.names"} <= found.names(
+        "tags"
+    )
     metrics = named(MLFLOW, f"{title}: metrics")
     if kind == "cell":
         of_seeds = {name for name in named(MLFLOW, "### Run: metrics") if "<k>" not in name}

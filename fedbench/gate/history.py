@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedbench.bench.recording import EXPERIMENT as SPEED_EXPERIMENT
-from fedbench.gate.recording import EXPERIMENT, shown_name
+from fedbench.gate.recording import EXPERIMENT, NAMES, shown_name
 from fedbench.gate.views import SPEED_ALONE
 from fedbench.reports.history import Check, History, Timing
 from fedbench.stats import Spread
@@ -63,7 +64,17 @@ def _runs(client: MlflowClient, uri: str, own: OwnExperiment, wanted: str) -> li
 def _check(run: Run) -> Check:
     tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
     metric = params.get("metric", "")
-    means, stds = (_below(metrics, metric) if metric else {}), _below(metrics, "std")
+    names = json.loads(tags.get(NAMES, "{}"))
+
+    def shown(name: str) -> str:
+        return names.get(name) or shown_name(name)
+
+    def below(prefix: str) -> dict[str, float]:
+        """The metrics under ``prefix/``, by the cells or benchmarks that they belong to."""
+        values = {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{prefix}/")}
+        return {shown(name): infinite(value) for name, value in values.items()}
+
+    means, stds = (below(metric) if metric else {}), below("std")
     return Check(
         run_id=run.info.run_id,
         began=run.info.start_time,
@@ -72,10 +83,10 @@ def _check(run: Run) -> Check:
         count=int(tags.get("fedbench.commits", "0")),
         outcome=tags.get("fedbench.outcome", ""),
         metric=metric,
-        failed=tuple(map(shown_name, tags.get("fedbench.failed", "").splitlines())),
+        failed=tuple(map(shown, tags.get("fedbench.failed", "").splitlines())),
         accuracies={name: Spread(mean, stds.get(name), ()) for name, mean in means.items()},
-        differences=_below(metrics, "difference"),
-        ratios=_below(metrics, "ratio"),
+        differences=below("difference"),
+        ratios=below("ratio"),
         threshold=float(params.get("threshold", math.nan)),
     )
 
@@ -94,10 +105,3 @@ def _timings(client: MlflowClient, uri: str) -> tuple[Timing, ...]:
         for run in _runs(client, uri, SPEED_EXPERIMENT, wanted)
     ]
     return tuple(sorted(found, key=lambda each: (each.count, each.began)))
-
-
-def _below(metrics: dict[str, float], prefix: str) -> dict[str, float]:
-    """The metrics under ``prefix/``, by the cells or benchmarks that they belong to."""
-    start = f"{prefix}/"
-    values = {name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)}
-    return {shown_name(name): infinite(value) for name, value in values.items()}

@@ -34,6 +34,9 @@ the baseline's; both are fractions. `ratio/<benchmark>` is the time over the tim
 """
 EXPERIMENT = OwnExperiment(REGRESSION, 1, "fedbench check", NOTE)
 ARTIFACT = "gate.json"
+NAMES = (
+    "fedbench.names"  # the tag with the cells and benchmarks that `shown_name` cannot tell from their metrics' names
+)
 MAX_TEXT = 5_000  # characters in a run's tag; MLflow allows more, some servers do not
 LINES = 4  # in one chart of a view
 
@@ -159,11 +162,13 @@ def _tags(gate: Gate) -> dict[str, str]:
     benchmarks = [each.name for each in gate.speed.benchmarks] if gate.speed else []
     names = metric_names(cells) | metric_names(benchmarks)
     failed = [names[label] for label, _ in gate.failed]
+    others = {name: label for label, name in names.items() if shown_name(name) != label}
     return {
         "fedbench.kind": "check",
         "fedbench.suite": suite_of(gate),
         "fedbench.outcome": "passed" if gate.has_passed else "failed",
         **({"fedbench.failed": shortened("\n".join(failed), "...")} if failed else {}),
+        **({NAMES: text} if others and len(text := json.dumps(others)) <= MAX_TEXT else {}),
         **({"fedbench.machine": gate.speed.machine} if gate.speed else {}),
         **SOURCE_TAGS,
     }

@@ -60,15 +60,18 @@ def evaluation(spec: Any, inputs: Any, number: int) -> Task:
 
 def averaging(spec: Any, inputs: Any, number: int) -> Task:
     """The aggregation of the models of `number` clients, and the server's step after it."""
-    from fedbench.core import WeightedMean
+    import torch
+
+    from fedbench.core import ModelState, WeightedMean
     from fedbench.hooks import ClientContext, ServerContext
 
     del inputs
-    model, algorithm = initial(spec), spec.part("algorithm")
-    distinct = min(max(MEMORY // (4 * len(model.vector)), 2), number)  # more than the caches hold, if possible
-    states = [model.state() for _ in range(distinct)]
+    model, algorithm, stream = initial(spec), spec.part("algorithm"), torch.Generator().manual_seed(0)
+    size, counters = len(model.vector), model.state().counters
+    distinct = min(max(MEMORY // (4 * size), 2), number)  # more than the caches hold, if possible
+    states = [ModelState(torch.randn(size, generator=stream), counters) for _ in range(distinct)]
     start, memory = model.parameters.clone(), algorithm.initial(model.parameters)
-    message = algorithm.message(start, 1, ClientContext(start, memory, start * 0, SMALL_STEP))
+    message = algorithm.message(start, 1, ClientContext(start, memory, torch.zeros_like(start), SMALL_STEP))
     context = ServerContext(start, memory, message, 1.0)
 
     def aggregate(clients: Iterator[Any]) -> Any:
@@ -91,12 +94,19 @@ def initial(spec: Any) -> Any:
 def make(work: Mapping[str, Any]) -> Task:
     """The task of a work, with the parts of this tree."""
     import torch
+    from pydantic import ValidationError
 
     from fedbench.components import find
     from fedbench.suites.cell import CellSpec
+    from fedbench.suites.checks import cell_error
+    from fedbench.util.errors import SuiteError
 
-    fields = {"num_clients": 1, "local_epochs": 1, "rounds": 1_000_000, "learning_rate": SMALL_STEP} | work["fields"]
-    spec = CellSpec.model_validate(fields, context={"find": partial(find, folder=TREE)})
+    clients = work["number"] if work["group"] == "averaging" else 1
+    fields = {"num_clients": clients, "local_epochs": 1, "rounds": 1_000_000, "learning_rate": SMALL_STEP}
+    try:
+        spec = CellSpec.model_validate(fields | work["fields"], context={"find": partial(find, folder=TREE)})
+    except ValidationError as error:
+        raise SuiteError(cell_error(error)) from None
     inputs = torch.load(Path(__file__).with_name(f"{work['inputs']}.pt"))
     task = {"training": training, "evaluation": evaluation, "averaging": averaging}[work["group"]]
     made = task(spec, inputs, work["number"])

@@ -207,3 +207,10 @@ def test_a_benchmark_without_a_ratio_is_among_what_failed(uri: str) -> None:
     failed = made_benchmark("evaluate", float("nan"), Judgement.WORSE, "fails: ZeroDivisionError")
     _, run = recorded(uri, Gate(None, made_speed(failed, made_benchmark())))
     assert ("evaluate", COMMIT) == (run.data.tags["fedbench.failed"], run.data.params["against_commit"])
+
+
+def test_the_history_has_the_names_of_own_parts_as_the_check_had_them(uri: str) -> None:
+    name = "train ./my_net.py:Net width=64 batch 50 on mnist-5k"
+    recorded(uri, Gate(None, made_speed(made_benchmark(name), made_benchmark("evaluate", 1.3, Judgement.WORSE))))
+    (check,) = read_history("speed", uri).checks
+    assert ({name, "evaluate"}, ("evaluate",)) == (set(check.ratios), check.failed)
