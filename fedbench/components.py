@@ -297,7 +297,7 @@ def _parameters(kind: str, part: Any) -> tuple[list[Parameter], bool]:
 def _is_function(kind: str, part: Any) -> bool:
     """Whether a part is called with the arguments of its kind and its options together.
 
-    So is a class whose objects cannot be called, such as `torch.optim.Adam`.
+    So is a class whose objects cannot be called, such as one that extends `torch.optim.Optimizer`.
     """
     if kind not in ARGUMENTS or not isinstance(part, type):
         return kind in ARGUMENTS

@@ -3,7 +3,8 @@
 K clients hold n_k examples each. In round t the server selects m = max(round(C·K), 1) of them, S_t; each runs E epochs
 of minibatch SGD (batches of B, learning rate η) from the server's model w_t; the server averages the results with
 weights n_k / Σ_{j∈S_t} n_j. C = 1, E = 1 and B = ∞ make it FedSGD. Another `Algorithm` adds to the clients' gradients,
-lets them send a message alongside their parameters, or changes what the server does with the average.
+lets them send a message alongside their parameters, or changes what the server does with the average. Clients may take
+steps other than SGD's, and an aggregation other than the mean may combine their models.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Literal
 from torch import nn
 
 from fedbench.core.averaging import WeightedMean
-from fedbench.core.client import Client, LocalTraining
+from fedbench.core.client import Augment, Client, LocalTraining, MakeOptimiser
 from fedbench.core.flat import ModelState
+from fedbench.core.rules import Accumulator
 from fedbench.core.selection import num_selected, require_valid, select_clients
 from fedbench.core.state import RoundResult, ServerState
 from fedbench.core.trainer import ClientUpdate, Trainer
@@ -34,7 +36,13 @@ def fedavg(
     init: Literal["shared", "independent"] = "shared",
     seed: int = 0,
     algorithm: Algorithm = Algorithm(),  # noqa: B008 - frozen
-    aggregation: Callable[[], WeightedMean] = WeightedMean,
+    optimiser: MakeOptimiser | None = None,
+    learning_rate_decay: float = 1.0,
+    clip_norm: float | None = None,
+    augmentation: Augment | None = None,
+    aggregation: Callable[[], Accumulator] = WeightedMean,
+    weights: Literal["examples", "uniform"] = "examples",
+    average_frozen: bool = False,
     participants: Sequence[int] | None = None,
     server: ServerState | None = None,
     observe: Callable[[ClientUpdate], object] | None = None,
@@ -57,8 +65,20 @@ def fedavg(
         Determines every random stream (see `fedbench.core.streams`).
     algorithm
         What the clients and the server do beyond Federated Averaging.
+    optimiser
+        Makes each client's optimiser in each round, from parameters and a learning rate; None: plain SGD.
+    learning_rate_decay
+        η_t = η · decay^(t − 1) in round t.
+    clip_norm
+        The largest Euclidean norm of a step's gradient, with all that is added to it; None: any.
+    augmentation
+        Changes the inputs of a batch at random, by a generator from the stream of (round, client).
     aggregation
-        Makes what a round's models are added to.
+        Makes what a round's models are added to; `accumulator_of` makes one of a rule.
+    weights
+        ``examples``: a client's weight is n_k / n. ``uniform``: it is 1 / m, in all sums over clients.
+    average_frozen
+        Whether parameters that do not require gradients are averaged too; otherwise they stay those of w_0.
     participants
         The clients that can be selected, ascending; None: all. Clients without examples must not be among them.
     server
@@ -74,21 +94,25 @@ def fedavg(
         At the first round, if an argument is invalid.
     """
     able = range(len(clients)) if participants is None else participants
-    require_valid(clients, able, rounds, client_fraction, init)
-    local = LocalTraining(local_epochs, batch_size, learning_rate)
+    require_valid(clients, able, rounds, client_fraction, init, weights)
+    local = LocalTraining(
+        local_epochs, batch_size, learning_rate, learning_rate_decay, optimiser, clip_norm, augmentation
+    )
     m = num_selected(client_fraction, len(able))
     with Trainer(build_model, clients, algorithm, seed, local, num_threads, first=able[0]) as trainer:
         model = trainer.initial_model(client=0)  # w_0
         server = server or ServerState(0, model.state(), algorithm.initial(model.parameters))
         server = server.to(trainer.device)
+        model.load(server.model)
+        size = len(model.vector) - (0 if average_frozen else model.num_frozen)
         for t in range(server.round + 1, rounds + 1):
             selected = select_clients(seed, t, able, m)  # S_t
-            sizes = {k: len(clients[k]) for k in selected}  # n_k
+            sizes = {k: len(clients[k]) if weights == "examples" else 1 for k in selected}  # n_k
             n, loss, sent = sum(sizes.values()), 0.0, dict(server.sent)
             average, messages = aggregation(), WeightedMean()
             for update in trainer.train(server, selected, own_start=init == "independent" and t == 1):
                 k, n_k = update.client, sizes[update.client]
-                average.add(update.state, n_k / n)  # w_{t+1} ← Σ_k n_k/n · w^k_{t+1}
+                average.add(update.state.head(size), n_k / n)  # w_{t+1} ← Σ_k n_k/n · w^k_{t+1}
                 loss += n_k * update.loss
                 if update.message is not None:
                     messages.add(ModelState(update.message), n_k / n)

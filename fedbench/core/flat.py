@@ -17,13 +17,18 @@ class ModelState:
     Attributes
     ----------
     vector
-        (D,) the parameters, then the buffers of the same floating type.
+        (D,) the parameters that are trained, then the buffers of the same floating type, then the frozen parameters:
+        those that do not require gradients.
     counters
         The other buffers, such as BatchNorm's counter of batches.
     """
 
     vector: Tensor
     counters: tuple[Tensor, ...] = ()
+
+    def head(self, size: int) -> ModelState:
+        """The same state with the first `size` components of the vector alone, which are not copied."""
+        return ModelState(self.vector[:size], self.counters)
 
     def to(self, device: torch.device) -> ModelState:
         """The same state on another device."""
@@ -41,38 +46,41 @@ class FlatModel:
     module
         The module.
     vector
-        (D,) parameters, then floating buffers.
+        (D,) parameters that are trained, then floating buffers, then frozen parameters.
     parameters, gradients
-        (P,) the head of `vector` that is trained, and its gradient.
+        (P,) the head of `vector` that is trained, and its gradient, which is also ``parameters.grad``.
+    num_frozen
+        The number of components at the end of `vector` that are frozen: parameters that do not require gradients.
     counters
         The buffers that are not floating, in the module's order.
 
     Raises
     ------
     ValueError
-        If the module has no parameters, or its parameters and floating buffers are of several types.
+        If the module has no parameters that are trained, or parameters and floating buffers of several types.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        parameters = list(module.parameters())
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
+        tensors = (*parameters, *buffers, *frozen)
         if not parameters:
-            raise ValueError("the model has no parameters to average")
-        if len(types := {tensor.dtype for tensor in (*parameters, *buffers)}) > 1:
+            raise ValueError("the model has no parameters to train")
+        if len(types := {tensor.dtype for tensor in tensors}) > 1:
             raise ValueError(f"the model's parameters and buffers must be of one type, not {sorted(map(str, types))}")
-        num_parameters = sum(parameter.numel() for parameter in parameters)
-        num_buffers = sum(buffer.numel() for buffer in buffers)
 
         self.module = module
-        self.vector = parameters[0].detach().new_empty(num_parameters + num_buffers)
-        self.parameters = self.vector[:num_parameters]
-        self.gradients = torch.zeros_like(self.parameters)
+        self.vector = parameters[0].detach().new_empty(sum(tensor.numel() for tensor in tensors))
+        self.parameters = self.vector[: sum(parameter.numel() for parameter in parameters)]
+        self.gradients = self.parameters.grad = torch.zeros_like(self.parameters)
+        self.num_frozen = sum(parameter.numel() for parameter in frozen)
         self.counters = [buffer for buffer in module.buffers() if not buffer.is_floating_point()]
         with torch.no_grad():
-            for tensor, view in zip((*parameters, *buffers), _views(self.vector, (*parameters, *buffers)), strict=True):
+            for tensor, view in zip(tensors, _views(self.vector, tensors), strict=True):
                 tensor.data = view.copy_(tensor)
         for parameter, view in zip(parameters, _views(self.gradients, parameters), strict=True):
-            parameter.grad = view if parameter.requires_grad else None
+            parameter.grad = view
 
     @torch.no_grad()
     def descend(self, learning_rate: float) -> None:
@@ -90,8 +98,8 @@ class FlatModel:
 
     @torch.no_grad()
     def load(self, state: ModelState) -> None:
-        """Set the model to `state`."""
-        self.vector.copy_(state.vector)
+        """Set the model to `state`; what a `head` lacks stays as it is."""
+        self.vector[: len(state.vector)].copy_(state.vector)
         for counter, value in zip(self.counters, state.counters, strict=True):
             counter.copy_(value)
 

@@ -22,7 +22,7 @@ def select_clients(seed: int, t: int, participants: Sequence[int], m: int) -> li
 
 
 def require_valid(
-    clients: Sequence[Client], participants: Sequence[int], rounds: int, client_fraction: float, init: str
+    clients: Sequence[Client], participants: Sequence[int], rounds: int, client_fraction: float, init: str, weights: str
 ) -> None:
     """Raise a `ValueError` for arguments of `fedavg` that are invalid."""
     if len(clients) == 0:
@@ -35,3 +35,5 @@ def require_valid(
         raise ValueError(f"client_fraction={client_fraction} must be in [0, 1]")
     if init not in ("shared", "independent"):
         raise ValueError(f"init={init!r} must be 'shared' or 'independent'")
+    if weights not in ("examples", "uniform"):
+        raise ValueError(f"weights={weights!r} must be 'examples' or 'uniform'")

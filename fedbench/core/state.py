@@ -56,7 +56,7 @@ class RoundResult:
     selected_clients
         S_t, ascending.
     train_loss
-        Mean cross-entropy over the round's local steps, each client weighted by n_k.
+        Mean cross-entropy over the round's local steps, each client weighted as in the average.
     server
         The server's state after the round.
     """

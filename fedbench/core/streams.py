@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     CLIENT_SAMPLING = 3  # indices: round
     BATCH_ORDER = 4  # indices: round, client
     MODEL_NOISE = 5  # indices: round, client; for layers such as dropout
+    AUGMENTATION = 6  # indices: round, client
 
 
 def _sequence(seed: int, purpose: Purpose, indices: tuple[int, ...]) -> np.random.SeedSequence:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Self
@@ -14,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from fedbench.core.client import Client, LocalTraining, client_update
+from fedbench.core.client import Augment, Client, LocalTraining, augmented, client_update
 from fedbench.core.evaluation import in_fast_layout
 from fedbench.core.flat import FlatModel, ModelState
 from fedbench.core.state import ServerState
 from fedbench.core.streams import Purpose, derive_seed, torch_stream
 from fedbench.core.threads import thread_map
 from fedbench.hooks import Algorithm, ClientContext
+from fedbench.util.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Trainer:
     num_threads
         How many clients train at once, asked before each round. A model that is not on the CPU, or that draws random
         numbers in training mode as dropout does, trains one client at a time: PyTorch has one random state a process.
+        So does a model whose augmentation draws from it, which is better off with its own generator.
     first
         A client with examples, by which the device and the kind of model are found out.
     """
@@ -81,7 +84,8 @@ class Trainer:
         worker, self._template = self.initial_model(client=0), self.initial_model(client=0).module
         if worker.module is self._template:
             raise ValueError("build_model must make a new model each time that it is called")
-        may_share = self.device.type == "cpu" and not _draws_random_numbers(worker, examples[: local.batch_size])
+        draws = _draws_random_numbers(worker, examples[: local.batch_size], local.augmentation)
+        may_share = self.device.type == "cpu" and not draws
         self._num_threads = num_threads if may_share else lambda: 1
         self._idle: SimpleQueue[FlatModel] = SimpleQueue()  # models to train in, as many as clients train at once
         self._idle.put(worker)
@@ -109,7 +113,7 @@ class Trainer:
         in_turn = num_threads <= 1
         yield from thread_map(lambda start: self._update(server, *start, in_turn), starts, num_threads)
         if not in_turn and not torch.equal(random_state, torch.get_rng_state()):
-            raise RuntimeError("the model draws random numbers, but did not at first: train its clients in one thread")
+            raise RuntimeError("training draws random numbers, but did not at first: train the clients in one thread")
 
     def _update(self, server: ServerState, client: int, start: ModelState, in_turn: bool) -> ClientUpdate:
         try:
@@ -119,13 +123,22 @@ class Trainer:
         worker.load(start)
         data, local, t = self.clients[client], self.local, server.round + 1
         sent = server.sent.get(client, self._no_message)
-        context = ClientContext(start.vector[: len(worker.parameters)], server.memory, sent, local.learning_rate)
+        learning_rate = local.learning_rate_in(t)
+        context = ClientContext(start.vector[: len(worker.parameters)], server.memory, sent, learning_rate)
         term = self.algorithm.gradient_term(context)
         order = torch_stream(self.seed, Purpose.BATCH_ORDER, t, client)
+        augment = None
+        if local.augmentation is not None:
+            stream = torch_stream(self.seed, Purpose.AUGMENTATION, t, client)
+            augment = partial(augmented, local.augmentation, stream)
         noise = derive_seed(self.seed, Purpose.MODEL_NOISE, t, client)
         with global_random_state(noise) if in_turn else nullcontext(), record_function("fedbench/training"):
-            settings = (local.local_epochs, local.batch_size, local.learning_rate)
-            loss = client_update(worker, data, *settings, order, term, self._cancelled)
+            settings = (local.local_epochs, local.batch_size, learning_rate)
+            more = (local.optimiser, local.clip_norm, augment)
+            try:
+                loss = client_update(worker, data, *settings, order, term, self._cancelled, *more)
+            except RunError as error:
+                raise RunError(f"client {client}: {error}") from error
         message = self.algorithm.message(worker.parameters, local.num_steps(len(data)), context)
         update = ClientUpdate(client, worker.state(), message, loss)
         self._idle.put(worker)
@@ -146,9 +159,15 @@ def global_random_state(seed: int) -> Iterator[None]:
         yield
 
 
-def _draws_random_numbers(model: FlatModel, inputs: Tensor) -> bool:
-    """Whether `model` draws from PyTorch's global random state in training mode. Its buffers may change."""
+def _draws_random_numbers(model: FlatModel, inputs: Tensor, augmentation: Augment | None) -> bool:
+    """Whether training draws from PyTorch's global random state. The model's buffers may change.
+
+    An error of the model is not raised here: that of training names the client and its batch.
+    """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         before = torch.get_rng_state()
-        model.module.train()(in_fast_layout(inputs))
+        with suppress(ValueError):
+            if augmentation is not None:
+                inputs = augmented(augmentation, torch.Generator(), inputs)
+            model.module.train()(in_fast_layout(inputs))
         return not torch.equal(before, torch.get_rng_state())

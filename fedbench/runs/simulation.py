@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.profiler import record_function
 
-from fedbench.core import ClientData, ClientUpdate, Evaluation, RoundResult, evaluate, fedavg
+from fedbench.core import ClientData, ClientUpdate, Evaluation, RoundResult, accumulator_of, evaluate, fedavg
 from fedbench.measures import RunResult, Verdict, judge, run_result
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.runs.clients import Clients, clients_of, warn_of_idle
@@ -163,6 +163,13 @@ def fedavg_rounds(
         init=spec.init,
         seed=seed,
         algorithm=spec.part("algorithm"),
+        optimiser=spec.part("optimiser"),
+        learning_rate_decay=spec.learning_rate_decay,
+        clip_norm=spec.clip_norm,
+        augmentation=spec.part("augmentation") if spec.augmentation != "none" else None,
+        aggregation=accumulator_of(spec.part("aggregation")),
+        weights=spec.weights,
+        average_frozen=spec.average_frozen,
         participants=clients.participants,
         server=checkpoint.server if checkpoint else None,
         observe=observe,

@@ -23,6 +23,10 @@ class PartitionError(FedbenchError):
     """The training examples cannot be partitioned as asked."""
 
 
+class RunError(FedbenchError, ValueError):
+    """A part of a run does what it must not, or a run cannot be computed as asked."""
+
+
 class StoreError(FedbenchError):
     """The tracking store cannot be opened, read or written."""
 

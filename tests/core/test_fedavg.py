@@ -522,7 +522,7 @@ def test_a_model_that_draws_random_numbers_only_later_is_an_error_if_clients_tra
             return super().forward(x) + (torch.rand(()) if LateNoise.calls > 2 else 0)
 
     results = fedavg(lambda: LateNoise(3, 3), [made_up(4), made_up(4)], num_threads=lambda: 2, **OPTIONS)
-    with pytest.raises(RuntimeError, match="the model draws random numbers, but did not at first"):
+    with pytest.raises(RuntimeError, match="training draws random numbers, but did not at first"):
         list(results)
 
 

@@ -39,5 +39,5 @@ def test_seeds_are_what_a_torch_generator_takes() -> None:
 
 
 def test_purposes_keep_their_numbers_since_results_depend_on_them() -> None:
-    expected = {"INIT": 1, "PARTITION": 2, "CLIENT_SAMPLING": 3, "BATCH_ORDER": 4, "MODEL_NOISE": 5}
-    assert expected == {purpose.name: purpose.value for purpose in Purpose}
+    names = ["INIT", "PARTITION", "CLIENT_SAMPLING", "BATCH_ORDER", "MODEL_NOISE", "AUGMENTATION"]
+    assert {name: number for number, name in enumerate(names, start=1)} == {purpose.name: purpose.value for purpose in Purpose}
