@@ -40,4 +40,4 @@ def test_seeds_are_what_a_torch_generator_takes() -> None:
 
 def test_purposes_keep_their_numbers_since_results_depend_on_them() -> None:
     names = ["INIT", "PARTITION", "CLIENT_SAMPLING", "BATCH_ORDER", "MODEL_NOISE", "AUGMENTATION"]
-    assert {name: number for number, name in enumerate(names, start=1)} == {purpose.name: purpose.value for purpose in Purpose}
+    assert list(enumerate(names, start=1)) == [(purpose.value, purpose.name) for purpose in Purpose]
