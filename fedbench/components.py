@@ -8,6 +8,8 @@ The name of a part is one of
     an attribute of an importable module;
 ``./my_parts.py:by_hospital``
     an attribute of a Python file, relative to the folder of the suite file. A dataset may be a file as a whole;
+``./scans.npz``, ``./photos``, ``torchvision:CIFAR100``
+    data of a user's, or of torchvision, for a dataset: a built-in part reads it (see `DATA`);
 ``by-hospital``
     an entry point of an installed package: group ``fedbench.components``, name ``partition.by-hospital``.
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache, partial
 from importlib import metadata
 from inspect import Parameter, signature
@@ -36,6 +38,7 @@ from fedbench.aggregations import AGGREGATIONS
 from fedbench.algorithms import ALGORITHMS
 from fedbench.augmentations import AUGMENTATIONS
 from fedbench.datasets import DATASETS
+from fedbench.datasets.function import FunctionDataset
 from fedbench.hooks import Algorithm
 from fedbench.models import MODELS
 from fedbench.optimisers import OPTIMISERS
@@ -59,6 +62,12 @@ KINDS = ("dataset", "model", "partition", "algorithm", "optimiser", "aggregation
 GROUP = "fedbench.components"
 ARGUMENTS = {"partition": 4, "optimiser": 2, "aggregation": 2, "augmentation": 2}  # of a function, before its options
 Scalar = int | float | str | bool | None
+# What reads a dataset that is named by its data.
+DATA = {
+    "npz": "fedbench.datasets.npz:NpzDataset",
+    "folder": "fedbench.datasets.pictures:PictureDataset",
+    "torchvision": "fedbench.datasets.torchvision_sets:TorchvisionDataset",
+}
 
 
 class Options(Frozen):
@@ -83,6 +92,9 @@ class Component:
         SHA-256 of its source: of the file, or of all modules of the package. None for a built-in part.
     more
         Options that a suite names beyond the declared ones. They count if the part takes any, by ``**kwargs``.
+    data
+        What a dataset is made of before its options, if a suite names it by that: a file, a folder or a name in
+        torchvision. Its identity is the content, not this.
     """
 
     kind: str
@@ -90,6 +102,8 @@ class Component:
     target: str
     digest: str | None = None
     more: tuple[str, ...] = ()
+    data: str = ""
+    _datasets: dict[tuple[tuple[str, Any], ...], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def file(self) -> Path | None:
@@ -120,28 +134,40 @@ class Component:
 
     def __reduce__(self) -> tuple[Any, ...]:
         source = kept_source(str(self.digest)) if self.file else None  # for a machine that does not have the file
-        return _received, (source, self.kind, self.name, self.target, self.digest, self.more)
+        return _received, (source, self.kind, self.name, self.target, self.digest, self.more, self.data)
 
     @property
     def options(self) -> type[Options]:
         """The declaration of its options, with their types and defaults."""
-        if self.kind == "dataset" or (self.kind == "model" and self.digest is None):
+        if self.kind in ("dataset", "model") and self.digest is None and not self.data:
             return Options  # these have none, and reading the parameters of a built-in model would import torch
         return _declared(self)
 
     def make(self, **options: Any) -> Any:
         """Make the part with these options: what its kind's package says, or a model; of a dataset, what loads it."""
-        part = self.load()
         if self.kind == "dataset":
-            if lacking := [name for name in ("INFO", "load") if not hasattr(part, name)]:
-                raise SuiteError(f"dataset {self.name} has no {lacking[0]}; see the docstring of fedbench.datasets")
-            return part
+            key = tuple(sorted(options.items()))
+            if key not in self._datasets:  # it may hold data, which is loaded once
+                self._datasets[key] = self._dataset(options)
+            return self._datasets[key]
+        part = self.load()
         if _is_function(self.kind, part):
             return FunctionPartition(part, options) if self.kind == "partition" else partial(part, **options)
         made = part(**options)
         base = {"partition": Partition, "algorithm": Algorithm}.get(self.kind, object)
         if not isinstance(made, base):
             raise SuiteError(f"{self.kind} {self.name} does not extend {base.__module__}.{base.__name__}")
+        return made
+
+    def _dataset(self, options: Mapping[str, Any]) -> Any:
+        part = self.load()
+        if self.data:
+            return part(self.data, **options)
+        if callable(part) and not isinstance(part, type) and not hasattr(part, "INFO"):
+            return FunctionDataset(part, options, self.name)
+        made = part(**options) if isinstance(part, type) else part
+        if lacking := [name for name in ("INFO", "load") if not hasattr(made, name)]:
+            raise SuiteError(f"dataset {self.name} has no {lacking[0]}; see the docstring of fedbench.datasets")
         return made
 
 
@@ -181,8 +207,12 @@ def find(kind: str, name: object, folder: Path | None = None) -> Component:
     SuiteError
         One line that says what is wrong with the name, and the nearest built-in name.
     """
-    if isinstance(name, str) and (":" in name or name.endswith(".py")):
-        return _by_reference(kind, name, folder or Path())
+    if isinstance(name, str):
+        if kind == "dataset" and (source := _data_source(name)):
+            data = name.partition(":")[2] if source == "torchvision" else str((folder or Path()).absolute() / name)
+            return Component(kind, name, DATA[source], data=data)
+        if ":" in name or name.endswith(".py"):
+            return _by_reference(kind, name, folder or Path())
     built_in, installed = built_in_names(kind), _installed(kind)
     if not isinstance(name, str) or not (name in built_in or name in installed):
         raise SuiteError(unknown(kind, name, [*built_in, *installed]))
@@ -228,6 +258,16 @@ def _split(reference: str) -> tuple[str, str]:
     return (source, attribute) if colon else (reference, "")
 
 
+def _data_source(name: str) -> str | None:
+    """The key of `DATA` of a dataset that is named by its data."""
+    if name.startswith("torchvision:"):
+        return "torchvision"
+    if name.endswith(".npz"):
+        return "npz"
+    is_code = name.endswith(".py") or _split(name)[0].endswith(".py")
+    return "folder" if not is_code and ("/" in name or "\\" in name) else None
+
+
 def _by_reference(kind: str, name: str, folder: Path) -> Component:
     source, attribute = _split(name)
     if not source or not (attribute or kind == "dataset"):
@@ -256,8 +296,11 @@ def _entry_points(search_path: tuple[str, ...]) -> metadata.EntryPoints:
 @cache
 def _declared(component: Component) -> type[Options]:
     part = component.load()
+    if component.kind == "dataset" and (not callable(part) or (hasattr(part, "INFO") and not isinstance(part, type))):
+        return Options  # a module or an object
     try:
         parameters, takes_any = _parameters(component.kind, part)
+        parameters = parameters[1:] if component.data else parameters
         hints = get_type_hints(part, include_extras=True) if is_dataclass(part) else _hints(part, parameters)
         declared = {
             each.name: (hints.get(each.name, Scalar), ... if each.default is Parameter.empty else each.default)

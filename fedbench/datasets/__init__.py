@@ -17,6 +17,12 @@ A dataset's module imports torch in its functions only, so that listing datasets
     Optional: the split's `TrainingData`, which is what `load` gives for training, checked as there. It does not open
     files that hold the test set alone. Without it, the validation split (see `fedbench.datasets.validation`) is made of
     what `load` returns.
+``SPLITS``
+    Optional: the names of the splits, for a dataset whose ``INFO`` is found by loading it. Its ``INFO`` is then asked
+    for only when it is needed.
+
+A user's data comes by other ways in: see `fedbench.datasets.arrays` for arrays, `npz` for a file of them, `function`
+for a function that returns them, `pictures` for folders of pictures, and `torchvision_sets`.
 """
 
 from __future__ import annotations
@@ -43,7 +49,7 @@ class DatasetInfo:
     Attributes
     ----------
     image_shape
-        Channels, height, width.
+        Of an example as a model is given it: channels, height and width of images.
     num_classes
         How many classes there are.
     sizes
@@ -57,15 +63,18 @@ class DatasetInfo:
     digests
         For splits whose bytes are the same wherever they come from: the `Dataset.digest`, so that finished runs are
         recognised without loading the data.
+    dtype
+        Of an example as a model is given it: ``float32``, or ``int64`` for whole numbers such as tokens.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     num_classes: int
     sizes: Mapping[str, tuple[int, int]]
-    licence: str
-    citation: str
-    url: str
+    licence: str = ""
+    citation: str = ""
+    url: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = "float32"
 
     @property
     def default_split(self) -> str:
@@ -88,11 +97,11 @@ class Dataset:
     Attributes
     ----------
     train_images, test_images
-        uint8, (N, C, H, W).
+        uint8, (N, C, H, W); or inputs that are given to a model as they are, float32 or int64, (N, ...).
     train_labels, test_labels
         int64, (N,).
     mean, std
-        Per channel, of pixels scaled to [0, 1].
+        Per channel, of pixels scaled to [0, 1]; empty for inputs that are given as they are.
     class_names
         In the order of the labels.
     digest
@@ -118,9 +127,11 @@ class Dataset:
     train_columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) uint8 -> float32, as torchvision's ``ToTensor`` and ``Normalize`` do."""
+        """(N, C, H, W) uint8 -> float32, as torchvision's ``ToTensor`` and ``Normalize`` do; other inputs copied."""
         import torch
 
+        if not self.mean:
+            return images.clone()  # a model may work in place
         mean = torch.tensor(self.mean).view(1, -1, 1, 1)
         std = torch.tensor(self.std).view(1, -1, 1, 1)
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
@@ -133,7 +144,7 @@ class TrainingData:
     Attributes
     ----------
     images
-        uint8, (N, C, H, W).
+        As `Dataset.train_images`.
     labels
         int64, (N,).
     mean, std, class_names
@@ -145,7 +156,7 @@ class TrainingData:
         As `Dataset.train_columns`.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     labels: NDArray[np.int64]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -174,12 +185,23 @@ def dataset_info(dataset: str | object) -> DatasetInfo:
     return info
 
 
+def splits_of(dataset: str | object) -> tuple[str, ...]:
+    """The names of a dataset's splits, its default first; the data is not loaded for them."""
+    source = dataset_module(dataset)
+    return tuple(source.SPLITS if is_deferred(source) else source.INFO.sizes)
+
+
+def is_deferred(dataset: str | object) -> bool:
+    """Whether the ``INFO`` of a dataset is found by loading it."""
+    return hasattr(dataset_module(dataset), "SPLITS")
+
+
 def checked_split(dataset: str | object, split: str | None = None) -> str:
     """A split of a dataset, its default if None; raises `DataError` if it has no such split."""
-    info = dataset_info(dataset)
-    chosen = split or info.default_split
-    if chosen not in info.sizes:
-        raise DataError(f"dataset {dataset} has no split {chosen!r}: choose from {', '.join(info.sizes)}")
+    splits = splits_of(dataset)
+    chosen = split or splits[0]
+    if chosen not in splits:
+        raise DataError(f"dataset {dataset} has no split {chosen!r}: choose from {', '.join(splits)}")
     return chosen
 
 

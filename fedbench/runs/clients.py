@@ -122,7 +122,8 @@ def _deal(run: RunSpec, dataset: Dataset) -> Dealt:
     spec = run.spec
     partition: Partition = spec.part("partition")
     stream = numpy_stream(run.seed, Purpose.PARTITION)
-    parts = partition.deal(_table(dataset), spec.num_clients, spec.num_examples, stream)
+    size = spec.examples_per_client or len(dataset.train_labels) // spec.num_clients
+    parts = partition.deal(_table(dataset), spec.num_clients, size, stream)
     if spec.component("partition").digest:  # not built in
         _check_dealt(parts, spec, len(dataset.train_labels), partition.is_overlapping)
     return parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +23,11 @@ class DataSource:
 
     folder: Path | None = None
     device: str = "cpu"
-    _loaded: dict[tuple[str, str], Dataset] = field(default_factory=dict, compare=False, repr=False)
+    _loaded: dict[Hashable, Dataset] = field(default_factory=dict, compare=False, repr=False)
 
     def dataset(self, spec: CellSpec) -> Dataset:
         """The dataset that `spec` names, in its split."""
-        key = (spec.dataset, spec.split)
+        key = _key(spec)
         if key not in self._loaded:
             self._loaded[key] = load_dataset(spec.part("dataset"), spec.split, self.folder)
         return self._loaded[key]
@@ -35,7 +35,7 @@ class DataSource:
     def digest(self, spec: CellSpec) -> str:
         """The digest of the data that `spec` reads: as published, if it need not have been loaded."""
         known = spec.part("dataset").INFO.digests.get(spec.split)
-        if known and not spec.part("partition").columns and (spec.dataset, spec.split) not in self._loaded:
+        if known and not spec.part("partition").columns and _key(spec) not in self._loaded:
             return str(known)
         return digest_of(self.dataset(spec), spec)
 
@@ -49,6 +49,10 @@ class DataSource:
         """Load all that `specs` need, so that damaged data is found before anything is recorded."""
         for spec in specs:
             self.dataset(spec)
+
+
+def _key(spec: CellSpec) -> Hashable:
+    return spec.dataset, spec.split, *spec.options_of("dataset").items()
 
 
 def digest_of(dataset: Dataset, spec: CellSpec) -> str:

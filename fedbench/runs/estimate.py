@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +43,7 @@ def estimate_suite(suite: Suite) -> list[CellEstimate]:
     """Estimate every cell of `suite`. Needs neither the data nor the tracking store."""
     torch.set_num_threads(THREADS)
     keep_freed_memory()
-    speeds: dict[tuple[str, int], tuple[float, float]] = {}
+    speeds: dict[Hashable, tuple[float, float]] = {}
     estimates = []
     for cell in suite.cells:
         spec = cell.spec
@@ -50,7 +51,8 @@ def estimate_suite(suite: Suite) -> list[CellEstimate]:
             estimates.append(CellEstimate(cell, 0, 0.0, shortfall))
             continue
         batch_size = min(spec.batch_size or spec.num_examples, spec.num_examples)
-        key = (spec.model, batch_size)
+        shape = spec.part("dataset").INFO.image_shape
+        key = (spec.model, *spec.options_of("model").items(), shape, batch_size)
         if key not in speeds:
             speeds[key] = _seconds_per_example(spec, batch_size)
         estimates.append(_estimate_cell(cell, *speeds[key]))
@@ -75,9 +77,11 @@ def _num_test(spec: CellSpec) -> int:
 
 
 def _seconds_per_example(spec: CellSpec, batch_size: int) -> tuple[float, float]:
-    """Seconds for one example in training and in evaluation, measured on random images."""
+    """Seconds for one example in training and in evaluation, measured on random inputs."""
     model = FlatModel(spec.build_model())
-    inputs = torch.randn(max(TIMED_EXAMPLES, batch_size), *spec.part("dataset").INFO.image_shape)
+    info = spec.part("dataset").INFO
+    size = (max(TIMED_EXAMPLES, batch_size), *info.image_shape)
+    inputs = torch.randn(size) if info.dtype == "float32" else torch.zeros(size, dtype=getattr(torch, info.dtype))
     data = ClientData(inputs, torch.zeros(len(inputs), dtype=torch.int64))
     order = torch.Generator().manual_seed(0)
     client_update(model, data, 1, batch_size, 1e-3, order)  # warm-up

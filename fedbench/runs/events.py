@@ -25,6 +25,8 @@ class Job:
         Where the run's state is saved, and from where it resumes; None: nowhere.
     digests
         Whether each round has the digests of its models.
+    data
+        The digest of the data that it reads; empty: any.
     """
 
     run: RunSpec
@@ -32,6 +34,7 @@ class Job:
     cell_fingerprint: str = ""
     checkpoint: Path | None = None
     digests: bool = False
+    data: str = ""
 
 
 @dataclass(frozen=True)

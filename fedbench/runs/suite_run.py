@@ -96,7 +96,8 @@ def _jobs(runs: Iterable[RunSpec], data: DataSource, tracker: Tracker) -> dict[R
         digest, folder = data.digest(run.spec), tracker.checkpoints
         identity = fingerprint(run, digest, data.device)
         cell_identity = fingerprint(run, digest, data.device, of_cell=True)
-        jobs[run] = Job(run, identity, cell_identity, folder / f"{identity}.ckpt" if folder else None)
+        checkpoint = folder / f"{identity}.ckpt" if folder else None
+        jobs[run] = Job(run, identity, cell_identity, checkpoint, data=digest)
     return jobs
 
 

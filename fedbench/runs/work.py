@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from fedbench.executors import Compute, PortableWork
 from fedbench.measures import RunResult, Verdict
-from fedbench.runs.data import DataSource
+from fedbench.runs.data import DataSource, digest_of
 from fedbench.runs.events import Event, Job, RunDone
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
+
+CHANGED = "it has changed since, or what makes it is random; give it a fixed seed and run the command again"
 
 Executor = Callable[[Iterable[Job], "RunWork"], Iterator[Event]]
 
@@ -29,7 +31,11 @@ class RunWork(PortableWork[Job, Event]):
 
     def compute(self, job: Job, num_threads: Callable[[], int]) -> Iterator[Event]:
         """Yield the run's rounds and its end."""
-        return _simulate(job, self.data.dataset(job.run.spec), self.data.device, num_threads)
+        dataset = self.data.dataset(job.run.spec)
+        if job.data and digest_of(dataset, job.run.spec) != job.data:
+            name = job.run.spec.dataset
+            return iter([self.failed(job, f"dataset {name} is not what the command loaded; {CHANGED}")])
+        return _simulate(job, dataset, self.data.device, num_threads)
 
     def is_last(self, event: Event) -> bool:
         """Whether the run has ended."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from fedbench.components import KINDS, Component, built_in_names, find
+from fedbench.datasets import DatasetInfo, is_deferred, splits_of
 from fedbench.models import MODELS
 from fedbench.suites.fields import (
     COMMON,
     CommonFields,
     Finder,
+    default_split,
     find_part,
     in_order,
     read_options,
@@ -50,8 +52,6 @@ class CellSpec(CommonFields):
         chosen = {kind: given.get(kind, CommonFields.model_fields[kind].default) for kind in KINDS}
         parts = {kind: find_part(finder, kind, name) for kind, name in chosen.items()}
         common = {field: value for field, value in given.items() if field in COMMON}
-        if common.get("split") is None:
-            common["split"] = parts["dataset"].make().INFO.default_split
         left = {field: value for field, value in given.items() if field not in COMMON and field != "parts"}
         options: dict[str, Any] = {}
         for part in parts.values():
@@ -59,10 +59,13 @@ class CellSpec(CommonFields):
             if twice := own.keys() & options.keys():
                 refuse_twice(min(twice), part, parts.values())
             options |= own
+            if part.kind == "dataset":
+                split = default_split(part, own)
+                common["split"] = split if common.get("split") is None else common["split"]
         for field, value in left.items():
             if not any(field in part.options.model_fields for part in parts.values()):
                 refuse_unread(field, value, parts)
-        return common | options | {"parts": tuple(part for part in parts.values() if part.digest)}
+        return common | options | {"parts": tuple(part for part in parts.values() if part.digest or part.data)}
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
@@ -78,23 +81,17 @@ class CellSpec(CommonFields):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        dataset = self.part("dataset").INFO
-        if self.split not in dataset.sizes:
-            raise ValueError("split: " + unknown(f"split of {self.dataset}", self.split, dataset.sizes))
-        wanted = (dataset.image_shape, dataset.num_classes)
-        info = MODELS.get(self.model)  # a model of the user's is known when it is built
-        if info and (info.image_shape, info.num_classes) != wanted:
-            fitting = [name for name, each in MODELS.items() if (each.image_shape, each.num_classes) == wanted]
-            raise ValueError(
-                f"model: {self.model} takes {_shape(info)}, but dataset {self.dataset} has {_shape(dataset)}; "
-                f"models that fit: {', '.join(fitting) or 'none yet'}"
-            )
+        dataset = self.part("dataset")
+        if self.split not in (splits := splits_of(dataset)):
+            raise ValueError("split: " + unknown(f"split of {self.dataset}", self.split, splits))
+        if not is_deferred(dataset):
+            self._require_fitting_model(dataset.INFO)
         partition, algorithm, optimiser, aggregation, _ = (
             self._make(kind) for kind in ("partition", "algorithm", "optimiser", "aggregation", "augmentation")
         )
         if partition.has_own_sizes and self.examples_per_client is not None:
             raise ValueError(f"{self.partition}: the data determines the clients' sizes; leave examples_per_client out")
-        if self.num_examples % partition.parts_per_client:
+        if partition.parts_per_client > 1 and self.num_examples % partition.parts_per_client:
             raise ValueError(
                 f"{self.partition}: the {self.num_examples} examples of a client do not divide into "
                 f"{partition.parts_per_client} equal parts; set examples_per_client to a multiple"
@@ -110,6 +107,16 @@ class CellSpec(CommonFields):
                 "; raise num_clients or client_fraction"
             )
         return self
+
+    def _require_fitting_model(self, dataset: DatasetInfo) -> None:
+        wanted = (dataset.image_shape, dataset.num_classes)
+        info = MODELS.get(self.model)  # a model of the user's is known when it is built
+        if info and (info.image_shape, info.num_classes) != wanted:
+            fitting = [name for name, each in MODELS.items() if (each.image_shape, each.num_classes) == wanted]
+            raise ValueError(
+                f"model: {self.model} takes {_shape(info)}, but dataset {self.dataset} has {_shape(dataset)}; "
+                f"models that fit: {', '.join(fitting) or 'none yet'}"
+            )
 
     def _make(self, kind: str) -> Any:
         """`part`, where an error of its code is an error of the options."""
@@ -142,10 +149,12 @@ class CellSpec(CommonFields):
     def identity(self) -> dict[str, Any]:
         """What determines a run's numbers: the fields, and the source of each part that is not built in.
 
-        Fields are left out that are null, or newer than the runs which had these values all the same.
+        Fields are left out that are null, or newer than the runs which had these values all the same. So is a dataset
+        that is named by its data: its content counts, which is not known here.
         """
-        sources = {f"{part.kind} source": part.digest for part in self.parts}
-        return without_implied(self.model_dump(mode="json", exclude_none=True)) | sources
+        sources = {f"{part.kind} source": part.digest for part in self.parts if part.digest}
+        named_by_data = {part.kind for part in self.parts if part.data}
+        return without_implied(self.model_dump(mode="json", exclude_none=True, exclude=named_by_data)) | sources
 
     def replace(self, values: Mapping[str, Any], finder: Finder = find) -> CellSpec:
         """A cell with other values of some fields, checked.
@@ -238,4 +247,5 @@ class CellSpec(CommonFields):
 
 def _shape(part: Any) -> str:
     """Write what a model takes or a dataset has."""
-    return f"{'x'.join(map(str, part.image_shape))} images of {part.num_classes} classes"
+    what = "images" if len(part.image_shape) == 3 else "inputs"
+    return f"{'x'.join(map(str, part.image_shape))} {what} of {part.num_classes} classes"

@@ -10,8 +10,10 @@ from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from fedbench.components import KINDS, Component, built_in_options
-from fedbench.util.errors import SuiteError
+from fedbench.datasets import splits_of
+from fedbench.util.errors import FedbenchError, SuiteError
 from fedbench.util.frozen import Count, Fraction, Frozen, Positive
+from fedbench.util.imports import last_line
 from fedbench.util.text import any_of, unknown
 
 Finder = Callable[[str, object], Component]
@@ -111,13 +113,21 @@ def find_part(finder: Finder, kind: str, name: object) -> Component:
     try:
         part = finder(kind, name)
         taken = [name for name, field in part.options.model_fields.items() if name in COMMON and field.is_required()]
-        if kind == "dataset":
-            part.make()
     except SuiteError as error:
         raise _problem(kind, name, str(error)) from None
     if taken:
         raise _problem(kind, name, f"{name}: an option cannot be called {taken[0]}, as a field of all cells; rename it")
     return part
+
+
+def default_split(part: Component, options: Mapping[str, Any]) -> str:
+    """The split of a dataset where none is named; what is wrong with its data is an error of the field."""
+    try:
+        return splits_of(part.make(**options))[0]
+    except FedbenchError as error:
+        raise _problem(part.kind, part.name, str(error)) from None
+    except Exception as error:  # of a user's class
+        raise _problem(part.kind, part.name, f"{part.name}: {last_line(error)}") from None
 
 
 def _problem(field: str, value: object, text: str) -> ValidationError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedbench.components import find
+from fedbench.datasets import splits_of
 from fedbench.suites.checks import cell_error, check_choice, check_seeds, check_value
 from fedbench.suites.fields import in_order
 from fedbench.suites.schema import Cell, CellSpec, Scenario, Suite
@@ -52,7 +53,7 @@ def choose_cell(scenario: Scenario, tune: TuneSpec, folder: Path) -> tuple[Cell,
     open_axes = [axis for axis in last.axes if axis not in settings and axis not in NOT_TUNED]
     firsts = {axis: first.spec.get(axis) for axis in open_axes if axis in searched}
     plain = {field: CellSpec.model_fields[field].default for field in NOT_TUNED}
-    if "dataset" in settings and last.spec.split == last.spec.part("dataset").INFO.default_split:
+    if "dataset" in settings and last.spec.split == splits_of(last.spec.part("dataset"))[0]:
         settings = {"split": None} | settings  # a default split is another dataset's by another name
     try:
         spec = last.spec.replace(firsts | plain | settings, partial(find, folder=folder))

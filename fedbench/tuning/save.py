@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from fedbench.datasets import splits_of
 from fedbench.suites.cell import CellSpec
 from fedbench.tuning.results import Candidate, TuningResult
 from fedbench.util.errors import SuiteError
@@ -38,7 +39,7 @@ def require_new_file(path: Path) -> None:
 def save_suite(path: Path, result: TuningResult, best: Candidate, seeds: tuple[int, ...]) -> None:
     """Write a suite of one scenario with the best values; `seeds` are those of the suite that was tuned."""
     plan = result.plan
-    defaults = CellSpec.model_construct().values | {"split": best.spec.part("dataset").INFO.default_split}
+    defaults = CellSpec.model_construct().values | {"split": splits_of(best.spec.part("dataset"))[0]}
     always = {"dataset", "model", "rounds", *best.params}
     fields = {name: value for name, value in best.spec.values.items() if name in always or value != defaults.get(name)}
     content = {
