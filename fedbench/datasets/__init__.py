@@ -17,7 +17,7 @@ A dataset's module imports torch in its functions only, so that listing datasets
     Optional: the split's `TrainingData`, which is what `load` gives for training, checked as there. It does not open
     files that hold the test set alone. Without it, the validation split (see `fedbench.datasets.validation`) is made of
     what `load` returns.
-``SPLITS``
+``SPLIT_NAMES``
     Optional: the names of the splits, for a dataset whose ``INFO`` is found by loading it. Its ``INFO`` is then asked
     for only when it is needed.
 
@@ -188,12 +188,12 @@ def dataset_info(dataset: str | object) -> DatasetInfo:
 def splits_of(dataset: str | object) -> tuple[str, ...]:
     """The names of a dataset's splits, its default first; the data is not loaded for them."""
     source = dataset_module(dataset)
-    return tuple(source.SPLITS if is_deferred(source) else source.INFO.sizes)
+    return tuple(source.SPLIT_NAMES if is_deferred(source) else source.INFO.sizes)
 
 
 def is_deferred(dataset: str | object) -> bool:
     """Whether the ``INFO`` of a dataset is found by loading it."""
-    return hasattr(dataset_module(dataset), "SPLITS")
+    return hasattr(dataset_module(dataset), "SPLIT_NAMES")
 
 
 def checked_split(dataset: str | object, split: str | None = None) -> str:

@@ -28,7 +28,7 @@ class FunctionDataset:
     options: Mapping[str, Any]
     name: str
 
-    SPLITS: ClassVar[tuple[str, ...]] = (SPLIT,)
+    SPLIT_NAMES: ClassVar[tuple[str, ...]] = (SPLIT,)
 
     @property
     def INFO(self) -> DatasetInfo:  # noqa: N802 - as every dataset has it

@@ -27,7 +27,6 @@ from fedbench.datasets.arrays import (
     training_of,
 )
 from fedbench.util.errors import DataError
-from fedbench.util.files import plain_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,10 +114,14 @@ class NpzDataset:
     @contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:
         try:
-            with plain_errors(f"{self.where} cannot be read"), zipfile.ZipFile(self.path) as archive:
+            with zipfile.ZipFile(self.path) as archive:
                 yield archive
+        except FileNotFoundError:
+            raise DataError(f"there is no file {self.path}") from None
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError) as error:
             raise DataError(
                 f"{self.where} is damaged, or no file of numpy.savez ({str(error)[:200] or type(error).__name__}); "
                 f"save {', '.join(REQUIRED)} in it anew"
             ) from error
+        except OSError as error:
+            raise DataError(f"{self.where} cannot be read: {error.strerror or error}") from error
