@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import griffe
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from fedbench.suites.describe import comments, paragraphs, type_text
 
 ROOT = Path(__file__).parents[1]
 DIRECTIVE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -46,48 +46,6 @@ def shown(value: object) -> str:
 # The suite file
 
 
-def comments(model: type[BaseModel]) -> dict[str, str]:
-    """The comment above each field of a model, also of those that it inherits."""
-    found, lines = {}, []
-    bases = [each for each in reversed(model.__mro__) if issubclass(each, BaseModel) and each is not BaseModel]
-    for line in "\n".join(map(inspect.getsource, bases)).splitlines():
-        if comment := re.fullmatch(r" +# ?(.*)", line):
-            lines.append(comment[1])
-        elif field := re.match(r"    (\w+): ", line):
-            found[field[1]] = " ".join(lines)
-            lines = []
-        else:
-            lines = []
-    return found
-
-
-def kind(field: FieldInfo) -> str:
-    """A field's type and bounds, for people."""
-    names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null"}
-    kinds, bounds = [], list(field.metadata)
-
-    def visit(hint: Any) -> None:
-        if hasattr(hint, "__metadata__"):
-            bounds.extend(each for item in hint.__metadata__ for each in getattr(item, "metadata", [item]))
-            visit(hint.__origin__)
-        elif get_origin(hint) is Literal:
-            kinds.extend(f"`{each}`" for each in get_args(hint))
-        elif inspect.isclass(hint) and issubclass(hint, StrEnum):
-            kinds.extend(f"`{each}`" for each in hint)
-        elif get_args(hint) and get_origin(hint) is not tuple:
-            for each in get_args(hint):
-                visit(each)
-        else:
-            kinds.append(names.get(hint) or ("list" if get_origin(hint) is tuple else hint.__name__))
-
-    visit(field.annotation)
-    named = {name: getattr(each, name) for each in bounds for name in ("gt", "ge", "lt", "le") if hasattr(each, name)}
-    low = next((f"{word} {named[name]:g}" for name, word in (("gt", "above"), ("ge", "from")) if name in named), None)
-    high = next((f"{word} {named[name]:g}" for name, word in (("lt", "below"), ("le", "up to")) if name in named), None)
-    limits = [limit for limit in (low, high) if limit and limit != "up to 1e+09"]  # that one is for slips of the hand
-    return " or ".join(dict.fromkeys(kinds)) + (f": {', '.join(limits)}" if limits else "")
-
-
 def enum_of(field: FieldInfo) -> type[StrEnum]:
     """The choices of a field that has no comment of its own: their docstring says what it is."""
     hint = field.annotation
@@ -102,9 +60,9 @@ def described(model: type[BaseModel]) -> str:
     rows = (
         (
             f"`{name}`",
-            kind(field),
+            type_text(field),
             "required" if field.is_required() else shown(field.get_default(call_default_factory=True)),
-            re.sub(r"\bNone\b", "null", about.get(name) or first_paragraph(enum_of(field))),
+            re.sub(r"\bNone\b", "null", about.get(name) or paragraphs(enum_of(field).__doc__)[0]),
         )
         for name, field in model.model_fields.items()
         if not field.exclude
@@ -166,37 +124,19 @@ def run_parameters() -> str:
 def described_part(kind: str) -> str:
     """A table of the built-in parts of a kind: what each does, and its options with their defaults."""
     from fedbench.components import built_in_names, find
+    from fedbench.suites.catalogue import describe_part
 
     rows = []
     for name in built_in_names(kind):
-        part = find(kind, name)
-        found, declared = part.load(), part.options.model_fields
-        about = first_paragraph(sys.modules[found.__module__])
-        text, meanings = docstring(found)
+        part = describe_part(kind, name)
         by_meaning: dict[str, list[str]] = {}
-        for option, field in declared.items():
-            default = "required" if field.is_required() else shown(field.default)
-            by_meaning.setdefault(meanings.get(option, ""), []).append(f"`{option}` ({default})")
+        for option in part.options:
+            default = "required" if option.required else shown(option.default)
+            by_meaning.setdefault(option.meaning, []).append(f"`{option.name}` ({default})")
         options = [", ".join(names) + (f": {meaning}" if meaning else "") for meaning, names in by_meaning.items()]
-        rows.append((f"`{name}`", " ".join([about, *text]), "<br>".join(options)))
+        text = " ".join([part.about, *paragraphs(find(kind, name).load().__doc__)])
+        rows.append((f"`{name}`", text, "<br>".join(options)))
     return table(("name", "what it does", "options (default)"), rows)
-
-
-def first_paragraph(module: Any) -> str:
-    """What a module says of itself first."""
-    return " ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split())
-
-
-def docstring(part: type) -> tuple[list[str], dict[str, str]]:
-    """What a class says of itself, by paragraph, and of each of its attributes."""
-    text, attributes = [], {}
-    for section in griffe.Docstring(part.__dict__.get("__doc__") or "").parse("numpy"):
-        if section.kind is griffe.DocstringSectionKind.text:
-            text += [" ".join(paragraph.split()) for paragraph in section.value.split("\n\n")]
-        elif section.kind is griffe.DocstringSectionKind.attributes:
-            for attribute in section.value:
-                attributes |= dict.fromkeys(attribute.name.split(", "), " ".join(attribute.description.split()))
-    return text, attributes
 
 
 def datasets() -> str:
@@ -221,7 +161,7 @@ def models() -> str:
         info, model = MODELS[name], build_model(name)
         size = sum(each.numel() for each in model.parameters())
         shape = "x".join(map(str, info.image_shape))
-        return f"`{name}`", shape, str(info.num_classes), f"{size:,}", docstring(type(model))[0][0]
+        return f"`{name}`", shape, str(info.num_classes), f"{size:,}", paragraphs(type(model).__doc__)[0]
 
     return table(("name", "images", "classes", "parameters", "what it is"), map(row, MODELS))
 
@@ -256,7 +196,7 @@ def benchmarks() -> str:
     rows: dict[tuple[str, str, str], list[str]] = {}
     for work in WORKLOADS:
         name, _, params = work.name.rstrip("]").partition("[")
-        about = first_paragraph(getattr(work.make, "func", work.make))
+        about = paragraphs(getattr(work.make, "func", work.make).__doc__)[0]
         rows.setdefault((work.group, f"`{name}`", about), []).append(params)
     return table(
         ("group", "benchmark", "what one call is", "parameters"),

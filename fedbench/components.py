@@ -213,17 +213,17 @@ def find(kind: str, name: object, folder: Path | None = None) -> Component:
             return Component(kind, name, DATA[source], data=data)
         if ":" in name or name.endswith(".py"):
             return _by_reference(kind, name, folder or Path())
-    built_in, installed = built_in_names(kind), _installed(kind)
-    if not isinstance(name, str) or not (name in built_in or name in installed):
-        raise SuiteError(unknown(kind, name, [*built_in, *installed]))
-    owners = [each.dist.name if each.dist else each.value for each in installed.get(name, [])]
+    built_in, offered = built_in_names(kind), installed(kind)
+    if not isinstance(name, str) or not (name in built_in or name in offered):
+        raise SuiteError(unknown(kind, name, [*built_in, *offered]))
+    owners = [each.dist.name if each.dist else each.value for each in offered.get(name, [])]
     if name in built_in and owners:
         raise SuiteError(f"{kind} {name} is built in and an entry point of {owners[0]}; rename the entry point")
     if name in built_in:
         return Component(kind, name, built_in[name])
     if len(owners) > 1:
         raise SuiteError(f"{kind} {name} is an entry point of {' and of '.join(owners)}; uninstall one of them")
-    (entry,) = installed[name]
+    (entry,) = offered[name]
     target = f"{entry.module}:{entry.attr}" if entry.attr else entry.module
     return Component(kind, name, target, module_digest(entry.module))
 
@@ -278,12 +278,13 @@ def _by_reference(kind: str, name: str, folder: Path) -> Component:
     return Component(kind, name, f"{path}:{attribute}" if attribute else str(path), file_digest(path))
 
 
-def _installed(kind: str) -> Mapping[str, list[metadata.EntryPoint]]:
-    """The entry points of a kind, by name."""
+def installed(kind: str | None = None) -> Mapping[str, list[metadata.EntryPoint]]:
+    """The entry points of a kind, by name; without a kind all, by ``KIND.NAME``."""
+    prefix = f"{kind}." if kind else ""
     found: dict[str, list[metadata.EntryPoint]] = {}
     for each in _entry_points(tuple(sys.path)):
-        if each.name.startswith(f"{kind}."):
-            found.setdefault(each.name.removeprefix(f"{kind}."), []).append(each)
+        if each.name.startswith(prefix):
+            found.setdefault(each.name.removeprefix(prefix), []).append(each)
     return found
 
 

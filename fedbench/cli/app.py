@@ -10,6 +10,7 @@ from fedbench.cli.bench import add_bench_command
 from fedbench.cli.data import data_app
 from fedbench.cli.exits import run_to_exit
 from fedbench.cli.gate import add_gate_commands
+from fedbench.cli.parts import add_part_commands
 from fedbench.cli.results import add_result_commands
 from fedbench.cli.run import add_run_commands
 from fedbench.cli.runs import runs_app
@@ -50,6 +51,7 @@ def _options(
 
 
 add_run_commands(app)
+add_part_commands(app)
 add_tune_command(app)
 add_result_commands(app)
 app.add_typer(runs_app, name="runs")
