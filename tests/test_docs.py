@@ -310,6 +310,7 @@ OF_SPREADS = re.compile(r"\.(a|b|baseline|now|test)\.(mean|std|values)$|\.(split
         ("run SUITE --dry-run", "run quickstart --dry-run"),
         ("suites SUITE", "suites quickstart"),
         ("data list", "data list"),
+        ("components", "components optimiser"),
         ("tune SUITE", "tune quickstart"),
         ("compare A B", "compare other/mlruns mlruns"),
         ("conformance SUITE", "conformance paper-table2"),
@@ -320,7 +321,7 @@ def test_the_page_on_json_names_the_fields_of(heading: str, command: str, folder
     fields = {path for path in paths(json.loads(done.out)) if not (OPAQUE.search(path) or OF_SPREADS.search(path))}
     found = {re.sub(r"^default\.", "best.", field) for field in fields}  # described together
     described = {name for name in named(JSON, f"## `fedbench {heading} --json`") if not name.startswith("profile")}
-    containers = {"cells", "rows", "datasets"}
+    containers = {"cells", "rows", "datasets", "components", "components[].options"}
     assert found - containers == described - containers
 
 

@@ -111,7 +111,8 @@ def _origin(kind: str, name: str) -> str:
     """Where a part comes from."""
     owners = [each.dist for each in installed().get(f"{kind}.{name}", [])]
     packages = [f"{each.name} {each.version}" if each else "an unknown package" for each in owners]
-    return ", ".join([*(["built in"] if name in built_in_names(kind) else []), *packages]) or "your own"
+    here = kind in KINDS and name in built_in_names(kind)
+    return ", ".join([*(["built in"] if here else []), *packages]) or "your own"
 
 
 def _read(part: Component, origin: str) -> Listed:

@@ -1,0 +1,1 @@
+"""Parts for fedbench; importing the package imports none of them."""
