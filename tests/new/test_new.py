@@ -20,10 +20,7 @@ from fedbench.util.errors import DataError, SuiteError
 PARTS = [kind for kind in WHAT if kind != "suite"]
 
 
-OF_DATA = pytest.param("dataset", marks=pytest.mark.xfail(reason="datasets that are functions are new", strict=False))
-
-
-@pytest.mark.parametrize("kind", [OF_DATA if kind == "dataset" else kind for kind in WHAT])
+@pytest.mark.parametrize("kind", WHAT)
 def test_what_it_writes_runs(kind: str, tmp_path: Path) -> None:
     *_, path = write_new(kind, "own-thing", tmp_path)
     small = {"rounds": 1, "examples_per_client": 20}
