@@ -93,8 +93,8 @@ def conformance_fields() -> str:
 
 def shipped_suites() -> str:
     """The suites that come with fedbench."""
+    from fedbench.suites.files import shipped_suites as folder
     from fedbench.suites.loading import load_suite
-    from fedbench.suites.loading import shipped_suites as folder
 
     suites = [load_suite(path) for path in sorted(folder().glob("*.yaml"))]
     rows = (

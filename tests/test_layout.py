@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import fedbench
-from fedbench.suites.loading import list_suites, load_suite
+from fedbench.suites.files import list_suites
+from fedbench.suites.loading import load_suite
 
 PACKAGE = Path(fedbench.__file__).parent
 

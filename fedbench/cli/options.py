@@ -85,9 +85,9 @@ def suite_name_of(name_or_path: str) -> str:
     """The name of a suite that is given by its name or by its file."""
     if not name_or_path.endswith((".yaml", ".yml")):
         return name_or_path
-    from fedbench.suites.loading import load_suite
+    from fedbench.suites.files import read_name
 
-    return load_suite(name_or_path).name
+    return read_name(Path(name_or_path))
 
 
 def store_option(tracking_uri: str | None) -> str:

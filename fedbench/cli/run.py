@@ -43,8 +43,9 @@ def suites_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the suites, or the cells of one suite."""
-    from fedbench.reports.listings import cells_table, suite_summary, suites_table
-    from fedbench.suites.loading import load_suite, load_suites
+    from fedbench.reports.listings import cells_table, outline_summary, suite_summary, suites_table
+    from fedbench.suites.listing import Outline, load_suites
+    from fedbench.suites.loading import load_suite
 
     if name is not None:
         suite = load_suite(name)
@@ -55,7 +56,8 @@ def suites_command(
         return
     suites, wrong = load_suites()
     if as_json:
-        print_json({"suites": [suite_summary(suite) for suite in suites]})
+        summaries = [outline_summary(each) if isinstance(each, Outline) else suite_summary(each) for each in suites]
+        print_json({"suites": summaries})
     else:
         console().print(suites_table(suites))
     for error in wrong:

@@ -40,6 +40,7 @@ def measure_suite(suite: Suite, data: DataSource, execute: Executor) -> tuple[Ce
     for cell in suite.cells:
         if shortfall := cell.spec.shortfall():
             raise SuiteError(f"{suite.path}: cell {cell.label} cannot be checked: {shortfall}")
+    data.require(cell.spec for cell in suite.cells)
     data.load(cell.spec for cell in suite.cells)
     try:
         runs = _runs(suite, data, execute)

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedbench.suites.listing import Outline
 from fedbench.util.text import duration
 
 if TYPE_CHECKING:
@@ -31,12 +32,21 @@ def suite_summary(suite: Suite) -> dict[str, Any]:
     }
 
 
-def suites_table(suites: Sequence[Suite]) -> RenderableType:
+def outline_summary(suite: Outline) -> dict[str, Any]:
+    """What is known of a suite with parts that are not built in, for machines."""
+    unread = dict.fromkeys(("seeds", "runs", "cells"))
+    return {"suite": suite.name, "question": suite.question, "path": str(suite.path), "own": list(suite.own), **unread}
+
+
+def suites_table(suites: Sequence[Suite | Outline]) -> RenderableType:
     """Names, questions and sizes."""
     table = Table("suite", "question", "datasets", title="Suites")
     table.add_column("cells", justify="right")
     table.add_column("runs", justify="right")
     for suite in suites:
+        if isinstance(suite, Outline):  # its size is known once its code is executed
+            table.add_row(suite.name, suite.question, f"not executed: {', '.join(suite.own)}", "?", "?")
+            continue
         datasets = sorted({cell.spec.dataset for cell in suite.cells})
         table.add_row(suite.name, suite.question, ", ".join(datasets), str(len(suite.cells)), str(len(suite.runs)))
     return Group(table, "Run one with: fedbench run SUITE. See its cells with: fedbench suites SUITE.")
@@ -44,7 +54,7 @@ def suites_table(suites: Sequence[Suite]) -> RenderableType:
 
 def cells_table(suite: Suite) -> RenderableType:
     """One suite's cells."""
-    table = Table("cell", "dataset", "model", title=suite.name, caption=f"{suite.question}\n{suite.path}")
+    table = Table("cell", "dataset", "model", title=suite.name, caption=f"{suite.question}\n{suite.path}{_own(suite)}")
     for name in ("K", "n", "E", "B", "rounds", "learning rate", "seeds"):
         table.add_column(name, justify="right")
     for cell in suite.cells:
@@ -54,6 +64,12 @@ def cells_table(suite: Suite) -> RenderableType:
             cell.label, spec.dataset, spec.model, *map(str, numbers), f"{spec.learning_rate:g}", str(len(cell.seeds))
         )
     return table
+
+
+def _own(suite: Suite) -> str:
+    """A line on the parts of a suite that are not built in, whose code was executed."""
+    names = dict.fromkeys(part.name for cell in suite.cells for part in cell.spec.parts if part.digest)
+    return f"\nParts of its own, executed: {', '.join(names)}" if names else ""
 
 
 def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers: int) -> RenderableType:
@@ -71,7 +87,7 @@ def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers:
     runs = _num_runs(estimates)
     total = duration(sum(each.seconds for each in estimates) / num_workers, 2)
     cores = "1 core" if num_workers == 1 else f"{num_workers} cores"
-    return Group(table, f"{runs} runs, about {total} on {cores}, if none is finished yet.")
+    return Group(table, f"{runs} runs, about {total} on {cores}, if none is finished yet.{_own(suite)}")
 
 
 def estimate_json(suite: Suite, estimates: Sequence[CellEstimate]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbench.datasets import is_present, load_dataset
+from fedbench.runs.fit import require_fitting_models
 from fedbench.util.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -40,10 +41,20 @@ class DataSource:
         return digest_of(self.dataset(spec), spec)
 
     def require(self, specs: Iterable[CellSpec]) -> None:
-        """Look for the files of all datasets that `specs` need; a missing one is a `DataError` that says what to do."""
-        for spec in dict.fromkeys(specs):
-            if spec.shortfall() is None and not is_present(spec.part("dataset"), self.folder):
+        """Look for the files of all datasets that `specs` need, and try their models that are not built in.
+
+        Raises
+        ------
+        DataError
+            If a file is missing: one line that says what to do.
+        SuiteError
+            See `fedbench.runs.fit.require_fitting_models`.
+        """
+        possible = [spec for spec in dict.fromkeys(specs) if spec.shortfall() is None]
+        for spec in possible:
+            if not is_present(spec.part("dataset"), self.folder):
                 self.dataset(spec)
+        require_fitting_models(possible)
 
     def load(self, specs: Iterable[CellSpec]) -> None:
         """Load all that `specs` need, so that damaged data is found before anything is recorded."""

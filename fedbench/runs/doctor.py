@@ -85,7 +85,7 @@ def _training() -> Finding:
 
 
 def _suites() -> Finding:
-    from fedbench.suites.loading import load_suites
+    from fedbench.suites.listing import load_suites
 
     suites, wrong = load_suites()
     if wrong:

@@ -12,6 +12,7 @@ from fedbench.core import ClientData, FlatModel, evaluate
 from fedbench.core.client import client_update
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
+from fedbench.runs.fit import require_fitting_models
 from fedbench.runs.metrics import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
 
@@ -41,6 +42,7 @@ class CellEstimate:
 
 def estimate_suite(suite: Suite) -> list[CellEstimate]:
     """Estimate every cell of `suite`. Needs neither the data nor the tracking store."""
+    require_fitting_models(cell.spec for cell in suite.cells)
     torch.set_num_threads(THREADS)
     keep_freed_memory()
     speeds: dict[Hashable, tuple[float, float]] = {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,7 +53,14 @@ def simulate(job: Job, dataset: Dataset, device: str = "cpu", num_threads: Threa
     try:
         yield from _rounds(job, dataset, torch.device(device), num_threads if device == "cpu" else lambda: 1)
     except Exception as error:
-        yield RunDone(job.run, RunResult(Verdict.FAILED, one_line(error)))
+        yield RunDone(job.run, RunResult(Verdict.FAILED, one_line(error) + _own_place(error, job.run.spec)))
+
+
+def _own_place(error: Exception, spec: CellSpec) -> str:
+    """Where in a file of the user's an error was raised, if it came through one."""
+    files = {str(part.file) for part in spec.parts if part.file}
+    places = [each for each in traceback.extract_tb(error.__traceback__) if each.filename in files]
+    return f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
 
 
 def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threads) -> Iterator[Event]:

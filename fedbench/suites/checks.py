@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ class Parts:
         self.folder = folder
         self._found: dict[tuple[str, str], Component] = {}
         self._more: dict[tuple[str, str], dict[str, None]] = {}  # the options in the mappings of a part
-        for kind, name, options in _parts_of(settings):
+        for kind, name, options in named_parts(settings):
             self._more.setdefault((kind, name), {}).update(dict.fromkeys(options))
         for kind, name in self._more:
             with suppress(SuiteError):  # said when the field is checked
@@ -89,7 +89,14 @@ class Parts:
                 yield part
 
 
-def _parts_of(settings: Iterable[object]) -> Iterator[tuple[str, str, Iterable[str]]]:
+def settings_of(suite: Mapping[str, Any], overrides: object) -> list[object]:
+    """The mappings of a file that set scenario fields, unchecked."""
+    scenarios, tune = suite["scenarios"], suite.get("tune")
+    chosen = tune.get("set") if isinstance(tune, dict) else None
+    return [suite.get("defaults"), *(scenarios if isinstance(scenarios, list) else ()), overrides, chosen]
+
+
+def named_parts(settings: Iterable[object]) -> Iterator[tuple[str, str, Iterable[str]]]:
     """The parts that unchecked settings name: kind, name and the options in its mapping."""
     for fields in settings:
         for kind in KINDS:

@@ -15,8 +15,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedbench.suites.cell import CellSpec
-from fedbench.suites.checks import Parts, cell_error, check_mapping, check_name, check_seeds, check_settings
+from fedbench.suites.checks import (
+    Parts,
+    cell_error,
+    check_mapping,
+    check_name,
+    check_seeds,
+    check_settings,
+    settings_of,
+)
 from fedbench.suites.conformance import Reference, check_conformance
+from fedbench.suites.files import find_suite
 from fedbench.suites.schema import Cell, Scenario, Suite
 from fedbench.suites.tune import check_tune
 from fedbench.suites.uses import axes_of, dimensions, grid_size, merge
@@ -26,52 +35,6 @@ from fedbench.util.text import one_line, show, unknown
 
 MAX_RUNS = 100_000  # a larger grid is an error: weeks of runs, and a store that no page shows
 REQUIRED = ("name", "question", "seeds", "scenarios")
-
-
-def shipped_suites() -> Path:
-    """The folder of the suites that come with fedbench: in the package if installed, next to it in a checkout."""
-    package = Path(__file__).parent.parent
-    return package / "_suites" if (package / "_suites").is_dir() else package.parent / "suites"
-
-
-def list_suites() -> dict[str, Path]:
-    """Every suite by name: those in ``suites/`` of the working directory, then the shipped ones they do not hide."""
-    folders = (shipped_suites(), Path("suites"))
-    found = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
-    return dict(sorted(found.items()))
-
-
-def load_suites() -> tuple[list[Suite], list[SuiteError]]:
-    """Every suite of `list_suites`, and what is wrong with those that cannot be read."""
-    suites, wrong = [], []
-    for path in list_suites().values():
-        try:
-            suites.append(load_suite(path))
-        except SuiteError as error:
-            wrong.append(error)
-    return suites, wrong
-
-
-def find_suite(name_or_path: str | Path) -> Path:
-    """Return the file of a suite.
-
-    Parameters
-    ----------
-    name_or_path
-        A path if it holds a separator or ends in ``.yaml`` or ``.yml``; else a name (see `list_suites`).
-
-    Raises
-    ------
-    SuiteError
-        For an unknown name, with the nearest one. A path is not checked here.
-    """
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or "/" in text or "\\" in text or text.endswith((".yaml", ".yml")):
-        return Path(name_or_path)
-    suites = list_suites()
-    if text not in suites:
-        raise SuiteError(one_line(f"{unknown('suite', text, suites)}, or give the path of a YAML file"))
-    return suites[text]
 
 
 def load_suite(
@@ -182,7 +145,7 @@ def _suite(
         raise SuiteError(f"question is {show(question)}; write the suite's question as a sentence")
     own_seeds = check_seeds(suite["seeds"], "seeds")
     chosen_seeds = own_seeds if seeds is None else check_seeds(list(seeds), "--seeds")
-    parts = Parts(path.parent, _settings_of(suite, overrides))
+    parts = Parts(path.parent, settings_of(suite, overrides))
     settings = _scenarios(suite["scenarios"], parts)
     defaults = check_settings(suite.get("defaults", {}), "defaults", parts)
     overrides = check_settings(overrides, "--set", parts)
@@ -213,13 +176,6 @@ def _suite(
         tune=tune,
         conformance=references,
     )
-
-
-def _settings_of(suite: Mapping[str, Any], overrides: object) -> list[object]:
-    """The mappings of a file that set scenario fields, unchecked."""
-    scenarios, tune = suite["scenarios"], suite.get("tune")
-    chosen = tune.get("set") if isinstance(tune, dict) else None
-    return [suite.get("defaults"), *(scenarios if isinstance(scenarios, list) else ()), overrides, chosen]
 
 
 def _scenarios(value: object, parts: Parts) -> dict[str, dict[str, Any]]:

@@ -129,10 +129,11 @@ def file_in_execution() -> Path | None:
     return _in_execution[-1] if _in_execution else None
 
 
-def last_line(error: BaseException) -> str:
-    """An error's own last line, and where it was raised."""
+def last_line(error: BaseException, file: Path | None = None) -> str:
+    """An error's own last line, and where it was raised: the last place in `file`, if it came from there."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} (line {error.lineno})"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((each for each in reversed(frames) if each.filename == str(file)), frames[-1])
     place = f"{Path(frame.filename).name}, line {frame.lineno}"
     return one_line(f"{traceback.format_exception_only(error)[-1].strip()[:300]} ({place})")

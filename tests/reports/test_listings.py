@@ -7,7 +7,8 @@ import json
 import pytest
 
 from fedbench.reports.listings import suite_summary
-from fedbench.suites.loading import list_suites, load_suite
+from fedbench.suites.files import list_suites
+from fedbench.suites.loading import load_suite
 from fedbench.util.text import duration, one_line
 
 

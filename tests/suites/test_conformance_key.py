@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from fedbench.suites.conformance import Measure, Reference
-from fedbench.suites.loading import list_suites, load_suite
+from fedbench.suites.files import list_suites
+from fedbench.suites.loading import load_suite
 from fedbench.suites.schema import Suite
 from fedbench.util.errors import SuiteError
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedbench.suites.cell import CellSpec
-from fedbench.suites.loading import find_suite, list_suites, load_suite, parse_overrides, parse_seeds
+from fedbench.suites.files import find_suite, list_suites
+from fedbench.suites.loading import load_suite, parse_overrides, parse_seeds
 from fedbench.suites.yaml_loader import parse_yaml
 from fedbench.util.errors import SuiteError
 

@@ -13,7 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedbench.core import num_selected
-from fedbench.suites.loading import list_suites, load_suite, parse_overrides
+from fedbench.suites.files import list_suites
+from fedbench.suites.loading import load_suite, parse_overrides
 from fedbench.suites.schema import CellSpec, Suite
 from fedbench.suites.tune import Axis, Objective
 from fedbench.tuning.plan import Plan, identity, make_plan, most_training, require_enough

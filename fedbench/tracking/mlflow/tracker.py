@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from fedbench.datasets import Dataset
     from fedbench.suites.schema import RunSpec, Suite
 
+SOURCE = "fedbench.source."  # with the kind of a part that is not built in: SHA-256 of its source
 MAX_DIGEST = 36  # characters, MLflow's limit
 HOW_TO_READ = """
 
@@ -164,6 +165,7 @@ class MlflowTracker:
             CELL: cell_fingerprint,
             "fedbench.seed": str(run.seed),
             "fedbench.fingerprint": fingerprint,
+            **{f"{SOURCE}{part.kind}": part.digest for part in run.spec.parts if part.digest},
             **({REQUEST: key} if key else {}),
             **self._now(),
         }
@@ -186,6 +188,10 @@ class MlflowTracker:
                 self.client.update_run(run_id, status="RUNNING")
             self.client.log_batch(run_id, params=params, tags=[RunTag(key, text) for key, text in self._now().items()])
             discard_models(self.client, self.experiment_id, run_id)  # one that may be half written
+        for part in run.spec.parts:
+            if part.digest:
+                name, text = part.source()
+                self.client.log_text(run_id, text, f"parts/{part.kind}/{name}")
         if not (ours.inputs and ours.inputs.dataset_inputs):
             self._log_input(run_id, _dataset_input(dataset))
 

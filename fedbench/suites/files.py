@@ -1,0 +1,60 @@
+"""Where suite files are, by name or path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedbench.suites.checks import check_name
+from fedbench.suites.yaml_loader import read_yaml
+from fedbench.util.errors import SuiteError
+from fedbench.util.text import one_line, unknown
+
+
+def shipped_suites() -> Path:
+    """The folder of the suites that come with fedbench: in the package if installed, next to it in a checkout."""
+    package = Path(__file__).parent.parent
+    return package / "_suites" if (package / "_suites").is_dir() else package.parent / "suites"
+
+
+def list_suites() -> dict[str, Path]:
+    """Every suite by name: those in ``suites/`` of the working directory, then the shipped ones they do not hide."""
+    folders = (shipped_suites(), Path("suites"))
+    found = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def find_suite(name_or_path: str | Path) -> Path:
+    """Return the file of a suite.
+
+    Parameters
+    ----------
+    name_or_path
+        A path if it holds a separator or ends in ``.yaml`` or ``.yml``; else a name (see `list_suites`).
+
+    Raises
+    ------
+    SuiteError
+        For an unknown name, with the nearest one. A path is not checked here.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or "/" in text or "\\" in text or text.endswith((".yaml", ".yml")):
+        return Path(name_or_path)
+    suites = list_suites()
+    if text not in suites:
+        raise SuiteError(one_line(f"{unknown('suite', text, suites)}, or give the path of a YAML file"))
+    return suites[text]
+
+
+def read_name(path: Path) -> str:
+    """The name of the suite in a file, of which nothing else is checked, and no code executed.
+
+    Raises
+    ------
+    SuiteError
+        If there is none.
+    """
+    try:
+        suite = read_yaml(path)
+        return check_name(suite.get("name") if isinstance(suite, dict) else None, "name")
+    except SuiteError as error:
+        raise SuiteError(one_line(f"{path}: {error}")) from None

@@ -1,0 +1,59 @@
+"""All suites that are there, listed without executing code that nobody asked for."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedbench.components import find
+from fedbench.suites.checks import check_name, named_parts, settings_of
+from fedbench.suites.files import list_suites
+from fedbench.suites.loading import load_suite
+from fedbench.suites.schema import Suite
+from fedbench.suites.yaml_loader import read_yaml
+from fedbench.util.errors import SuiteError
+from fedbench.util.text import one_line
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a suite without executing code of its author.
+
+    Attributes
+    ----------
+    own
+        The parts that it names by reference or by an entry point.
+    """
+
+    name: str
+    question: str
+    path: Path
+    own: tuple[str, ...]
+
+
+def load_suites() -> tuple[list[Suite | Outline], list[SuiteError]]:
+    """Every suite of `list_suites`, and what is wrong with those that cannot be read.
+
+    Nobody asked for the code of any of them: one with parts that are not built in is an `Outline`.
+    """
+    suites: list[Suite | Outline] = []
+    wrong = []
+    for path in list_suites().values():
+        try:
+            suites.append(_outline(path) or load_suite(path))
+        except SuiteError as error:
+            wrong.append(error)
+    return suites, wrong
+
+
+def _outline(path: Path) -> Outline | None:
+    """The outline of a suite with parts that are not built in; None for another one, or if the file is wrong."""
+    with suppress(SuiteError):
+        suite = read_yaml(path)
+        if isinstance(suite, dict) and "scenarios" in suite:
+            named = dict.fromkeys((kind, name) for kind, name, _ in named_parts(settings_of(suite, None)))
+            own = tuple(name for kind, name in named if find(kind, name, path.parent).digest)
+            name, question = check_name(suite.get("name"), "name"), str(suite.get("question"))
+            return Outline(name, one_line(question), path, own) if own else None
+    return None
