@@ -21,6 +21,7 @@ have no other way in. Finding a part by reference reads its source; only `Compon
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -115,6 +116,15 @@ class Component:
     def has_changed(self) -> bool:
         """Whether its file is another one than when it was found."""
         return self.file is not None and has_changed(self.file, str(self.digest))
+
+    def named_from(self, folder: Path) -> str:
+        """Its name in a suite file in another folder."""
+        data = Path(self.data) if self.data and not self.name.startswith("torchvision:") else None
+        if not (path := self.file or data):
+            return self.name
+        relative = Path(os.path.relpath(path, folder.absolute())).as_posix()
+        _, attribute = _split(self.target) if self.file else ("", "")
+        return f"{'' if relative.startswith('../') else './'}{relative}{f':{attribute}' if attribute else ''}"
 
     def load(self) -> Any:
         """The class, function or module itself, as its source was when it was found.

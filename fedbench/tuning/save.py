@@ -42,6 +42,11 @@ def save_suite(path: Path, result: TuningResult, best: Candidate, seeds: tuple[i
     defaults = CellSpec.model_construct().values | {"split": splits_of(best.spec.part("dataset"))[0]}
     always = {"dataset", "model", "rounds", *best.params}
     fields = {name: value for name, value in best.spec.values.items() if name in always or value != defaults.get(name)}
+    for part in best.spec.parts:  # with its options, which a part that takes any has in this form only
+        options = best.spec.options_of(part.kind)
+        fields[part.kind] = {"use": part.named_from(path.parent), **options}
+        for option in options:
+            fields.pop(option, None)
     content = {
         "name": f"{plan.suite}-tuned"[:100],
         "question": f"How good is {plan.cell} of {plan.suite} with the best values of its tuning?",

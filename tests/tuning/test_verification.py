@@ -6,18 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from tiny_store import write_suite
 from tiny_study import tiny_plan
 
 from fedbench.measures import Verdict
 from fedbench.stats import spread
 from fedbench.suites.loading import load_suite
 from fedbench.suites.tune import Objective
-from fedbench.tuning.plan import Plan
+from fedbench.tuning.plan import Plan, make_plan
 from fedbench.tuning.results import Answer, Candidate, TrialResult
 from fedbench.tuning.save import require_new_file, save_suite
 from fedbench.tuning.verification import answer, best_trial, tuning_suite
 from fedbench.util.errors import SuiteError
+
+OWN = """
+name: own
+question: Is it saved?
+seeds: [0, 1, 2]
+scenarios: [{name: a, %s}]
+"""
 
 
 @pytest.fixture
@@ -172,3 +182,19 @@ def test_a_file_that_cannot_be_saved_is_refused_before_the_search(tmp_path: Path
     (tmp_path / "there.yaml").touch()
     with pytest.raises(SuiteError, match=message):
         require_new_file(tmp_path / name)
+
+
+def test_a_saved_suite_names_own_parts_from_its_own_folder(tmp_path: Path) -> None:
+    for folder in ("suites", "parts", "saved"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "parts/net.py").write_text("from torch import nn\ndef net(width=1, **more): ...\n")
+    np.savez(tmp_path / "parts/d.npz", x_train=np.zeros((60, 2)), y_train=[0, 1] * 30, x_test=[[0.0, 0]], y_test=[0])
+    fields = "dataset: ../parts/d.npz, model: {use: '../parts/net.py:net', width: 3, depth: 4}, examples_per_client: 10"
+    plan = make_plan(write_suite(tmp_path / "suites", OWN % fields))
+    best = candidate(plan, trial(1), 0.5, 0.1, 0.1)
+    save_suite(tmp_path / "saved/best.yaml", answer(plan, [trial(1)], best, None, 1.0), best, (0,))
+    (cell,) = load_suite(tmp_path / "saved/best.yaml").cells
+    assert {"use": "../parts/net.py:net", "width": 3, "depth": 4} == yaml.safe_load(
+        (tmp_path / "saved/best.yaml").read_text()
+    )["scenarios"][0]["model"]
+    assert ("../parts/d.npz", 3, 4) == (cell.spec.dataset, cell.spec.get("width"), cell.spec.get("depth"))
