@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from fedbench.core import ClientData, FlatModel, evaluate
-from fedbench.core.client import client_update
+from fedbench.core.client import augmented, client_update
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.runs.fit import require_fitting_models
 from fedbench.runs.metrics import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
 
+TIMED = ("model", "optimiser", "augmentation")  # the kinds of parts that a step's time depends on
 TIMED_EXAMPLES = 500
 TRACKING_SECONDS = 0.13  # of a run with SQLite, including its model and its share of the cell's summary
 
@@ -53,8 +55,8 @@ def estimate_suite(suite: Suite) -> list[CellEstimate]:
             estimates.append(CellEstimate(cell, 0, 0.0, shortfall))
             continue
         batch_size = min(spec.batch_size or spec.num_examples, spec.num_examples)
-        shape = spec.part("dataset").INFO.image_shape
-        key = (spec.model, *spec.options_of("model").items(), shape, batch_size)
+        parts = [(getattr(spec, kind), *spec.options_of(kind).items()) for kind in TIMED]
+        key = (batch_size, spec.part("dataset").INFO.image_shape, spec.clip_norm, *parts)
         if key not in speeds:
             speeds[key] = _seconds_per_example(spec, batch_size)
         estimates.append(_estimate_cell(cell, *speeds[key]))
@@ -82,13 +84,16 @@ def _seconds_per_example(spec: CellSpec, batch_size: int) -> tuple[float, float]
     """Seconds for one example in training and in evaluation, measured on random inputs."""
     model = FlatModel(spec.build_model())
     info = spec.part("dataset").INFO
-    size = (max(TIMED_EXAMPLES, batch_size), *info.image_shape)
+    number = max(TIMED_EXAMPLES // batch_size, 1) * batch_size  # no smaller batch, on which BatchNorm may fail
+    size = (number, *info.image_shape)
     inputs = torch.randn(size) if info.dtype == "float32" else torch.zeros(size, dtype=getattr(torch, info.dtype))
     data = ClientData(inputs, torch.zeros(len(inputs), dtype=torch.int64))
     order = torch.Generator().manual_seed(0)
-    client_update(model, data, 1, batch_size, 1e-3, order)  # warm-up
+    augment = partial(augmented, spec.part("augmentation"), order)
+    more = {"optimiser": spec.part("optimiser"), "clip_norm": spec.clip_norm, "augment": augment}
+    client_update(model, data, 1, batch_size, 1e-3, order, **more)  # warm-up
     start = time.perf_counter()
-    client_update(model, data, 1, batch_size, 1e-3, order)
+    client_update(model, data, 1, batch_size, 1e-3, order, **more)
     trained = time.perf_counter()
     evaluate(model.module, data.inputs, data.labels)
     return (trained - start) / len(data), (time.perf_counter() - trained) / len(data)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
 from torch import nn
 
 from fedbench.core import ClientUpdate, Evaluation, FlatModel, RoundResult, distance, interpolate, model_with
@@ -104,7 +105,7 @@ def digest(model: nn.Module) -> str:
     """The first 64 bits of SHA-256 over a model's parameters and buffers, as 16 hexadecimal digits."""
     total = hashlib.sha256()
     for tensor in model.state_dict().values():
-        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        total.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())  # NumPy has no bfloat16
     return total.hexdigest()[:16]
 
 

@@ -1,10 +1,14 @@
-"""A run's final model in MLflow's format: an exported program without pickled code, logged once."""
+"""A run's final model in MLflow's format: an exported program, or a state dict; without pickled code, logged once."""
 
 from __future__ import annotations
 
 import atexit
+import io
+import logging
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +16,24 @@ from typing import TYPE_CHECKING
 from mlflow.entities import LoggedModelOutput
 
 from fedbench.util.environment import public_version
+from fedbench.util.errors import one_line
 
 if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
     from numpy.typing import NDArray
     from torch import nn
     from torch.export import ExportedProgram
 
 PROGRAM = Path("data") / "model.pt2"
+STATE = Path("data") / "state_dict.pt"  # of a model that cannot be exported
 MLMODEL = "MLmodel"
 
+logger = logging.getLogger("fedbench")
+
 _exported: dict[tuple[str, tuple[int, ...]], tuple[Path, ExportedProgram]] = {}  # by name and shape of the example
+_not_exportable: set[tuple[str, tuple[int, ...]]] = set()
 
 
 def log_model(
@@ -58,7 +68,7 @@ def discard_models(client: MlflowClient, experiment_id: str, run_id: str) -> Non
 
 
 def _save(path: Path, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-    """Write a model to a folder in the format of `mlflow.pytorch.save_model`.
+    """Write a model to a folder in the format of `mlflow.pytorch.save_model`, or as a state dict if that cannot be.
 
     Exporting takes longer than all the rest, and the programs of the models of one name differ in their parameters and
     buffers alone: each is exported once a process, and then filled.
@@ -66,9 +76,22 @@ def _save(path: Path, name: str, model: nn.Module, example: NDArray[np.float32],
     import torch
 
     key = (name, example.shape)
-    if key not in _exported:
+    if key not in _exported and key not in _not_exportable:
         template = _folder() / str(len(_exported))
-        _export(template, model, example, num_classes)
+        try:
+            with _quiet():
+                _export(template, model, example, num_classes)
+        except OSError:  # the disk's
+            raise
+        except Exception as error:  # such as for control flow that depends on the data
+            shutil.rmtree(template, ignore_errors=True)
+            _not_exportable.add(key)
+            what, why = type(model).__name__, one_line(error)
+            logger.warning("fedbench: torch.export cannot take the model %s, so %s is stored: %s", what, STATE, why)
+    if key in _not_exportable:
+        _save_state(path, model, example, num_classes)
+        return
+    if key not in _exported:
         _exported[key] = template, torch.export.load(template / PROGRAM)
     template, program = _exported[key]
     shutil.copytree(template, path)
@@ -91,20 +114,45 @@ def _folder() -> Path:
     return Path(folder.name)
 
 
-def _export(path: Path, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-    import mlflow.pytorch
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the graph that PyTorch prints if it cannot export a model, and its advice to the model's author."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _save_state(path: Path, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+    """Write a model's state dict, for `torch.load` with ``weights_only=True``."""
     import torch
+    from mlflow.models import Model
+
+    (path / STATE).parent.mkdir(parents=True)
+    torch.save({key: tensor.cpu().clone() for key, tensor in model.state_dict().items()}, path / STATE)
+    Model(signature=_signature(example, num_classes)).save(str(path / MLMODEL))
+
+
+def _signature(example: NDArray[np.float32], num_classes: int) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    signature = ModelSignature(
+    return ModelSignature(
         Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
         Schema([TensorSpec(example.dtype, (-1, num_classes))]),
     )
+
+
+def _export(path: Path, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+    import mlflow.pytorch
+    import torch
+
     mlflow.pytorch.save_model(
         model,
         str(path),
-        signature=signature,
+        signature=_signature(example, num_classes),
         input_example=example,
         pip_requirements=[f"torch=={public_version(torch.__version__)}"],
         serialization_format="pt2",
