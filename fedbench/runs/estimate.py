@@ -16,6 +16,8 @@ from fedbench.executors.allocator import keep_freed_memory
 from fedbench.runs.fit import require_fitting_models
 from fedbench.runs.metrics import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
+from fedbench.util.errors import SuiteError
+from fedbench.util.imports import last_line
 
 TIMED = ("model", "optimiser", "augmentation")  # the kinds of parts that a step's time depends on
 TIMED_EXAMPLES = 500
@@ -58,7 +60,12 @@ def estimate_suite(suite: Suite) -> list[CellEstimate]:
         parts = [(getattr(spec, kind), *spec.options_of(kind).items()) for kind in TIMED]
         key = (batch_size, spec.part("dataset").INFO.image_shape, spec.clip_norm, *parts)
         if key not in speeds:
-            speeds[key] = _seconds_per_example(spec, batch_size)
+            try:
+                speeds[key] = _seconds_per_example(spec, batch_size)
+            except Exception as error:
+                raise SuiteError(
+                    f"model {spec.model} cannot be trained: {last_line(error, spec.component('model').file)}"
+                ) from None
         estimates.append(_estimate_cell(cell, *speeds[key]))
     return estimates
 

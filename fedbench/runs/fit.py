@@ -54,7 +54,7 @@ def _require_fit(spec: CellSpec) -> None:
     given, wanted = (EXAMPLES, *info.image_shape), (EXAMPLES, info.num_classes)
     try:
         with torch.no_grad():
-            scores = model.eval()(torch.zeros(given))
+            scores = model.eval()(torch.zeros(given, dtype=getattr(torch, info.dtype)))
     except Exception as error:
         raise SuiteError(
             f"{name} does not take the inputs of dataset {spec.dataset}, {EXAMPLES} of which are {given}: "

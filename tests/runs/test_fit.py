@@ -97,6 +97,14 @@ def test_a_model_that_does_not_fit_is_one_line_and_nothing_is_recorded(
     assert {"net.py", "own.yaml"} == {path.name for path in tmp_path.iterdir()} - {"home"}
 
 
+def test_a_dry_run_of_a_model_that_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NETS)
+    (tmp_path / "own.yaml").write_text(SUITE % "Late")
+    done = fedbench_here("run", "own.yaml", "--dry-run", folder=tmp_path)
+    expected = "error: model ./net.py:Late cannot be trained: RuntimeError: only after the check (net.py, line 46)"
+    assert (2, f"fedbench: {expected}\n") == (done.code, done.err)
+
+
 def test_an_error_in_a_run_says_where_in_the_users_file(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NETS)
     (tmp_path / "own.yaml").write_text(SUITE % "Late")
