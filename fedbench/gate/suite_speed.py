@@ -17,9 +17,10 @@ from fedbench.components import Component
 from fedbench.gate.checks import SpeedCheck
 from fedbench.gate.speed import MAX_SECONDS, SESSION_SECONDS, compare
 from fedbench.gate.trees import Trees, resolve, unpacked
-from fedbench.gate.works import MAX_BATCH, MAX_EVALUATED, Work, works_of
+from fedbench.gate.works import MAX_BATCH, MAX_EVALUATED, Work, changed_options, works_of
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.schema import Suite
+from fedbench.suites.uses import USE
 from fedbench.util.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -82,9 +83,10 @@ def suite_trees(suite: Suite, data: DataSource, revision: str) -> Iterator[Trees
 
 def _described(trees: Trees, work: Work, inputs: str) -> dict[str, Any]:
     """A work as `suite_workloads` reads it."""
-    named = {part.kind: _reference(trees, part) for part in work.parts if part.digest}
-    fields = work.fields | named | {"dataset": str(trees.folder / f"{inputs}.py"), "split": work.spec.split}
-    return {"name": work.name, "group": work.group, "fields": fields, "inputs": inputs, "number": work.number}
+    uses = {part.kind: {USE: _reference(trees, part), **changed_options(work.spec, part.kind)} for part in work.parts}
+    fields = work.fields | {"dataset": str(trees.folder / f"{inputs}.py"), "split": work.spec.split}
+    described = {"name": work.name, "group": work.group, "uses": uses, "fields": fields}
+    return described | {"inputs": inputs, "number": work.number}
 
 
 def _write_inputs(path: Path, spec: CellSpec, dataset: Dataset) -> None:
@@ -103,29 +105,24 @@ def _write_inputs(path: Path, spec: CellSpec, dataset: Dataset) -> None:
 
 def _reference(trees: Trees, part: Component) -> str:
     """The name of a part as it is found in a tree: a file of the repository by its path there."""
-    source, _, attribute = part.target.rpartition(":")
-    if not source.endswith(".py"):
+    if part.file is None:
         return part.name
-    inside = trees.inside(Path(source))
-    return f"{f'./{inside.as_posix()}' if inside else source}:{attribute}"
+    path = trees.inside(part.file) or part.file
+    return f"{path.as_posix() if path.is_absolute() else f'./{path.as_posix()}'}:{part.target.rpartition(':')[2]}"
 
 
 def _is_of(trees: Trees, part: Component) -> bool:
     """Whether the code of a part is in the repository."""
-    source = part.target.rpartition(":")[0] or part.target
     if part.digest is None:
         return not trees.home.is_absolute()
-    if source.endswith(".py"):
-        return trees.inside(Path(source)) is not None
-    return _import_folder(part, trees.root) is not None
+    return (trees.inside(part.file) if part.file else _import_folder(part, trees.root)) is not None
 
 
 def _import_folder(part: Component, root: Path) -> Path | None:
     """The folder of the repository that the module of a part is imported from, even if it is also installed."""
-    module = part.target.rpartition(":")[0] or part.target
-    if part.digest is None or module.endswith(".py"):
+    if part.digest is None or part.file:
         return None
-    top = module.partition(".")[0]
+    top = part.target.partition(":")[0].partition(".")[0]
     spec = find_spec(top)
     places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
     folders = [Path(each).resolve().parent for each in places if each]

@@ -96,15 +96,18 @@ def make(work: Mapping[str, Any]) -> Task:
     import torch
     from pydantic import ValidationError
 
-    from fedbench.components import find
     from fedbench.suites.cell import CellSpec
-    from fedbench.suites.checks import cell_error
+    from fedbench.suites.checks import Parts, cell_error
+    from fedbench.suites.uses import USE
     from fedbench.util.errors import SuiteError
 
     clients = work["number"] if work["group"] == "averaging" else 1
     fields = {"num_clients": clients, "local_epochs": 1, "rounds": 1_000_000, "learning_rate": SMALL_STEP}
+    fields |= work["fields"]
+    for kind, options in work["uses"].items():
+        fields |= {kind if name == USE else name: value for name, value in options.items()}
     try:
-        spec = CellSpec.model_validate(fields | work["fields"], context={"find": partial(find, folder=TREE)})
+        spec = CellSpec.model_validate(fields, context={"find": Parts(TREE, [work["uses"]]).find})
     except ValidationError as error:
         raise SuiteError(cell_error(error)) from None
     inputs = torch.load(Path(__file__).with_name(f"{work['inputs']}.pt"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedbench.components import KINDS, Component
 from fedbench.suites.cell import CellSpec
-from fedbench.suites.fields import COMMON, CommonFields
+from fedbench.suites.fields import CommonFields
 from fedbench.suites.schema import Suite
 
 # What each group runs: parts, and fields that change what they do. How much there is of it does not matter.
@@ -47,14 +47,8 @@ class Work:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The scenario fields that it reads, where they are not the defaults: those are each tree's own."""
-        found: dict[str, Any] = {}
-        for field in READS[self.group]:
-            if field in COMMON and self.spec.get(field) != CommonFields.model_fields[field].default:
-                found[field] = self.spec.get(field)
-            if field in KINDS:
-                found |= _changed(self.spec, field)
-        return found
+        """The other scenario fields that it reads."""
+        return {field: self.spec.get(field) for field in READS[self.group] if field not in KINDS}
 
 
 def works_of(suite: Suite) -> list[Work]:
@@ -80,23 +74,19 @@ def _works(spec: CellSpec) -> Iterator[Work]:
 
 
 def _with(spec: CellSpec, group: str) -> str:
-    """What else a group reads that is not the default: ``, algorithm=fedprox mu=0.1``."""
-    others = [field for field in READS[group] if field in COMMON and field not in ("model", "batch_size")]
-    texts = [
-        f"{field}={_title(spec, field)}"
-        for field in others
-        if spec.get(field) != CommonFields.model_fields[field].default or (field in KINDS and _changed(spec, field))
-    ]
-    return "".join(f", {text}" for text in texts)
+    """What else a group reads that is not the default: ``, algorithm=fedprox proximal_weight=0.1``."""
+    titles = {field: _title(spec, field) for field in READS[group] if field not in ("model", "batch_size")}
+    default = CommonFields.model_fields
+    return "".join(f", {field}={title}" for field, title in titles.items() if title != str(default[field].default))
 
 
 def _title(spec: CellSpec, field: str) -> str:
     """A value, and of a part its options: ``./my_net.py:Net width=64``."""
-    options = _changed(spec, field) if field in KINDS else {}
+    options = changed_options(spec, field) if field in KINDS else {}
     return " ".join([str(spec.get(field)), *(f"{name}={value}" for name, value in options.items())])
 
 
-def _changed(spec: CellSpec, kind: str) -> dict[str, Any]:
-    """The options of a part that are not its defaults."""
+def changed_options(spec: CellSpec, kind: str) -> dict[str, Any]:
+    """The options of a part that are not its defaults: those are each tree's own."""
     declared = spec.component(kind).options.model_fields
     return {name: value for name, value in spec.options_of(kind).items() if value != declared[name].default}

@@ -46,7 +46,8 @@ def test_the_works_of_a_suite_are_what_differs_in_time(tmp_path: Path) -> None:
         "average 4 of 2nn, algorithm=fedprox proximal_weight=0.2",
         "average 4 of 2nn, aggregation=trimmed-mean",
     ] == [work.name for work in works]
-    assert {"proximal_weight": 0.2, "algorithm": "fedprox", "model": "2nn"} == works[7].fields
+    assert {"batch_size": 50, "clip_norm": None} == works[7].fields
+    assert ["2nn", "fedprox", "sgd", "none"] == [part.name for part in works[7].parts]
     assert [50, 250, 10, 10, 1_000] == [work.number for work in works[:5]]
 
 
