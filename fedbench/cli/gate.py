@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ from fedbench.util.errors import BaselineError
 from fedbench.util.files import require_writable
 
 if TYPE_CHECKING:
+    from fedbench.gate.baseline import Baseline
     from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
     from fedbench.runs.data import DataSource
     from fedbench.suites.schema import Suite
@@ -77,9 +79,8 @@ def baseline_command(
     require_judgeable(margin, metric)
     from fedbench.executors import choose_executor
     from fedbench.gate.measure import measure_suite
-    from fedbench.runs.data import DataSource, choose_device
 
-    data = DataSource(data_dir, choose_device(device))
+    data = _data(data_dir, device)
     started = time.perf_counter()
     cells = measure_suite(suite, data, choose_executor(workers))
     baseline = new_baseline(suite, cells, data.device, why, before, margin, metric)
@@ -153,16 +154,19 @@ def check_command(
         raise BaselineError("--speed needs --against: give a revision too, such as main")
     for path in filter(None, (junit, markdown)):
         require_writable(path)
-    check_suite = _suite_check(suite_name, seeds, baselines, margin, ignore_bits, against) if suite_name else None
+    check_suite = _suite_check(suite_name, seeds, baselines, margin, ignore_bits) if suite_name else None
+    if against and check_suite:
+        from fedbench.gate.trees import resolve
+
+        resolve(against, check_suite.suite.path.parent)
     from fedbench.gate.checks import Gate
     from fedbench.gate.document import gate_json, write_pages
     from fedbench.gate.terminal import gate_table
 
-    record = _recorder(tracking_uri) if log else None
-    if check_suite:
-        gate = Gate(*check_suite(data_dir, device, workers, minutes), strict)
-    else:
-        gate = Gate(None, _check_speed(str(against), minutes), strict)
+    record = _recorder(tracking_uri, check_suite) if log else None
+    data = _data(data_dir, device) if check_suite else None
+    accuracy = check_suite(data, workers) if check_suite and data else None
+    gate = Gate(accuracy, _check_speed(against, minutes, check_suite, data) if against else None, strict)
     if as_json:
         print_json(gate_json(gate))
     else:
@@ -181,60 +185,56 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
             raise BaselineError(f"{name} {why}")
 
 
+@dataclass(frozen=True)
+class _SuiteCheck:
+    """Checks a suite against its baseline, that in the file `path`."""
+
+    suite: Suite
+    baseline: Baseline
+    path: Path
+    ignore_bits: bool
+
+    def __call__(self, data: DataSource, workers: int | None) -> AccuracyCheck:
+        from fedbench.executors import choose_executor
+        from fedbench.gate.accuracy import check_suite
+
+        return check_suite(self.suite, self.baseline, self.path, data, choose_executor(workers), self.ignore_bits)
+
+
 def _suite_check(
-    suite_name: str,
-    seeds: str | None,
-    baselines: Path,
-    margin: float | None,
-    ignore_bits: bool,
-    against: str | None,
-) -> Callable[[Path | None, str, int | None, float | None], tuple[AccuracyCheck, SpeedCheck | None]]:
-    """The function that checks a suite; a baseline or a revision that does not fit is found now."""
+    suite_name: str, seeds: str | None, baselines: Path, margin: float | None, ignore_bits: bool
+) -> _SuiteCheck:
+    """The check of a suite; a baseline that does not fit is found now."""
     from fedbench.gate.baseline import comparable_baseline
     from fedbench.suites.loading import load_suite, parse_seeds
 
     suite = load_suite(suite_name, seeds=None if seeds is None else parse_seeds(seeds))
     path = baselines / f"{suite.name}.json"
-    baseline = comparable_baseline(path, suite, seeds is not None, margin)
-    if against:
-        from fedbench.gate.trees import resolve
-
-        resolve(against, suite.path.parent)
-
-    def check(
-        data_dir: Path | None, device: str, workers: int | None, minutes: float | None
-    ) -> tuple[AccuracyCheck, SpeedCheck | None]:
-        from fedbench.executors import choose_executor
-        from fedbench.gate.accuracy import check_suite
-        from fedbench.runs.data import DataSource, choose_device
-
-        data = DataSource(data_dir, choose_device(device))
-        accuracy = check_suite(suite, baseline, path, data, choose_executor(workers), ignore_bits)
-        return accuracy, _check_speed(against, minutes, suite, data) if against else None
-
-    return check
+    return _SuiteCheck(suite, comparable_baseline(path, suite, seeds is not None, margin), path, ignore_bits)
 
 
-def _check_speed(
-    against: str, minutes: float | None, suite: Suite | None = None, data: DataSource | None = None
-) -> SpeedCheck:
+def _data(data_dir: Path | None, device: str) -> DataSource:
+    from fedbench.runs.data import DataSource, choose_device
+
+    return DataSource(data_dir, choose_device(device))
+
+
+def _check_speed(against: str, minutes: float | None, of: _SuiteCheck | None, data: DataSource | None) -> SpeedCheck:
     from fedbench.gate.speed import MAX_SECONDS, check_against
     from fedbench.gate.suite_speed import check_suite_against
 
     seconds = MAX_SECONDS if minutes is None else 60 * minutes
-    if suite is None or data is None:
-        return check_against(against, seconds)
-    return check_suite_against(suite, data, against, seconds)
+    return check_suite_against(of.suite, data, against, seconds) if of and data else check_against(against, seconds)
 
 
-def _recorder(tracking_uri: str | None) -> Callable[[Gate], str]:
+def _recorder(tracking_uri: str | None, of: _SuiteCheck | None) -> Callable[[Gate], str]:
     """The function that records a check; a store that cannot be written is found now."""
     from fedbench.gate.recording import open_regression, record_gate
     from fedbench.tracking.mlflow.store import default_tracking_uri
     from fedbench.util.commits import commit_of
 
     uri = tracking_uri or default_tracking_uri()
-    client, commit = open_regression(uri), commit_of(Path.cwd())
+    client, commit = open_regression(uri), commit_of(of.suite.path.parent if of else None, Path.cwd())
     if commit.is_shallow:
         say("the repository lacks history: the check is recorded at too small a step (see: git fetch --unshallow)")
     return lambda gate: record_gate(client, uri, gate, commit)

@@ -118,7 +118,7 @@ def new_baseline(
         margin=margin or (before.margin if before else MARGIN),
         revision=ALGORITHM_REVISION,
         environment=environment(device, THREADS),
-        history=(*(before.history if before else ()), update(commit_of(Path.cwd()).name, reason)),
+        history=(*(before.history if before else ()), update(commit_of(suite.path.parent, Path.cwd()).name, reason)),
         cells=cells,
     )
 

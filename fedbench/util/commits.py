@@ -46,15 +46,18 @@ def short_commit(name: str) -> str:
     return f"{name[:SHORT]}{'-dirty' if name.endswith('-dirty') else ''}"
 
 
-def commit_of(folder: Path | None) -> Commit:
-    """The commit of the repository that contains a folder; of None, an installed wheel, it is not known."""
-    commit = git_answer("rev-parse", "HEAD", folder=folder) if folder else ""
-    if not commit:
-        return Commit("none", 0)
-    dirty = bool(git_answer("status", "--porcelain", "--untracked-files=no", folder=folder))
-    count = git_answer("rev-list", "--count", "HEAD", folder=folder)
-    shallow = git_answer("rev-parse", "--is-shallow-repository", folder=folder) == "true"
-    return Commit(f"{commit}-dirty" if dirty else commit, int(count or 0), shallow)
+def commit_of(*folders: Path | None) -> Commit:
+    """The commit of the repository that contains the first of these folders that is in one.
+
+    That of None, an installed wheel, is not known.
+    """
+    for folder in filter(None, folders):
+        if commit := git_answer("rev-parse", "HEAD", folder=folder):
+            dirty = bool(git_answer("status", "--porcelain", "--untracked-files=no", folder=folder))
+            count = git_answer("rev-list", "--count", "HEAD", folder=folder)
+            shallow = git_answer("rev-parse", "--is-shallow-repository", folder=folder) == "true"
+            return Commit(f"{commit}-dirty" if dirty else commit, int(count or 0), shallow)
+    return Commit("none", 0)
 
 
 def git_answer(*arguments: str, folder: Path | None = None) -> str:
