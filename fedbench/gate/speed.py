@@ -177,7 +177,7 @@ def _session(
     seconds: float,
     note: Callable[[str], None],
 ) -> None:
-    """Time what is unclear, until one fails: the answers of its processes are no longer in step."""
+    """Time what is unclear, until one fails whose processes are no longer in step."""
     for each in _unclear(found):
         if each.sessions and time.monotonic() > deadline:
             break
@@ -188,7 +188,8 @@ def _session(
             is_now = error.side.is_now
             each.judgement = Judgement.WORSE if is_now else Judgement.INCONCLUSIVE
             each.reason = f"fails: {error}" if is_now else _not_before(revision, str(error))
-            break
+            if not error.others_can_run:
+                break
 
 
 def _check(each: _Benchmark, number: int) -> BenchmarkCheck:

@@ -17,7 +17,7 @@ from fedbench.components import Component
 from fedbench.gate.checks import SpeedCheck
 from fedbench.gate.speed import MAX_SECONDS, SESSION_SECONDS, compare
 from fedbench.gate.trees import Trees, resolve, unpacked
-from fedbench.gate.works import MAX_BATCH, MAX_EVALUATED, Work, changed_options, works_of
+from fedbench.gate.works import MAX_BATCH, MAX_EVALUATED, Work, changed_options, title, works_of
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.schema import Suite
 from fedbench.suites.uses import USE
@@ -63,8 +63,9 @@ def suite_trees(suite: Suite, data: DataSource, revision: str) -> Iterator[Trees
     root, _ = resolve(revision, folder)
     parts = dict.fromkeys(part for cell in suite.cells for part in cell.spec.parts)
     search = [found for part in parts if (found := _import_folder(part, root))]
-    datasets = [path for part in parts if part.kind == "dataset" and (path := Path(part.target)).suffix != ".py"]
-    with unpacked(revision, folder, WORKLOADS, more_search=search, data=datasets) as trees:
+    named = {Path(cell.spec.component("dataset").data) for cell in suite.cells}
+    files = [path for path in named if path.is_absolute()]
+    with unpacked(revision, folder, WORKLOADS, more_search=search, data=files) as trees:
         works = [work for work in works_of(suite) if any(_is_of(trees, part) for part in work.parts)]
         if not works:
             raise BenchmarkError(
@@ -73,10 +74,10 @@ def suite_trees(suite: Suite, data: DataSource, revision: str) -> Iterator[Trees
             )
         names: dict[tuple[str, str], str] = {}
         for spec in (work.spec for work in works):
-            if (key := (spec.dataset, spec.split)) not in names:
+            if (key := (title(spec, "dataset"), spec.split)) not in names:
                 names[key] = f"inputs-{len(names)}"
                 _write_inputs(trees.folder / names[key], spec, data.dataset(spec))
-        described = [_described(trees, work, names[work.spec.dataset, work.spec.split]) for work in works]
+        described = [_described(trees, work, names[title(work.spec, "dataset"), work.spec.split]) for work in works]
         (trees.folder / WORKS).write_text(json.dumps({"root": str(root), "now": str(trees.now), "works": described}))
         yield trees
 

@@ -62,11 +62,12 @@ def averaging(spec: Any, inputs: Any, number: int) -> Task:
     """The aggregation of the models of `number` clients, and the server's step after it."""
     import torch
 
-    from fedbench.core import ModelState, WeightedMean
+    from fedbench.core import ModelState, accumulator_of
     from fedbench.hooks import ClientContext, ServerContext
 
     del inputs
-    model, algorithm, stream = initial(spec), spec.part("algorithm"), torch.Generator().manual_seed(0)
+    accumulator, algorithm = accumulator_of(spec.part("aggregation")), spec.part("algorithm")
+    model, stream = initial(spec), torch.Generator().manual_seed(0)
     size, counters = len(model.vector), model.state().counters
     distinct = min(max(MEMORY // (4 * size), 2), number)  # more than the caches hold, if possible
     states = [ModelState(torch.randn(size, generator=stream), counters) for _ in range(distinct)]
@@ -75,10 +76,10 @@ def averaging(spec: Any, inputs: Any, number: int) -> Task:
     context = ServerContext(start, memory, message, 1.0)
 
     def aggregate(clients: Iterator[Any]) -> Any:
-        mean = WeightedMean()
+        combined = accumulator()
         for state in clients:
-            mean.add(state, 1 / number)
-        return algorithm.server_step(mean.state().vector[: len(start)], context)[0]
+            combined.add(state, 1 / number)
+        return algorithm.server_step(combined.state().vector[: len(start)], context)[0]
 
     return Task(aggregate, lambda: (islice(cycle(states), number),), lambda found: found.shape == start.shape)
 

@@ -19,11 +19,15 @@ LEAST_PAIRS = 6  # of turns
 
 
 class SideError(Exception):
-    """A workload, or its whole process, failed on one side; the text is the reason in one line."""
+    """A workload, or its whole process, failed on one side; the text is the reason in one line.
+
+    `others_can_run`: whether both processes wait for the next workload.
+    """
 
     def __init__(self, side: Side, reason: str) -> None:
         super().__init__(reason)
         self.side = side
+        self.others_can_run = False
 
 
 @dataclass
@@ -148,9 +152,10 @@ def _begin(before: Side, now: Side, name: str) -> None:
     now.answer()
     try:
         before.answer()
-    except SideError:
+    except SideError as error:
         now.ask(finish=True)
         now.answer()
+        error.others_can_run = before.process.process.poll() is None
         raise
 
 

@@ -65,22 +65,22 @@ def works_of(suite: Suite) -> list[Work]:
 
 
 def _works(spec: CellSpec) -> Iterator[Work]:
-    model = _title(spec, "model")
+    model, dataset = title(spec, "model"), title(spec, "dataset")
     batch = f"batch {spec.batch_size}" if spec.batch_size else "in one batch"
     size = min(spec.batch_size or spec.num_examples, MAX_BATCH)
-    yield Work(f"train {model} {batch} on {spec.dataset}{_with(spec, 'training')}", "training", spec, size)
-    yield Work(f"evaluate {model} on {spec.dataset}", "evaluation", spec, MAX_EVALUATED)
+    yield Work(f"train {model} {batch} on {dataset}{_with(spec, 'training')}", "training", spec, size)
+    yield Work(f"evaluate {model} on {dataset}", "evaluation", spec, MAX_EVALUATED)
     yield Work(f"{model}{_with(spec, 'averaging')}", "averaging", spec, spec.clients_per_round)
 
 
 def _with(spec: CellSpec, group: str) -> str:
     """What else a group reads that is not the default: ``, algorithm=fedprox proximal_weight=0.1``."""
-    titles = {field: _title(spec, field) for field in READS[group] if field not in ("model", "batch_size")}
+    titles = {field: title(spec, field) for field in READS[group] if field not in ("model", "batch_size")}
     default = CommonFields.model_fields
-    return "".join(f", {field}={title}" for field, title in titles.items() if title != str(default[field].default))
+    return "".join(f", {field}={text}" for field, text in titles.items() if text != str(default[field].default))
 
 
-def _title(spec: CellSpec, field: str) -> str:
+def title(spec: CellSpec, field: str) -> str:
     """A value, and of a part its options: ``./my_net.py:Net width=64``."""
     options = changed_options(spec, field) if field in KINDS else {}
     return " ".join([str(spec.get(field)), *(f"{name}={value}" for name, value in options.items())])

@@ -63,7 +63,7 @@ def test_a_slower_forward_is_found_and_recorded_with_the_users_commit(repository
     assert (before, 3, "passed") == (first.commit, first.count, first.outcome)
     assert (slower, 4, "failed") == (second.commit, second.count, second.outcome)
     assert (TRAIN, EVALUATE) == second.failed
-    assert 0 == check(repository, "history").code
+    assert 0 == fedbench_here("history", "digits", folder=repository).code
     assert "" == git(repository, "status", "--porcelain")
 
 

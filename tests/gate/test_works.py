@@ -126,7 +126,7 @@ def test_what_a_revision_lacks_is_told_in_one_line_without_a_temporary_path(suit
     with suite_trees(suite, DataSource(), "HEAD~1") as trees, sides(trees, 0) as (before, now):
         with pytest.raises(SideError, match=r"^there is no file nets/net\.py$") as missing:
             time_in_turns(before, now, "evaluate ../nets/net.py:Net on mnist-5k", 0.01, 1e18)
-        assert before is missing.value.side
+        assert (before, True) == (missing.value.side, missing.value.others_can_run)
     with suite_trees(suite, DataSource(), "HEAD") as trees, sides(trees, 0) as (before, now):
         assert time_in_turns(before, now, "evaluate ../nets/net.py:Net on mnist-5k", 0.01, 1e18)
         with pytest.raises(SideError, match="depth"):
