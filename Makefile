@@ -67,6 +67,7 @@ check: $(VENV)/.installed-dev
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
+	@$(RUN) check_jsonschema --quiet --schemafile suites/schema.json suites/*.yaml
 	@$(VENV)/bin/hadolint docker/Dockerfile
 	@$(VENV)/bin/shellcheck docker/*.sh .ci/run
 

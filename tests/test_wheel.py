@@ -47,6 +47,7 @@ def test_the_wheel_carries_every_suite(installed: Path, tmp_path: Path) -> None:
     listed = json.loads(fedbench(installed, tmp_path, "suites", "--json"))["suites"]
     assert expected == {suite["suite"] for suite in listed}
     assert all(Path(suite["path"]).is_relative_to(installed) for suite in listed)
+    assert (installed / "fedbench/_suites/schema.json").read_text() == (CHECKOUT / "suites/schema.json").read_text()
 
 
 @pytest.mark.slow

@@ -40,9 +40,17 @@ def add_run_commands(app: typer.Typer) -> None:
 
 def suites_command(
     name: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="Show the cells of this suite.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of suite files, for an editor.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the suites, or the cells of one suite."""
+    if schema:
+        from fedbench.suites.json_schema import suite_schema
+
+        print_json(suite_schema())
+        return
     from fedbench.reports.listings import cells_table, outline_summary, suite_summary, suites_table
     from fedbench.suites.listing import Outline, load_suites
     from fedbench.suites.loading import load_suite

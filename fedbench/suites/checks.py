@@ -20,6 +20,7 @@ from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import show, unknown
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a suite or a scenario
 # What pydantic finds wrong with a field, and what the field must be instead.
 RULES = {
     "int_type": "a whole number",
@@ -225,7 +226,7 @@ def check_choice(value: object, place: str, choices: Collection[str], kind: str)
 
 def check_name(value: object, place: str) -> str:
     """Check the name of a suite or a scenario."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+    if not isinstance(value, str) or not re.fullmatch(NAME, value):
         raise SuiteError(
             f"{place} is {show(value)}; it must be up to 100 letters, digits, '-', '_' or '.', a letter or digit first"
         )
