@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +47,14 @@ class Described(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102 - as of an array
+
+
+@dataclass(frozen=True)
+class Header:
+    """The type and the shape of an array that is not read."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
 
 def require_keys(where: str, keys: Sequence[str]) -> None:

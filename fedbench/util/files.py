@@ -51,6 +51,11 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
+def shown(path: Path) -> str:
+    """A path as messages name it: from the working directory if it is there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def require_writable(path: Path) -> None:
     """Raise `DataError` before long work if `replacing` could not create `path`, as far as can be known."""
     there = next((each for each in path.absolute().parents if each.exists()), path)
