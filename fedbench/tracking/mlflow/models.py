@@ -87,7 +87,7 @@ def _save(path: Path, name: str, model: nn.Module, example: NDArray[np.float32],
             shutil.rmtree(template, ignore_errors=True)
             _not_exportable.add(key)
             what, why = type(model).__name__, one_line(error)
-            logger.warning("fedbench: torch.export cannot take the model %s, so %s is stored: %s", what, STATE, why)
+            logger.warning("fedbench: torch.export cannot take the model %s; its state dict is stored: %s", what, why)
     if key in _not_exportable:
         _save_state(path, model, example, num_classes)
         return
@@ -146,9 +146,13 @@ def _signature(example: NDArray[np.float32], num_classes: int) -> ModelSignature
 
 
 def _export(path: Path, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-    import mlflow.pytorch
     import torch
 
+    root, occupied = logging.getLogger(), logging.NullHandler()
+    root.addHandler(occupied)  # or importing it configures logging, and warnings are no longer shown
+    import mlflow.pytorch
+
+    root.removeHandler(occupied)
     mlflow.pytorch.save_model(
         model,
         str(path),
