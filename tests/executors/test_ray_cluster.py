@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jobs import WORK, assert_equal_ends, ends, make_jobs, make_runs, untimed
 from needed import needs as needing
 from ray_nodes import Nodes, ray_nodes, why_no_ray
+from tiny_store import write_suite
 
 from fedbench.executors import in_process
 from fedbench.executors.needs import GIB, Needs
@@ -48,6 +50,33 @@ def test_a_cluster_gives_the_bits_of_this_process(execute: Any) -> None:
         assert_equal_ends(done, there[seed])
         rounds = [event for event in events if event.run.seed == seed]
         assert [RoundDone, RoundDone, RunDone] == [type(event) for event in rounds]
+
+
+OWN = """
+name: own
+question: Do the nodes get the files?
+seeds: [0, 1]
+scenarios: [{name: a, dataset: ./d.npz, model: './own.py:net', partition: './own.py:deal', examples_per_client: 20,
+    rounds: 1, local_epochs: 1}]
+"""
+PARTS = """
+from torch import nn
+def net(): return nn.Linear(2, 2)
+def deal(table, k, n, rng): return rng.permutation(k * n).reshape(k, n)
+"""
+
+
+def test_nodes_get_the_users_files_with_the_runs(execute: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(PARTS)
+    x, y = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), np.arange(60) % 2
+    np.savez(tmp_path / "d.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    jobs = [Job(run) for run in write_suite(tmp_path, OWN).runs]
+    expected = ends(in_process.execute(jobs, WORK))
+    for name in ("own.py", "d.npz"):
+        (tmp_path / name).unlink()
+    there = ends(execute(jobs, WORK))
+    for seed, done in expected.items():
+        assert_equal_ends(done, there[seed])
 
 
 def test_a_job_is_asked_for_only_when_it_can_soon_be_computed(execute: Any) -> None:
