@@ -154,21 +154,21 @@ def _check_use(kind: str, value: dict[str, Any], place: str, settings: Collectio
                 check_value(option, item, f"{place}: {option}", declared)
 
 
-def check_setting(field: str, value: object, place: str, parts: Parts) -> None:
-    """Check the value of a scenario field by itself. An option's must suit one of the parts that read it."""
+def check_setting(field: str, value: object, place: str, parts: Parts) -> Any:
+    """Check the value of a scenario field by itself, and return it as the field has it.
+
+    An option's must suit one of the parts that read it.
+    """
     if field in COMMON:
-        check_value(field, value, place, CellSpec, parts)
-        return
+        return check_value(field, value, place, CellSpec, parts)
     if value is None:  # leaves the option out
-        return
+        return None
     wrong: list[SuiteError] = []
     for declared in parts.readers(field):
         try:
-            check_value(field, value, place, declared)
+            return check_value(field, value, place, declared)
         except SuiteError as error:
             wrong.append(error)
-        else:
-            return
     raise wrong[0]
 
 

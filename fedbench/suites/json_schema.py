@@ -179,29 +179,28 @@ def _tune(seeds: Schema) -> Schema:
     keys = _properties(TuneSpec)
     about = {key: {"description": schema.get("description", "")} for key, schema in keys.items()}
     common = _properties(CommonFields)
-    space = {
-        field: {
-            "oneOf": [
-                {"type": "array", "items": _value(common[field]), "minItems": 2, "uniqueItems": True},
-                {
-                    "type": "object",
-                    "properties": {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean"}},
-                    "required": ["low", "high"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
-        for field in SEARCHABLE
-    }
+    space = {field: _searched(_value(common[field])) for field in SEARCHABLE}
     null = {"type": "null"}
     keys["scenario"] = {**about["scenario"], "anyOf": [_ref("name"), null]}
     one_value = {"allOf": [_ref("settings")], "additionalProperties": {"not": {"type": "array"}}}
     keys["set"] = {**about["set"], "anyOf": [one_value, null]}
     keys["space"] = {**about["space"], "type": "object", "properties": space, "minProperties": 1}
-    keys["space"]["additionalProperties"] = False
+    keys["space"]["additionalProperties"] = _searched({"type": ["number", "null"]})  # options of parts
+    keys["space"]["propertyNames"] = {"not": {"enum": [field for field in common if field not in SEARCHABLE]}}
     for key in ("seeds", "fresh_seeds"):
         keys[key] = {**about[key], "anyOf": [seeds, null]}
     return {"type": ["object", "null"], "properties": keys, "additionalProperties": False}
+
+
+def _searched(choice: Schema) -> Schema:
+    """The values of a searched field: choices, or a range."""
+    range_ = {
+        "type": "object",
+        "properties": {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean"}},
+        "required": ["low", "high"],
+        "additionalProperties": False,
+    }
+    return {"oneOf": [{"type": "array", "items": choice, "minItems": 2, "uniqueItems": True}, range_]}
 
 
 def _conformance() -> Schema:

@@ -8,14 +8,31 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from fedbench.suites.checks import Parts, check_choice, check_mapping, check_seeds, check_settings, check_value
-from fedbench.suites.fields import in_order, known_fields
+from fedbench.suites.checks import (
+    Parts,
+    check_choice,
+    check_mapping,
+    check_seeds,
+    check_setting,
+    check_settings,
+    check_value,
+)
+from fedbench.suites.fields import COMMON, in_order
 from fedbench.suites.uses import dimensions, grid_size
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Fraction, Frozen
 from fedbench.util.text import show, unknown
 
-SEARCHABLE = ("client_fraction", "local_epochs", "batch_size", "learning_rate", "rounds")  # in the order of `CellSpec`
+# In the order of `CellSpec`. Options of parts that are numbers can be searched too.
+SEARCHABLE = (
+    "client_fraction",
+    "local_epochs",
+    "batch_size",
+    "learning_rate",
+    "learning_rate_decay",
+    "clip_norm",
+    "rounds",
+)
 # Fields that judge or measure a finished run. Trials are judged by the objective, so these have their defaults there.
 NOT_TUNED = (
     "require_accuracy",
@@ -50,7 +67,7 @@ class Axis(Frozen):
     Attributes
     ----------
     field
-        One of `SEARCHABLE`.
+        One of `SEARCHABLE`, or an option of a part.
     low, high
         Both ends of the range are included; None for choices.
     log
@@ -111,7 +128,7 @@ def check_tune(value: object, scenarios: Collection[str], parts: Parts) -> TuneS
     checks: dict[str, Callable[[Any, str], object]] = {
         "scenario": lambda value, place: check_choice(value, place, scenarios, "scenario"),
         "set": lambda value, place: _settings(value, place, parts),
-        "space": _space,
+        "space": lambda value, place: _space(value, place, parts),
         "objective": check_objective,
         "budget": check_budget,
         "seeds": check_seeds,
@@ -185,48 +202,57 @@ def _settings(value: object, place: str, parts: Parts) -> tuple[tuple[str, Any],
     return tuple((field, settings[field]) for field in in_order(settings))
 
 
-def _space(value: object, place: str) -> tuple[Axis, ...]:
+def _space(value: object, place: str, parts: Parts) -> tuple[Axis, ...]:
     if not isinstance(value, dict) or not value:
         raise SuiteError(
             f"{place} is {show(value)}; it must be a mapping of fields to search, such as {{local_epochs: {{low: 1, "
             "high: 20}}, or be left out"
         )
     for field in value:
-        if field in known_fields() and field not in SEARCHABLE:
-            raise SuiteError(f"{place}: {field} cannot be searched; choose from {', '.join(SEARCHABLE)}")
-        if field not in SEARCHABLE:
-            raise SuiteError(f"{place}: {unknown('field', field, SEARCHABLE)}")
-    return tuple(_axis(field, value[field], f"{place}: {field}") for field in SEARCHABLE if field in value)
+        if field not in parts.fields:
+            raise SuiteError(f"{place}: {unknown('field', field, SEARCHABLE)}, or an option that is a number")
+        if field in COMMON and field not in SEARCHABLE:
+            others = "or an option of a part that is a number"
+            raise SuiteError(f"{place}: {field} cannot be searched; choose from {', '.join(SEARCHABLE)}, {others}")
+    return tuple(_axis(field, value[field], f"{place}: {field}", parts) for field in in_order(value))
 
 
-def _axis(field: str, value: object, place: str) -> Axis:
+def _number(field: str, value: object, place: str, parts: Parts) -> Any:
+    """A value of a searched field: a number as the field has it, or None."""
+    number = check_setting(field, value, place, parts)
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+        raise SuiteError(f"{place} is {show(value)}; only numbers can be searched")
+    return number
+
+
+def _axis(field: str, value: object, place: str, parts: Parts) -> Axis:
     if isinstance(value, list):
-        return Axis(field=field, choices=_choices(field, value, place))
+        return Axis(field=field, choices=_choices(field, value, place, parts))
     if not isinstance(value, dict):
         raise SuiteError(f"{place} is {show(value)}; it must be a range {{low: ..., high: ...}} or a list of choices")
-    return _range(field, check_mapping(value, place, ("low", "high", "log")), place)
+    return _range(field, check_mapping(value, place, ("low", "high", "log")), place, parts)
 
 
-def _choices(field: str, value: list[Any], place: str) -> tuple[int | float | None, ...]:
+def _choices(field: str, value: list[Any], place: str, parts: Parts) -> tuple[int | float | None, ...]:
     if len(value) < 2:
         raise SuiteError(f"{place} is {show(value)}; give two choices or more, or set {field} in the scenario instead")
     choices: list[int | float | None] = []
     for item in value:
-        choice = check_value(field, item, f"{place}: a choice")
+        choice = _number(field, item, f"{place}: a choice", parts)
         if choice in choices:
             raise SuiteError(f"{place} holds {show(item)} twice; keep one")
         choices.append(choice)
     return tuple(choices)
 
 
-def _range(field: str, given: dict[str, Any], place: str) -> Axis:
+def _range(field: str, given: dict[str, Any], place: str, parts: Parts) -> Axis:
     ends = []
     for key in ("low", "high"):
         if key not in given:
             raise SuiteError(f"{place}: {key} is missing; a range has low and high")
         if given[key] is None:
             raise SuiteError(f"{place}: {key} is null; it must be a number, null can be one of a list of choices")
-        ends.append(check_value(field, given[key], f"{place}: {key}"))
+        ends.append(_number(field, given[key], f"{place}: {key}", parts))
     low, high = ends
     log = given.get("log", field in BY_LOGARITHM)
     if not isinstance(log, bool):

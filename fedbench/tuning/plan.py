@@ -86,7 +86,7 @@ class Plan:
     @property
     def default(self) -> Params:
         """The searched fields as the suite file has them."""
-        return {axis.field: getattr(self.spec, axis.field) for axis in self.space}
+        return {axis.field: self.spec.get(axis.field) for axis in self.space}
 
     def spec_of(self, params: Params) -> CellSpec:
         """The default configuration with `params`, and as many rounds as the budget allows.

@@ -34,9 +34,11 @@ def default_space(spec: CellSpec, budget: str) -> tuple[Axis, ...]:
 
 
 def require_default_inside(space: tuple[Axis, ...], spec: CellSpec) -> None:
-    """Refuse a space that the default configuration lies outside of: it is the first trial."""
+    """Refuse a space of other fields, or that the default configuration lies outside of: it is the first trial."""
     for axis in space:
-        own = getattr(spec, axis.field)
+        if not spec.has(axis.field):
+            raise SuiteError(f"tune: space: {axis.field}: the scenario has no such option; choose another")
+        own = spec.get(axis.field)
         if not axis.holds(own):
             offered = ", ".join(map(show, axis.choices)) or f"{show(axis.low)} to {show(axis.high)}"
             raise SuiteError(

@@ -242,7 +242,7 @@ def _suggest(trial: Trial, axis: Axis, default: float | None) -> int | float | N
     value: Any
     if axis.choices:
         value = trial.suggest_categorical(axis.field, axis.choices)
-    elif isinstance(default, float):
+    elif any(isinstance(each, float) for each in (default, axis.low, axis.high)):
         value = trial.suggest_float(axis.field, cast(float, axis.low), cast(float, axis.high), log=axis.log)
     else:
         value = trial.suggest_int(axis.field, cast(int, axis.low), cast(int, axis.high), log=axis.log)

@@ -220,11 +220,37 @@ def test_a_space_without_fields_is_refused(text: str) -> None:
 
 
 def test_a_field_that_cannot_be_searched_is_told_from_one_that_is_unknown() -> None:
-    choice = "choose from client_fraction, local_epochs, batch_size, learning_rate, rounds"
-    assert f"tune: space: num_clients cannot be searched; {choice}" == error_of("{space: {num_clients: [2, 3]}}")
-    assert f"tune: space: unknown field 'learn_rate'; did you mean learning_rate? {choice}" == error_of(
-        "{space: {learn_rate: [2, 3]}}"
+    choice = f"choose from {', '.join(SEARCHABLE)}, or an option"
+    assert error_of("{space: {num_clients: [2, 3]}}").startswith(
+        f"tune: space: num_clients cannot be searched; {choice}"
     )
+    assert error_of("{space: {learn_rate: [2, 3]}}").startswith(
+        f"tune: space: unknown field 'learn_rate'; did you mean learning_rate? {choice}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        ("momentum: {low: 0, high: 0.9}", Axis(field="momentum", low=0.0, high=0.9)),
+        ("shards_per_client: [1, 2]", Axis(field="shards_per_client", choices=(1, 2))),
+        ("clip_norm: [null, 1]", Axis(field="clip_norm", choices=(None, 1.0))),
+    ],
+)
+def test_numbers_among_the_options_of_parts_can_be_searched(axis: str, expected: Axis) -> None:
+    assert (expected,) == tune_of(f"{{space: {{{axis}}}}}").space
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        ("nesterov: [true, false]", "nesterov: a choice is true; only numbers can be searched"),
+        ("partition_column: [age, sex]", "partition_column: a choice is 'age'; only numbers can be searched"),
+        ("momentum: {low: -1, high: 0.9}", "momentum: low is -1; it must be at least 0"),
+    ],
+)
+def test_an_option_that_is_no_number_is_not_searched(axis: str, expected: str) -> None:
+    assert f"tune: space: {expected}" == error_of(f"{{space: {{{axis}}}}}")
 
 
 @pytest.mark.parametrize(
