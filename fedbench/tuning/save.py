@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from fedbench.components import KINDS
 from fedbench.datasets import splits_of
 from fedbench.suites.cell import CellSpec
 from fedbench.tuning.results import Candidate, TuningResult
@@ -40,6 +41,9 @@ def save_suite(path: Path, result: TuningResult, best: Candidate, seeds: tuple[i
     """Write a suite of one scenario with the best values; `seeds` are those of the suite that was tuned."""
     plan = result.plan
     defaults = CellSpec.model_construct().values | {"split": splits_of(best.spec.part("dataset"))[0]}
+    for kind in KINDS:
+        for option, declared in best.spec.component(kind).options.model_fields.items():
+            defaults[option] = declared.default
     always = {"dataset", "model", "rounds", *best.params}
     fields = {name: value for name, value in best.spec.values.items() if name in always or value != defaults.get(name)}
     for part in best.spec.parts:  # with its options, which a part that takes any has in this form only
