@@ -111,7 +111,7 @@ def run(
 
     where = Where(device, workers, executor, address, cpus_per_run, gpus_per_run, memory_per_run)
     try:
-        with _process_as_before():
+        with _process_as_before(data_dir):
             outcomes, _ = track_suite(
                 chosen,
                 where,
@@ -193,14 +193,17 @@ def _require(holds: bool, name: str, value: object, needed: str) -> None:
 
 
 @contextmanager
-def _process_as_before() -> Iterator[None]:
-    """Put back what a run changes in this process: PyTorch's threads, and MLflow's tracking address."""
+def _process_as_before(data_dir: str | Path | None = None) -> Iterator[None]:
+    """Put back what a run changes in this process: PyTorch's threads, MLflow's tracking address and the data folder."""
     import mlflow
     import torch
 
     threads, address = torch.get_num_threads(), os.environ.get("MLFLOW_TRACKING_URI")
+    folder = os.environ.get("FEDBENCH_DATA_DIR", "")
+    os.environ["FEDBENCH_DATA_DIR"] = folder if data_dir is None else str(data_dir)  # empty is as none
     try:
         yield
     finally:
+        os.environ["FEDBENCH_DATA_DIR"] = folder
         torch.set_num_threads(threads)
         mlflow.set_tracking_uri(address)  # type: ignore[arg-type] # None is none

@@ -220,6 +220,8 @@ def find(kind: str, name: object, folder: Path | None = None) -> Component:
     if isinstance(name, str):
         if kind == "dataset" and (source := _data_source(name)):
             data = name.partition(":")[2] if source == "torchvision" else str((folder or Path()).absolute() / name)
+            if not data:
+                raise SuiteError(f"dataset {name}: name a dataset of torchvision, as in torchvision:CIFAR100")
             return Component(kind, name, DATA[source], data=data)
         if ":" in name or name.endswith(".py"):
             return _by_reference(kind, name, folder or Path())

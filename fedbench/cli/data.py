@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,14 @@ def data_list(data_dir: DataDirOption = None, as_json: JsonOption = False) -> No
         console().print(datasets_table(statuses))
 
 
-DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="A dataset of `fedbench data list`, or all.")]
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help="A dataset of `fedbench data list`, or all of them; one of torchvision, as torchvision:CIFAR100; or any "
+        "name as in a suite.",
+    ),
+]
 
 
 @data_app.command("fetch", epilog="Example: fedbench data fetch ham10000 --from ~/Downloads/archive.zip")
@@ -40,10 +47,9 @@ def data_fetch(
 ) -> None:
     """Download a dataset from FEDBENCH_MIRROR or its public source, or copy it from --from; checksummed, resumable."""
     from fedbench.datasets import data_dir as resolve
-    from fedbench.datasets import dataset_module
 
     for each in _named_datasets(name):
-        dataset_module(each).fetch(resolve(data_dir), source)
+        _dataset(each, "fetch", "downloaded").fetch(resolve(data_dir), source)
         typer.echo(f"{each}: ready")
 
 
@@ -51,12 +57,11 @@ def data_fetch(
 def data_verify(name: DatasetArgument = "all", data_dir: DataDirOption = None) -> None:
     """Check every file of a dataset."""
     from fedbench.datasets import data_dir as resolve
-    from fedbench.datasets import dataset_module
 
     problems = 0
     for each in _named_datasets(name):
         try:
-            dataset_module(each).verify(resolve(data_dir))
+            _dataset(each, "verify", "checked").verify(resolve(data_dir))
             typer.echo(f"{each}: all files are present and intact")
         except DataError as error:
             problems += 1
@@ -66,9 +71,16 @@ def data_verify(name: DatasetArgument = "all", data_dir: DataDirOption = None) -
 
 
 def _named_datasets(name: str) -> list[str]:
-    from fedbench.datasets import DATASETS, dataset_info
+    from fedbench.datasets import DATASETS
 
-    if name == "all":
-        return list(DATASETS)
-    dataset_info(name)  # raises for an unknown name
-    return [name]
+    return list(DATASETS) if name == "all" else [name]
+
+
+def _dataset(name: str, action: str, done: str) -> Any:
+    """What loads a dataset, if it has the function `action`."""
+    from fedbench.components import find
+
+    dataset = find("dataset", name).make()
+    if not hasattr(dataset, action):
+        raise DataError(f"dataset {name} cannot be {done}: it has no function {action}")
+    return dataset

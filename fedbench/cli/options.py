@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -15,9 +16,23 @@ if TYPE_CHECKING:
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to its YAML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def _use_data_dir(chosen: Path | None) -> Path | None:
+    """What is known of a dataset of torchvision is in the data folder, which a suite does not name."""
+    if chosen:
+        os.environ["FEDBENCH_DATA_DIR"] = str(chosen)
+    return chosen
+
+
 DataDirOption = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="The data folder (default: FEDBENCH_DATA_DIR, else data).", show_default=False),
+    typer.Option(
+        "--data-dir",
+        help="The data folder (default: FEDBENCH_DATA_DIR, else data).",
+        show_default=False,
+        callback=_use_data_dir,
+    ),
 ]
 TrackingUriOption = Annotated[
     str | None,

@@ -43,6 +43,10 @@ class FunctionDataset:
         """The training part of it."""
         return self._made[2]
 
+    def verify(self, data_dir: Path) -> None:
+        """Call the function and check every value; raises `DataError` for the first that is wrong."""
+        self.load(data_dir, "")
+
     @cached_property
     def _made(self) -> tuple[DatasetInfo, Dataset, TrainingData]:
         arrays = self._arrays()

@@ -124,7 +124,7 @@ class PictureDataset:
 
         first = min(self._files["train"])
         with _opened(first) as picture:
-            shape = (self.picture_channels or _channels(picture), picture.height, picture.width)
+            shape = (self.picture_channels or channels_of(picture), picture.height, picture.width)
         if self.picture_size:
             shape = (shape[0], self.picture_size, self.picture_size)
         headers = {f"x_{half}": Header(np.dtype("uint8"), (len(files), *shape)) for half, files in self._files.items()}
@@ -161,23 +161,35 @@ class PictureDataset:
         return arrays
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
-        """(C, H, W)."""
-        import numpy as np
-        from PIL import Image
-
-        channels, height, width = self._headers["x_train"].shape[1:]
+        is_free = (self.picture_size is not None, self.picture_channels is not None)
         with _opened(path) as picture:
-            if not self.picture_channels and _channels(picture) != channels:
-                is_, others = ("grey", "in colour") if channels == 3 else ("in colour", "grey")
-                raise DataError(f"{shown(path)} is {is_}, and others are {others}; set picture_channels to 1 or 3")
-            if not self.picture_size and picture.size != (width, height):
-                raise DataError(
-                    f"{shown(path)} is {picture.width}x{picture.height} pixels, and others are {width}x{height}; "
-                    "set picture_size to what all are resized to"
-                )
-            decoded = picture.convert("L" if channels == 1 else "RGB")
-            pixels = np.asarray(decoded.resize((width, height), Image.Resampling.BILINEAR))
-        return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+            return pixels_of(picture, self._headers["x_train"].shape[1:], is_free, shown(path))
+
+
+def pixels_of(
+    picture: Image.Image, shape: tuple[int, ...], is_free: tuple[bool, bool], where: str
+) -> NDArray[np.uint8]:
+    """A picture as (C, H, W), converted to this shape if its size, and its channels, are free to be others."""
+    import numpy as np
+    from PIL import Image
+
+    channels, height, width = shape
+    if not is_free[1] and channels_of(picture) != channels:
+        is_, others = ("grey", "in colour") if channels == 3 else ("in colour", "grey")
+        raise DataError(f"{where} is {is_}, and others are {others}; set picture_channels to 1 or 3")
+    if not is_free[0] and picture.size != (width, height):
+        raise DataError(
+            f"{where} is {picture.width}x{picture.height} pixels, and others are {width}x{height}; "
+            "set picture_size to what all are resized to"
+        )
+    decoded = picture.convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(decoded.resize((width, height), Image.Resampling.BILINEAR))
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def channels_of(picture: Image.Image) -> int:
+    """1 if a picture is grey, else 3."""
+    return 1 if picture.mode in GREY else 3
 
 
 @contextmanager
@@ -195,10 +207,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"{shown(path)} cannot be read as a picture ({reason}); replace or remove it") from error
-
-
-def _channels(picture: Image.Image) -> int:
-    return 1 if picture.mode in GREY else 3
 
 
 def _entries(folder: Path) -> list[Path]:
