@@ -65,7 +65,7 @@ check: $(VENV)/.installed-dev
 	@$(RUN) mypy
 	@PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo --no-cache
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.github-actions action.yml .github/actions/*/action.yml
 	@$(RUN) check_jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
 	@$(RUN) check_jsonschema --quiet --schemafile suites/schema.json suites/*.yaml
 	@$(VENV)/bin/hadolint docker/Dockerfile
