@@ -156,9 +156,9 @@ def check_command(
         require_writable(path)
     check_suite = _suite_check(suite_name, seeds, baselines, margin, ignore_bits) if suite_name else None
     if against and check_suite:
-        from fedbench.gate.trees import resolve
+        from fedbench.gate.suite_speed import timed_works
 
-        resolve(against, check_suite.suite.path.parent)
+        timed_works(check_suite.suite, against)  # so that what is wrong is found now
     from fedbench.gate.checks import Gate
     from fedbench.gate.document import gate_json, write_pages
     from fedbench.gate.terminal import gate_table

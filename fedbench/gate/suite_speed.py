@@ -13,7 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedbench.bench.run import PACKAGE, checkout
 from fedbench.components import Component
+from fedbench.datasets import data_dir
 from fedbench.gate.checks import SpeedCheck
 from fedbench.gate.speed import MAX_SECONDS, SESSION_SECONDS, compare
 from fedbench.gate.trees import Trees, resolve, unpacked
@@ -56,22 +58,27 @@ def check_suite_against(
     return compare(suite_trees(suite, data, revision), revision, max_seconds, session_seconds)
 
 
+def timed_works(suite: Suite, revision: str) -> tuple[Path, list[Work]]:
+    """The root of a suite's repository, and the works that its code takes part in; for errors see above."""
+    root, _ = resolve(revision, suite.path.parent)
+    works = [work for work in works_of(suite) if any(is_of(part, root) for part in work.parts)]
+    if not works:
+        raise BenchmarkError(
+            f"{suite.path}: no part that is timed comes from the repository {root}, so that all its revisions are the "
+            "same: leave --speed out"
+        )
+    return root, works
+
+
 @contextmanager
 def suite_trees(suite: Suite, data: DataSource, revision: str) -> Iterator[Trees]:
     """Both trees, with the works of a suite and their inputs."""
-    folder = suite.path.parent.resolve()
-    root, _ = resolve(revision, folder)
+    root, works = timed_works(suite, revision)
     parts = dict.fromkeys(part for cell in suite.cells for part in cell.spec.parts)
-    search = [found for part in parts if (found := _import_folder(part, root))]
+    search = [found for part in parts if (found := import_folder(part, root))]
     named = {Path(cell.spec.component("dataset").data) for cell in suite.cells}
-    files = [path for path in named if path.is_absolute()]
-    with unpacked(revision, folder, WORKLOADS, more_search=search, data=files) as trees:
-        works = [work for work in works_of(suite) if any(_is_of(trees, part) for part in work.parts)]
-        if not works:
-            raise BenchmarkError(
-                f"{suite.path}: no part that is timed comes from the repository {root}, so that all revisions are the "
-                "same: leave --speed out"
-            )
+    files = [*(path for path in named if path.is_absolute()), data_dir(data.folder), Path("mlruns")]
+    with unpacked(revision, root, WORKLOADS, more_search=search, data=files) as trees:
         names: dict[tuple[str, str], str] = {}
         for spec in (work.spec for work in works):
             if (key := (title(spec, "dataset"), spec.split)) not in names:
@@ -112,22 +119,21 @@ def _reference(trees: Trees, part: Component) -> str:
     return f"{path.as_posix() if path.is_absolute() else f'./{path.as_posix()}'}:{part.target.rpartition(':')[2]}"
 
 
-def _is_of(trees: Trees, part: Component) -> bool:
-    """Whether the code of a part is in the repository."""
+def is_of(part: Component, root: Path) -> bool:
+    """Whether the code of a part is in the repository at `root`."""
     if part.digest is None:
-        return not trees.home.is_absolute()
-    return (trees.inside(part.file) if part.file else _import_folder(part, trees.root)) is not None
+        return checkout() is not None and PACKAGE.resolve().is_relative_to(root)
+    return part.file.resolve().is_relative_to(root) if part.file else import_folder(part, root) is not None
 
 
-def _import_folder(part: Component, root: Path) -> Path | None:
-    """The folder of the repository that the module of a part is imported from, even if it is also installed."""
+def import_folder(part: Component, root: Path) -> Path | None:
+    """The folder of a repository that the module of a part is imported from, even if it is also installed."""
     if part.digest is None or part.file:
         return None
     top = part.target.partition(":")[0].partition(".")[0]
     spec = find_spec(top)
     places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
-    folders = [Path(each).resolve().parent for each in places if each]
-    for folder in (*folders, root, root / "src"):
-        if folder.is_relative_to(root) and ((folder / top).is_dir() or (folder / f"{top}.py").is_file()):
-            return folder
-    return None
+    found = [Path(each).resolve().parent for each in places if each]
+    folders = [folder for folder in found if folder.is_relative_to(root) and "site-packages" not in folder.parts]
+    there = [folder for folder in (root, root / "src") if (folder / top).is_dir() or (folder / f"{top}.py").is_file()]
+    return next(iter([*folders, *there]), None)

@@ -157,7 +157,7 @@ def resolve(revision: str, folder: Path) -> tuple[Path, str]:
         If there is none, git is missing, or `folder` is in no repository.
     """
     try:
-        root = Path(os.fsdecode(git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
+        root = Path(os.fsdecode(git(folder.resolve(), "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
     except _RefusedError as error:
         raise BenchmarkError(f"--against needs the code in a git repository: {error}") from None
     try:

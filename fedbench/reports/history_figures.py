@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedbench.reports.figures import MAX_LINES
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FILES = ("history-accuracy.png", "history-speed.png")
 MAX_LABELS = 12  # commits that are named below a panel
 PANEL_INCHES = (6.2, 3.6)
+LEGEND_WIDTH = 40  # characters
 FAILED: dict[str, Any] = {
     "marker": "X",
     "markersize": 8,
@@ -199,7 +201,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 def _draw_line(axes: Axes, name: str, points: Sequence[Point]) -> None:
     positions, values = [each.position for each in points], [each.value for each in points]
-    (line,) = axes.plot(positions, values, label=name, marker="o", markersize=3)
+    (line,) = axes.plot(positions, values, label=fill(name, LEGEND_WIDTH), marker="o", markersize=3)
     if not any(each.std for each in points):
         return
     if len(points) == 1:  # a band at one commit would be invisible
