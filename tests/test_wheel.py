@@ -1,9 +1,10 @@
-"""The built wheel, in an empty folder: it carries the suites and runs one."""
+"""The built wheel, in an empty folder: it carries the suites and runs one, and a tutorial works with it."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,51 @@ def test_the_wheel_carries_the_benchmarks_and_times_them(installed: Path, tmp_pa
     assert ["training_step"] == [each["name"] for each in report["benchmarks"]]
     assert [] == list(tmp_path.iterdir())
     assert before == files(installed / "fedbench" / "bench")
+
+
+# A tutorial. Its blocks are taken in order: code that begins with a file's name is saved, commands are run.
+
+TUTORIAL = CHECKOUT / "docs/tutorials/your-own-model.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SET_UP = ("python3 -m venv", ". .venv/", "pip install")  # done by `installed`
+
+
+def command_lines(block: str) -> list[tuple[str, int]]:
+    """The commands of a block, with the exit codes that the page promises."""
+    lines = [line.partition("    # exit code ") for line in block.splitlines()]
+    return [(line, int(code or 0)) for line, _, code in lines if not line.startswith(SET_UP)]
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_ones_own_model_works_with_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
+    who = {f"GIT_{who}_{what}": "me@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    hidden = ("MLFLOW_TRACKING_URI", "VIRTUAL_ENV")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment |= who | {"PYTHONPATH": str(installed), "PATH": f"{installed / 'bin'}:{os.environ['PATH']}"}
+
+    def output(line: str, code: int) -> str:
+        done = subprocess.run(
+            ["/bin/bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert code == done.returncode, f"{line}: {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    before = {path: path.read_bytes() for path in (installed / "fedbench").rglob("*.py")}
+    said = []
+    for language, block in BLOCK.findall(TUTORIAL.read_text()):
+        name = block.splitlines()[0].removeprefix("# ")
+        if language == "yaml":
+            assert (tmp_path / name).read_text() == block.removeprefix(f"# {name}\n")  # as `fedbench new` wrote it
+        elif language == "python":
+            (tmp_path / name).write_text(block)
+        elif language == "sh":
+            said += [(line, output(line, code)) for line, code in command_lines(block)]
+    runs = [out for line, out in said if line == "fedbench run my_net.yaml"]
+    assert ["9 runs executed.", "0 runs executed, 9 were already finished."] == [
+        re.findall(r"\d+ runs executed.*?\.", out)[0] for out in runs
+    ]
+    passed, failed = (out for line, out in said if line == "fedbench check my_net.yaml")
+    assert (True, True) == ("passed" in passed, "failed: mine width=16: worse: " in failed)
+    assert (tmp_path / "mlruns/reports/my_net/report.html").exists()
+    assert before == {path: path.read_bytes() for path in before}
