@@ -200,11 +200,17 @@ def _sentence(model: type[Frozen], field: str, problem: Any) -> str:
     context, kind = problem.get("ctx", {}), problem["type"]
     annotation = model.model_fields[field].annotation if field in model.model_fields else None
     if kind == "literal_error":
-        return f": {unknown(field, problem['input'], get_args(annotation))}"
+        return f": {unknown(field, problem['input'], _choices(annotation))}"
     if kind not in RULES:
         return f": {context.get('error', problem['msg'])}"
     or_null = " or null" if NoneType in get_args(annotation) else ""
     return f" is {show(problem['input'])}; it must be {RULES[kind].format(**context)}{or_null}"
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The values of a ``Literal``, which may be one side of a union."""
+    inner = [value for each in get_args(annotation) for value in get_args(each) or (each,)]
+    return ["null" if value is NoneType else str(value) for value in inner]
 
 
 def check_mapping(value: object, place: str, keys: Sequence[str]) -> dict[str, Any]:
