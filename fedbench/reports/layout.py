@@ -13,7 +13,7 @@ from fedbench.stats import Spread
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import COMMON
 
-DEMANDS = ("target_accuracy", "require_accuracy")  # fields of which None means none
+WITHOUT = ("clip_norm", "target_accuracy", "require_accuracy")  # fields of which None means none
 
 STYLES = {
     Verdict.OK: "green",
@@ -49,7 +49,7 @@ def reached(values: tuple[float | None, ...], budget: int) -> str:
 def field_text(spec: CellSpec, field: str, none: str) -> str:
     """A field's value; `none` if the cell has none or does not read it, ``all`` if it sets no limit."""
     value = spec.get(field)
-    return str(value) if value is not None else none if field not in COMMON or field in DEMANDS else "all"
+    return str(value) if value is not None else none if field not in COMMON or field in WITHOUT else "all"
 
 
 def short_verdict(verdict: Verdict, reason: str | None) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedbench.measures import Verdict
-from fedbench.reports.layout import STYLES, short_verdict
+from fedbench.reports.layout import STYLES, WITHOUT, short_verdict
 from fedbench.stats import spread
 from fedbench.suites.tune import Objective
 from fedbench.tuning.results import Answer
@@ -110,7 +110,7 @@ def _field(side: Document | None, field: str) -> str:
         return ""
     value = side["params"].get(field, side.get(field))
     if value is None:
-        return "all"
+        return "all" if field not in WITHOUT else "none"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

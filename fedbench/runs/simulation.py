@@ -175,7 +175,7 @@ def fedavg_rounds(
         optimiser=spec.part("optimiser"),
         learning_rate_decay=spec.learning_rate_decay,
         clip_norm=spec.clip_norm,
-        augmentation=spec.part("augmentation") if spec.augmentation != "none" else None,
+        augmentation=spec.part("augmentation"),
         aggregation=accumulator_of(spec.part("aggregation")),
         weights=spec.weights,
         average_frozen=spec.average_frozen,
