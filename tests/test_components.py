@@ -431,7 +431,7 @@ def test_a_file_is_executed_only_if_a_suite_names_it(tmp_path: Path) -> None:
         ("partition: ./own_parts.py:halves, seed_of_halves: -1", PARTS, "seed_of_halves is -1; it must be at least 0"),
         ("partition: ./own_parts.py:halves, skipped: 1", PARTS, "unknown key 'skipped'"),
         ("partition: ./own_parts.py:halves, seed_of_halvs: 1", PARTS, "did you mean seed_of_halves?"),
-        ("partition: [iid, './own_parts.py:halves'], seed_of_halves: 1", PARTS, "unknown field 'seed_of_halves'"),
+        ("partition: [iid, './own_parts.py:halves'], seed_of_halves: 1", PARTS, "seed_of_halves: no part of this cell"),
         ("algorithm: ./own_parts.py:Damped, damping: high", PARTS, "damping is 'high'; it must be a number"),
         ("partition: ./own_parts.py:f", "def f(t, k, n, r, a): pass", "partition ./own_parts.py:f needs a"),
         ("partition: ./own_parts.py:f", "def f(t, k, n, r, rounds): pass", "an option cannot be called rounds"),

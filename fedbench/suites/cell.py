@@ -64,7 +64,7 @@ class CellSpec(CommonFields):
                 common["split"] = split if common.get("split") is None else common["split"]
         for field, value in left.items():
             if not any(field in part.options.model_fields for part in parts.values()):
-                refuse_unread(field, value, parts)
+                refuse_unread(field, value, parts, (info.context or {}).get("fields", ()))
         return common | options | {"parts": tuple(part for part in parts.values() if part.digest or part.data)}
 
     @model_validator(mode="after")

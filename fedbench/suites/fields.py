@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -158,13 +158,18 @@ def refuse_twice(option: str, part: Component, parts: Iterable[Component]) -> No
     raise _problem(part.kind, part.name, f"{part.kind}: {text}")
 
 
-def refuse_unread(field: str, value: object, parts: Mapping[str, Component]) -> None:
-    """Refuse a field that no chosen part reads, unless it is an option that is null."""
+def refuse_unread(field: str, value: object, parts: Mapping[str, Component], known: Collection[str]) -> None:
+    """Refuse a field that no chosen part reads, unless it is an option that is null; `known` are those of the suite."""
     for kind in KINDS:
         if readers := built_in_options(kind).get(field):
             if value is not None:
                 text = f"{kind} {parts[kind].name} does not read it; leave it out, or set {kind} to {any_of(readers)}"
                 raise _problem(field, value, f"{field}: {text}")
             return
+    if field in known:
+        text = (
+            f"{field}: no part of this cell reads it; set it with one that does, as in {{use: NAME, {field}: ...}}"
+        )
+        raise _problem(field, value, text)
     own = [option for part in parts.values() for option in part.options.model_fields]
     raise _problem(field, value, unknown("field", field, dict.fromkeys([*known_fields(), *own])))

@@ -199,12 +199,12 @@ def _grid(
     scenario: str, fields: dict[str, Any], overridden: Collection[str], parts: Parts
 ) -> tuple[tuple[str, ...], list[CellSpec]]:
     """The axes and the cells of a scenario. Overridden fields are axes too, so that labels tell the cells apart."""
-    axes = axes_of(fields, overridden)
+    axes, context = axes_of(fields, overridden), {"find": parts.find, "fields": parts.fields}
     cells: dict[CellSpec, None] = {}
     for point in product(*dimensions(fields)):
         values = {field: value for alternative in point for field, value in alternative.items()}
         try:
-            spec = CellSpec.model_validate(values, context={"find": parts.find})
+            spec = CellSpec.model_validate(values, context=context)
         except ValidationError as error:
             raise SuiteError(f"scenario {scenario}: {cell_error(error)}") from None
         if spec in cells:
