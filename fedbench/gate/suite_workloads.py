@@ -129,5 +129,6 @@ def refuse_imports_from(root: Path, now: Path) -> None:
                 raise ImportError(f"{module.__name__} is imported from {file.parent}, which is not the revision's")
 
 
-CONTENT = json.loads(Path(__file__).with_name("works.json").read_text()) if "TREE" in globals() else {}
+WORKS = Path(__file__).with_name("works.json")
+CONTENT = json.loads(WORKS.read_text()) if WORKS.exists() else {}
 WORKLOADS = [Workload(each["name"], each["group"], partial(make, each)) for each in CONTENT.get("works", ())]
