@@ -167,9 +167,7 @@ def refuse_unread(field: str, value: object, parts: Mapping[str, Component], kno
                 raise _problem(field, value, f"{field}: {text}")
             return
     if field in known:
-        text = (
-            f"{field}: no part of this cell reads it; set it with one that does, as in {{use: NAME, {field}: ...}}"
-        )
+        text = f"{field}: no part of this cell reads it; set it with one that does, as in {{use: NAME, {field}: ...}}"
         raise _problem(field, value, text)
     own = [option for part in parts.values() for option in part.options.model_fields]
     raise _problem(field, value, unknown("field", field, dict.fromkeys([*known_fields(), *own])))
