@@ -115,7 +115,7 @@ def run_parameters() -> str:
 
     fields = Cell.model_fields["spec"].annotation.model_fields
     names = ("seed", *(name for name, field in fields.items() if not field.exclude))
-    return ", ".join(f"`{name}`" for name in names) + ", and the options of its partition, algorithm and model."
+    return ", ".join(f"`{name}`" for name in names) + ", and the options of its parts."
 
 
 # The parts
@@ -174,6 +174,21 @@ def partitions() -> str:
 def algorithms() -> str:
     """The built-in algorithms."""
     return described_part("algorithm")
+
+
+def optimisers() -> str:
+    """The built-in optimisers."""
+    return described_part("optimiser")
+
+
+def augmentations() -> str:
+    """The built-in augmentations."""
+    return described_part("augmentation")
+
+
+def aggregations() -> str:
+    """The built-in aggregations."""
+    return described_part("aggregation")
 
 
 # The code

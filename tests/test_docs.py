@@ -142,9 +142,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scenario |= {"rounds": 1, "local_epochs": 1, "examples_per_client": 50}
     (folder / "suites/more-local-work.yaml").write_text(yaml.safe_dump(own))
     page = DOCS / "how-to/own-parts.md"
-    for name, text in zip(("digits_parts.py", "scans.py"), blocks(page, "python"), strict=True):
-        (folder / name).write_text(text)
-    (folder / "digits.yaml").write_text(blocks(page, "yaml")[0])
+    for text in (*blocks(page, "python"), *blocks(page, "yaml")):
+        if named_file := re.match(r"# (\S+\.(?:py|yaml))\n", text):
+            (folder / named_file[1]).write_text(text)
     for name in ("quickstart", "paper-table2"):
         assert 0 == fedbench_here("run", name, "--workers", "1", folder=folder).code
     shutil.copytree(folder / "mlruns", folder / "other/mlruns")

@@ -10,5 +10,5 @@ AUGMENTATIONS: dict[str, str] = {
     "none": "fedbench.augmentations.none:none",
     "horizontal-flip": "fedbench.augmentations.flip:horizontal_flip",
     "random-crop": "fedbench.augmentations.crop:random_crop",
-    "crop-and-flip": "fedbench.augmentations.crop:crop_and_flip",
+    "crop-and-flip": "fedbench.augmentations.crop_and_flip:crop_and_flip",
 }

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from fedbench.augmentations.flip import horizontal_flip
-
 if TYPE_CHECKING:
     import torch
 
@@ -34,14 +32,3 @@ def random_crop(inputs: torch.Tensor, generator: torch.Generator, crop_padding: 
     image = torch.arange(number, device=inputs.device)
     cut = padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
     return cut.permute(0, 3, 1, 2)
-
-
-def crop_and_flip(inputs: torch.Tensor, generator: torch.Generator, crop_padding: Padding = 4) -> torch.Tensor:
-    """`random-crop`, then `horizontal-flip`, as is usual for CIFAR (He et al., 2015, arXiv:1512.03385, section 4.2).
-
-    Parameters
-    ----------
-    crop_padding
-        Pixels on each side.
-    """
-    return horizontal_flip(random_crop(inputs, generator, crop_padding), generator)

@@ -23,8 +23,12 @@ class SGD:
 
     Attributes
     ----------
-    momentum, weight_decay, nesterov
-        μ, λ, and whether the momentum is Nesterov's.
+    momentum
+        μ.
+    weight_decay
+        λ.
+    nesterov
+        Whether the momentum is Nesterov's.
     """
 
     momentum: Annotated[Fraction, Field(lt=1)] = 0.0

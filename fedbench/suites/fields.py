@@ -40,13 +40,13 @@ class CommonFields(Frozen):
     client_fraction: Fraction = 1.0
     # Passes of a client over its examples in each round (E).
     local_epochs: Count = 5
-    # Examples in a step of SGD (B); None: all that the client has.
+    # Examples in a step (B); None: all that the client has.
     batch_size: Count | None = 50
     # Step size of the clients' optimiser (the paper's eta).
     learning_rate: Positive = 0.01
-    # What the learning rate is multiplied by after each round.
+    # What the learning rate is multiplied by after each round: in round t it is learning_rate * decay^(t - 1).
     learning_rate_decay: Annotated[Fraction, Field(gt=0)] = 1.0
-    # What the clients' steps are.
+    # How the clients take their steps.
     optimiser: str = "sgd"
     # The largest Euclidean norm of a step's gradient, which is scaled down to it; None: any norm.
     clip_norm: Positive | None = None
@@ -58,7 +58,7 @@ class CommonFields(Frozen):
     aggregation: str = "mean"
     # Whether a client counts by its number of examples (n_k), or as much as any other.
     weights: Literal["examples", "uniform"] = "examples"
-    # Whether parameters that are not trained are averaged too; otherwise they stay as they were drawn.
+    # Whether parameters that are not trained are averaged too; otherwise they stay those of the initial model.
     average_frozen: bool = False
     # Times that the server averages.
     rounds: Count = 5
