@@ -19,7 +19,7 @@ from fedbench.datasets import data_dir
 from fedbench.gate.checks import SpeedCheck
 from fedbench.gate.speed import MAX_SECONDS, SESSION_SECONDS, compare
 from fedbench.gate.trees import Trees, resolve, unpacked
-from fedbench.gate.works import MAX_BATCH, MAX_EVALUATED, Work, changed_options, title, works_of
+from fedbench.gate.works import MAX_EXAMPLES, Work, changed_options, title, works_of
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.schema import Suite
 from fedbench.suites.uses import USE
@@ -101,10 +101,10 @@ def _write_inputs(path: Path, spec: CellSpec, dataset: Dataset) -> None:
     """Write the first examples of a dataset, and a file that stands in for the dataset in a cell."""
     import torch
 
-    count = {"train": MAX_BATCH, "test": MAX_EVALUATED}
     images = {"train": dataset.train_images, "test": dataset.test_images}
     labels = {"train": dataset.train_labels, "test": dataset.test_labels}
-    inputs = {of: (dataset.normalise(images[of][:n]), labels[of][:n].clone()) for of, n in count.items()}
+    first = slice(MAX_EXAMPLES)
+    inputs = {of: (dataset.normalise(images[of][first]), labels[of][first].clone()) for of in images}
     torch.save(inputs, path.with_suffix(".pt"))
     info = spec.part("dataset").INFO
     stand_in = f"from fedbench.datasets import {type(info).__name__}\n\nINFO = {info!r}\nload = None\n"

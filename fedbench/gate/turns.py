@@ -15,6 +15,7 @@ from fedbench.gate.trees import Trees
 ANSWER_SECONDS = 60.0  # to import, to set up, to make the calls of a turn: what takes longer has failed
 TURN_SECONDS = 0.01  # how long one process makes calls before the other's turn; one call at least
 MOST_CALLS = 1000  # in a turn
+SLOW_SECONDS = 1.0  # a call that takes as long is made once to find out how long it takes
 LEAST_PAIRS = 6  # of turns
 
 
@@ -127,8 +128,8 @@ def time_in_turns(before: Side, now: Side, name: str, seconds: float, deadline: 
     SideError
         If it fails on one side; that of now if it fails on both.
     """
-    _begin(before, now, name)
-    calls = min(max(round(TURN_SECONDS / max(_turn(side, 3) for side in (now, before))), 1), MOST_CALLS)
+    first = 3 if _begin(before, now, name) < SLOW_SECONDS else 1
+    calls = min(max(round(TURN_SECONDS / max(_turn(side, first) for side in (now, before))), 1), MOST_CALLS)
     pairs: list[Pair] = []
     start = time.monotonic()
     while not pairs or _continues(len(pairs), start + seconds, deadline):
@@ -145,13 +146,13 @@ def _continues(number: int, end: float, deadline: float) -> bool:
     return time.monotonic() < deadline and (number < LEAST_PAIRS or time.monotonic() < end)
 
 
-def _begin(before: Side, now: Side, name: str) -> None:
-    """Set up on both sides at once. If that fails before, see whether the result is right now."""
+def _begin(before: Side, now: Side, name: str) -> float:
+    """Set up on both sides at once; seconds of a call. If that fails before, see whether the result is right now."""
     for side in (before, now):
         side.ask(begin=name)
-    now.answer()
+    found: list[float] = now.answer()["seconds"]
     try:
-        before.answer()
+        return typical(found + before.answer()["seconds"])
     except SideError as error:
         now.ask(finish=True)
         now.answer()

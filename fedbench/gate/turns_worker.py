@@ -6,7 +6,7 @@ JSON:
 
 - ``{"start": file, "tree": folder, "home": folder}``: import fedbench, which must be in `home`, and a file of
   workloads, which finds the tree in `TREE`; ``{"groups": {...}}``, the groups of the workloads by name;
-- ``{"begin": name}``: make the workload's task and warm up; ``{}``;
+- ``{"begin": name}``: make the workload's task and warm up; ``{"seconds": [...]}`` as below;
 - ``{"calls": n}``: call it `n` times; ``{"seconds": [...]}``, the wall time of each call without the time that the
   system says it waited for a core while other processes had them all;
 - ``{"finish": true}``: check the last result; ``{}``.
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 WARM_UP_CALLS = 3
+WARM_UP_SECONDS = 5.0  # no more calls after that
 
 
 def main() -> None:
@@ -69,17 +70,22 @@ class _Worker:
         if "start" in command:
             return self._start(command["start"], command["tree"], command["home"])
         if "begin" in command:
-            self.task = self.workloads[command["begin"]].make()
-            for _ in range(WARM_UP_CALLS):
-                self._seconds()
-        elif "calls" in command:
+            return self._begin(command["begin"])
+        if "calls" in command:
             gc.disable()
             seconds = [self._seconds() for _ in range(command["calls"])]
             gc.enable()
             return {"seconds": seconds}
-        elif not self.task.is_right(self.result):
+        if not self.task.is_right(self.result):
             raise ValueError("the result is wrong")
         return {}
+
+    def _begin(self, name: str) -> dict[str, Any]:
+        self.task = self.workloads[name].make()
+        start, seconds = time.perf_counter(), [self._seconds()]
+        while len(seconds) < WARM_UP_CALLS and time.perf_counter() - start < WARM_UP_SECONDS:
+            seconds.append(self._seconds())
+        return {"seconds": seconds}
 
     def _seconds(self) -> float:
         arguments = self.task.arguments()

@@ -17,8 +17,7 @@ READS = {
     "evaluation": ("model",),
     "averaging": ("model", "algorithm", "aggregation"),
 }
-MAX_BATCH = 1_000  # examples of a step that is timed
-MAX_EVALUATED = 250  # test examples: a batch of an evaluation
+MAX_EXAMPLES = 250  # of a step or an evaluation: a batch of core.evaluate
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ def works_of(suite: Suite) -> list[Work]:
 def _works(spec: CellSpec) -> Iterator[Work]:
     model, dataset = title(spec, "model"), title(spec, "dataset")
     batch = f"batch {spec.batch_size}" if spec.batch_size else "in one batch"
-    size = min(spec.batch_size or spec.num_examples, MAX_BATCH)
+    size = min(spec.batch_size or spec.num_examples, MAX_EXAMPLES)
     yield Work(f"train {model} {batch} on {dataset}{_with(spec, 'training')}", "training", spec, size)
-    yield Work(f"evaluate {model} on {dataset}", "evaluation", spec, MAX_EVALUATED)
+    yield Work(f"evaluate {model} on {dataset}", "evaluation", spec, MAX_EXAMPLES)
     yield Work(f"{model}{_with(spec, 'averaging')}", "averaging", spec, spec.clients_per_round)
 
 
