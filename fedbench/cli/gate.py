@@ -114,7 +114,12 @@ def check_command(
     power: Annotated[
         bool, typer.Option("--power", help="Say how many seeds each cell would need to show the margin.")
     ] = False,
-    speed: Annotated[bool, typer.Option("--speed", help="Compare the speed with that of --against.")] = False,
+    speed: Annotated[
+        bool,
+        typer.Option(
+            "--speed", help="Compare the speed of the suite's parts with --against; without a suite, fedbench's own."
+        ),
+    ] = False,
     against: Annotated[
         str | None,
         typer.Option(metavar="REV", help="The revision to compare the speed with.", show_default=False),
