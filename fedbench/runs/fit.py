@@ -1,10 +1,14 @@
-"""Whether a model that is not built in takes a dataset's inputs: tried once, before anything is recorded."""
+"""Whether a model takes a dataset's inputs: tried once, before anything is recorded.
+
+A built-in model whose dataset tells its shapes has been compared with it when the suite was read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from fedbench.datasets import is_deferred
 from fedbench.util.errors import SuiteError
 from fedbench.util.imports import last_line
 
@@ -15,7 +19,7 @@ EXAMPLES = 2  # as few as a batch may have
 
 
 def require_fitting_models(specs: Iterable[CellSpec]) -> None:
-    """Build each model of the user's and give it two examples, of zeros.
+    """Build each model that may not fit and give it two examples, of zeros.
 
     Raises
     ------
@@ -24,8 +28,10 @@ def require_fitting_models(specs: Iterable[CellSpec]) -> None:
     """
     seen = set()
     for spec in specs:
-        key = (spec.component("model"), *spec.options_of("model").items(), spec.dataset, spec.split)
-        if spec.component("model").digest and key not in seen:
+        options = (*spec.options_of("model").items(), *spec.options_of("dataset").items())
+        key = (spec.component("model"), spec.dataset, spec.split, options)
+        is_open = spec.component("model").digest or is_deferred(spec.part("dataset"))
+        if is_open and key not in seen:
             seen.add(key)
             _require_fit(spec)
 

@@ -22,7 +22,7 @@ from fedbench.suites.fields import (
     refuse_unread,
     without_implied,
 )
-from fedbench.util.errors import SuiteError, one_line
+from fedbench.util.errors import DataError, SuiteError, one_line
 from fedbench.util.text import unknown
 
 if TYPE_CHECKING:
@@ -91,11 +91,8 @@ class CellSpec(CommonFields):
         )
         if partition.has_own_sizes and self.examples_per_client is not None:
             raise ValueError(f"{self.partition}: the data determines the clients' sizes; leave examples_per_client out")
-        if partition.parts_per_client > 1 and self.num_examples % partition.parts_per_client:
-            raise ValueError(
-                f"{self.partition}: the {self.num_examples} examples of a client do not divide into "
-                f"{partition.parts_per_client} equal parts; set examples_per_client to a multiple"
-            )
+        if partition.parts_per_client > 1:
+            self._require_equal_parts(partition.parts_per_client)
         if algorithm.assumes_descent and not (getattr(optimiser, "is_plain", False) and self.clip_norm is None):
             raise ValueError(
                 f"{self.algorithm}: it takes a client's change for a sum of gradients, so steps must be those of plain "
@@ -107,6 +104,17 @@ class CellSpec(CommonFields):
                 "; raise num_clients or client_fraction"
             )
         return self
+
+    def _require_equal_parts(self, number: int) -> None:
+        try:
+            size = self.num_examples
+        except DataError as error:  # of a dataset that had to be loaded to know its size
+            raise ValueError(f"dataset: {error}") from None
+        if size % number:
+            raise ValueError(
+                f"{self.partition}: the {size} examples of a client do not divide into {number} equal parts; "
+                "set examples_per_client to a multiple"
+            )
 
     def _require_fitting_model(self, dataset: DatasetInfo) -> None:
         wanted = (dataset.image_shape, dataset.num_classes)
