@@ -153,6 +153,13 @@ def datasets() -> str:
     return table(("name", "split", "training", "test", "classes", "images", "licence"), rows)
 
 
+def torchvision_datasets() -> str:
+    """The datasets of torchvision that a suite can name."""
+    from fedbench.datasets.torchvision_sets import SETS
+
+    return ", ".join(f"`{name}`" for name in SETS) + "."
+
+
 def models() -> str:
     """The built-in models."""
     from fedbench.models import MODELS, build_model

@@ -130,6 +130,18 @@ def stand_ins() -> Iterator[dict[str, Any]]:
         yield stand_in(name, grid, tune=TUNE)
 
 
+def save_files(page: Path, folder: Path) -> list[Path]:
+    """Save the blocks of a page that begin with the name of a file, such as ``# scans.yaml``."""
+    found = [
+        (name[1], text)
+        for text in [*blocks(page, "python"), *blocks(page, "yaml")]
+        if (name := re.match(r"# (\S+\.(?:py|yaml))\n", text))
+    ]
+    for name, text in found:
+        (folder / name).write_text(text)
+    return [folder / name for name, _ in found]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with small suites, with what the pages say to save, and with a store."""
@@ -141,10 +153,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for scenario in own["scenarios"]:
         scenario |= {"rounds": 1, "local_epochs": 1, "examples_per_client": 50}
     (folder / "suites/more-local-work.yaml").write_text(yaml.safe_dump(own))
-    page = DOCS / "how-to/own-parts.md"
-    for text in (*blocks(page, "python"), *blocks(page, "yaml")):
-        if named_file := re.match(r"# (\S+\.(?:py|yaml))\n", text):
-            (folder / named_file[1]).write_text(text)
+    for page in ("own-parts", "datasets"):
+        save_files(DOCS / f"how-to/{page}.md", folder)
+    subprocess.run([sys.executable, "make_scans.py"], cwd=folder, check=True)
     for name in ("quickstart", "paper-table2"):
         assert 0 == fedbench_here("run", name, "--workers", "1", folder=folder).code
     shutil.copytree(folder / "mlruns", folder / "other/mlruns")
@@ -189,6 +200,25 @@ def test_the_example_suite_has_the_cells_that_the_page_says(tmp_path: Path) -> N
     assert ("few-long", 2) == (suite.tune.scenario, len(suite.tune.space or ()))
     assert ["many-short", "few-long batch_size=10", "few-long batch_size=50"] == [cell.label for cell in suite.cells]
     assert len(suite.runs) == 9
+
+
+def test_the_examples_of_own_data_are_what_the_page_says(tmp_path: Path) -> None:
+    from fedbench.suites.loading import load_suite
+
+    page = DOCS / "how-to/datasets.md"
+    saved = {path.name for path in save_files(page, tmp_path)}
+    assert {"make_scans.py", "tabular.py", "scans.yaml", "my_data.py"} == saved
+    subprocess.run([sys.executable, "make_scans.py"], cwd=tmp_path, check=True)
+    suite = load_suite(tmp_path / "scans.yaml")
+    assert ["hospitals width=4", "hospitals width=16"] == [cell.label for cell in suite.cells]
+    assert suite.cells[0].spec.part("dataset").INFO.sizes == {"given": (400, 169)}
+    (use,) = [text for text in blocks(page, "yaml") if "my_data.py:load" in text]
+    given = yaml.safe_load((tmp_path / "scans.yaml").read_text())
+    given["scenarios"] = [{"name": "points", **yaml.safe_load(use)}]
+    del given["defaults"]["dataset"]
+    (tmp_path / "points.yaml").write_text(yaml.safe_dump(given))
+    points = load_suite(tmp_path / "points.yaml").cells
+    assert [150, 0.5, 1.0, 2.0] == [points[0].spec.num_examples, *(cell.spec.get("noise") for cell in points)]
 
 
 # Names in MLflow

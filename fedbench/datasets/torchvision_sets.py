@@ -217,12 +217,20 @@ class TorchvisionDataset:
         arguments = {**given.halves[half], **({"split": variant} if variant else {})}
         if is_fetched and any("download" in inspect.signature(each).parameters for each in made.__mro__[:-1]):
             arguments["download"] = True  # all but those that need an account
-        wrong = f"dataset {self.title} is not in {data_dir}, or is damaged"
-        advice = f"run: {self.command}"
         if is_fetched:
-            wrong, advice = f"cannot fetch {self.title}", f"or run: {self.command} --from FOLDER"
-        with _plain(wrong, advice):
-            return made(str(data_dir), **arguments)
+            archives = " and ".join(Path(archive).name for archive in given.archives) or "what it asks for"
+            by_hand = (
+                f"set FEDBENCH_MIRROR to a folder or URL that has {archives}, or run: {self.command} --from FOLDER"
+            )
+            with _plain(f"cannot fetch {self.title}", by_hand):
+                return made(str(data_dir), **arguments)
+        with _plain(f"dataset {self.title} cannot be read", f"run: {self.command}"):
+            try:
+                return made(str(data_dir), **arguments)
+            except (RuntimeError, FileNotFoundError):  # torchvision's text is on its own parameters
+                raise DataError(
+                    f"dataset {self.title} is not in {data_dir}, or is damaged: run: {self.command}"
+                ) from None
 
     def _decoded(self, data_dir: Path) -> dict[str, NDArray[Any]]:
         import numpy as np
