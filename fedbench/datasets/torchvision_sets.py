@@ -160,7 +160,7 @@ class TorchvisionDataset:
 
     def fetch(self, data_dir: Path, source: Path | None = None) -> None:
         """Take the archives from `source` or the mirror, and let torchvision check them and download the others."""
-        with plain_errors(f"cannot fetch {self.title} into {data_dir}"), exclusive(data_dir / "torchvision"):
+        with plain_errors(f"cannot fetch {self.title} into {data_dir}"), exclusive(data_dir / "decoded"):
             for archive in SETS[self._class_name].archives:
                 if not (data_dir / archive).exists():
                     self._take(archive, data_dir, source)
@@ -219,18 +219,15 @@ class TorchvisionDataset:
             arguments["download"] = True  # all but those that need an account
         if is_fetched:
             archives = " and ".join(Path(archive).name for archive in given.archives) or "what it asks for"
-            by_hand = (
-                f"set FEDBENCH_MIRROR to a folder or URL that has {archives}, or run: {self.command} --from FOLDER"
-            )
-            with _plain(f"cannot fetch {self.title}", by_hand):
+            mirrored = f"set FEDBENCH_MIRROR to a folder or URL that has {archives}"
+            with _plain(f"cannot fetch {self.title}", f"{mirrored}, or run: {self.command} --from FOLDER"):
                 return made(str(data_dir), **arguments)
         with _plain(f"dataset {self.title} cannot be read", f"run: {self.command}"):
             try:
                 return made(str(data_dir), **arguments)
             except (RuntimeError, FileNotFoundError):  # torchvision's text is on its own parameters
-                raise DataError(
-                    f"dataset {self.title} is not in {data_dir}, or is damaged: run: {self.command}"
-                ) from None
+                where = f"dataset {self.title} is not in {data_dir}, or is damaged"
+                raise DataError(f"{where}: run: {self.command}") from None
 
     def _decoded(self, data_dir: Path) -> dict[str, NDArray[Any]]:
         import numpy as np
