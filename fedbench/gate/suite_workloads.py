@@ -68,9 +68,10 @@ def averaging(spec: Any, inputs: Any, number: int) -> Task:
     del inputs
     accumulator, algorithm = accumulator_of(spec.part("aggregation")), spec.part("algorithm")
     model, stream = initial(spec), torch.Generator().manual_seed(0)
-    size, counters = len(model.vector), model.state().counters
+    size, counters = len(model.vector) - (0 if spec.average_frozen else model.num_frozen), model.state().counters
     distinct = min(max(MEMORY // (4 * size), 2), number)  # more than the caches hold, if possible
-    states = [ModelState(torch.randn(size, generator=stream), counters) for _ in range(distinct)]
+    vectors = [torch.randn(size, generator=stream, dtype=model.vector.dtype) for _ in range(distinct)]
+    states = [ModelState(vector, counters) for vector in vectors]
     start, memory = model.parameters.clone(), algorithm.initial(model.parameters)
     message = algorithm.message(start, 1, ClientContext(start, memory, torch.zeros_like(start), SMALL_STEP))
     context = ServerContext(start, memory, message, 1.0)

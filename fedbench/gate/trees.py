@@ -95,7 +95,7 @@ def unpacked(
     more_search
         Folders from which code of the repository is imported, in addition to Python's search path.
     data
-        Files and folders that are no code either.
+        Files and folders that are no code either, except Python files.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def unpacked(
         parent = Path(temporary).resolve()
         before, now = parent / "old", parent / "new"
         copies = (parent / workloads.name, parent / WORKER.name)
-        is_data = partial(_is_below, root, [each.resolve() for each in data])
+        is_data = partial(_is_data, root, [each.resolve() for each in data])
         _unpack(revision, commit, root, before, is_data)
         try:
             code = _copy(root, now, is_data)
@@ -167,8 +167,12 @@ def resolve(revision: str, folder: Path) -> tuple[Path, str]:
     return root, name.decode().strip()
 
 
-def _is_below(root: Path, folders: Collection[Path], path: Path) -> bool:
-    return any((root / path).is_relative_to(folder) for folder in folders)
+def _is_data(root: Path, folders: Collection[Path], path: Path) -> bool:
+    """Whether a file of the repository is no code: it is large in the working tree, or is in one of these folders."""
+    file = root / path
+    if file.is_file() and file.stat().st_size > LARGE:  # what LFS stores is small for git
+        return True
+    return path.suffix != ".py" and any(file.is_relative_to(folder) for folder in folders)
 
 
 def _unpack(revision: str, commit: str, root: Path, target: Path, is_data: Callable[[Path], bool]) -> None:
@@ -182,7 +186,7 @@ def _unpack(revision: str, commit: str, root: Path, target: Path, is_data: Calla
             size = described.split()[-1]  # "-" of a submodule
             if size.isdigit() and int(size) <= LARGE and not is_data(Path(os.fsdecode(path))):
                 wanted.append(path)
-        git(root, "read-tree", commit, variables=variables)
+        git(root, "read-tree", "--no-sparse-checkout", commit, variables=variables)
         names = b"".join(path + b"\0" for path in wanted)
         git(root, "checkout-index", "-z", "--stdin", f"--prefix={target}/", variables=variables, given=names)
     except _RefusedError as error:
@@ -196,7 +200,7 @@ def _copy(root: Path, target: Path, is_data: Callable[[Path], bool]) -> set[Path
     target.mkdir()
     for path in {Path(os.fsdecode(name)) for name in listed if name}:
         source = root / path
-        if source.is_symlink() or (source.is_file() and source.stat().st_size <= LARGE and not is_data(path)):
+        if source.is_symlink() or (source.is_file() and not is_data(path)):
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / path, follow_symlinks=False)
             code.add(path)

@@ -15,7 +15,7 @@ from fedbench.suites.schema import Suite
 READS = {
     "training": ("model", "algorithm", "optimiser", "augmentation", "batch_size", "clip_norm"),
     "evaluation": ("model",),
-    "averaging": ("model", "algorithm", "aggregation"),
+    "averaging": ("model", "algorithm", "aggregation", "average_frozen"),
 }
 MAX_EXAMPLES = 250  # of a step or an evaluation: a batch of core.evaluate
 

@@ -69,22 +69,25 @@ def texts(trees: Trees, path: str) -> list[str | None]:
 
 def test_code_is_each_trees_own_and_what_is_no_code_is_the_working_trees(suite_file: Path) -> None:
     root = suite_file.parents[1]
-    (root / "nets/weights.pt").write_bytes(bytes(LARGE + 1))
+    (root / "nets/weights.pt").write_text("a pointer of LFS")
     (root / "old.py").write_text("")
     commit(root)
+    (root / "nets/weights.pt").write_bytes(bytes(LARGE + 1))
     (root / "old.py").unlink()
     (root / "nets/layers.py").write_text("changed = True\n")
     (root / "nets/new.py").write_text("new = True\n")
     (root / "data/images.npz").write_text("pixels")
     (root / "scans").mkdir()
     (root / "scans/one.txt").write_text("scan")
+    (root / "scans/load.py").write_text("load = True\n")
     (root / "nets/link.py").symlink_to("layers.py")
     with unpacked("HEAD", suite_file.parent, data=[root / "scans"]) as trees:
         assert [LAYERS, "changed = True\n"] == texts(trees, "nets/layers.py")
         assert [None, "new = True\n"] == texts(trees, "nets/new.py")
         assert [None, "changed = True\n"] == texts(trees, "nets/link.py")
         assert ["", None] == texts(trees, "old.py")
-        for shared in ("data", "scans", "nets/weights.pt"):
+        assert [None, "load = True\n"] == texts(trees, "scans/load.py")
+        for shared in ("data", "nets/weights.pt"):
             assert [root / shared] * 2 == [(tree / shared).resolve() for tree in (trees.before, trees.now)]
         assert (Path("nets/new.py"), None) == (trees.inside(root / "nets/new.py"), trees.inside(root / "data"))
         assert (Path(), Path()) == (trees.working, trees.search[0])
