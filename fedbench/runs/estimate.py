@@ -16,7 +16,7 @@ from fedbench.executors.allocator import keep_freed_memory
 from fedbench.runs.fit import require_fitting_models
 from fedbench.runs.metrics import MAX_CLIENTS_MEASURED, THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
-from fedbench.util.errors import SuiteError
+from fedbench.util.errors import RunError, SuiteError
 from fedbench.util.imports import last_line
 
 TIMED = ("model", "optimiser", "augmentation")  # the kinds of parts that a step's time depends on
@@ -62,6 +62,8 @@ def estimate_suite(suite: Suite) -> list[CellEstimate]:
         if key not in speeds:
             try:
                 speeds[key] = _seconds_per_example(spec, batch_size)
+            except RunError as error:
+                raise SuiteError(f"{cell.label} cannot be trained: {error}") from None
             except Exception as error:
                 raise SuiteError(
                     f"model {spec.model} cannot be trained: {last_line(error, spec.component('model').file)}"

@@ -11,7 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedbench.core import ClientData, ClientUpdate, FlatModel, RoundResult, ServerState, fedavg, interpolate, model_with
+from fedbench.aggregations.median import median
+from fedbench.core import (
+    ClientData,
+    ClientUpdate,
+    FlatModel,
+    RoundResult,
+    ServerState,
+    accumulator_of,
+    fedavg,
+    interpolate,
+    model_with,
+)
 from fedbench.core.client import client_update
 from fedbench.optimisers.sgd import SGD
 from fedbench.runs.metrics import digest
@@ -79,8 +90,23 @@ def last(build: Build, rounds: int = 3, **options: Any) -> RoundResult:
     return result
 
 
+MORE = {
+    "optimiser": SGD(momentum=0.9, weight_decay=0.01, nesterov=True),
+    "learning_rate_decay": 0.5,
+    "clip_norm": 0.1,
+    "augmentation": lambda inputs, generator: inputs + torch.randn(inputs.shape, generator=generator),
+    "aggregation": accumulator_of(median),
+    "weights": "uniform",
+}
+
+
 @KINDS
-def test_the_bits_do_not_depend_on_threads_or_on_an_interruption(build: Build) -> None:
+@pytest.mark.parametrize("more", [{}, MORE])
+def test_the_bits_do_not_depend_on_threads_or_on_an_interruption(build: Build, more: dict[str, Any]) -> None:
+    def last(build: Build, rounds: int = 3, **options: Any) -> RoundResult:
+        *_, result = run(build, rounds, **more | options)
+        return result
+
     expected = digest(last(build).model)
     assert expected == digest(last(build, num_threads=lambda: 2).model)
     kept = last(build, rounds=1).server
@@ -157,8 +183,6 @@ def test_frozen_parameters_are_averaged_if_asked() -> None:
 
 
 def test_a_rule_does_not_see_frozen_parameters_unless_asked() -> None:
-    from fedbench.core import accumulator_of
-
     sizes: list[int] = []
 
     def first(vectors: Tensor, _: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from fedbench.gate.baseline import (
     require_data,
 )
 from fedbench.gate.files import write_stored
+from fedbench.suites.fields import IMPLIED
 from fedbench.suites.schema import Suite
 from fedbench.util.errors import BaselineError
 
@@ -146,9 +147,11 @@ def test_a_spec_may_lack_a_field_that_is_newer_than_the_file(suite: Suite) -> No
     """The field's default is what the file's runs had."""
     baseline, cell = made_baseline(suite), suite.cells[0]
     content = baseline.cells[0].model_dump(mode="json")
-    del content["spec"]["interpolation"]
+    for field in ("interpolation", *IMPLIED):  # options too
+        del content["spec"][field]
     older = baseline.model_copy(
         update={"cells": (CellRecord.model_validate(content | {"seeds": baseline.cells[0].seeds}),)}
     )
     assert older.of(cell) is not None
-    assert older.of(cell.model_copy(update={"spec": cell.spec.replace({"interpolation": True})})) is None
+    for changed in ({"interpolation": True}, {"momentum": 0.9}, {"aggregation": "median"}):
+        assert older.of(cell.model_copy(update={"spec": cell.spec.replace(changed)})) is None
