@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fedbench.runs.launch import Where, track_suite
+from fedbench.suites.checks import check_value
 from fedbench.suites.loading import load_suite, make_suite, parse_seeds
 from fedbench.suites.objects import plain
 from fedbench.util.errors import InterruptedSuiteError, SuiteError
@@ -105,21 +107,22 @@ def run(
             '`if __name__ == "__main__":`, or the part in a file of its own'
         )
     chosen = _load(suite, seeds, only, overrides)
-    _require(workers is None or (type(workers) is int and workers > 0), "workers", workers, "a whole number above 0")
-    _require(executor in ("local", "ray"), "executor", executor, "local or ray")
-    from fedbench.runs.launch import Where, track_suite
-
-    where = Where(device, workers, executor, address, cpus_per_run, gpus_per_run, memory_per_run)
+    where: dict[str, Any] = {
+        "device": device,
+        "workers": workers,
+        "executor": executor,
+        "address": address,
+        "cpus_per_run": cpus_per_run,
+        "gpus_per_run": gpus_per_run,
+        "memory_per_run": memory_per_run,
+    }
+    how: dict[str, Any] = {"tracking_uri": tracking_uri, "fresh": fresh, "store_models": store_models}
+    for name, value in {**where, **how, "data_dir": data_dir}.items():
+        check_value(name, value, name, Arguments)
+    folder = None if data_dir is None else Path(data_dir)
     try:
-        with _process_as_before(data_dir):
-            outcomes, _ = track_suite(
-                chosen,
-                where,
-                data_dir=None if data_dir is None else Path(data_dir),
-                tracking_uri=tracking_uri,
-                fresh=fresh,
-                store_models=store_models,
-            )
+        with _process_as_before():
+            outcomes, _ = track_suite(chosen, Where(**where), data_dir=folder, **how)
     except InterruptedSuiteError as error:
         raise KeyboardInterrupt(str(error)) from None
     from fedbench.reports.results import num_failed
@@ -160,7 +163,9 @@ def results(
         If the store cannot be read, or the suite has no runs in it.
     """
     _require(per in PER, "per", per, " or ".join(PER))
-    name = _load(suite).name if isinstance(suite, Mapping | Path) or suite.endswith((".yaml", ".yml")) else suite
+    check_value("tracking_uri", tracking_uri, "tracking_uri", Arguments)
+    is_name = isinstance(suite, str) and not suite.endswith((".yaml", ".yml"))
+    name = str(suite) if is_name else _load(suite).name
     from fedbench.reports.tables import table_of_rounds, table_of_runs
     from fedbench.tracking.mlflow.store import default_tracking_uri
     from fedbench.tracking.mlflow.suites import read_suite
@@ -179,12 +184,23 @@ def _load(
     _require(isinstance(suite, str | Path | Mapping), "suite", suite, "a suite's name, a path or a mapping")
     numbers = plain(parse_seeds(seeds) if isinstance(seeds, str) else seeds)
     _require(numbers is None or isinstance(numbers, list), "seeds", seeds, "a list of whole numbers")
+    _require(isinstance(only, Iterable), "only", only, "a list of scenarios")
+    _require(overrides is None or isinstance(overrides, Mapping), "overrides", overrides, "a mapping of fields")
     changes: Any = {
         "seeds": numbers,
         "only": [only] if isinstance(only, str) else list(only),
         "overrides": plain(overrides or {}),
     }
     return make_suite(plain(suite), **changes) if isinstance(suite, Mapping) else load_suite(suite, **changes)
+
+
+class Arguments(Where):
+    """What the arguments of `run` must be."""
+
+    data_dir: str | Path | None = None
+    tracking_uri: str | None = None
+    fresh: bool = False
+    store_models: bool = True
 
 
 def _require(holds: bool, name: str, value: object, needed: str) -> None:

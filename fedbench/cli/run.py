@@ -124,7 +124,15 @@ def run_command(
 
     outcomes, recorder = track_suite(
         suite,
-        Where(device, workers, executor, address, cpus_per_run, gpus_per_run, memory_per_run),
+        Where(
+            device=device,
+            workers=workers,
+            executor=executor,
+            address=address,
+            cpus_per_run=cpus_per_run,
+            gpus_per_run=gpus_per_run,
+            memory_per_run=memory_per_run,
+        ),
         data_dir=data_dir,
         tracking_uri=tracking_uri,
         fresh=fresh,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from fedbench.util.errors import ClusterError, InterruptedSuiteError
+from fedbench.util.frozen import Count, Frozen, Positive
 from fedbench.util.progress import progress
 
 if TYPE_CHECKING:
@@ -16,17 +18,16 @@ if TYPE_CHECKING:
     from fedbench.suites.schema import Suite
 
 
-@dataclass(frozen=True)
-class Where:
+class Where(Frozen):
     """Where runs are computed; the fields are the options of ``fedbench run``, None where one was not given."""
 
     device: str = "cpu"
-    workers: int | None = None
-    executor: str = "local"
+    workers: Count | None = None
+    executor: Literal["local", "ray"] = "local"
     address: str | None = None
-    cpus_per_run: int | None = None
-    gpus_per_run: float | None = None
-    memory_per_run: float | None = None
+    cpus_per_run: Count | None = None
+    gpus_per_run: Annotated[float, Field(ge=0)] | None = None
+    memory_per_run: Positive | None = None
 
     def choose(self) -> tuple[Executor, str]:
         """The executor, and the device that runs are computed on.
@@ -51,7 +52,7 @@ class Where:
 
 def track_suite(
     suite: Suite,
-    where: Where = Where(),
+    where: Where,
     *,
     data_dir: Path | None = None,
     tracking_uri: str | None = None,
