@@ -166,6 +166,11 @@ def test_a_revision_that_is_not_there_fails_and_shows_nothing(runner: Runner) ->
     assert 1 == len(runner.notes)  # the installation
 
 
+def test_the_page_of_the_gate_names_every_input() -> None:
+    _, _, table = (ROOT / "docs/how-to/gate.md").read_text().partition("| input | what |\n")
+    assert list(ACTION["inputs"]) == re.findall(r"^\| `([\w-]+)` \|", table.partition("\n\n")[0], re.MULTILINE)
+
+
 def test_shellcheck_finds_nothing_in_the_steps(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.sh" for number, _ in enumerate(SCRIPTS)]
     for file, step in zip(files, SCRIPTS, strict=True):

@@ -72,7 +72,7 @@ def accuracy_rows(accuracy: AccuracyCheck, is_strict: bool) -> Rows:
             _percent(each.baseline),
             _percent(each.now),
             _points(each.difference),
-            "" if each.interval is None else " to ".join(map(_points, each.interval)),
+            "" if each.interval is None else " to ".join(filter(None, map(_points, each.interval))),
             cell_judgement(each),
             "" if each.detectable_effect is None else f"{100 * each.detectable_effect:.1f}",
         )
