@@ -23,17 +23,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import metadata
-from inspect import Parameter, signature
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, get_type_hints
-
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, create_model
+from typing import Any
 
 from fedbench.aggregations import AGGREGATIONS
 from fedbench.algorithms import ALGORITHMS
@@ -45,7 +40,6 @@ from fedbench.models import MODELS
 from fedbench.optimisers import OPTIMISERS
 from fedbench.partitions import PARTITIONS, FunctionPartition, Partition
 from fedbench.util.errors import SuiteError
-from fedbench.util.frozen import Frozen
 from fedbench.util.imports import (
     file_digest,
     has_changed,
@@ -57,24 +51,18 @@ from fedbench.util.imports import (
     module_digest,
     module_source,
 )
+from fedbench.util.options import Options, declare_options
 from fedbench.util.text import unknown
 
 KINDS = ("dataset", "model", "partition", "algorithm", "optimiser", "aggregation", "augmentation")
 GROUP = "fedbench.components"
 ARGUMENTS = {"partition": 4, "optimiser": 2, "aggregation": 2, "augmentation": 2}  # of a function, before its options
-Scalar = int | float | str | bool | None
 # What reads a dataset that is named by its data.
 DATA = {
     "npz": "fedbench.datasets.npz:NpzDataset",
     "folder": "fedbench.datasets.pictures:PictureDataset",
     "torchvision": "fedbench.datasets.torchvision_sets:TorchvisionDataset",
 }
-
-
-class Options(Frozen):
-    """The base of the options that a part declares."""
-
-    model_config = ConfigDict(protected_namespaces=())
 
 
 @dataclass(frozen=True)
@@ -308,46 +296,14 @@ def _entry_points(search_path: tuple[str, ...]) -> metadata.EntryPoints:
 
 @cache
 def _declared(component: Component) -> type[Options]:
-    part = component.load()
-    if component.kind == "dataset" and (not callable(part) or (hasattr(part, "INFO") and not isinstance(part, type))):
+    kind, part = component.kind, component.load()
+    if kind == "dataset" and (not callable(part) or (hasattr(part, "INFO") and not isinstance(part, type))):
         return Options  # a module or an object
+    skipped = 1 if component.data else ARGUMENTS[kind] if _is_function(kind, part) else 0
     try:
-        parameters, takes_any = _parameters(component.kind, part)
-        parameters = parameters[1:] if component.data else parameters
-        hints = get_type_hints(part, include_extras=True) if is_dataclass(part) else _hints(part, parameters)
-        declared = {
-            each.name: (hints.get(each.name, Scalar), ... if each.default is Parameter.empty else each.default)
-            for each in parameters
-            if each.default is Parameter.empty or _is_option(each.default, hints.get(each.name, Scalar))
-        }
-        if takes_any:
-            declared = dict.fromkeys(component.more, (Scalar, None)) | declared
-        if taken := [name for name in declared if hasattr(Options, name) or name.startswith("_")]:
-            raise SuiteError(f"{component.kind} {component.name}: an option cannot be called {taken[0]}; rename it")
-        return create_model("Options", __base__=Options, **declared)  # type: ignore[call-overload, no-any-return]
-    except SuiteError:
-        raise
+        return declare_options(part, skipped, component.more)
     except Exception as error:
-        where = f"{component.kind} {component.name}"
-        raise SuiteError(f"{where}: its options cannot be read: {last_line(error)}") from None
-
-
-def _is_option(default: object, hint: Any) -> bool:
-    """Whether a suite can set a parameter: its default is a plain value, and its type one that pydantic knows."""
-    with suppress(PydanticSchemaGenerationError):
-        TypeAdapter(hint)
-        return isinstance(default, Scalar)
-    return False
-
-
-def _parameters(kind: str, part: Any) -> tuple[list[Parameter], bool]:
-    """The parameters of a part that may be options, and whether it takes any other one."""
-    if is_dataclass(part):
-        defaults = {each.name: Parameter.empty if each.default is MISSING else each.default for each in fields(part)}
-        return [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in defaults.items()], False
-    given = list(signature(part).parameters.values())[ARGUMENTS[kind] if _is_function(kind, part) else 0 :]
-    takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in given)
-    return [each for each in given if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)], takes_any
+        raise SuiteError(f"{kind} {component.name}: its options cannot be read: {last_line(error)}") from None
 
 
 def _is_function(kind: str, part: Any) -> bool:
@@ -358,10 +314,3 @@ def _is_function(kind: str, part: Any) -> bool:
     if kind not in ARGUMENTS or not isinstance(part, type):
         return kind in ARGUMENTS
     return kind != "partition" and not any("__call__" in vars(each) for each in part.__mro__)
-
-
-def _hints(part: Any, parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """The annotations of a function's options alone: those of its other parameters may need imports that are absent."""
-    annotated = {each.name: each.annotation for each in parameters if each.annotation is not Parameter.empty}
-    names = vars(sys.modules[part.__module__])
-    return get_type_hints(SimpleNamespace(__annotations__=annotated), names, include_extras=True)
