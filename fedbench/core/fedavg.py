@@ -92,6 +92,9 @@ def fedavg(
     ------
     ValueError
         At the first round, if an argument is invalid.
+    RunError
+        A `ValueError` in one line, if the optimiser, augmentation or aggregation returns what it must not, or a batch
+        has one example and the model cannot train on it.
     """
     able = range(len(clients)) if participants is None else participants
     require_valid(clients, able, rounds, client_fraction, init, weights)

@@ -71,6 +71,7 @@ class FlatModel:
             raise ValueError(f"the model's parameters and buffers must be of one type, not {sorted(map(str, types))}")
 
         self.module = module
+        self._buffers = [(owner, *named) for owner in module.modules() for named in owner.named_buffers(recurse=False)]
         self.vector = parameters[0].detach().new_empty(sum(tensor.numel() for tensor in tensors))
         self.parameters = self.vector[: sum(parameter.numel() for parameter in parameters)]
         self.gradients = self.parameters.grad = torch.zeros_like(self.parameters)
@@ -92,16 +93,26 @@ class FlatModel:
         """Set the parameters to those of a (P,) vector."""
         self.parameters.copy_(parameters)
 
+    @torch.no_grad()
     def state(self) -> ModelState:
         """A copy of the model's state."""
+        self._take_back_buffers()
         return ModelState(self.vector.clone(), tuple(counter.clone() for counter in self.counters))
 
     @torch.no_grad()
     def load(self, state: ModelState) -> None:
         """Set the model to `state`; what a `head` lacks stays as it is."""
+        self._take_back_buffers()
         self.vector[: len(state.vector)].copy_(state.vector)
         for counter, value in zip(self.counters, state.counters, strict=True):
             counter.copy_(value)
+
+    def _take_back_buffers(self) -> None:
+        """Make buffers views again that the module has replaced, as in ``self.mean = 0.9 * self.mean + 0.1 * x``."""
+        for owner, name, buffer in self._buffers:
+            if (current := getattr(owner, name)) is not buffer:
+                buffer.copy_(current)
+                setattr(owner, name, buffer)
 
 
 def model_with(state: ModelState, like: nn.Module) -> nn.Module:

@@ -98,7 +98,10 @@ class CellSpec(CommonFields):
                 f"{self.algorithm}: it takes a client's change for a sum of gradients, so steps must be those of plain "
                 "SGD; leave out momentum, weight_decay and clip_norm, with optimiser sgd"
             )
-        if (least := getattr(aggregation, "min_clients", 1)) > self.clients_per_round:
+        least = getattr(aggregation, "min_clients", 1)
+        if not isinstance(least, int):
+            raise ValueError(f"{self.aggregation}: its min_clients is {least!r}; it must be a whole number")
+        if least > self.clients_per_round:
             raise ValueError(
                 f"{self.aggregation}: it needs {least} clients in each round, and {self.clients_per_round} are selected"
                 "; raise num_clients or client_fraction"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,12 @@ def test_one_client_cannot_spoil_a_robust_rule(name: str, wrong: float) -> None:
 def test_what_a_rule_needs_is_asked_of_the_suite(fields: dict[str, Any], needed: str) -> None:
     with pytest.raises(ValueError, match=needed.replace("?", r"\?")):
         CellSpec(**fields)
+
+
+def test_a_rules_own_number_of_clients_must_be_one(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("class Own:\n    min_clients = '3'\n    def __call__(self, v, w): return v[0]\n")
+    with pytest.raises(ValueError, match=r"its min_clients is '3'; it must be a whole number"):
+        CellSpec.model_validate({"aggregation": f"{tmp_path}/own.py:Own"})
 
 
 # In a run

@@ -141,6 +141,36 @@ def test_the_models_between_two_and_their_digests_can_be_measured(build: Build) 
     assert digest(first) == digest(copy.deepcopy(first)) != digest(half)
 
 
+class Replacing(nn.Module):
+    """Its buffers are replaced in training, not changed: the mean of its inputs, and the number of batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("batches", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean, self.batches = 0.5 * self.mean + 0.5 * x.mean(dim=0), self.batches + 1
+        output: Tensor = self.layer(x - self.mean)
+        return output
+
+
+def test_buffers_that_a_module_replaces_are_the_clients_own_and_averaged() -> None:
+    updates: list[ClientUpdate] = []
+    one_batch = {"batch_size": None, "local_epochs": 1}
+    (result,) = run(Replacing, rounds=1, observe=updates.append, **one_batch)
+    halves = [each.inputs.mean(dim=0) / 2 for each in CLIENTS]
+    for half, update in zip(halves, updates, strict=True):
+        assert torch.allclose(half, update.state.vector[-3:], atol=1e-6)
+        assert [1] == [counter.item() for counter in update.state.counters]
+    assert isinstance(result.model, Replacing)
+    mean = sum(share * half for share, half in zip((10 / 30, 14 / 30, 6 / 30), halves, strict=True))
+    assert torch.allclose(torch.as_tensor(mean), result.model.mean, atol=1e-6)
+    assert digest(last(Replacing).model) == digest(last(Replacing, num_threads=lambda: 2).model)
+
+
 def test_tied_weights_stay_tied_and_are_one_part_of_the_vector() -> None:
     model = last(Tied).model
     assert isinstance(model, Tied)
