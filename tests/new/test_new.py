@@ -67,6 +67,11 @@ def test_a_name_that_something_else_has_is_refused(kind: str, name: str, tmp_pat
     assert [] == list(tmp_path.iterdir())
 
 
+def test_the_help_names_every_kind(tmp_path: Path) -> None:
+    text = fedbench_here("new", "--help", folder=tmp_path).out
+    assert [] == [kind for kind in WHAT if kind not in text]
+
+
 def test_an_unknown_kind(tmp_path: Path) -> None:
     done = fedbench_here("new", "modle", "x", folder=tmp_path)
     assert (2, "unknown kind 'modle'; did you mean model?" in done.err) == (done.code, True)
