@@ -9,7 +9,7 @@ The name of a part is one of
 ``./my_parts.py:by_hospital``
     an attribute of a Python file, relative to the folder of the suite file. A dataset may be a file as a whole;
 ``./scans.npz``, ``./photos``, ``torchvision:CIFAR100``
-    data of a user's, or of torchvision, for a dataset: a built-in part reads it (see `DATA`);
+    data of a user's, or of torchvision, for a dataset: a built-in part reads it (see `fedbench.datasets.named`);
 ``by-hospital``
     an entry point of an installed package: group ``fedbench.components``, name ``partition.by-hospital``.
 
@@ -34,7 +34,7 @@ from fedbench.aggregations import AGGREGATIONS
 from fedbench.algorithms import ALGORITHMS
 from fedbench.augmentations import AUGMENTATIONS
 from fedbench.datasets import DATASETS
-from fedbench.datasets.function import FunctionDataset
+from fedbench.datasets.named import DATA, TORCHVISION, form_of, has_options, make_source
 from fedbench.hooks import Algorithm
 from fedbench.models import MODELS
 from fedbench.optimisers import OPTIMISERS
@@ -57,12 +57,6 @@ from fedbench.util.text import unknown
 KINDS = ("dataset", "model", "partition", "algorithm", "optimiser", "aggregation", "augmentation")
 GROUP = "fedbench.components"
 ARGUMENTS = {"partition": 4, "optimiser": 2, "aggregation": 2, "augmentation": 2}  # of a function, before its options
-# What reads a dataset that is named by its data.
-DATA = {
-    "npz": "fedbench.datasets.npz:NpzDataset",
-    "folder": "fedbench.datasets.pictures:PictureDataset",
-    "torchvision": "fedbench.datasets.torchvision_sets:TorchvisionDataset",
-}
 
 
 @dataclass(frozen=True)
@@ -146,7 +140,7 @@ class Component:
         if self.kind == "dataset":
             key = tuple(sorted(options.items()))
             if key not in self._datasets:  # it may hold data, which is loaded once
-                self._datasets[key] = self._dataset(options)
+                self._datasets[key] = make_source(self.load(), self.name, self.data, options)
             return self._datasets[key]
         part = self.load()
         if _is_function(self.kind, part):
@@ -155,17 +149,6 @@ class Component:
         base = {"partition": Partition, "algorithm": Algorithm}.get(self.kind, object)
         if not isinstance(made, base):
             raise SuiteError(f"{self.kind} {self.name} does not extend {base.__module__}.{base.__name__}")
-        return made
-
-    def _dataset(self, options: Mapping[str, Any]) -> Any:
-        part = self.load()
-        if self.data:
-            return part(self.data, **options)
-        if callable(part) and not isinstance(part, type) and not hasattr(part, "INFO"):
-            return FunctionDataset(part, options, self.name)
-        made = part(**options) if isinstance(part, type) else part
-        if lacking := [name for name in ("INFO", "load") if not hasattr(made, name)]:
-            raise SuiteError(f"dataset {self.name} has no {lacking[0]}; see the docstring of fedbench.datasets")
         return made
 
 
@@ -206,11 +189,11 @@ def find(kind: str, name: object, folder: Path | None = None) -> Component:
         One line that says what is wrong with the name, and the nearest built-in name.
     """
     if isinstance(name, str):
-        if kind == "dataset" and (source := _data_source(name)):
-            data = name.partition(":")[2] if source == "torchvision" else str((folder or Path()).absolute() / name)
+        if kind == "dataset" and (form := form_of(name)):
+            data = name.partition(":")[2] if form == TORCHVISION else str((folder or Path()).absolute() / name)
             if not data:
                 raise SuiteError(f"dataset {name}: name a dataset of torchvision, as in torchvision:CIFAR100")
-            return Component(kind, name, DATA[source], data=data)
+            return Component(kind, name, DATA[form], data=data)
         if ":" in name or name.endswith(".py"):
             return _by_reference(kind, name, folder or Path())
     built_in, offered = built_in_names(kind), installed(kind)
@@ -258,16 +241,6 @@ def _split(reference: str) -> tuple[str, str]:
     return (source, attribute) if colon else (reference, "")
 
 
-def _data_source(name: str) -> str | None:
-    """The key of `DATA` of a dataset that is named by its data."""
-    if name.startswith("torchvision:"):
-        return "torchvision"
-    if name.endswith(".npz"):
-        return "npz"
-    is_code = name.endswith(".py") or _split(name)[0].endswith(".py")
-    return "folder" if not is_code and ("/" in name or "\\" in name) else None
-
-
 def _by_reference(kind: str, name: str, folder: Path) -> Component:
     source, attribute = _split(name)
     if not source or not (attribute or kind == "dataset"):
@@ -297,7 +270,7 @@ def _entry_points(search_path: tuple[str, ...]) -> metadata.EntryPoints:
 @cache
 def _declared(component: Component) -> type[Options]:
     kind, part = component.kind, component.load()
-    if kind == "dataset" and (not callable(part) or (hasattr(part, "INFO") and not isinstance(part, type))):
+    if kind == "dataset" and not has_options(part):
         return Options  # a module or an object
     skipped = 1 if component.data else ARGUMENTS[kind] if _is_function(kind, part) else 0
     try:

@@ -12,6 +12,7 @@ import pytest
 from command import fedbench_here
 
 from fedbench.components import KINDS, built_in_names
+from fedbench.datasets.named import DATA
 from fedbench.suites.catalogue import Listed, describe_part, list_parts
 from fedbench.util.errors import SuiteError
 
@@ -70,7 +71,8 @@ def test_a_suite_names_the_parts_of_an_installed_package(installed: Path, tmp_pa
 
 def test_all_built_in_parts_are_listed_with_what_they_are() -> None:
     parts = list_parts()
-    assert [(kind, name) for kind in KINDS for name in built_in_names(kind)] == [
+    forms = [("dataset", form) for form in DATA]
+    assert [*forms, *((kind, name) for kind in KINDS for name in built_in_names(kind))] == [
         (each.kind, each.name) for each in parts
     ]
     assert all(each.origin == "built in" and each.about and each.problem is None for each in parts)

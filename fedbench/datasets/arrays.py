@@ -234,6 +234,8 @@ def _class_names(where: str, given: Any, y_train: NDArray[np.int64]) -> tuple[st
                 raise DataError(f"{where}: two classes have the name {show(name)}; rename one")
         count = len(names)
         _require_classes(where, y_train, names, True, "y_train")
+    if count == 1:
+        raise DataError(f"{where}: there is one class; a classification has two or more")
     if count > MAX_CLASSES:
         raise DataError(
             f"{where}: y_train has labels up to {count - 1:,}; at most {MAX_CLASSES:,} classes can be measured"

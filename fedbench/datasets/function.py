@@ -56,6 +56,11 @@ class FunctionDataset:
         info = info_of(self.name, arrays, training.labels, dataset.test_labels.numpy(), training.class_names)
         return info, dataset, training
 
+    @property
+    def _file(self) -> Path | None:
+        code = getattr(self.function, "__code__", None)
+        return Path(code.co_filename) if code else None
+
     def _arrays(self) -> dict[str, Any]:
         import numpy as np
 
@@ -64,7 +69,7 @@ class FunctionDataset:
         except FedbenchError:
             raise
         except (Exception, SystemExit) as error:
-            raise DataError(f"{self.name}: {last_line(error)}") from error
+            raise DataError(f"{self.name}: {last_line(error, self._file)}") from error
         if not isinstance(returned, Mapping):
             kind = type(returned).__name__
             raise DataError(f"{self.name} returns {kind}; it must return a mapping with {', '.join(REQUIRED)}")

@@ -43,7 +43,7 @@ HALVES = ("train", "test")
 
 @dataclass(frozen=True)
 class PictureDataset:
-    """The dataset of a folder; see `fedbench.datasets` for its methods.
+    """Pictures in folders, train/CLASS and test/CLASS; see `fedbench.datasets` for its methods.
 
     Attributes
     ----------

@@ -107,8 +107,10 @@ class TorchvisionDataset:
 
     Attributes
     ----------
-    picture_size, picture_channels
-        As for `fedbench.datasets.pictures.PictureDataset`.
+    picture_size
+        Width and height that pictures are resized to, bilinearly; None: they must have one size.
+    picture_channels
+        1 makes them grey, 3 colours; None: they must all be grey or all colours.
     """
 
     name: str

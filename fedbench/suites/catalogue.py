@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedbench.components import GROUP, KINDS, Component, built_in_names, find, installed
+from fedbench.datasets.named import DATA
 from fedbench.suites.describe import about_built_in, meanings, paragraphs, type_text
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import unknown
@@ -87,6 +88,9 @@ def describe_part(kind: str, name: str) -> Listed:
 
 
 def _of_kind(kind: str, with_code: bool) -> Iterator[Listed]:
+    if kind == "dataset":
+        for form, target in DATA.items():
+            yield _read(Component(kind, form, target, data=form), "built in")
     for name in dict.fromkeys([*built_in_names(kind), *installed(kind)]):
         origin = _origin(kind, name)
         try:

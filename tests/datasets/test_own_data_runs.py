@@ -212,3 +212,11 @@ find("dataset", "torchvision:CIFAR100").make()
 assert not {{"torch", "torchvision"}} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_forms_of_own_data_are_listed_with_their_options() -> None:
+    from fedbench.suites.catalogue import list_parts
+
+    listed = {part.name: [option.name for option in part.options or ()] for part in list_parts("dataset")}
+    assert [] == listed["./FILE.npz"]
+    assert ["picture_size", "picture_channels"] == listed["./FOLDER"] == listed["torchvision:NAME"]
