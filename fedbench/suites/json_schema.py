@@ -6,6 +6,7 @@ is left to fedbench: the options of a part of one's own, which may therefore be 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -70,16 +71,15 @@ def _about(schema: Schema, text: str) -> Schema:
     return {"allOf": [schema], "description": text} if "$ref" in schema else {**schema, "description": text}
 
 
-def _properties(model: type[BaseModel]) -> dict[str, Schema]:
-    """Each field of a model as pydantic describes it, with the comment above it."""
+def _properties(model: type[BaseModel], about: Mapping[str, str]) -> dict[str, Schema]:
+    """Each field of a model as pydantic describes it, with what there is to say about it."""
     whole = model.model_json_schema()
-    about = comments(model)
     found = {}
     for name, schema in whole["properties"].items():
         kept = {key: value for key, value in schema.items() if key != "title" and value is not None}
         if reference := kept.pop("$ref", None):
             kept |= {key: whole["$defs"][reference.rpartition("/")[2]][key] for key in ("type", "enum")}
-        found[name] = {"description": about[name].replace("None", "null"), **kept} if about.get(name) else kept
+        found[name] = {**kept, "description": about[name].replace("None", "null")} if about.get(name) else kept
     return found
 
 
@@ -105,7 +105,7 @@ def _axis(schema: Schema) -> Schema:
 def _fields() -> dict[str, Schema]:
     """Every scenario field: the common ones, and after each kind of part the options of the built-in ones."""
     fields: dict[str, Schema] = {}
-    for name, schema in _properties(CommonFields).items():
+    for name, schema in _properties(CommonFields, comments(CommonFields)).items():
         fields[name] = _axis(schema)
         if name in KINDS:
             fields[name] = _axis({**_without_value(schema), "anyOf": [_ref(name)]})
@@ -118,10 +118,7 @@ def _options(kind: str, name: str) -> dict[str, Schema]:
     part = Component(kind, name, built_in_names(kind)[name])
     if not part.options.model_fields:
         return {}
-    said = meanings(part.load())
-    return {
-        option: {**schema, "description": said.get(option, "")} for option, schema in _properties(part.options).items()
-    }
+    return _properties(part.options, meanings(part.load()))
 
 
 def _flat_option(kind: str, option: str) -> Schema:
@@ -131,7 +128,9 @@ def _flat_option(kind: str, option: str) -> Schema:
     choices: list[Schema] = [{"type": "null"}]
     for value in map(_value, schemas):
         choices += [each for each in value.get("anyOf", [value]) if each not in choices]
-    return _axis({"description": f"{schemas[0]['description']} Of {kind} {', '.join(readers)}.", "anyOf": choices})
+    return _axis(
+        {"description": f"{schemas[0].get('description', '')} Of {kind} {', '.join(readers)}.", "anyOf": choices}
+    )
 
 
 def _parts(kind: str, others: list[str]) -> list[Schema]:
@@ -176,9 +175,9 @@ def _other_keys(fields: list[str], others: dict[str, list[str]]) -> Schema:
 
 def _tune(seeds: Schema) -> Schema:
     """The key `tune`."""
-    keys = _properties(TuneSpec)
+    keys = _properties(TuneSpec, comments(TuneSpec))
     about = {key: {"description": schema.get("description", "")} for key, schema in keys.items()}
-    common = _properties(CommonFields)
+    common = _properties(CommonFields, comments(CommonFields))
     space = {field: _searched(_value(common[field])) for field in SEARCHABLE}
     null = {"type": "null"}
     keys["scenario"] = {**about["scenario"], "anyOf": [_ref("name"), null]}
@@ -205,7 +204,7 @@ def _searched(choice: Schema) -> Schema:
 
 def _conformance() -> Schema:
     """The key `conformance`."""
-    keys = _properties(Reference)
+    keys = _properties(Reference, comments(Reference))
     keys.pop("scenario")
     bound = {"type": ["number", "null"]}
     band = {"type": "array", "items": bound, "minItems": 2, "maxItems": 2}
