@@ -121,19 +121,19 @@ def test_works_without_code_of_the_repository_are_left_out(suite_file: Path) -> 
 
 def test_what_a_revision_lacks_is_told_in_one_line_without_a_temporary_path(suite_file: Path) -> None:
     root = suite_file.parents[1]
-    (root / "nets/my_net.py").rename(root / "nets/net.py")
-    commit(root)
-    suite_file.write_text(suite_file.read_text().replace("my_net.py", "net.py"))
-    (root / "nets/net.py").write_text(NET.replace("width: int", "depth: int = 2, width: int"))
-    suite = load_suite(suite_file, overrides={"depth": [2, 3]}, only=["own"])
-    with suite_trees(suite, DataSource(), "HEAD~1") as trees, sides(trees, 0) as (before, now):
-        with pytest.raises(SideError, match=r"^there is no file nets/net\.py$") as missing:
-            time_in_turns(before, now, "evaluate ../nets/net.py:Net on mnist-5k", 0.01, 1e18)
-        assert (before, True) == (missing.value.side, missing.value.others_can_run)
-    with suite_trees(suite, DataSource(), "HEAD") as trees, sides(trees, 0) as (before, now):
-        assert time_in_turns(before, now, "evaluate ../nets/net.py:Net on mnist-5k", 0.01, 1e18)
-        with pytest.raises(SideError, match="depth"):
-            time_in_turns(before, now, "evaluate ../nets/net.py:Net depth=3 on mnist-5k", 0.01, 1e18)
+    (root / "nets/my_net.py").write_text(NET.replace("width: int", "depth: int = 2, width: int"))
+    (root / "nets/new.py").write_text(NET)
+    suite_file.write_text(
+        "name: digits\nquestion: Why?\nseeds: [0]\nscenarios:\n"
+        "  - {name: deep, model: ../nets/my_net.py:Net, depth: [2, 3]}\n"
+        "  - {name: new, model: ../nets/new.py:Net}\n"
+    )
+    with suite_trees(load_suite(suite_file), DataSource(), "HEAD") as trees, sides(trees, 0) as (before, now):
+        for work, reason in (("new.py:Net", r"^there is no file nets/new\.py$"), ("my_net.py:Net depth=3", "depth")):
+            with pytest.raises(SideError, match=reason) as missing:
+                time_in_turns(before, now, f"evaluate ../nets/{work} on mnist-5k", 0.01, 1e18)
+            assert (before, True) == (missing.value.side, missing.value.others_can_run)
+        assert time_in_turns(before, now, "evaluate ../nets/my_net.py:Net on mnist-5k", 0.01, 1e18)
 
 
 @pytest.mark.slow
