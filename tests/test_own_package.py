@@ -116,10 +116,13 @@ def test_a_part_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text("def net(width, depth: int = 2): ...\n")
     part = describe_part("model", "./net.py:net")
-    assert ("your own", "") == (part.origin, part.about)
+    assert ("by reference", "") == (part.origin, part.about)
     assert [("width", True, None), ("depth", False, 2)] == [(o.name, o.required, o.default) for o in part.options or ()]
     with pytest.raises(SuiteError, match="there is no file"):
         describe_part("model", "./nett.py:net")
+    (tmp_path / "far.py").write_text("def net(reach: float = float('inf')): ...\n")
+    done = fedbench_here("components", "model", "./far.py:net", "--json", folder=tmp_path)
+    assert [None] == [option["default"] for option in json.loads(done.out)["components"][0]["options"]]
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fedbench.reports.layout import plain_table
+from fedbench.reports.layout import number, plain_table
 from fedbench.util.text import show
 
 if TYPE_CHECKING:
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 def parts_json(parts: Sequence[Listed]) -> dict[str, Any]:
     """The parts for machines; the options of a part whose code was not imported are null."""
-    return {"components": [asdict(part) for part in parts]}
+    return {"components": [{**asdict(part), "options": _options_json(part)} for part in parts]}
+
+
+def _options_json(part: Listed) -> list[dict[str, Any]] | None:
+    if part.options is None:
+        return None
+    defaults = [number(each.default) if isinstance(each.default, float) else each.default for each in part.options]
+    return [asdict(each) | {"default": default} for each, default in zip(part.options, defaults, strict=True)]
 
 
 def parts_table(parts: Sequence[Listed]) -> RenderableType:

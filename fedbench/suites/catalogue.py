@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class Listed:
     Attributes
     ----------
     origin
-        ``built in``, or the package that offers it with its version; the source for a part that is named by reference.
+        ``built in``, or the package that offers it with its version, or ``by reference``.
     target
         Where it is: ``module:attribute``.
     about
@@ -116,7 +117,7 @@ def _origin(kind: str, name: str) -> str:
     owners = [each.dist for each in installed().get(f"{kind}.{name}", [])]
     packages = [f"{each.name} {each.version}" if each else "an unknown package" for each in owners]
     here = kind in KINDS and name in built_in_names(kind)
-    return ", ".join([*(["built in"] if here else []), *packages]) or "your own"
+    return ", ".join([*(["built in"] if here else []), *packages]) or "by reference"
 
 
 def _read(part: Component, origin: str) -> Listed:
@@ -130,7 +131,7 @@ def _read(part: Component, origin: str) -> Listed:
             type_text(field).replace("`", ""),
             None if field.is_required() else field.default,
             field.is_required(),
-            said.get(name) or field.description or "",
+            re.sub(r"\bNone\b", "null", said.get(name) or field.description or ""),
         )
         for name, field in declared.items()
     )
