@@ -172,9 +172,9 @@ def _inputs(where: str, key: str, array: NDArray[Any]) -> NDArray[Any]:
     shape, kind = _example(where, key, array)
     if kind == "uint8":
         images = array.reshape(len(array), *shape) if array.ndim == 3 else array
-        return np.ascontiguousarray(images if images.shape[1:] == shape else np.moveaxis(images, -1, 1))
+        return _whole(images if images.shape[1:] == shape else np.moveaxis(images, -1, 1))
     with np.errstate(over="ignore"):  # found below
-        values = np.ascontiguousarray(array, dtype=kind)
+        values = _whole(array.astype(kind, copy=False))
     step = max(AT_ONCE // prod(shape), 1)
     for start in range(0, len(values) if kind == "float32" else 0, step):
         finite = np.isfinite(values[start : start + step]).reshape(-1, prod(shape)).all(axis=1)
@@ -182,6 +182,14 @@ def _inputs(where: str, key: str, array: NDArray[Any]) -> NDArray[Any]:
             example = start + int(np.argmin(finite))
             raise DataError(f"{where}: {key}: example {example} has a value that is NaN or infinite; remove or fill it")
     return values
+
+
+def _whole(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as PyTorch takes it: contiguous, and writable, which one that is mapped from a file may not be."""
+    import numpy as np
+
+    contiguous = np.ascontiguousarray(array)
+    return contiguous if contiguous.flags.writeable else contiguous.copy()
 
 
 def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -129,7 +129,8 @@ def datasets_table(statuses: Sequence[DatasetStatus]) -> RenderableType:
             status.info.licence,
             Text("yes", "green") if status.present else Text(f"no: {status.command}", "yellow"),
         )
-    return table
+    own = "Your own files, folders and functions, and the datasets of torchvision: fedbench components dataset"
+    return Group(table, own)
 
 
 def datasets_json(statuses: Sequence[DatasetStatus]) -> dict[str, Any]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fedbench.suites.schema import CellSpec
 
 
+CHANGED = "it has changed since, or what makes it is random; give it a fixed seed and run the command again"
+
+
 @dataclass(frozen=True)
 class DataSource:
     """Datasets from one folder, each loaded once a process; and the device that they are used on."""

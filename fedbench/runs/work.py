@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from fedbench.executors import Compute, PortableWork
 from fedbench.measures import RunResult, Verdict
-from fedbench.runs.data import DataSource, digest_of
+from fedbench.runs.data import CHANGED, DataSource, digest_of
 from fedbench.runs.events import Event, Job, RunDone
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
-
-CHANGED = "it has changed since, or what makes it is random; give it a fixed seed and run the command again"
 
 Executor = Callable[[Iterable[Job], "RunWork"], Iterator[Event]]
 

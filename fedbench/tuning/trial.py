@@ -20,12 +20,13 @@ from fedbench.datasets.validation import load_held_out
 from fedbench.executors import Work
 from fedbench.measures import Verdict, judge, judge_cell, rounds_to_target
 from fedbench.runs.clients import clients_of
+from fedbench.runs.data import CHANGED
 from fedbench.runs.simulation import fedavg_rounds
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.suites.tune import Objective
 from fedbench.tuning.plan import Params, Plan
 from fedbench.tuning.storage import open_storage, open_study, storage_errors, trial_id
-from fedbench.util.errors import one_line
+from fedbench.util.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,8 @@ class TrialWork(Work[TrialJob, TrialDone]):
         See `fedbench.runs.data.DataSource`.
     held_out
         The training data, if it is loaded; its test examples are the validation split.
+    digest
+        What its digest is, if it is loaded here.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class TrialWork(Work[TrialJob, TrialDone]):
         data_dir: Path | None,
         device: str,
         held_out: Dataset | None = None,
+        digest: str = "",
     ) -> None:
         self.plan = plan
         self.identity = identity
@@ -86,14 +90,18 @@ class TrialWork(Work[TrialJob, TrialDone]):
         self.data_dir = data_dir
         self.device = device
         self._loaded = held_out
+        self._digest = held_out.digest if held_out else digest
 
     @cached_property
     def held_out(self) -> Dataset:
         """The training data; its test examples are the validation split."""
         spec = self.plan.spec
-        return self._loaded or load_held_out(
+        loaded = self._loaded or load_held_out(
             spec.dataset, spec.split, self.plan.validation, self.data_dir, spec.part("dataset")
         )
+        if self._digest and loaded.digest != self._digest:
+            raise DataError(f"dataset {spec.dataset} is not what the command loaded; {CHANGED}")
+        return loaded
 
     @cached_property
     def examples(self) -> tuple[Tensor, Tensor]:
@@ -157,7 +165,8 @@ class TrialWork(Work[TrialJob, TrialDone]):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TrialWork, (self.plan, self.identity, self.storage, self.data_dir, self.device)  # each loads for itself
+        given = (self.plan, self.identity, self.storage, self.data_dir, self.device)
+        return TrialWork, (*given, None, self._digest)  # each loads for itself
 
 
 def _finite(value: float) -> float | None:

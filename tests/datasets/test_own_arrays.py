@@ -51,6 +51,14 @@ def test_floats_are_given_to_the_model_as_they_are(tmp_path: Path, made: Made) -
     assert ([0, 1, 2, 0, 1, 2], ("0", "1", "2")) == (dataset.train_labels.tolist(), dataset.class_names)
 
 
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_are_mapped_from_a_file_or_of_another_byte_order_will_do(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", SMALL["x_train"].astype("float32"))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    same = of_function(tmp_path, SMALL | {"x_train": mapped, "x_test": SMALL["x_test"].astype(">f8")})
+    assert load_dataset(of_file(tmp_path, SMALL)).digest == load_dataset(same).digest
+
+
 def test_whole_numbers_are_given_as_they_are(tmp_path: Path) -> None:
     tokens = {key: value.astype("int32") if key[0] == "x" else value for key, value in SMALL.items()}
     source = of_file(tmp_path, tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -30,8 +31,8 @@ from fedbench.tuning.results import TrialResult
 from fedbench.tuning.search import Search, trial_results
 from fedbench.tuning.slots import RESULT, SURPLUS, SlotState, slots
 from fedbench.tuning.storage import STUDY, retry
-from fedbench.tuning.trial import SeedProgress, mean_rounds, objective_value, train_and_validate
-from fedbench.util.errors import StoreError
+from fedbench.tuning.trial import SeedProgress, TrialWork, mean_rounds, objective_value, train_and_validate
+from fedbench.util.errors import DataError, StoreError
 from fedbench.util.locks import try_lock
 
 Found = tuple[int, Params, float | None, Any]
@@ -371,3 +372,13 @@ class TestObjective:
 
         means = [each["accuracy"] for each in mean_rounds([rounds(0.2), rounds(0.6, 0.8)])]
         assert [0.4, 0.5] == pytest.approx(means)
+
+
+def test_a_trial_in_a_process_with_other_data_ends_the_command(tmp_path: Path) -> None:
+    work = tiny_work(tiny_plan(tmp_path), f"sqlite:///{tmp_path}/optuna.db")
+    here = TrialWork(work.plan, work.identity, work.storage, None, "cpu", work.held_out)
+    there = pickle.loads(pickle.dumps(here))  # noqa: S301 - our own bytes
+    assert here.held_out.digest == there.held_out.digest
+    changed = TrialWork(work.plan, work.identity, work.storage, None, "cpu", digest="of other data")
+    with pytest.raises(DataError, match="dataset mnist-5k is not what the command loaded; it has changed since"):
+        _ = changed.held_out
