@@ -8,7 +8,7 @@ hidden from it. Two attributes are optional:
 ``min_clients``
     The number of clients that a round must have at least.
 ``accumulator``
-    A function without arguments that makes a `fedbench.core.WeightedMean`, for a rule that need not have all vectors at
+    A method without arguments that makes a `fedbench.core.Accumulator`, for a rule that need not have all vectors at
     once.
 """
 

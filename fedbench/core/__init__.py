@@ -5,7 +5,7 @@ from fedbench.core.client import Client, ClientData, LocalTraining
 from fedbench.core.evaluation import Evaluation, evaluate
 from fedbench.core.fedavg import fedavg
 from fedbench.core.flat import FlatModel, ModelState, model_with
-from fedbench.core.rules import accumulator_of
+from fedbench.core.rules import Accumulator, accumulator_of
 from fedbench.core.selection import num_selected, select_clients
 from fedbench.core.state import RoundResult, ServerState
 from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
@@ -13,6 +13,7 @@ from fedbench.core.trainer import ClientUpdate
 from fedbench.hooks import Algorithm, ClientContext, GradientTerm, ServerContext, Vectors
 
 __all__ = [
+    "Accumulator",
     "Algorithm",
     "Client",
     "ClientContext",

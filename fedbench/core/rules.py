@@ -48,8 +48,11 @@ class ByRule:
         Raises
         ------
         RunError
-            If the rule returns another shape or type, or what is not finite although all models are.
+            If the rule needs more clients, or returns another shape or type, or what is not finite although all models
+            are.
         """
+        if (least := getattr(self._rule, "min_clients", 1)) > len(self._states):
+            raise RunError(f"aggregation: the rule needs {least} clients in a round, and {len(self._states)} took part")
         vectors = torch.stack([state.vector for state in self._states])  # (m, D)
         vector = self._rule(vectors, vectors.new_tensor(self._shares))
         wanted = f"a vector of shape {tuple(vectors.shape[1:])} and type {vectors.dtype}"

@@ -137,6 +137,11 @@ def test_a_rule_sees_vectors_and_weights_and_no_counters() -> None:
     assert [1] == [counter.item() for counter in result.server.model.counters]
 
 
+def test_clients_without_examples_may_leave_too_few() -> None:
+    with pytest.raises(ValueError, match="aggregation: the rule needs 5 clients in a round, and 4 took part"):
+        run(rule("krum"), participants=[0, 1, 3, 4])
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
