@@ -105,7 +105,7 @@ def test_the_tutorial_on_ones_own_model_works_with_the_wheel_alone(installed: Pa
     said = []
     for language, block in BLOCK.findall(TUTORIAL.read_text()):
         name = block.splitlines()[0].removeprefix("# ")
-        if language == "yaml":
+        if language == "yaml" and name == "my_net.yaml":
             assert (tmp_path / name).read_text() == block.removeprefix(f"# {name}\n")  # as `fedbench new` wrote it
         elif language == "python":
             (tmp_path / name).write_text(block)
