@@ -118,7 +118,7 @@ def run(
     }
     how: dict[str, Any] = {"tracking_uri": tracking_uri, "fresh": fresh, "store_models": store_models}
     for name, value in {**where, **how, "data_dir": data_dir}.items():
-        check_value(name, value, name, Arguments)
+        check_value(name, value, name, _Arguments)
     folder = None if data_dir is None else Path(data_dir)
     try:
         with _process_as_before():
@@ -163,7 +163,7 @@ def results(
         If the store cannot be read, or the suite has no runs in it.
     """
     _require(per in PER, "per", per, " or ".join(PER))
-    check_value("tracking_uri", tracking_uri, "tracking_uri", Arguments)
+    check_value("tracking_uri", tracking_uri, "tracking_uri", _Arguments)
     is_name = isinstance(suite, str) and not suite.endswith((".yaml", ".yml"))
     name = str(suite) if is_name else _load(suite).name
     from fedbench.reports.tables import table_of_rounds, table_of_runs
@@ -194,7 +194,7 @@ def _load(
     return make_suite(plain(suite), **changes) if isinstance(suite, Mapping) else load_suite(suite, **changes)
 
 
-class Arguments(Where):
+class _Arguments(Where):
     """What the arguments of `run` must be."""
 
     data_dir: str | Path | None = None
