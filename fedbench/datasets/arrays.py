@@ -87,17 +87,18 @@ def require_shapes(where: str, arrays: Mapping[str, Described]) -> None:
         raise DataError(f"{where}: groups has the shape {shape}; it must be ({count},), one group a training example")
 
 
-def info_of(where: str, arrays: Mapping[str, Described], y_train: Any, y_test: Any, names: Any = None) -> DatasetInfo:
-    """What is known of the dataset from its headers and its labels."""
+def info_of(where: str, arrays: Mapping[str, Described], labels: Mapping[str, Any], source: str = "") -> DatasetInfo:
+    """What is known of the dataset from its headers, and from the arrays in `labels`: both labels, and the names."""
     require_shapes(where, arrays)
     shape, kind = _example(where, "x_train", arrays["x_train"])
-    classes = _class_names(where, names, _labels(where, "y_train", y_train))
-    _require_classes(where, _labels(where, "y_test", y_test), classes, names is not None)
+    y_train, y_test = (_labels(where, key, labels[key]) for key in ("y_train", "y_test"))
+    classes = _class_names(where, labels.get("names"), y_train)
+    _require_classes(where, y_test, classes, labels.get("names") is not None)
     return DatasetInfo(
         image_shape=shape,
         num_classes=len(classes),
         sizes={SPLIT: (len(y_train), len(y_test))},
-        url=where,
+        url=source or where,
         dtype="int64" if kind == "int64" else "float32",
     )
 

@@ -53,8 +53,7 @@ class FunctionDataset:
         require_keys(self.name, list(arrays))
         require_shapes(self.name, arrays)
         dataset, training = dataset_of(self.name, arrays)
-        info = info_of(self.name, arrays, training.labels, dataset.test_labels.numpy(), training.class_names)
-        return info, dataset, training
+        return info_of(self.name, arrays, arrays), dataset, training
 
     @property
     def _file(self) -> Path | None:

@@ -47,7 +47,7 @@ class NpzDataset:
     @cached_property
     def INFO(self) -> DatasetInfo:  # noqa: N802 - as every dataset has it
         """From the headers and the labels."""
-        return known(Path(self.path))
+        return known(Path(self.path), Path(self.path).as_uri())
 
     def load(self, data_dir: Path, split: str) -> Dataset:  # noqa: ARG002 - the file is where it is, and has one split
         """Read the arrays and check every value."""
@@ -65,10 +65,9 @@ class NpzDataset:
         self.load(data_dir, "")
 
 
-def known(path: Path) -> DatasetInfo:
-    """What is known of a file from its headers and labels."""
-    labels = read(path, OF_LABELS)
-    return info_of(shown(path), _headers(path), labels["y_train"], labels["y_test"], labels.get("names"))
+def known(path: Path, source: str) -> DatasetInfo:
+    """What is known of a file from its headers and labels; `source` is where it comes from."""
+    return info_of(shown(path), _headers(path), read(path, OF_LABELS), source)
 
 
 def read(path: Path, keys: Sequence[str] = REQUIRED + OPTIONAL) -> dict[str, NDArray[Any]]:

@@ -62,8 +62,9 @@ class PictureDataset:
         """From the files' names and the first picture."""
         import numpy as np
 
-        headers, labels = self._headers, {half: np.array(self._labels(half)) for half in HALVES}
-        return info_of(self.where, headers, labels["train"], labels["test"], np.array(self._classes))
+        labels = {f"y_{half}": np.array(self._labels(half)) for half in HALVES}
+        labels["names"] = np.array(self._classes)
+        return info_of(self.where, self._headers, labels, Path(self.path).as_uri())
 
     @property
     def where(self) -> str:

@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedbench.datasets import Dataset, DatasetInfo, TrainingData, data_dir
-from fedbench.datasets.arrays import Header, dataset_of, require_memory, training_of
+from fedbench.datasets.arrays import Header, dataset_of, info_of, require_memory, training_of
 from fedbench.datasets.decoded import kept
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
-from fedbench.datasets.npz import OF_LABELS, OF_TRAINING, known
+from fedbench.datasets.npz import OF_TRAINING, known
 from fedbench.datasets.pictures import channels_of, pixels_of
 from fedbench.util.errors import DataError, SuiteError, one_line
 from fedbench.util.files import exclusive, plain_errors, replacing
@@ -146,14 +146,15 @@ class TorchvisionDataset:
     def INFO(self) -> DatasetInfo:  # noqa: N802 - as every dataset has it
         """Of the decoded pictures."""
         path = self._cache(data_dir())
-        kept(path, partial(self._decoded, data_dir()), OF_LABELS)
-        return known(path)
+        with suppress(DataError):  # if they are not decoded yet
+            return known(path, self._page)
+        arrays = kept(path, partial(self._decoded, data_dir()))
+        return info_of(self.title, arrays, arrays, self._page)
 
     def load(self, data_dir: Path, split: str) -> Dataset:  # noqa: ARG002 - there is one split
         """Decode the pictures, or take them as they were decoded before."""
         arrays = kept(self._cache(data_dir), partial(self._decoded, data_dir))
-        page = f"https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.{self._class_name}.html"
-        dataset, _ = dataset_of(self.title, arrays, page)
+        dataset, _ = dataset_of(self.title, arrays, self._page)
         return dataset
 
     def load_training(self, data_dir: Path, split: str) -> TrainingData:  # noqa: ARG002 - as for load
@@ -182,6 +183,11 @@ class TorchvisionDataset:
     @property
     def _class_name(self) -> str:
         return self.name.partition("/")[0]
+
+    @property
+    def _page(self) -> str:
+        """Where torchvision describes it."""
+        return f"https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.{self._class_name}.html"
 
     def _cache(self, data_dir: Path) -> Path:
         options = f"{self.picture_size or 'any'}-{self.picture_channels or 'any'}"
