@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedbench.datasets import Dataset, DatasetInfo, TrainingData, data_dir
-from fedbench.datasets.arrays import Header, dataset_of, info_of, require_memory, training_of
+from fedbench.datasets.arrays import SPLIT, Header, dataset_of, info_of, require_memory, training_of
 from fedbench.datasets.decoded import kept
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
 from fedbench.datasets.npz import OF_TRAINING, known
@@ -117,7 +117,7 @@ class TorchvisionDataset:
     picture_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     picture_channels: Literal[1, 3] | None = None
 
-    SPLIT_NAMES: ClassVar[tuple[str, ...]] = ("given",)
+    SPLIT_NAMES: ClassVar[tuple[str, ...]] = (SPLIT,)
 
     def __post_init__(self) -> None:
         name, _, variant = self.name.partition("/")
@@ -163,8 +163,11 @@ class TorchvisionDataset:
 
     def fetch(self, data_dir: Path, source: Path | None = None) -> None:
         """Take the archives from `source` or the mirror, and let torchvision check them and download the others."""
+        archives = SETS[self._class_name].archives
+        if source is not None and not archives:
+            raise DataError(f"{self.title} cannot be taken from {source}: put torchvision's files into {data_dir}")
         with plain_errors(f"cannot fetch {self.title} into {data_dir}"), exclusive(data_dir / "decoded"):
-            for archive in SETS[self._class_name].archives:
+            for archive in archives:
                 if not (data_dir / archive).exists():
                     self._take(archive, data_dir, source)
             for half in (0, 1):

@@ -177,6 +177,11 @@ def test_a_folder_without_the_archive_is_named(tmp_path: Path, mirror: Path) -> 
         made("CIFAR100").fetch(tmp_path / "data", mirror)
 
 
+def test_a_set_whose_archives_are_not_known_is_not_taken_from_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^torchvision:PCAM cannot be taken from .*: put torchvision's files into"):
+        made("PCAM").fetch(tmp_path / "data", tmp_path)
+
+
 def test_a_damaged_set_is_found_by_verify(tmp_path: Path, mirror: Path) -> None:
     made("CIFAR100").fetch(tmp_path / "data", mirror)
     (tmp_path / "data/cifar-100-python/test").write_bytes(b"damaged")
