@@ -39,6 +39,7 @@ IGNORED = ("Thumbs.db", "desktop.ini")  # besides hidden files
 GREY = ("1", "L", "LA")  # Pillow's modes
 DEEP = ("I", "I;16", "I;16B", "I;16L", "F")  # more than 8 bits, which would be cut
 HALVES = ("train", "test")
+LEAST = 5  # pixels: an axis of fewer entries has the channels
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class PictureDataset:
     """
 
     path: str
-    picture_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    picture_size: Annotated[int, Field(ge=LEAST, le=4096)] | None = None
     picture_channels: Literal[1, 3] | None = None
 
     @cached_property

@@ -25,7 +25,7 @@ from fedbench.datasets.arrays import SPLIT, Header, dataset_of, info_of, require
 from fedbench.datasets.decoded import kept
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
 from fedbench.datasets.npz import OF_TRAINING, known
-from fedbench.datasets.pictures import channels_of, pixels_of
+from fedbench.datasets.pictures import LEAST, channels_of, pixels_of
 from fedbench.util.errors import DataError, SuiteError, one_line
 from fedbench.util.files import exclusive, plain_errors, replacing
 from fedbench.util.progress import progress
@@ -114,7 +114,7 @@ class TorchvisionDataset:
     """
 
     name: str
-    picture_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    picture_size: Annotated[int, Field(ge=LEAST, le=4096)] | None = None
     picture_channels: Literal[1, 3] | None = None
 
     SPLIT_NAMES: ClassVar[tuple[str, ...]] = (SPLIT,)

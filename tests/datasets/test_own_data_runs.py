@@ -180,7 +180,7 @@ def test_a_run_whose_data_has_changed_meanwhile_fails_and_says_so(folder: Path) 
         ("dataset=./no-photos", "dataset: there is no folder"),
         ("dataset=./own.yaml", "dataset: own.yaml/train cannot be read: Not a directory"),
         ("dataset=torchvision:CIFAR1000", "dataset: unknown classification dataset of torchvision"),
-        ("picture_size=0", "picture_size is 0; it must be at least 1"),
+        ("picture_size=4", "picture_size is 4; it must be at least 5"),
         ("picture_channels=2", "unknown picture_channels 2; choose from 1, 3, null"),
         ("split=test", "split: unknown split of ./scans.npz 'test'; choose from given"),
     ],
