@@ -24,9 +24,9 @@ class SGD:
     Attributes
     ----------
     momentum
-        μ.
+        μ, the share of v that a step keeps.
     weight_decay
-        λ.
+        λ, how much of the parameters is added to the gradient.
     nesterov
         Whether the momentum is Nesterov's.
     """
