@@ -13,7 +13,9 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 import numpy as np
 import pytest
+import requests
 import torch
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from tiny_store import Store
 
@@ -263,6 +265,25 @@ def test_a_run_still_under_way_is_not_finished(tracker: MlflowTracker) -> None:
     run = track(tracker, "under way", None)
     assert "RUNNING" == run.info.status
     assert "under way" not in tracker.finished_runs()
+
+
+def test_of_a_creation_that_a_hanging_server_takes_up_late_one_run_is_left(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt times out, and is only executed once the second one has looked for its run."""
+    create, answers = MlflowClient.create_run, iter([requests.Timeout(), None])
+
+    def late(*arguments: Any) -> Any:
+        if error := next(answers):
+            raise error
+        create(*arguments)
+        return create(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "create_run", late)
+    monkeypatch.setattr(tracker.client, "_is_remote", True)
+    track(tracker, "late", RunResult(Verdict.OK, None, FINAL))
+    (run,) = tracker.client.search_runs([tracker.experiment_id], "tags.`fedbench.fingerprint` = 'late'")
+    assert "FINISHED" == run.info.status
 
 
 @pytest.mark.parametrize("step", ["create_run", "log_batch", "log_inputs"])

@@ -121,9 +121,16 @@ class StoreClient(MlflowClient):
     # What makes or removes something, and would fail or make a twin if the answer to the first request was lost
 
     def _make_once(
-        self, make: Callable[[], Made], find: Callable[[], Sequence[Made]], discard: Callable[[Made], object]
+        self,
+        make: Callable[[], Made],
+        find: Callable[[], Sequence[Made]],
+        discard: Callable[[Made], object],
+        name_of: Callable[[Made], object],
     ) -> Made:
-        """Make a thing unless an earlier attempt has made it; twins that MLflow's own retries made are discarded."""
+        """Make a thing unless an earlier attempt has made it.
+
+        Twins are discarded: of an attempt that a server took up after the next one had looked, or of MLflow's retries.
+        """
         attempts = 0
 
         def make_or_find() -> Made:
@@ -133,11 +140,10 @@ class StoreClient(MlflowClient):
             return found[0] if found else make()
 
         made = self.patiently(make_or_find)
-        if self._is_remote and os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0") != "0":
-            first, *twins = self.patiently(find) or [made]
-            for twin in twins:
-                self.patiently(discard, twin)
-            made = first
+        if self._is_remote and (attempts > 1 or os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0") != "0"):
+            for each in self.patiently(find):
+                if name_of(each) != name_of(made):
+                    self.patiently(discard, each)
         return made
 
     def create_run(  # noqa: D102
@@ -155,6 +161,7 @@ class StoreClient(MlflowClient):
             lambda: create(experiment_id, start_time, tags, run_name),
             lambda: MlflowClient.search_runs(self, [experiment_id], f"tags.`{REQUEST}` = '{tags[REQUEST]}'"),
             lambda run: MlflowClient.delete_run(self, run.info.run_id),
+            lambda run: run.info.run_id,
         )
 
     def create_logged_model(  # noqa: D102
@@ -170,6 +177,7 @@ class StoreClient(MlflowClient):
             lambda: create(experiment_id, name, source_run_id, *rest, **options),
             find,
             lambda model: MlflowClient.delete_logged_model(self, model.model_id),
+            lambda model: model.model_id,
         )
 
     def create_model_version(  # noqa: D102
@@ -184,6 +192,7 @@ class StoreClient(MlflowClient):
             lambda: create(name, source, run_id, *rest, **options),
             find,
             lambda _: None,  # an earlier version of the same run is no twin
+            lambda version: version.version,
         )
 
     def log_outputs(self, run_id: str, models: list[LoggedModelOutput]) -> None:  # noqa: D102
@@ -194,7 +203,7 @@ class StoreClient(MlflowClient):
             known = {output.model_id for output in outputs.model_outputs} if outputs else set()
             return [True] if {model.model_id for model in models} <= known else []
 
-        self._make_once(lambda: log(run_id, models) is None, find, lambda _: None)
+        self._make_once(lambda: log(run_id, models) is None, find, lambda _: None, bool)
 
     def delete_tag(self, run_id: str, key: str) -> None:  # noqa: D102
         _unless_gone(self.patiently, super().delete_tag, run_id, key)
