@@ -30,7 +30,7 @@ from fedbench.measures import Verdict
 from fedbench.suites.tune import Axis
 from fedbench.tuning.plan import Params, Plan
 from fedbench.tuning.results import TrialResult
-from fedbench.tuning.slots import MAX_RETRIES, RESULT, SURPLUS, Slot, SlotState, slots
+from fedbench.tuning.slots import CHOSEN, MAX_RETRIES, RESULT, SURPLUS, Slot, SlotState, slots
 from fedbench.tuning.storage import HEARTBEAT_SECONDS, STUDY, retry, storage_errors, trial_id
 from fedbench.tuning.trial import TrialDone, TrialJob, TrialWork
 from fedbench.util.errors import StoreError
@@ -134,6 +134,7 @@ class Search:
                 return None
             self.study.sampler = sampler_of(self.plan, index)
             params = {axis.field: _suggest(trial, axis, self.plan.default[axis.field]) for axis in self.plan.space}
+            trial.set_user_attr(CHOSEN, True)
             return TrialJob(trial.number, params)
 
     def _place(self, number: int) -> tuple[int, bool]:

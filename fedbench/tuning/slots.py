@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 RESULT = "fedbench.result"  # the attribute of a trial that ended by itself
 SURPLUS = "fedbench.surplus"  # of one that two processes began at once, and that was left to the other
+CHOSEN = "fedbench.chosen"  # of one that has all of its parameters
 MAX_RETRIES = 10  # of a trial whose process dies or is interrupted
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 

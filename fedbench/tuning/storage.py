@@ -6,13 +6,15 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.study import StudyDirection
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
@@ -20,7 +22,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from fedbench.tracking.mlflow.database import driver_of, require_reachable_database, without_password
 from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, checkpoint_folder, local_folder
 from fedbench.tuning.plan import Plan
-from fedbench.tuning.slots import MAX_RETRIES
+from fedbench.tuning.slots import CHOSEN, MAX_RETRIES
 from fedbench.util.errors import StoreError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # fedbench reports the trials
@@ -31,8 +33,18 @@ HEARTBEAT_SECONDS = 10
 DEAD_AFTER_SECONDS = 60  # without a heartbeat, for a process on another machine; see `fedbench.tuning.search`
 WAIT_SECONDS = 60  # for another process that writes to the same SQLite file
 MAKING_ATTEMPTS, MAKING_SECONDS = 10, 0.2  # while others make the same tables
-retry = RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)  # queues a dead trial again, with the same parameters
 STUDY = "fedbench.study"  # the attribute of a study with its identity, and a suffix of this copy's own
+
+
+def retry(study: Study, trial: FrozenTrial) -> None:
+    """Queue a dead trial again, with its parameters.
+
+    One that died before it had all of them draws them anew: the sampler's next number is another one if some are given.
+    """
+    if CHOSEN not in trial.user_attrs:
+        trial = copy(trial)
+        trial.params, trial.distributions = {}, {}
+    RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, trial)
 
 
 def default_storage(tracking_uri: str) -> str:

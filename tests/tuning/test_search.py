@@ -250,6 +250,13 @@ class TestDeadProcesses:
         search.retry_dead()
         assert [SlotState.WAITING] == [slot.state for slot in slots(search.study.trials)]
 
+    def test_one_that_died_before_it_had_all_parameters_draws_the_same_anew(self, search: Search) -> None:
+        trial = search.study.ask()
+        trial.suggest_int("local_epochs", 1, 3)
+        search.study.tell(trial, state=TrialState.FAIL)
+        search.retry_dead()
+        assert {} == search.study.trials[-1].params
+
     def test_after_eleven_deaths_it_has_failed(self, search: Search) -> None:
         for _ in range(11):
             begin(search)
