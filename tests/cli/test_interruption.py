@@ -172,7 +172,7 @@ def test_workers_end_with_an_interrupted_command(tmp_path: Path, number: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", nightly("2")])
 def test_a_command_that_trains_ends_within_a_second_of_ctrl_c(tmp_path: Path, workers: str) -> None:
     seconds = []
     for attempt in range(2):  # the machine may have been busy once

@@ -138,7 +138,7 @@ def test_every_command_works_as_on_sqlite(service: MlflowServer, expected: Recor
 # While it is away
 
 
-@pytest.mark.parametrize("way", ["killed", "hanging"])
+@pytest.mark.parametrize("way", [pytest.param("killed", marks=pytest.mark.nightly), "hanging"])
 def test_an_absence_pauses_a_suite_and_loses_nothing(
     service: MlflowServer, expected: Recorded, tmp_path: Path, way: str
 ) -> None:

@@ -340,7 +340,7 @@ def command(suite: Suite, uri: str, seconds: float) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fate", ["finishes", "sleeps", "is killed"])
+@pytest.mark.parametrize("fate", ["finishes", pytest.param("sleeps", marks=pytest.mark.nightly), "is killed"])
 def test_a_run_that_another_command_computes_is_waited_for_whatever_becomes_of_it(
     suite: Suite, uri: str, fate: str, caplog: pytest.LogCaptureFixture
 ) -> None:
