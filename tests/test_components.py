@@ -391,6 +391,19 @@ def test_a_wrong_mapping_is_one_line(tmp_path: Path, fields: str, expected: str)
     assert expected in error_of(tmp_path, fields, own_net=MODEL, own_parts="def rule(width=1): ...\n")
 
 
+def test_parts_that_share_an_option_have_their_own_defaults(tmp_path: Path) -> None:
+    text = """
+from torch import nn
+def net(momentum: float = 0.3, nesterov=None):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10, momentum=momentum))
+"""
+    (cell,) = suite_with(tmp_path, "model: ./own_net.py:net", own_net=text).cells
+    assert (0.3, True) == (cell.spec.build_model()[2].momentum, cell.spec.part("optimiser").is_plain)  # type: ignore[index]
+    assert not cell.spec.has("momentum")
+    expected = "sgd and model ./own_net.py:net both have an option momentum; rename one of them"
+    assert expected in error_of(tmp_path, "model: ./own_net.py:net, momentum: 0.5")
+
+
 def test_a_grid_in_a_mapping_is_counted_before_it_is_laid_out(tmp_path: Path) -> None:
     text = "def net(a=1, b=1, c=1, d=1): ...\n"
     values = list(range(500))

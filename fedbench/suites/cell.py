@@ -54,10 +54,15 @@ class CellSpec(CommonFields):
         common = {field: value for field, value in given.items() if field in COMMON}
         left = {field: value for field, value in given.items() if field not in COMMON and field != "parts"}
         options: dict[str, Any] = {}
+        names: set[str] = set()
+        shared: set[str] = set()  # by several parts; not set, each has its own default
         for part in parts.values():
+            declared = part.options.model_fields.keys()
+            if twice := declared & names:
+                refuse_twice(twice, part, parts.values(), left)
+                shared |= twice
+            names |= declared
             own = read_options(part, left)
-            if twice := own.keys() & options.keys():
-                refuse_twice(min(twice), part, parts.values())
             options |= own
             if part.kind == "dataset":
                 split = default_split(part, own)
@@ -65,6 +70,8 @@ class CellSpec(CommonFields):
         for field, value in left.items():
             if not any(field in part.options.model_fields for part in parts.values()):
                 refuse_unread(field, value, parts, (info.context or {}).get("fields", ()))
+        for option in shared:
+            options.pop(option, None)
         return common | options | {"parts": tuple(part for part in parts.values() if part.digest or part.data)}
 
     @model_validator(mode="after")

@@ -151,11 +151,13 @@ def read_options(part: Component, given: Mapping[str, Any]) -> dict[str, Any]:
     return {option: value for option, value in options.items() if value is not None and option not in COMMON}
 
 
-def refuse_twice(option: str, part: Component, parts: Iterable[Component]) -> None:
-    """Refuse an option that another chosen part has too: one value would go to both."""
-    other = next(each for each in parts if each.kind != part.kind and option in each.options.model_fields)
-    text = f"{part.name} and {other.kind} {other.name} both have an option {option}; rename one of them"
-    raise _problem(part.kind, part.name, f"{part.kind}: {text}")
+def refuse_twice(options: Iterable[str], part: Component, parts: Iterable[Component], given: Mapping[str, Any]) -> None:
+    """Refuse to set an option that another chosen part has too: one value would go to both."""
+    for option in options:
+        if given.get(option) is not None:
+            other = next(each for each in parts if each.kind != part.kind and option in each.options.model_fields)
+            text = f"{part.name} and {other.kind} {other.name} both have an option {option}; rename one of them"
+            raise _problem(part.kind, part.name, f"{part.kind}: {text}")
 
 
 def refuse_unread(field: str, value: object, parts: Mapping[str, Component], known: Collection[str]) -> None:
