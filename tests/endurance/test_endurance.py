@@ -1,4 +1,4 @@
-"""One endurance script in small, in CI; `make prove` runs all of them, `--help` says how to run them at full size."""
+"""The endurance scripts: their options, and one in small. `make prove` runs all; `--help` says how at full size."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def test_the_lines_of_make_prove_parse() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_nothing_is_lost_doubled_or_different_when_the_command_is_killed(tmp_path: Path) -> None:
     small = ("--only", "more-data", "--seeds", "0-1", "--set", "examples_per_client=25", "--workers", "1")
     out = run("kill_quickstart.py", "--kills", "1", "--folder", str(tmp_path / "kills"), "--", "quickstart", *small)

@@ -92,6 +92,7 @@ def test_the_tables_are_made_once_however_many_begin(postgresql: Server) -> None
             assert 1 == len(set(pool.map(opened, range(6))))
 
 
+@pytest.mark.nightly
 def test_two_commands_share_the_trials_and_give_one_answer(postgresql: Server, tmp_path: Path) -> None:
     url, tracking = postgresql.create("shared"), f"sqlite:///{tmp_path}/mlflow.db"
     options = ("--storage", url, "--tracking-uri", tracking, "--trials", "6", "--json")
