@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +47,26 @@ def load_suites() -> tuple[list[Suite | Outline], list[SuiteError]]:
 
 
 def _outline(path: Path) -> Outline | None:
-    """The outline of a suite with parts that are not built in; None for another one, or if the file is wrong."""
-    with suppress(SuiteError):
+    """The outline of a suite with parts that are not built in; None for another one, or if the file is wrong.
+
+    Raises
+    ------
+    SuiteError
+        If it has such parts, and another one that cannot be found: reading it to its end would execute the former.
+    """
+    try:
         suite = read_yaml(path)
-        if isinstance(suite, dict) and "scenarios" in suite:
-            named = dict.fromkeys((kind, name) for kind, name, _ in named_parts(settings_of(suite, None)))
-            own = tuple(name for kind, name in named if find(kind, name, path.parent).digest)
-            name, question = check_name(suite.get("name"), "name"), str(suite.get("question"))
-            return Outline(name, one_line(question), path, own) if own else None
-    return None
+        name = check_name(suite.get("name") if isinstance(suite, dict) else None, "name")
+    except SuiteError:
+        return None
+    if not isinstance(suite, dict) or "scenarios" not in suite:
+        return None
+    own, problems = [], []
+    for kind, part in dict.fromkeys((kind, part) for kind, part, _ in named_parts(settings_of(suite, None))):
+        try:
+            own += [part] if find(kind, part, path.parent).digest else []
+        except SuiteError as error:
+            problems.append(error)
+    if own and problems:
+        raise SuiteError(one_line(f"{path}: {problems[0]}"))
+    return Outline(name, one_line(suite.get("question")), path, tuple(own)) if own else None

@@ -46,6 +46,14 @@ def test_all_suites_are_listed_without_executing_their_own_parts(folder: Path) -
     assert not (folder / "executed").exists()
 
 
+def test_a_suite_that_also_names_what_is_not_there_is_not_executed_either(folder: Path) -> None:
+    (folder / "suites/own.yaml").write_text(SUITE.replace("{name: a}", "{name: a, partition: ./missing.py:deal}"))
+    done = fedbench_here("suites", folder=folder)
+    assert 2 == done.code
+    assert f"error: suites/own.yaml: there is no file {folder / 'suites/missing.py'}" in done.err
+    assert not (folder / "executed").exists()
+
+
 @pytest.mark.parametrize("command", [("export", "--out", "own.csv"), ("report",), ("runs", "list"), ("history",)])
 def test_commands_that_read_the_store_execute_nothing(folder: Path, command: tuple[str, ...]) -> None:
     fedbench_here(*command, "suites/own.yaml", folder=folder)
