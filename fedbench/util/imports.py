@@ -75,6 +75,7 @@ def module_digest(name: str) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+@cache  # looking through all packages for the version takes a third of a second
 def module_source(name: str) -> tuple[str, str]:
     """A module's file, as ``package/module.py``, and its text, after a line on the package's version."""
     top, _, _ = name.partition(".")
