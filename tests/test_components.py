@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entry_points import offer
 
 from fedbench.components import KINDS, Component, built_in_names, find
 from fedbench.executors import choose_executor, in_process
@@ -123,16 +124,6 @@ def run(suite: Suite, execute: Any = in_process.execute) -> dict[str, float]:
     return dict(last.metrics)
 
 
-def install(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, **entries: str) -> None:
-    """A package on the search path whose metadata names entry points; dots in their names are written as ``_``."""
-    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    lines = [f"{kind.replace('_', '.', 1)} = {target}" for kind, target in entries.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[fedbench.components]", *lines, ""]))
-    monkeypatch.syspath_prepend(folder)
-
-
 @pytest.fixture(autouse=True)
 def _forget_modules() -> Any:
     """A module of one test is not that of the next."""
@@ -188,7 +179,7 @@ def test_a_part_of_an_importable_module(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_part_of_an_installed_package_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_parts.py").write_text(PARTS)
-    install(tmp_path, monkeypatch, "own-parts", partition_halves="own_parts:halves")
+    offer(tmp_path, monkeypatch, "own-parts", partition_halves="own_parts:halves")
     suite = suite_with(tmp_path, "partition: halves, seed_of_halves: 3")
     assert "halves" == suite.cells[0].spec.partition
     assert run(suite)
@@ -463,7 +454,7 @@ def test_a_wrong_reference_is_one_line(tmp_path: Path, fields: str, text: str, e
 
 
 def test_a_name_that_is_built_in_and_an_entry_point_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, "own-parts", partition_iid="own_parts:halves")
+    offer(tmp_path, monkeypatch, "own-parts", partition_iid="own_parts:halves")
     expected = "partition iid is built in and an entry point of own-parts; rename the entry point"
     assert expected in error_of(tmp_path, "partition: iid")
 
@@ -471,7 +462,7 @@ def test_a_name_that_is_built_in_and_an_entry_point_is_refused(tmp_path: Path, m
 def test_two_packages_with_one_entry_point_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        install(tmp_path / name, monkeypatch, f"own-{name}", partition_halves="own_parts:halves")
+        offer(tmp_path / name, monkeypatch, f"own-{name}", partition_halves="own_parts:halves")
     assert "partition halves is an entry point of own-" in error_of(tmp_path, "partition: halves")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command import fedbench_here
+from entry_points import offer
 
 from fedbench.components import KINDS, built_in_names
 from fedbench.datasets.named import DATA
@@ -27,16 +28,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", str(target), str(PACKAGE)], check=True, capture_output=True)
     return target
-
-
-def offer(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, **entries: str) -> None:
-    """The metadata of a package with entry points, on the search path; their names have a dot for the first ``_``."""
-    info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    lines = [f"{name.replace('_', '.', 1)} = {target}" for name, target in entries.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[fedbench.components]", *lines, ""]))
-    monkeypatch.syspath_prepend(folder)
 
 
 def named(parts: list[Listed], name: str) -> Listed:

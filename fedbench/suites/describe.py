@@ -1,4 +1,4 @@
-"""Scenario fields and parts in words, from where they are defined: comments, annotations and docstrings."""
+"""What scenario fields and parts mean, from where they are defined: comments, annotations and docstrings."""
 
 from __future__ import annotations
 

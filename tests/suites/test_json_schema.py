@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 from command import fedbench_here
+from entry_points import offer
 
 from fedbench.new import TEMPLATES
 from fedbench.suites.files import shipped_suites
@@ -135,14 +136,9 @@ def test_a_file_may_leave_keys_empty_and_set_options_where_another_place_names_t
 
 
 def test_installed_parts_are_in_what_the_command_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = tmp_path / "own_parts-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-parts\nVersion: 1.0\n")
     kinds = {"dataset": "two-squares", "model": "softmax", "partition": "by-label", "algorithm": "partial-step"}
     kinds |= {"optimiser": "rmsprop", "aggregation": "norm-capped", "augmentation": "roll"}
-    lines = [f"{kind}.{name} = own_parts:x" for kind, name in kinds.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[fedbench.components]", *lines, ""]))
-    monkeypatch.syspath_prepend(tmp_path)
+    offer(tmp_path, monkeypatch, "own-parts", **{f"{kind}_{name}": "own_parts:x" for kind, name in kinds.items()})
     printed = json.loads(fedbench_here("suites", "--schema", folder=tmp_path).out)
     assert jsonschema.Draft7Validator(printed).is_valid(read_yaml(OWN_PACKAGE))
     assert not is_valid(read_yaml(OWN_PACKAGE))

@@ -6,6 +6,8 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -286,11 +288,9 @@ def test_of_a_creation_that_a_hanging_server_takes_up_late_one_run_is_left(
     assert "FINISHED" == run.info.status
 
 
-@pytest.mark.parametrize("step", ["create_run", "log_batch", "log_inputs"])
-def test_a_run_that_is_interrupted_while_it_is_begun_is_not_left(
-    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    """Right after the step: the store has it, and the command does not know."""
+@contextmanager
+def interrupted_after(step: str, tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is done here is interrupted right after a request: the store has it, and the command does not know."""
     request = getattr(tracker.client, step)
 
     def interrupted(*arguments: Any, **options: Any) -> None:
@@ -300,7 +300,15 @@ def test_a_run_that_is_interrupted_while_it_is_begun_is_not_left(
     with monkeypatch.context() as patch:
         patch.setattr(tracker.client, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            track(tracker, f"interrupted at {step}", None)
+            yield
+
+
+@pytest.mark.parametrize("step", ["create_run", "log_batch", "log_inputs"])
+def test_a_run_that_is_interrupted_while_it_is_begun_is_not_left(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    with interrupted_after(step, tracker, monkeypatch):
+        track(tracker, f"interrupted at {step}", None)
     wanted = f"tags.`fedbench.fingerprint` = 'interrupted at {step}'"
     assert [] == list(tracker.client.search_runs([tracker.experiment_id], wanted))
 
@@ -311,16 +319,8 @@ def test_a_run_that_is_interrupted_while_it_resumes_is_killed(
 ) -> None:
     name = f"interrupted again at {step}"
     first = track(tracker, name, None, kill="interrupted")
-    request = getattr(tracker.client, step)
-
-    def interrupted(*arguments: Any, **options: Any) -> None:
-        request(*arguments, **options)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tracker.client, step, interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            start(tracker, name, rounds=1)
+    with interrupted_after(step, tracker, monkeypatch):
+        start(tracker, name, rounds=1)
     assert "KILLED" == tracker.client.get_run(first.info.run_id).info.status
 
 
