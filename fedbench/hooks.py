@@ -70,9 +70,13 @@ class Algorithm:
     ----------
     assumes_descent
         Whether it takes a client's change for −η times the sum of the steps' gradients, as with plain SGD alone.
+    revision
+        Raised with every change that moves a number of its runs and no other algorithm's. It is part of their identity,
+        unless it is 1.
     """
 
     assumes_descent: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
 
     def initial(self, parameters: Tensor) -> Vectors:
         """What the server remembers before round 1; `parameters` are w_0."""

@@ -165,14 +165,16 @@ class CellSpec(CommonFields):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What determines a run's numbers: the fields, and the source of each part that is not built in.
+        """What determines a run's numbers: the fields, the source of each part that is not built in, and revisions.
 
         Fields are left out that are null, or newer than the runs which had these values all the same. So is a dataset
         that is named by its data: its content counts, which is not known here.
         """
-        sources = {f"{part.kind} source": part.digest for part in self.parts if part.digest}
+        more = {f"{part.kind} source": part.digest for part in self.parts if part.digest}
+        if (revision := self.part("algorithm").revision) != 1:
+            more["algorithm revision"] = revision
         named_by_data = {part.kind for part in self.parts if part.data}
-        return without_implied(self.model_dump(mode="json", exclude_none=True, exclude=named_by_data)) | sources
+        return without_implied(self.model_dump(mode="json", exclude_none=True, exclude=named_by_data)) | more
 
     def replace(self, values: Mapping[str, Any], finder: Finder = find) -> CellSpec:
         """A cell with other values of some fields, checked.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fedbench.algorithms.fedprox import FedProx
 from fedbench.runs.identity import fingerprint
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.schema import RunSpec
@@ -39,3 +40,10 @@ def test_a_run_keeps_the_fingerprint_that_it_had_before_there_were_more_fields()
 def test_every_field_of_a_step_and_an_average_is_covered(fields: dict[str, Any]) -> None:
     others = [{}, {"momentum": 0.5}, {"augmentation": "random-crop"}]
     assert fingerprint_of(**fields) not in {fingerprint_of(**other) for other in others if other != fields}
+
+
+def test_an_algorithms_revision_is_covered_unless_it_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, other = fingerprint_of(algorithm="fedprox"), fingerprint_of()
+    monkeypatch.setattr(FedProx, "revision", 2)
+    assert before != fingerprint_of(algorithm="fedprox")
+    assert other == fingerprint_of()
