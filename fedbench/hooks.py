@@ -52,14 +52,22 @@ class ServerContext:
         What it remembers.
     message
         (P,) the average of the clients' messages, with the weights of the models; None if they send none.
-    fraction
-        m / K, the fraction of clients that took part.
+    weight
+        n_S, the sum of the selected clients' weights: their numbers of examples n_k, or 1 each if weights are uniform.
+    total_weight
+        Counts n, the same sum over all clients that have examples. Where there is none, `weight` is a share of 1.
     """
 
     start: Tensor
     memory: Vectors
     message: Tensor | None
-    fraction: float
+    weight: float
+    total_weight: Callable[[], float] = lambda: 1.0
+
+    @property
+    def fraction(self) -> float:
+        """n_S / n, the selected clients' share of the weight of all. Asks all clients for their numbers of examples."""
+        return self.weight / self.total_weight()
 
 
 @dataclass(frozen=True)
@@ -72,11 +80,17 @@ class Algorithm:
         Whether it takes a client's change for −η times the sum of the steps' gradients, as with plain SGD alone.
     revision
         Raised with every change that moves a number of its runs and no other algorithm's. It is part of their identity,
-        unless it is 1.
+        unless it is 1. Those with a `server_step` of their own begin at 2: `client_drift`, `averaging_gain` and
+        `ServerContext.fraction` were something else for them.
     """
 
     assumes_descent: ClassVar[bool] = False
     revision: ClassVar[int] = 1
+
+    def __init_subclass__(cls) -> None:
+        """See `revision`."""
+        if cls.server_step is not Algorithm.server_step:
+            cls.revision = max(cls.revision, 2)
 
     def initial(self, parameters: Tensor) -> Vectors:
         """What the server remembers before round 1; `parameters` are w_0."""

@@ -17,9 +17,10 @@ class Scaffold(Algorithm):
     """Algorithm 1 of the paper, with option II for the control variates c of the server and c_k of client k.
 
     A client steps along g − c_k + c. After s steps from w_t to w_k, c_k⁺ = c_k − c + (w_t − w_k) / (s η), and it sends
-    c_k⁺ − c_k. The server takes w ← w_t + η_s (w̄ − w_t), w̄ being the average of the w_k, and c ← c + m/K times the
-    average of c_k⁺ − c_k. Both averages have the weights n_k, where the paper's clients all have the same. All control
-    variates start at 0, so round 1 is that of FedAvg.
+    c_k⁺ − c_k. The server takes w ← w_t + η_s (w̄ − w_t), w̄ being the average of the w_k, and c ← c + n_S/n times the
+    average of c_k⁺ − c_k, n_S and n being the examples of the selected and of all clients: c is always the average of
+    all c_k. All averages have the weights n_k. The paper's clients all have the same, which makes n_S/n its |S|/N. All
+    control variates start at 0, so round 1 is that of FedAvg.
 
     Attributes
     ----------

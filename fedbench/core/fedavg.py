@@ -10,6 +10,7 @@ steps other than SGD's, and an aggregation other than the mean may combine their
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Literal
 
 from torch import nn
@@ -55,7 +56,9 @@ def fedavg(
     build_model
         Makes a new model; called with the global random state set from `seed`, which is restored afterwards.
     clients
-        K clients. Only the selected ones are accessed, so the sequence may make them on demand.
+        K clients. Only the selected ones and the first participant are accessed, so the sequence may make them on
+        demand. An algorithm that reads `ServerContext.fraction` asks all participants for their numbers of examples,
+        once.
     rounds, local_epochs, batch_size, learning_rate, client_fraction
         The number of server steps; E; B (None: the client's whole set in one batch); η; C in [0, 1].
     init
@@ -102,6 +105,11 @@ def fedavg(
         local_epochs, batch_size, learning_rate, learning_rate_decay, optimiser, clip_norm, augmentation
     )
     m = num_selected(client_fraction, len(able))
+
+    def weight(k: int) -> int:
+        return len(clients[k]) if weights == "examples" else 1  # n_k
+
+    total_weight = cache(lambda: sum(map(weight, able)))  # n
     with Trainer(build_model, clients, algorithm, seed, local, num_threads, first=able[0]) as trainer:
         model = trainer.initial_model(client=0)  # w_0
         server = server or ServerState(0, model.state(), algorithm.initial(model.parameters))
@@ -110,7 +118,7 @@ def fedavg(
         size = len(model.vector) - (0 if average_frozen else model.num_frozen)
         for t in range(server.round + 1, rounds + 1):
             selected = select_clients(seed, t, able, m)  # S_t
-            sizes = {k: len(clients[k]) if weights == "examples" else 1 for k in selected}  # n_k
+            sizes = {k: weight(k) for k in selected}
             n, loss, sent = sum(sizes.values()), 0.0, dict(server.sent)
             average, messages = aggregation(), WeightedMean()
             for update in trainer.train(server, selected, own_start=init == "independent" and t == 1):
@@ -124,7 +132,7 @@ def fedavg(
                     observe(update)
             mean, num_parameters = average.state(), len(model.parameters)
             start = server.model.vector[:num_parameters]
-            context = ServerContext(start, server.memory, messages.vector, fraction=m / len(able))
+            context = ServerContext(start, server.memory, messages.vector, n, total_weight)
             parameters, memory = algorithm.server_step(mean.vector[:num_parameters], context)
             model.load(mean)
             model.set_parameters(parameters)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedbench.algorithms import ALGORITHMS
@@ -109,7 +112,7 @@ def test_scaffold_corrects_by_the_difference_of_the_control_variates() -> None:
     assert close([3.0, 2.0], term(vector(9, 9)))  # c − c_k
     # c_k⁺ − c_k = (w_t − w_k) / (s η) − c = ((1, 0) − (0, 2)) / (2 · 0.5) − (4, 4)
     assert close([-3.0, -6.0], algorithm.message(vector(0, 2), 2, known))
-    update = ServerContext(vector(1, 0), {"c": vector(4, 4)}, vector(-2, 8), fraction=0.25)
+    update = ServerContext(vector(1, 0), {"c": vector(4, 4)}, vector(-2, 8), weight=5, total_weight=lambda: 20)
     parameters, memory = algorithm.server_step(vector(3, 2), update)
     assert close([2.0, 1.0], parameters)  # (1, 0) + 0.5 · (2, 2)
     assert close([3.5, 6.0], memory["c"])  # (4, 4) + 0.25 · (−2, 8)
@@ -186,12 +189,86 @@ def test_scaffold_is_the_papers_loop(batch_size: int | None) -> None:
             change += len(CLIENTS[k]) / total * (y - x)
             control += len(CLIENTS[k]) / total * (plus - own[k])
             own[k] = plus
-        x, c = x + change, c + 2 / 3 * control
+        x, c = x + change, c + total / 20 * control
         assert close(x, parameters)
     assert {(0, 1), (1, 2)} == {result.selected_clients for _, result in found}  # 0 and 2 miss rounds
     server = found[-1][1].server
     assert close(c, server.memory["c"])
     assert [True] * 3 == [close(own[k], server.sent[k]) for k in range(3)]
+
+
+@dataclass(frozen=True)
+class Sized:
+    """n examples in double precision, or none."""
+
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def inputs(self) -> Tensor:
+        stream = torch.Generator().manual_seed(self.n)
+        return torch.randn(self.n, 3, generator=stream, dtype=torch.float64)
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.arange(self.n) % 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any),
+    fraction=st.floats(0, 1),
+    weights=st.sampled_from(["examples", "uniform"]),
+    batch_size=st.sampled_from([None, 2]),
+    rate=st.floats(0.1, 1),
+)
+def test_scaffolds_server_has_the_mean_of_all_control_variates(
+    sizes: list[int], fraction: float, weights: Any, batch_size: int | None, rate: float
+) -> None:
+    """c = Σ_k n_k/n · c_k over all clients, after every round; those without examples have no part in it."""
+    able = [k for k, n in enumerate(sizes) if n]
+    shares = [sizes[k] / sum(sizes) if weights == "examples" else 1 / len(able) for k in able]
+    options = OPTIONS | {"client_fraction": fraction, "weights": weights, "batch_size": batch_size, "rounds": 6}
+    algorithm = make("scaffold", server_learning_rate=rate)
+    clients = [Sized(n) for n in sizes]
+    for result in fedavg(lambda: build().double(), clients, participants=able, algorithm=algorithm, **options):
+        own = [result.server.sent.get(k, torch.zeros(8, dtype=torch.float64)) for k in able]
+        mean = torch.stack([share * c_k for share, c_k in zip(shares, own, strict=True)]).sum(dim=0)
+        largest = max(float(c_k.abs().max()) for c_k in own)
+        assert float((result.server.memory["c"] - mean).abs().max()) < 1e-12 * (1 + largest)
+
+
+@pytest.mark.parametrize("weights", ["examples", "uniform"])
+def test_with_equal_clients_the_selected_clients_weight_is_their_number(weights: Any) -> None:
+    """m / K, to the bit."""
+    found = []
+
+    @dataclass(frozen=True)
+    class Reading(Algorithm):
+        def server_step(self, average: Tensor, context: ServerContext) -> tuple[Tensor, Mapping[str, Tensor]]:
+            found.append(context.fraction)
+            return average, {}
+
+    options = OPTIONS | {"client_fraction": 0.3, "weights": weights, "rounds": 1}
+    list(fedavg(build, [CLIENTS[1]] * 10, algorithm=Reading(), **options))
+    assert [3 / 10] == found
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_clients_that_are_not_selected_are_asked_at_most_for_their_numbers_of_examples(name: str) -> None:
+    accessed: set[int] = set()
+
+    class OnDemand(list[ClientData]):
+        def __getitem__(self, k: int) -> ClientData:  # type: ignore[override]
+            accessed.add(k)
+            return super().__getitem__(k)
+
+    options = OPTIONS | {"client_fraction": 0.1, "rounds": 3}
+    results = fedavg(build, OnDemand(CLIENTS * 10), algorithm=make(name), **options)
+    selected = {k for result in results for k in result.selected_clients}
+    assert (set(range(30)) if name == "scaffold" else selected | {0}) == accessed  # client 0 shows the kind of inputs
 
 
 @pytest.mark.parametrize("name", ["fedavgm", "fedadam", "fedyogi"])

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from torch import Tensor
 
+from fedbench.algorithms import ALGORITHMS
 from fedbench.algorithms.fedprox import FedProx
+from fedbench.components import find
+from fedbench.hooks import Algorithm, ServerContext, Vectors
 from fedbench.runs.identity import fingerprint
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.schema import RunSpec
@@ -47,3 +51,15 @@ def test_an_algorithms_revision_is_covered_unless_it_is_the_first(monkeypatch: p
     monkeypatch.setattr(FedProx, "revision", 2)
     assert before != fingerprint_of(algorithm="fedprox")
     assert other == fingerprint_of()
+
+
+def test_algorithms_with_a_server_step_of_their_own_are_not_what_they_were() -> None:
+    """Their drift and gain were measured against the model after the step; a user's own ones too."""
+
+    class Own(Algorithm):
+        def server_step(self, average: Tensor, context: ServerContext) -> tuple[Tensor, Vectors]:
+            return average, context.memory
+
+    revisions = {name: find("algorithm", name).load().revision for name in ALGORITHMS}
+    assert {"fedavg": 1, "fedavgm": 2, "fedadam": 2, "fedyogi": 2, "fedprox": 1, "scaffold": 2} == revisions
+    assert 2 == Own.revision
