@@ -51,12 +51,15 @@ class RunResult:
         its first round.
     client_accuracy
         By client, the accuracy of its own model before the last average; empty if that was not measured.
+    computed_by
+        The tags that say what computed it; empty if that is not known.
     """
 
     verdict: Verdict
     reason: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     client_accuracy: Mapping[int, float] = field(default_factory=dict)
+    computed_by: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def run_result(verdict: Verdict, reason: str | None, metrics: Mapping[str, float]) -> RunResult:

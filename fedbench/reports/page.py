@@ -171,7 +171,8 @@ def _origins(stored: StoredSuite, gone: Sequence[str], lost: Sequence[str]) -> I
     yield f"Last run ended {datetime.fromtimestamp(last / 1000, UTC):%Y-%m-%d %H:%M} UTC."
     yield (
         f"fedbench {values('fedbench.version')}, Python {values('fedbench.python')}, "
-        f"PyTorch {values('fedbench.torch')}, processor {values('fedbench.processor')}; "
+        f"PyTorch {values('fedbench.torch')}, processor {values('fedbench.processor')}, "
+        f"machine {values('fedbench.machine')}; "
         f"commit {values('mlflow.source.git.commit')}."
     )
     yield f"Report by fedbench {__version__}. To update it: fedbench report {stored.name}"

@@ -69,6 +69,7 @@ def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "executed": sum(outcome.executed for outcome in outcomes),
         "skipped": sum(not outcome.executed and outcome.result is not None for outcome in outcomes),
         "failed": num_failed(outcomes),
+        "computed_elsewhere": sum(outcome.elsewhere is not None for outcome in outcomes),
         "cells": [_cell_json(result) for result in cell_results(suite, outcomes)],
     }
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fedbench.core import ModelState, ServerState
-from fedbench.util.environment import torch_and_kernels
+from fedbench.util.environment import torch_and_machine
 from fedbench.util.errors import CheckpointError
 from fedbench.util.files import replacing
 
@@ -51,7 +51,7 @@ class Checkpoint:
 def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
     """Write the checkpoint of the run `fingerprint` atomically, in place of an earlier one."""
     server = vars(checkpoint.server) | {"model": vars(checkpoint.server.model)}  # only plain types are read back
-    content = vars(checkpoint) | {"server": server, "fingerprint": fingerprint, "environment": torch_and_kernels()}
+    content = vars(checkpoint) | {"server": server, "fingerprint": fingerprint, "environment": torch_and_machine()}
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with replacing(path, sync=False) as file:  # the checksum detects what a power cut damaged
@@ -66,7 +66,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
     ------
     CheckpointError
         If the file cannot be read, is damaged, belongs to another run, or was made by another PyTorch or on another
-        kind of processor.
+        machine.
     """
     try:
         digest, _, body = path.read_bytes().partition(b"\n")
@@ -86,6 +86,6 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
         raise CheckpointError(f"checkpoint {path} is not one of this fedbench") from error
     if found != fingerprint:
         raise CheckpointError(f"checkpoint {path} belongs to another run")
-    if made_by != torch_and_kernels():
-        raise CheckpointError(f"checkpoint {path} was made with {made_by}, this is {torch_and_kernels()}")
+    if made_by != torch_and_machine():
+        raise CheckpointError(f"checkpoint {path} was made with {made_by}, this is {torch_and_machine()}")
     return checkpoint

@@ -1,4 +1,4 @@
-"""Which numbers a run stands for: a fingerprint over everything that can move one of them."""
+"""Which experiment a run is: a fingerprint over everything that determines its numbers but rounding."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ ALGORITHM_REVISION = 2  # raise it with every change that moves a number of an u
 
 
 def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool = False) -> str:
-    """The identity of a run's numbers: SHA-256 over all that can move one.
+    """The identity of a run: SHA-256 over all that determines its numbers but rounding.
 
     That is the scenario's name, the cell's spec with the source of each part that is not built in, the seed, the data's
-    content, the kind of device and `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed.
+    content, the kind of device and `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed. Runs
+    of one fingerprint have equal bits where `fedbench.util.environment.elsewhere` finds no difference.
     """
     content = {
         "scenario": run.scenario,

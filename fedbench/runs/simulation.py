@@ -6,7 +6,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from fedbench.runs.metrics import (
     target_metrics,
     unmet_requirement,
 )
+from fedbench.util.environment import version_tags
 from fedbench.util.errors import one_line
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
     for t, metrics in enumerate(history, start=1):
         yield RoundDone(run, t, metrics)
     if latest and _is_over(spec, history[-1]):
-        yield run_done(run, latest)
+        yield run_done(run, latest, device.type)
         return
     with record_function("fedbench/data"):
         clients = clients_of(run, dataset, device)
@@ -105,7 +106,7 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
         own.updates.clear()
         started = time.perf_counter()
     assert latest is not None  # noqa: S101 - there is at least one round
-    yield run_done(run, latest)
+    yield run_done(run, latest, device.type)
 
 
 @dataclass
@@ -143,13 +144,13 @@ def _is_over(spec: CellSpec, metrics: Mapping[str, float]) -> bool:
     return not math.isfinite(metrics["loss"]) or (spec.stop_at_target and is_there)
 
 
-def run_done(run: RunSpec, final: Checkpoint) -> RunDone:
+def run_done(run: RunSpec, final: Checkpoint, device: str = "cpu") -> RunDone:
     """The end of a run, judged by its last round."""
     last = final.history[-1]
     verdict, reason = judge(Evaluation(last["loss"], final.confusion.numpy()))
     if unmet := unmet_requirement(run.spec, final.history):
         verdict, reason = Verdict.FAILED, unmet
-    return RunDone(run, run_result(verdict, reason, last), final)
+    return RunDone(run, replace(run_result(verdict, reason, last), computed_by=version_tags(device)), final)
 
 
 def fedavg_rounds(

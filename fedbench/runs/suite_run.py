@@ -21,6 +21,7 @@ from fedbench.runs.work import RunWork
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.schema import RunSpec
 from fedbench.tracking import TrackedRun, Tracker
+from fedbench.util.environment import elsewhere
 from fedbench.util.errors import CheckpointError, FedbenchError, one_line
 from fedbench.util.files import remove
 from fedbench.util.locks import Lock, lock, try_lock
@@ -35,11 +36,12 @@ logger = logging.getLogger("fedbench")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run and its result; `executed` says whether it was computed now."""
+    """A run and its result; `executed` says whether it was computed now, and `elsewhere` if it was not here."""
 
     run: RunSpec
     result: RunResult
     executed: bool
+    elsewhere: str | None = None  # see `fedbench.util.environment.elsewhere`
 
 
 def run_suite(
@@ -80,14 +82,19 @@ def run_suite(
     data.load(job.run.spec for job in jobs.values() if job.fingerprint not in finished)
     jobs = _jobs(possible, data, tracker)  # by what was loaded, should it differ from what was published
     awaited = Counter(job.cell_fingerprint for job in jobs.values())
+    others = Counter[str]()
     for outcome in _SuiteRun(jobs, data, tracker, fresh, store_models).outcomes(finished, execute):
         cell = jobs[outcome.run].cell_fingerprint
         awaited[cell] -= 1
         if awaited[cell] == 0:
             with part("tracking"):
                 tracker.finish_cell(cell)
+        if not outcome.executed and (other := elsewhere(outcome.result.computed_by, data.device)):
+            outcome = replace(outcome, elsewhere=other)
+            others[other] += 1
         yield outcome
     _warn_of_changed_files(possible)
+    _warn_of_others(others)
 
 
 def _jobs(runs: Iterable[RunSpec], data: DataSource, tracker: Tracker) -> dict[RunSpec, Job]:
@@ -110,6 +117,17 @@ def _warn_of_changed_files(runs: Iterable[RunSpec]) -> None:
                 "again for the new one",
                 own.file,
             )
+
+
+def _warn_of_others(others: Counter[str]) -> None:
+    """Say how many finished runs something else computed, of the kinds of `fedbench.util.environment.elsewhere`."""
+    if others:
+        logger.warning(
+            "fedbench: runs skipped as the same that were computed elsewhere: %d (%s). Their bits may differ; --fresh "
+            "computes them here",
+            others.total(),
+            others.most_common(1)[0][0],
+        )
 
 
 @dataclass

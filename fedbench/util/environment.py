@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from fedbench import __version__
@@ -15,6 +16,7 @@ from fedbench.util.commits import commit_of
 
 SOURCE_TAGS = {"mlflow.source.name": "fedbench", "mlflow.source.type": "LOCAL"}
 CPUINFO = Path("/proc/cpuinfo")
+COMPUTED_BY = tuple(f"fedbench.{name}" for name in ("version", "python", "torch", "processor", "machine"))  # tags
 VECTOR = re.compile(r"(s?sse\w*|avx\w*|fma\w*|f16c|amx\w*|asimd\w*|sve\w*|bf16|i8mm|fp\w+)")  # instruction sets
 SETTINGS = (  # variables that make the libraries below PyTorch choose other kernels
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
@@ -28,8 +30,9 @@ def environment_tags() -> dict[str, str]:
     return version_tags() | SOURCE_TAGS | commit_of(Path.cwd()).mlflow_tags
 
 
-def version_tags() -> dict[str, str]:
-    """The tags of the versions and the processor."""
+@cache
+def version_tags(device: str = "cpu") -> dict[str, str]:
+    """The tags of the versions and the machine of this process, which computes on `device`."""
     import torch
 
     return {
@@ -37,16 +40,43 @@ def version_tags() -> dict[str, str]:
         "fedbench.python": platform.python_version(),
         "fedbench.torch": torch.__version__,
         "fedbench.processor": torch.backends.cpu.get_cpu_capability(),
+        "fedbench.machine": machine(device),
     }
 
 
-def torch_and_kernels() -> str:
-    """PyTorch's version and the kind of its kernels here, such as ``2.14.1+cpu AVX2``.
+@cache
+def machine(device: str = "cpu") -> str:
+    """What PyTorch's kernels are chosen by here, for a person and to compare: ``AMD EPYC 9R14 (3fa2b1c0)``."""
+    processor, instructions = _processor()
+    details = "\n".join((processor, instructions, _settings()))
+    name = _processor_name()
+    if device == "cuda":
+        import torch
+
+        name = torch.cuda.get_device_name()
+    return f"{name} ({hashlib.sha256(details.encode()).hexdigest()[:8]})"
+
+
+def elsewhere(tags: Mapping[str, str], device: str) -> str | None:
+    """How what computed a run, by its tags, differs from this process, such as ``PyTorch 2.13.0, here 2.14.1``.
+
+    None if it does not, or the tags do not say. It imports PyTorch only for a GPU.
+    """
+    here = {"PyTorch": public_version(version("torch")), "": machine(device)}
+    there = {"PyTorch": public_version(tags.get("fedbench.torch", "")), "": tags.get("fedbench.machine", "")}
+    changes = [
+        f"{name} {there[name]}, here {here[name]}".strip() for name in here if there[name] not in ("", here[name])
+    ]
+    return "; ".join(changes) or None
+
+
+def torch_and_machine() -> str:
+    """PyTorch's version and the machine, such as ``PyTorch 2.14.1+cpu on AMD EPYC 9R14 (3fa2b1c0)``.
 
     A checkpoint made with others cannot be resumed: the bits would be neither the one's nor the other's.
     """
     tags = version_tags()
-    return f"{tags['fedbench.torch']} {tags['fedbench.processor']}"
+    return f"PyTorch {tags['fedbench.torch']} on {tags['fedbench.machine']}"
 
 
 def environment(device: str, threads: int) -> dict[str, str]:
@@ -64,7 +94,6 @@ def environment(device: str, threads: int) -> dict[str, str]:
 
     processor, instructions = _processor()
     build = [line for line in torch.__config__.show().splitlines() if "CPU capability" not in line]  # see "kernels"
-    settings = [f"{name}={os.environ[name]}" for name in SETTINGS if os.environ.get(name)]
     return {
         "device": f"cuda {torch.cuda.get_device_name()}" if device == "cuda" else device,
         "instructions": instructions,
@@ -72,7 +101,7 @@ def environment(device: str, threads: int) -> dict[str, str]:
         "layout": "oneDNN" if torch.backends.mkldnn.is_available() else "plain",  # type: ignore[no-untyped-call]
         "numpy": np.__version__,
         "processor": processor,
-        "settings": " ".join(settings),
+        "settings": _settings(),
         "system": " ".join(filter(None, (platform.system(), platform.machine(), *platform.libc_ver()))),
         "threads": str(threads),
         "torch": torch.__version__,
@@ -94,8 +123,7 @@ def environment_changes(before: Mapping[str, str], now: Mapping[str, str]) -> tu
 
 def machine_name() -> str:
     """The processor's name and how many cores this process may use."""
-    name = _cpuinfo().get("model name") or platform.processor() or platform.machine()
-    return f"{name}, {usable_cores()} cores"
+    return f"{_processor_name()}, {usable_cores()} cores"
 
 
 def usable_cores() -> int:
@@ -106,6 +134,14 @@ def usable_cores() -> int:
 def public_version(version: str) -> str:
     """A version without its local part, which no package index knows: ``2.14.1+cpu`` is ``2.14.1``."""
     return version.partition("+")[0]
+
+
+def _processor_name() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _settings() -> str:
+    return " ".join(f"{name}={os.environ[name]}" for name in SETTINGS if os.environ.get(name))
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -57,6 +57,23 @@ def ran() -> tuple[list[RunSpec], MemoryTracker, list[Outcome]]:
 Ran = tuple[list[RunSpec], MemoryTracker, list[Outcome]]
 
 
+def test_skipped_runs_that_were_computed_elsewhere_are_reported(ran: Ran, caplog: pytest.LogCaptureFixture) -> None:
+    runs, tracker, _ = ran
+    assert not any(outcome.elsewhere for outcome in run_all(runs, tracker))
+    assert not caplog.messages
+    before = tracker.runs[1].result
+    assert before is not None
+    try:
+        tracker.runs[1].result = replace(before, computed_by=before.computed_by | {"fedbench.torch": "2.0.1+cpu"})
+        outcomes = run_all(runs, tracker)
+    finally:
+        tracker.runs[1].result = before
+    different = f"PyTorch 2.0.1, here {torch.__version__.partition('+')[0]}"
+    assert [None, different, None, None] == [outcome.elsewhere for outcome in outcomes]
+    (said,) = caplog.messages
+    assert f"fedbench: runs skipped as the same that were computed elsewhere: 1 ({different})." in said
+
+
 def test_models_can_be_left_out(ran: Ran) -> None:
     assert all(tracked.model is not None for tracked in ran[1].runs)
     tracker = MemoryTracker()

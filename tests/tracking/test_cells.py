@@ -112,6 +112,7 @@ def record(
     verdict: Verdict = Verdict.OK,
     reason: str | None = None,
     fresh: bool = False,
+    torch: str = "",
 ) -> str:
     """Record a seed's run with such accuracies after its rounds; its id."""
     run: RunSpec = tracker.suite.cells[0].runs()[seed]
@@ -123,7 +124,7 @@ def record(
         metrics = {"accuracy": accuracy, "balanced_accuracy": accuracy, "loss": loss, "majority_rate": 0.1}
         tracked.log_round(step, metrics)
     tracked.log_confusion(np.array([[seed, 1], [2, 3]]), ("cat", "dog"))
-    tracked.finish(RunResult(verdict, reason, metrics))
+    tracked.finish(RunResult(verdict, reason, metrics, computed_by={"fedbench.torch": torch} if torch else {}))
     return tracked.run_id
 
 
@@ -183,6 +184,18 @@ def test_a_cells_run_is_tagged_and_has_its_seeds_nested(recorded: MlflowTracker)
     assert "a rounds=2" == parent.info.run_name
     for absent in ("fedbench.seed", "fedbench.fingerprint", "fedbench.reason"):
         assert absent not in parent.data.tags
+
+
+def test_the_tags_say_what_computed_the_runs(suite: Suite, uri: str) -> None:
+    """A worker on another machine may have another PyTorch than the command that records its run."""
+    tracker = open_tracker(suite, uri)
+    for seed, torch in enumerate(("2.0.1", "2.0.0", "2.0.1")):
+        record(tracker, seed, torch=torch)
+    finish(tracker)
+    assert ["2.0.1", "2.0.0", "2.0.1"] == [run.data.tags["fedbench.torch"] for run in runs_of(tracker, "run")]
+    assert "2.0.0, 2.0.1" == parent_of(tracker).data.tags["fedbench.torch"]
+    found = open_tracker(suite, uri).finished_runs().values()
+    assert ["2.0.1", "2.0.0", "2.0.1"] == [result.computed_by["fedbench.torch"] for result in found]
 
 
 def test_a_cells_run_has_the_cells_parameters_without_the_seed(recorded: MlflowTracker) -> None:

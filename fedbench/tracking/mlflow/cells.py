@@ -19,7 +19,7 @@ from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
 from fedbench.tracking.mlflow.store import MAX_BATCH, checkpoint_folder, local_folder, store_errors
 from fedbench.tracking.mlflow.summary import NOT_SUMMARISED, Series, add_confusions, summary
-from fedbench.util.environment import SOURCE_TAGS
+from fedbench.util.environment import COMPUTED_BY, SOURCE_TAGS
 from fedbench.util.locks import lock
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CELL = "fedbench.cell_fingerprint"
 PARENT = "mlflow.parentRunId"
-KEPT = ("suite", "scenario", "cell", "cell_fingerprint", "version", "python", "torch", "processor")  # tags of a seed
+SHARED = tuple(f"fedbench.{name}" for name in ("suite", "scenario", "cell", "cell_fingerprint"))  # tags of each seed
 ABANDONED_SECONDS = 3600  # on a server: a summary is written in seconds
 
 
@@ -110,7 +110,8 @@ class Cells:
         tags = {
             "fedbench.schema": str(SCHEMA_VERSION),
             "fedbench.kind": "cell",
-            **{f"fedbench.{name}": first.tags[f"fedbench.{name}"] for name in KEPT if f"fedbench.{name}" in first.tags},
+            **{tag: first.tags[tag] for tag in SHARED if tag in first.tags},
+            **{tag: text for tag in COMPUTED_BY if (text := _all_of(tag, measured))},
             "fedbench.seeds": ",".join(run.data.tags["fedbench.seed"] for run in measured),
             "fedbench.runs": _digest_of(seeds),
             "fedbench.verdict": str(verdict),
@@ -174,6 +175,11 @@ def _of_kind(runs: Iterable[Run], kind: str) -> list[Run]:
         (run for run in runs if run.data.tags["fedbench.kind"] == kind),
         key=lambda run: (run.info.start_time, run.info.run_id),
     )
+
+
+def _all_of(tag: str, runs: Sequence[Run]) -> str:
+    """The values of a tag, as ``2.13.0, 2.14.1`` where the seeds of a cell were computed by several."""
+    return ", ".join(sorted({run.data.tags[tag] for run in runs if tag in run.data.tags}))
 
 
 def _digest_of(seeds: Sequence[Run]) -> str:

@@ -7,11 +7,13 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedbench.measures import RunResult, Verdict, run_result
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.records import INTERPOLATION, REPORTED, RunRecord
+from fedbench.util.environment import COMPUTED_BY
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
@@ -108,8 +110,10 @@ def is_unfinished(run: Run) -> bool:
 
 def stored_result(run: Run) -> RunResult:
     """The result of a run that was recorded."""
+    tags = run.data.tags
     metrics = {key: infinite(value) for key, value in run.data.metrics.items() if not key.startswith(INTERPOLATION)}
-    return run_result(Verdict(run.data.tags["fedbench.verdict"]), run.data.tags.get("fedbench.reason"), metrics)
+    result = run_result(Verdict(tags["fedbench.verdict"]), tags.get("fedbench.reason"), metrics)
+    return replace(result, computed_by={tag: tags[tag] for tag in COMPUTED_BY if tag in tags})
 
 
 def run_record(run: Run, status: str | None = None) -> RunRecord:

@@ -121,7 +121,7 @@ class MlflowRun:
 
     def finish(self, result: RunResult) -> RunResult:
         """See `fedbench.tracking.TrackedRun`."""
-        tags = {"fedbench.verdict": str(result.verdict)}
+        tags = {**result.computed_by, "fedbench.verdict": str(result.verdict)}
         if result.reason:
             tags |= {"fedbench.reason": result.reason, "mlflow.note.content": f"{result.verdict}: {result.reason}"}
         self._remember_once(self._recorded, {TRACKING_SECONDS: self._known.get(TRACKING_SECONDS, self.seconds)})
