@@ -2,7 +2,7 @@
 
 An augmentation is a function ``augment(inputs, generator, **options)``, or a frozen dataclass whose fields are the
 options and whose objects are called with the other two. ``inputs`` (B, ...) float32 are a batch as the model would get
-it, already normalised; the result is what it gets instead. Chance comes from ``generator`` alone, a `torch.Generator`
+it, already scaled; the result is what it gets instead. Chance comes from ``generator`` alone, a `torch.Generator`
 on the CPU from the stream of (round, client).
 """
 

@@ -15,7 +15,7 @@ Padding = Annotated[int, Field(ge=1, le=1_000)]
 def random_crop(inputs: torch.Tensor, generator: torch.Generator, crop_padding: Padding = 4) -> torch.Tensor:
     """Each image (C, H, W) is padded with zeros on all sides, and a random window of H x W is cut out.
 
-    A zero is the mean of a channel, as inputs are normalised.
+    A zero is the mean of a channel, or black where pixels are in [0, 1].
 
     Parameters
     ----------

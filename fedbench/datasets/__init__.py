@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +92,7 @@ DATASETS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory. Images stay bytes; `normalise` makes the floats a model is given.
+    """A dataset in memory. Images stay bytes; `normalise` makes the floats a model is given, `scaled` chooses how.
 
     Attributes
     ----------
@@ -135,6 +135,17 @@ class Dataset:
         mean = torch.tensor(self.mean).view(1, -1, 1, 1)
         std = torch.tensor(self.std).view(1, -1, 1, 1)
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+    def scaled(self, pixels: str) -> Dataset:
+        """The same data, which `normalise` scales as the scenario field ``pixels`` says; raises `DataError`."""
+        if pixels == "standardised":
+            return self
+        if not self.mean:
+            raise DataError(
+                f"dataset {self.name}: pixels is {pixels}, but a model is given these inputs as they are, since they "
+                "are no 8-bit images; leave pixels out"
+            )
+        return replace(self, mean=(0.0,) * len(self.mean), std=(1.0,) * len(self.std))
 
 
 @dataclass(frozen=True)

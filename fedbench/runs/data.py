@@ -30,11 +30,11 @@ class DataSource:
     _loaded: dict[Hashable, Dataset] = field(default_factory=dict, compare=False, repr=False)
 
     def dataset(self, spec: CellSpec) -> Dataset:
-        """The dataset that `spec` names, in its split."""
+        """The dataset that `spec` names, in its split and with its scaling of pixels."""
         key = _key(spec)
         if key not in self._loaded:
             self._loaded[key] = load_dataset(spec.part("dataset"), spec.split, self.folder)
-        return self._loaded[key]
+        return self._loaded[key].scaled(spec.pixels)
 
     def digest(self, spec: CellSpec) -> str:
         """The digest of the data that `spec` reads: as published, if it need not have been loaded."""

@@ -276,9 +276,10 @@ class _SuiteRun:
 
 
 def _model_key(spec: CellSpec) -> str:
-    """What is equal for models that differ in their parameters alone: the part, its options and its source."""
+    """What models have in common that differ in their parameters alone: the part, and an example of its input."""
     part = spec.component("model")
-    return str((part.name, *spec.options_of("model").items(), part.digest or "built in"))
+    example = (spec.dataset, *spec.options_of("dataset").items(), spec.split, spec.pixels)
+    return str((part.name, *spec.options_of("model").items(), part.digest or "built in", *example))
 
 
 def _lock_path(job: Job) -> Path:

@@ -59,7 +59,7 @@ class RunWork(PortableWork[Job, Event]):
                 if probe is None and job.checkpoint:
                     probe = stack.enter_context(_probe(job.checkpoint.parent))
                 dataset = self.data.dataset(job.run.spec)
-                return dataset.digest, _ElsewhereOn(dataset, self.data.device, probe)
+                return f"{dataset.digest} {job.run.spec.pixels}", _ElsewhereOn(dataset, self.data.device, probe)
 
             yield of
 

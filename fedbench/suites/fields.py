@@ -28,6 +28,8 @@ class CommonFields(Frozen):
     dataset: str = "mnist-5k"
     # Which split of the dataset; None becomes its default, so it is never None afterwards.
     split: str = None  # type: ignore[assignment] # filled in before it is checked
+    # How 8-bit images are scaled: by each channel's mean and standard deviation, or to [0, 1] alone. For images only.
+    pixels: Literal["standardised", "unit"] = "standardised"
     # The network; it must take the dataset's images.
     model: str = "simple-cnn"
     # How the training examples are dealt to the clients.
@@ -88,6 +90,7 @@ IMPLIED: Mapping[str, Any] = {
     "aggregation": "mean",
     "weights": "examples",
     "average_frozen": False,
+    "pixels": "standardised",
 }
 
 

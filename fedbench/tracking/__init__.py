@@ -45,7 +45,7 @@ class TrackedRun(Protocol):
         """Record how many examples of each class each client has; of very many clients, the first ones."""
 
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-        """Record the final model; `example` is an input of it, (B, C, H, W). Models of one `name` have one program."""
+        """Record the final model. Models of one `name` share their program and `example`, an input (B, C, H, W)."""
 
     def finish(self, result: RunResult) -> RunResult:
         """End the run, as failed if its verdict says so; the result that is on record.

@@ -6,7 +6,6 @@ import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from fedbench.datasets.validation import load_held_out
 from fedbench.runs.data import digest_of
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.runs.suite_run import run_suite
@@ -16,7 +15,7 @@ from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import TrialResult, TuningResult
 from fedbench.tuning.search import Search, trial_results, turn
 from fedbench.tuning.storage import STUDY, default_storage, lock_folder, open_storage, open_study, storage_errors
-from fedbench.tuning.trial import TrialWork
+from fedbench.tuning.trial import TrialWork, held_out_of
 from fedbench.tuning.verification import Verification, answer, best_trial, tuning_suite
 
 if TYPE_CHECKING:
@@ -50,9 +49,7 @@ class Tuning:
         self._locks = lock_folder(self._url, tracker.uri)
         with turn(self._locks):
             self._storage = open_storage(self._url)
-        held_out = load_held_out(
-            plan.spec.dataset, plan.spec.split, plan.validation, data.folder, plan.spec.part("dataset")
-        )
+        held_out = held_out_of(plan, data.folder)
         require_enough(plan, len(held_out.train_labels))
         require_skilful_target(plan, held_out.test_labels.bincount().tolist())
         of_study = identity(plan, digest_of(held_out, plan.spec), data.device, ALGORITHM_REVISION)

@@ -57,6 +57,13 @@ class TrialDone:
     reason: str = ""
 
 
+def held_out_of(plan: Plan, folder: Path | None) -> Dataset:
+    """The training data of a plan's dataset, divided for validation: its test examples are the validation split."""
+    spec = plan.spec
+    divided = load_held_out(spec.dataset, spec.split, plan.validation, folder, spec.part("dataset"))
+    return divided.scaled(spec.pixels)
+
+
 class TrialWork(Work[TrialJob, TrialDone]):
     """Computes the trials of a study.
 
@@ -94,13 +101,10 @@ class TrialWork(Work[TrialJob, TrialDone]):
 
     @cached_property
     def held_out(self) -> Dataset:
-        """The training data; its test examples are the validation split."""
-        spec = self.plan.spec
-        loaded = self._loaded or load_held_out(
-            spec.dataset, spec.split, self.plan.validation, self.data_dir, spec.part("dataset")
-        )
+        """See `held_out_of`."""
+        loaded = self._loaded or held_out_of(self.plan, self.data_dir)
         if self._digest and loaded.digest != self._digest:
-            raise DataError(f"dataset {spec.dataset} is not what the command loaded; {CHANGED}")
+            raise DataError(f"dataset {self.plan.spec.dataset} is not what the command loaded; {CHANGED}")
         return loaded
 
     @cached_property

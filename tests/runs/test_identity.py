@@ -39,6 +39,7 @@ def test_a_run_keeps_the_fingerprint_that_it_had_before_there_were_more_fields()
         {"aggregation": "median"},
         {"weights": "uniform"},
         {"average_frozen": True},
+        {"pixels": "unit"},
     ],
 )
 def test_every_field_of_a_step_and_an_average_is_covered(fields: dict[str, Any]) -> None:

@@ -14,13 +14,13 @@ class Softmax(nn.Module):
 
     Parameters
     ----------
-    pixels
+    inputs
         The number of inputs.
     """
 
-    def __init__(self, pixels: int = 64):
+    def __init__(self, inputs: int = 64):
         super().__init__()
-        self.layer = nn.Linear(pixels, 2)
+        self.layer = nn.Linear(inputs, 2)
 
     def forward(self, x):
         return self.layer(x.flatten(1))
