@@ -130,11 +130,12 @@ def fedavg(
                     sent[k] = sent[k] + update.message if k in sent else update.message
                 if observe is not None:
                     observe(update)
-            mean, num_parameters = average.state(), len(model.parameters)
-            start = server.model.vector[:num_parameters]
+            combined, num_parameters = average.state(), len(model.parameters)
+            start, mean = server.model.vector[:num_parameters], combined.vector[:num_parameters]
             context = ServerContext(start, server.memory, messages.vector, n, total_weight)
-            parameters, memory = algorithm.server_step(mean.vector[:num_parameters], context)
-            model.load(mean)
+            parameters, memory = algorithm.server_step(mean, context)
+            model.load(combined)
             model.set_parameters(parameters)
             server = ServerState(t, model.state(), memory, sent)
-            yield RoundResult(t, model.module, tuple(selected), loss / n, server)
+            kept = server.model if parameters is mean else combined
+            yield RoundResult(t, model.module, tuple(selected), loss / n, server, kept)

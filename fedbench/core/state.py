@@ -52,13 +52,16 @@ class RoundResult:
     round
         t, counted from 1.
     model
-        The averaged model. It is the server's own, and the next round changes it: copy it to keep it.
+        The model after the server's step. It is the server's own, and the next round changes it: copy it to keep it.
     selected_clients
         S_t, ascending.
     train_loss
         Mean cross-entropy over the round's local steps, each client weighted as in the average.
     server
         The server's state after the round.
+    average
+        What the aggregation made of the clients' models, before the server's step. It is `server.model` itself where
+        the step took the average as it was, as FedAvg's does. Otherwise frozen parameters may be left out.
     """
 
     round: int
@@ -66,3 +69,9 @@ class RoundResult:
     selected_clients: tuple[int, ...]
     train_loss: float
     server: ServerState = field(repr=False)
+    average: ModelState = field(repr=False)
+
+    @property
+    def is_average(self) -> bool:
+        """Whether the server's step took the average as it was."""
+        return self.average is self.server.model

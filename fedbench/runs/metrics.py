@@ -47,11 +47,17 @@ class ClientModels:
         return values
 
 
+def averaged_model(result: RoundResult) -> nn.Module:
+    """The average of a round's clients: the server's own model, unless its step moved on from there."""
+    return result.model if result.is_average else model_with(result.average, result.model)
+
+
 def round_metrics(
     result: RoundResult, evaluation: Evaluation, own: ClientModels, class_names: tuple[str, ...]
 ) -> dict[str, float]:
     """The metrics of every round."""
-    drift = own.map(lambda model: distance(model, result.model), result.model)
+    average = averaged_model(result) if own.updates else result.model
+    drift = own.map(lambda model: distance(model, average), average)
     return {
         "accuracy": evaluation.accuracy,
         "balanced_accuracy": evaluation.balanced_accuracy,
@@ -69,12 +75,16 @@ def round_metrics(
 
 
 def client_metrics(result: RoundResult, own: ClientModels, measure: Measure, accuracy: float) -> dict[str, float]:
-    """The accuracy of each client's own model, and what the average gained over their mean."""
+    """The accuracy of each client's own model, and what their average gained over the mean of these.
+
+    `accuracy` is that of the server's model. The average is measured too if it is another one.
+    """
     accuracies = own.map(lambda model: measure(model).accuracy, result.model)
     if not accuracies:
         return {}
+    of_average = accuracy if result.is_average else measure(averaged_model(result)).accuracy
     return {
-        "averaging_gain": accuracy - math.fsum(accuracies.values()) / len(accuracies),
+        "averaging_gain": of_average - math.fsum(accuracies.values()) / len(accuracies),
         **{f"{CLIENT_ACCURACY}{client}": value for client, value in accuracies.items()},
     }
 
