@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from fedbench.bench.run import PACKAGE, WORKLOADS, checkout
+from fedbench.util.commits import git_variables
 from fedbench.util.errors import BenchmarkError
 
 WORKER = Path(__file__).with_name("turns_worker.py")
@@ -235,7 +236,7 @@ def git(root: Path, *arguments: str, variables: Mapping[str, str] | None = None,
         done = subprocess.run(  # noqa: S603 - a revision is no option after --end-of-options
             ["git", *arguments],  # noqa: S607 - git is found on the PATH
             cwd=root,
-            env=os.environ | dict(variables or {}),
+            env=git_variables() | dict(variables or {}),
             input=given,
             capture_output=True,
             timeout=GIT_SECONDS,

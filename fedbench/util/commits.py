@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 SHORT = 7  # characters of a hash that are shown
+SECONDS = 10  # for an answer; a repository that needs longer is left alone
+# Variables by which git takes another repository than the working directory's; a hook has them of its own repository.
+# `git rev-parse --local-env-vars` lists them, with those of the configuration, which a person may have set.
+PLACES = frozenset(
+    f"GIT_{name}"
+    for name in (
+        *("DIR", "WORK_TREE", "INDEX_FILE", "OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES", "COMMON_DIR"),
+        *("IMPLICIT_WORK_TREE", "GRAFT_FILE", "SHALLOW_FILE", "PREFIX", "NAMESPACE", "REPLACE_REF_BASE"),
+        *("NO_REPLACE_OBJECTS", "INTERNAL_SUPER_PREFIX"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -16,9 +28,10 @@ class Commit:
     Attributes
     ----------
     name
-        The hash, with ``-dirty`` if tracked files differ from it; ``none`` outside a repository.
+        The hash, with ``-dirty`` if tracked files differ from it and ``-unknown`` if git did not say whether they do;
+        ``none`` outside a repository.
     count
-        How many commits lead to it, itself included; 0 outside a repository.
+        How many commits lead to it, itself included; 0 if git did not say.
     is_shallow
         Whether the repository lacks history, so that `count` is too small.
     """
@@ -34,16 +47,18 @@ class Commit:
 
     @property
     def mlflow_tags(self) -> dict[str, str]:
-        """MLflow's own tags of a commit; none outside a repository."""
-        code, _, dirty = self.name.partition("-")
-        if not self.count:
+        """MLflow's own tags of a commit, as far as they are known; none outside a repository."""
+        if self.name == "none":
             return {}
-        return {"mlflow.source.git.commit": code, "mlflow.source.git.dirty": str(bool(dirty)).lower()}
+        code, _, state = self.name.partition("-")
+        dirty = {} if state == "unknown" else {"mlflow.source.git.dirty": str(state == "dirty").lower()}
+        return {"mlflow.source.git.commit": code} | dirty
 
 
 def short_commit(name: str) -> str:
     """The short form of a commit's name: ``c0ffee1`` or ``c0ffee1-dirty``."""
-    return f"{name[:SHORT]}{'-dirty' if name.endswith('-dirty') else ''}"
+    code, dash, state = name.partition("-")
+    return f"{code[:SHORT]}{dash}{state}"
 
 
 def commit_of(*folders: Path | None) -> Commit:
@@ -53,24 +68,34 @@ def commit_of(*folders: Path | None) -> Commit:
     """
     for folder in filter(None, folders):
         if commit := git_answer("rev-parse", "HEAD", folder=folder):
-            dirty = bool(git_answer("status", "--porcelain", "--untracked-files=no", folder=folder))
+            changes = git_answer("status", "--porcelain", "--untracked-files=no", folder=folder)
+            state = "-unknown" if changes is None else "-dirty" if changes else ""
             count = git_answer("rev-list", "--count", "HEAD", folder=folder)
             shallow = git_answer("rev-parse", "--is-shallow-repository", folder=folder) == "true"
-            return Commit(f"{commit}-dirty" if dirty else commit, int(count or 0), shallow)
+            return Commit(f"{commit}{state}", int(count or 0), shallow)
     return Commit("none", 0)
 
 
-def git_answer(*arguments: str, folder: Path | None = None) -> str:
-    """What git answers in `folder`, or the working directory; empty without git or outside a repository."""
+def git_variables() -> dict[str, str]:
+    """The environment in which git takes the repository of its working directory."""
+    return {name: value for name, value in os.environ.items() if name not in PLACES}
+
+
+def git_answer(*arguments: str, folder: Path | None = None) -> str | None:
+    """What git answers in `folder`, or the working directory.
+
+    None without git, outside a repository, and if it fails or does not answer within `SECONDS`.
+    """
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments
             ["git", *arguments],  # noqa: S607 - git is found on the PATH
             cwd=folder,
+            env=git_variables(),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
-            timeout=10,
+            timeout=SECONDS,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
+        return None
+    return done.stdout.decode(errors="replace").strip()  # names of files have any encoding

@@ -25,7 +25,6 @@ from fedbench.bench.session import rates
 from fedbench.bench.workloads import WORKLOADS, Workload, forward_flops, training_flops
 from fedbench.bench.yardsticks import Yardsticks
 from fedbench.executors.allocator import keep_freed_memory
-from fedbench.util.commits import Commit, commit_of
 from fedbench.util.environment import usable_cores
 from fedbench.util.errors import BenchmarkError
 
@@ -178,24 +177,6 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
     monkeypatch.setattr(run, "NEEDED", ("pytest", "no_such_module"))
     with pytest.raises(BenchmarkError, match=r'^no-such-module not installed: pip install "fedbench-mlflow\[bench\]"$'):
         run_benchmarks("quick", made)
-
-
-def git(folder: Path, *arguments: str) -> None:
-    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
-    subprocess.run(["git", *author, *arguments], cwd=folder, check=True, capture_output=True)  # noqa: S607 - on the PATH
-
-
-def test_the_number_of_commits_is_counted_and_a_change_makes_the_commit_dirty(tmp_path: Path) -> None:
-    git(tmp_path, "init")
-    for text in ("one", "two"):
-        (tmp_path / "file").write_text(text)
-        git(tmp_path, "add", "file")
-        git(tmp_path, "commit", "-m", text)
-    clean = commit_of(tmp_path)
-    assert (40, 2, False) == (len(clean.name), clean.count, clean.is_shallow)
-    (tmp_path / "file").write_text("three")
-    assert f"{clean.name}-dirty" == commit_of(tmp_path).name
-    assert Commit("none", 0) == commit_of(None)
 
 
 # The command

@@ -137,7 +137,7 @@ def _expression(which: str) -> str:
     if INVOCATION.fullmatch(which):
         return f"tags.`fedbench.invocation` LIKE '{which}%'"
     commit = which if COMMIT.fullmatch(which) else git_answer("rev-parse", "--verify", "--end-of-options", which)
-    if not COMMIT.fullmatch(commit):
+    if commit is None or not COMMIT.fullmatch(commit):
         raise StoreError(
             f"{which} is no store, invocation or commit: give a store's address, file or folder, an invocation of "
             "fedbench runs list, or a commit's hash"
