@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fedbench.core import Evaluation
 
-CHANCE_LEVEL = 0.05  # significance level of the test whether a model beats the majority rate
+CHANCE_LEVEL = 0.05  # significance level of each of the two tests behind a verdict
+SHUFFLES = 4_999  # of the permutation test
 CLIENT_ACCURACY = "client_accuracy/"  # a metric's name; the client's number follows
 ROUNDS_TO_TARGET = "rounds_to_target"  # a metric's name
 LABEL_SKEW = "label_skew"  # a metric's name; it describes the partition, not a round
@@ -23,6 +28,7 @@ class Verdict(StrEnum):
     """How a run ended, from best to worst."""
 
     OK = "ok"
+    BELOW_MAJORITY = "below majority"
     COLLAPSED = "collapsed"
     DIVERGED = "diverged"
     FAILED = "failed"
@@ -30,8 +36,10 @@ class Verdict(StrEnum):
 
 
 MEANINGS = {
-    Verdict.COLLAPSED: "the model predicts one class for every image, or is not better than that by more than chance: "
-    "its accuracy is the class balance of the test set, not skill (see balanced accuracy)",
+    Verdict.BELOW_MAJORITY: "the model tells classes apart (its balanced accuracy is above chance), but is not shown "
+    "to be right more often than always predicting the largest class",
+    Verdict.COLLAPSED: "the model predicts one class for every image, or its balanced accuracy is not shown to be "
+    "above chance: its accuracy is the class balance of the test set, not skill",
     Verdict.DIVERGED: "the loss is no longer a finite number: the learning rate is too high",
     Verdict.FAILED: "a run ended with an error or missed what its scenario requires",
     Verdict.SKIPPED: "the cell asks for more training examples than the dataset has",
@@ -73,9 +81,10 @@ def run_result(verdict: Verdict, reason: str | None, metrics: Mapping[str, float
 def judge(evaluation: Evaluation) -> tuple[Verdict, str | None]:
     """The verdict on a model by its evaluation on the test set, and the reason where it is not `ok`.
 
-    A model has collapsed if it predicts one class only, or if it is not better than always predicting the largest
-    class: of the examples that exactly one of the two gets right, the model must have the larger share by a one-sided
-    exact sign test at `CHANCE_LEVEL` (McNemar's test; both are scored on the same examples).
+    A model is ``ok`` if it beats always predicting the largest class: of the examples that exactly one of the two gets
+    right, the model has the larger share by a one-sided exact sign test (McNemar's test; both are scored on the same
+    examples). Else it is ``below majority`` if it `is_above_chance`, and has ``collapsed`` if not. An accuracy above
+    the majority rate implies a balanced accuracy above chance, so what passes the first test needs no second one.
     """
     from scipy.special import bdtrc  # scipy.stats has the test by name, but takes half a second to import
 
@@ -83,16 +92,55 @@ def judge(evaluation: Evaluation) -> tuple[Verdict, str | None]:
         return Verdict.DIVERGED, "the loss is not finite"
     if len(classes := evaluation.predicted_classes) == 1:
         return Verdict.COLLAPSED, f"predicts class {classes[0]} for every image"
-    majority = int(evaluation.confusion.sum(axis=1).argmax())
-    gained = evaluation.num_correct - int(evaluation.confusion[majority, majority])
-    lost = int(evaluation.confusion[majority].sum() - evaluation.confusion[majority, majority])
+    confusion = evaluation.confusion
+    majority = int(confusion.sum(axis=1).argmax())
+    gained = evaluation.num_correct - int(confusion[majority, majority])
+    lost = int(confusion[majority].sum() - confusion[majority, majority])
     p_value = bdtrc(gained - 1, gained + lost, 0.5) if gained > 0 else 1.0  # of `gained` or more heads
-    if p_value > CHANCE_LEVEL:
-        return Verdict.COLLAPSED, (
+    if p_value <= CHANCE_LEVEL:
+        return Verdict.OK, None
+    if is_above_chance(confusion):
+        return Verdict.BELOW_MAJORITY, (
             f"accuracy {evaluation.accuracy:.1%} does not beat the majority rate {evaluation.majority_rate:.1%} "
             "by more than chance"
         )
-    return Verdict.OK, None
+    return Verdict.COLLAPSED, (
+        f"balanced accuracy {evaluation.balanced_accuracy:.1%} is not shown to be above chance "
+        f"({1 / np.count_nonzero(confusion.sum(axis=1)):.1%})"
+    )
+
+
+def is_above_chance(confusion: NDArray[np.int64]) -> bool:
+    """Whether a balanced accuracy is above that of predictions that do not depend on the images, by more than chance.
+
+    A one-sided permutation test at `CHANCE_LEVEL` (Ojala and Garriga 2010, JMLR 11, p. 1833): how often the balanced
+    accuracy is as high if the same predictions are dealt to the examples at random. That keeps how large each class is
+    and how often the model names it, so it holds for few examples, for rare classes and for a model that names two
+    classes of seven. The p-value counts the observed table as one of ``SHUFFLES + 1`` (Phipson and Smyth 2010,
+    doi:10.2202/1544-6115.1585); the seed is fixed.
+
+    Parameters
+    ----------
+    confusion
+        (C, C): ``confusion[i, j]`` examples of class i were predicted as class j. Chance is 1 / the number of classes
+        that have examples; a prediction of another class counts as a guess among these.
+    """
+    sizes, named = confusion.sum(axis=1), confusion.sum(axis=0)
+    weights = np.divide(1.0, sizes, where=sizes > 0, out=np.zeros(len(sizes)))
+    recalls = float(confusion.diagonal() @ weights)  # the sum over classes; 1 at chance
+    if recalls <= 1:
+        return False
+    classes = np.arange(len(sizes))
+    labels, predictions = np.repeat(classes, sizes), np.repeat(classes, named)
+    as_high = (recalls - named[sizes == 0].sum() / len(labels)) * (1 - 1e-9)  # equal sums may differ in the last bits
+    generator = np.random.default_rng(0)
+    reached = 1
+    for _ in range(SHUFFLES):
+        hits = labels[labels == generator.permutation(predictions)]
+        reached += bool(np.bincount(hits, minlength=len(sizes)) @ weights >= as_high)
+        if reached > CHANCE_LEVEL * (SHUFFLES + 1):
+            return False
+    return True
 
 
 def judge_cell(verdicts: Sequence[Verdict], reasons: Sequence[str | None]) -> tuple[Verdict, str | None]:

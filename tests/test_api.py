@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -121,7 +122,7 @@ def test_a_script_needs_no_guard_for_its_worker_processes(tmp_path: Path) -> Non
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert ("ok ok\n", "") == (done.stdout.replace("collapsed", "ok"), done.stderr)
+    assert ("ok ok\n", "") == (re.sub("collapsed|below majority", "ok", done.stdout), done.stderr)
 
 
 # Objects in place of names

@@ -6,10 +6,18 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 
 from fedbench.core import Evaluation
-from fedbench.measures import CHANCE_LEVEL, MEANINGS, Verdict, judge, judge_cell, rounds_to_target
+from fedbench.measures import (
+    CHANCE_LEVEL,
+    MEANINGS,
+    Verdict,
+    is_above_chance,
+    judge,
+    judge_cell,
+    rounds_to_target,
+)
 from fedbench.stats import Spread, spread, spread_by_step, spread_if_all
 
 
@@ -22,27 +30,104 @@ def test_a_model_that_names_one_class_has_collapsed_however_accurate_it_is() -> 
     assert (Verdict.COLLAPSED, "predicts class 0 for every image") == judge(evaluation([5, 0], [95, 0]))
 
 
-def test_exactly_the_majority_rate_is_collapsed() -> None:
+def test_sixty_percent_of_every_class_is_below_the_majority_not_collapsed() -> None:
+    """The largest class is 67 %. Dealt at random, the calls find 50 % of both classes, with a deviation of 1.7 %."""
+    found = judge(evaluation([402, 268], [132, 198]))
+    reason = "accuracy 60.0% does not beat the majority rate 67.0% by more than chance"
+    assert (Verdict.BELOW_MAJORITY, reason) == found
+
+
+def test_calls_that_follow_the_class_balance_have_collapsed() -> None:
+    """Both rows are split 67 to 33: the calls say nothing of the images."""
+    found = judge(evaluation([449, 221], [221, 109]))
+    reason = "balanced accuracy 50.0% is not shown to be above chance (50.0%)"
+    assert (Verdict.COLLAPSED, reason) == found
+
+
+def test_a_balanced_test_set_where_accuracy_is_at_chance_is_collapsed() -> None:
+    # 11 of 100: of ten in each class one is found, and of one class two.
+    counts = np.ones((10, 10), dtype=np.int64)
+    counts[0, :2] = 2, 0
+    found = judge(Evaluation(0.5, counts))
+    assert (Verdict.COLLAPSED, "balanced accuracy 11.0% is not shown to be above chance (10.0%)") == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        (([90, 10], [45, 5]), Verdict.COLLAPSED),  # one in ten is called class 1, whichever it is
+        (([85, 15], [25, 25]), Verdict.BELOW_MAJORITY),  # half of class 1 is found; 25 gained, 15 lost: p = 0.08
+    ],
+)
+def test_a_model_that_names_two_of_seven_classes_is_judged_by_what_it_finds(
+    rows: tuple[list[int], list[int]], verdict: Verdict
+) -> None:
+    counts = np.zeros((7, 7), dtype=np.int64)
+    counts[:2, :2] = rows
+    counts[2:, 0] = 10
+    assert verdict is judge(Evaluation(0.5, counts))[0]
+
+
+def test_a_single_lucky_call_of_a_rare_class_is_not_skill() -> None:
+    """Its recall is 100 %, but 21 of 100 calls name it: one table of five has that. With 3 calls it is skill."""
+    assert Verdict.COLLAPSED is judge(evaluation([79, 20], [0, 1]))[0]
+    assert Verdict.BELOW_MAJORITY is judge(evaluation([97, 2], [0, 1]))[0]
+
+
+def test_of_four_images_even_perfect_calls_show_nothing() -> None:
+    """One of the six ways to deal two calls of each class is perfect; of 20 with six images, of 70 with eight."""
+    assert Verdict.COLLAPSED is judge(evaluation([2, 0], [0, 2]))[0]
+    assert is_above_chance(np.array([[4, 0], [0, 4]]))
+
+
+def test_naming_classes_that_the_test_set_lacks_is_a_guess() -> None:
+    # Of the calls that name a class that is there all are right, but chance is 50 %.
+    assert not is_above_chance(np.array([[30, 0, 70], [0, 30, 70], [0, 0, 0]]))
+    assert not is_above_chance(np.array([[50, 0, 50], [0, 51, 49], [0, 0, 0]]))
+    assert is_above_chance(np.array([[80, 0, 20], [0, 80, 20], [0, 0, 0]]))
+    assert Verdict.COLLAPSED is judge(evaluation([8, 2], [0, 0]))[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "p_value"),
+    [
+        (([30, 20], [20, 30]), 0.036),
+        (([29, 21], [21, 29]), 0.081),
+        (([52, 8], [28, 12]), 0.038),
+        (([52, 8], [29, 11]), 0.067),
+        (([6, 1], [1, 4]), 0.045),
+        (([5, 2], [1, 4]), 0.121),
+    ],
+)
+def test_with_two_classes_the_test_is_fishers(rows: tuple[list[int], list[int]], p_value: float) -> None:
+    assert pytest.approx(p_value, abs=0.0005) == fisher_exact(rows, alternative="greater").pvalue
+    assert (p_value <= CHANCE_LEVEL) is is_above_chance(np.array(rows))
+
+
+def test_of_guesses_one_in_twenty_is_called_above_chance() -> None:
+    """Seven classes, one of them two thirds of 150 images, guessed uniformly; 8 is three deviations above 5 % of 60."""
+    generator = np.random.default_rng(0)
+    tables = [[generator.multinomial(size, [1 / 7] * 7) for size in (4, 9, 20, 5, 15, 93, 4)] for _ in range(60)]
+    assert sum(is_above_chance(np.array(table)) for table in tables) <= 8
+
+
+def test_exactly_the_majority_rate_is_below_the_majority() -> None:
     # 60 of 100 are of class 0. The model finds 50 of those and 10 of the others: 60 % too.
     verdict, reason = judge(evaluation([50, 10], [30, 10]))
-    assert Verdict.COLLAPSED is verdict
+    assert Verdict.COLLAPSED is verdict  # Fisher's exact test of 83 % and 25 %: p = 0.22
+    verdict, reason = judge(evaluation([500, 100], [300, 100]))
+    assert Verdict.BELOW_MAJORITY is verdict
     assert "accuracy 60.0% does not beat the majority rate 60.0% by more than chance" == reason
-
-
-def test_a_little_above_the_majority_rate_is_collapsed() -> None:
-    # Gained 12 of the others, lost 8 of class 0: P(12 or more of 20 fair tosses) = 0.25.
-    verdict, reason = judge(evaluation([52, 8], [28, 12]))
-    assert Verdict.COLLAPSED is verdict
-    assert "accuracy 64.0%" in (reason or "")
 
 
 @pytest.mark.parametrize(
     ("gained", "lost", "verdict"),
     [
         (5, 0, Verdict.OK),  # 1/32 = 0.031
-        (4, 0, Verdict.COLLAPSED),  # 1/16 = 0.0625
+        (4, 0, Verdict.BELOW_MAJORITY),  # 1/16 = 0.0625
         (7, 1, Verdict.OK),  # (1 + 8)/256 = 0.035
-        (8, 2, Verdict.COLLAPSED),  # (1 + 10 + 45)/1024 = 0.0547
+        (8, 2, Verdict.BELOW_MAJORITY),  # (1 + 10 + 45)/1024 = 0.0547
+        (12, 8, Verdict.BELOW_MAJORITY),  # 12 or more of 20 tosses: 0.25
     ],
 )
 def test_the_level_is_one_in_twenty_of_a_sign_test(gained: int, lost: int, verdict: Verdict) -> None:
@@ -53,7 +138,7 @@ def test_clearly_above_the_majority_rate_is_ok_and_has_no_reason() -> None:
     assert (Verdict.OK, None) == judge(evaluation([55, 5], [5, 35]))
 
 
-def test_worse_than_the_majority_rate_is_collapsed() -> None:
+def test_calls_that_are_swapped_have_collapsed() -> None:
     assert Verdict.COLLAPSED is judge(evaluation([0, 60], [30, 10]))[0]
 
 

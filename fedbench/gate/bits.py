@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedbench.gate.baseline import RoundRecord, SeedRecord
+from fedbench.measures import Verdict
 
 
 def where_changed(before: Mapping[int, SeedRecord], now: Mapping[int, SeedRecord]) -> str | None:
@@ -13,11 +14,17 @@ def where_changed(before: Mapping[int, SeedRecord], now: Mapping[int, SeedRecord
     For example ``3 of 5 seeds, first in seed 0: round 2, client 1``.
     """
     common = sorted(before.keys() & now.keys())
-    changed = [seed for seed in common if before[seed] != now[seed]]
+    changed = [seed for seed in common if before[seed] not in (now[seed], _by_the_older_rule(now[seed]))]
     if not changed:
         return None
     seed = changed[0]
     return f"{len(changed)} of {len(common)} seeds, first in seed {seed}: {_first_change(before[seed], now[seed])}"
+
+
+def _by_the_older_rule(record: SeedRecord) -> SeedRecord:
+    """As a baseline has it that is older than the verdict `below majority`."""
+    is_split = record.verdict is Verdict.BELOW_MAJORITY
+    return record.model_copy(update={"verdict": Verdict.COLLAPSED}) if is_split else record
 
 
 def _first_change(before: SeedRecord, now: SeedRecord) -> str:

@@ -17,6 +17,7 @@ WITHOUT = ("clip_norm", "target_accuracy", "require_accuracy")  # fields of whic
 
 STYLES = {
     Verdict.OK: "green",
+    Verdict.BELOW_MAJORITY: "yellow",
     Verdict.COLLAPSED: "yellow",
     Verdict.DIVERGED: "red",
     Verdict.FAILED: "red",

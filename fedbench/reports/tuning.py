@@ -46,8 +46,7 @@ def tuning_table(result: TuningResult) -> RenderableType:
 
 
 def _style(title: str, value: str) -> str:
-    verdict = value.partition(" ")[0]
-    return STYLES[Verdict(verdict)] if title == "verdict" and verdict in set(Verdict) else ""
+    return next((STYLES[verdict] for verdict in Verdict if title == "verdict" and value.startswith(verdict)), "")
 
 
 def headline(document: Document) -> list[str]:
@@ -58,11 +57,12 @@ def headline(document: Document) -> list[str]:
     if document["objective"] == Objective.ROUNDS_TO_TARGET:
         aim = "fewest"
     complete = document["trials"] - document["pruned"] - document["failed"]
+    below = f", {count} below majority" if (count := document.get("below_majority")) else ""  # older studies lack it
     return [
         f"{document['suite']}: {document['cell']}",
         f"Searched: {fields}, for the {aim} {objective_words(document)} on the validation split.",
         f"{document['trials']} trials: {complete} complete, {document['pruned']} pruned, {document['failed']} failed; "
-        f"{document['collapsed']} of them collapsed. {len(document['seeds'])} seeds each; "
+        f"{document['collapsed']} of them collapsed{below}. {len(document['seeds'])} seeds each; "
         f"{document['local_steps']:,} local steps in all.",
     ]
 

@@ -118,6 +118,7 @@ def _counts(result: TuningResult) -> dict[str, int]:
         "pruned": result.count("pruned"),
         "failed": result.count("failed"),
         "collapsed": sum(trial.verdict is Verdict.COLLAPSED for trial in result.trials),  # in any state
+        "below_majority": sum(trial.verdict is Verdict.BELOW_MAJORITY for trial in result.trials),
         "local_steps": result.local_steps,
     }
 

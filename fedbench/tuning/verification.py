@@ -150,8 +150,10 @@ def _no_answer(plan: Plan, trials: Sequence[TrialResult]) -> str:
     counts = {
         "pruned": sum(trial.state == "pruned" for trial in trials),
         "failed": sum(trial.state == "failed" for trial in trials),
-        "collapsed": sum(trial.state == "complete" and trial.verdict is Verdict.COLLAPSED for trial in trials),
-        "diverged": sum(trial.state == "complete" and trial.verdict is Verdict.DIVERGED for trial in trials),
+        **{
+            str(verdict): sum(trial.state == "complete" and trial.verdict is verdict for trial in trials)
+            for verdict in (Verdict.BELOW_MAJORITY, Verdict.COLLAPSED, Verdict.DIVERGED)
+        },
     }
     if not trials:
         return "no trial has ended: give the search more time"

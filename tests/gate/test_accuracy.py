@@ -155,6 +155,13 @@ def test_a_change_is_located_by_round_and_client(now: SeedRecord, said: str | No
     assert expected == where_changed({3: before}, {3: now})
 
 
+def test_a_run_that_an_older_baseline_calls_collapsed_may_be_below_the_majority() -> None:
+    before, now = (made_seed(3, made_round(0.1), verdict=each) for each in (Verdict.COLLAPSED, Verdict.BELOW_MAJORITY))
+    assert where_changed({3: before}, {3: now}) is None
+    said = "1 of 1 seeds, first in seed 3: the verdict collapsed, was below majority"
+    assert said == where_changed({3: now}, {3: before})
+
+
 def test_without_models_of_clients_the_model_itself_changed() -> None:
     before, now = (made_seed(0, made_round(0.9, model, ())) for model in ("aa", "ff"))
     assert "1 of 1 seeds, first in seed 0: round 1, the model" == where_changed({0: before}, {0: now})

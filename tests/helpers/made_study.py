@@ -115,7 +115,7 @@ def made_result(plan: Plan | None = None, count: int = 12) -> TuningResult:
     for number in range(1, count):
         params = drawn_params(plan, stream)
         state = "failed" if number == 5 else "pruned" if number % 4 == 3 else "complete"
-        verdict = Verdict.COLLAPSED if number == 7 else Verdict.OK
+        verdict = {6: Verdict.BELOW_MAJORITY, 7: Verdict.COLLAPSED}.get(number, Verdict.OK)
         trials.append(made_trial(plan, number, params, state, verdict, 0.02 * stream.random()))
     complete = [trial for trial in trials if trial.state == "complete"]
     sign = -1 if plan.objective.is_minimised else 1

@@ -74,6 +74,15 @@ def test_cells_of_one_accuracy_have_no_best_among_them(tmp_path: Path) -> None:
     assert words[0] == "a: all 2 cells have the same accuracy, 60.0 %."
 
 
+def test_a_cell_below_the_majority_is_coloured_and_explained(tmp_path: Path) -> None:
+    below = (Verdict.BELOW_MAJORITY, "too few")
+    stored = stored_suite(made_suite(tmp_path, ONE_CELL), verdict=lambda _: below)
+    page = make_report(stored, tmp_path / "out").read_text()
+    assert 'class="text below majority">below majority 2/2<' in page
+    assert ".below, .collapsed {" in page
+    assert '<b class="below majority">below majority</b>: the model tells classes apart' in page
+
+
 def test_a_collapsed_cell_is_named_in_the_summary_and_in_the_table(tmp_path: Path) -> None:
     suite = made_suite(tmp_path, ONE_CELL.replace("Why?", "Why <b>?"))
     collapsed = (Verdict.COLLAPSED, "predicts class 0 for every image")

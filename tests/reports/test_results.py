@@ -163,7 +163,7 @@ def test_one_seed_has_no_spread(suite: Suite) -> None:
     assert "one seed, so no spread" in text
 
 
-@pytest.mark.parametrize("verdict", [Verdict.COLLAPSED, Verdict.DIVERGED, Verdict.FAILED])
+@pytest.mark.parametrize("verdict", [Verdict.BELOW_MAJORITY, Verdict.COLLAPSED, Verdict.DIVERGED, Verdict.FAILED])
 def test_a_verdict_that_is_not_ok_is_shown_with_its_meaning(suite: Suite, verdict: Verdict) -> None:
     text = " ".join(show(suite, outcomes(suite, result(0.1, verdict, "one class"), result(0.9))).split())
     assert f"{verdict} 1/2" in text

@@ -51,7 +51,7 @@ def printed(result: TuningResult) -> str:
 def test_the_table_has_default_and_best_side_by_side() -> None:
     text = printed(made_result())
     assert "made: pair init=shared Searched: local_epochs and learning_rate, for the highest accuracy on the" in text
-    assert "12 trials: 8 complete, 3 pruned, 1 failed; 1 of them collapsed. 3 seeds each;" in text
+    assert "12 trials: 8 complete, 3 pruned, 1 failed; 1 of them collapsed, 1 below majority. 3 seeds each;" in text
     for row in (
         "local epochs 5 19",
         "learning rate 0.01 0.114",
@@ -112,6 +112,8 @@ def test_a_best_that_collapsed_on_the_test_set_is_called_so() -> None:
     best = replace(result.best, verdict=Verdict.COLLAPSED, reason="1 of 3 seeds: predicts class 0")
     text = printed(replace(result, best=best))
     assert "verdict ok collapsed" in text
+    below = replace(result.best, verdict=Verdict.BELOW_MAJORITY, reason="1 of 3 seeds: too few")
+    assert "verdict ok below majority 1/3" in printed(replace(result, best=below))
     assert "best: collapsed, 1 of 3 seeds: predicts class 0" in text
 
 

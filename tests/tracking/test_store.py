@@ -160,7 +160,7 @@ def test_a_server_that_does_not_answer_is_asked_once(tiny_suite: Suite, uri: str
 def test_a_new_folder_is_made_for_a_new_store(tiny_suite: Suite, tmp_path: Path) -> None:
     (outcome,) = track(tiny_suite, f"sqlite:///{tmp_path}/a/b/mlflow.db")
     assert outcome.executed
-    assert outcome.result.verdict in (Verdict.OK, Verdict.COLLAPSED)
+    assert outcome.result.verdict in (Verdict.OK, Verdict.BELOW_MAJORITY, Verdict.COLLAPSED)
     assert (tmp_path / "a" / "b" / "artifacts" / "tiny").is_dir()
     (again,) = track(tiny_suite, f"sqlite:///{tmp_path}/a/b/mlflow.db")
     assert (False, outcome.result) == (again.executed, again.result)

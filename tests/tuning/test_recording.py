@@ -165,6 +165,7 @@ def test_a_finished_study_has_its_answer_its_numbers_and_its_files(tracker: Mlfl
         "pruned": result.count("pruned"),
         "failed": 1,
         "collapsed": 1,
+        "below_majority": 1,
         "local_steps": result.local_steps,
         "best/test/mean": pytest.approx(0.89),
         "best/test/std": pytest.approx(0.02),
@@ -203,7 +204,7 @@ def test_a_study_without_an_answer_has_neither_best_nor_gain(tracker: MlflowTrac
     (run,) = of_kind(tracker, "study")
     assert ("FINISHED", "no answer") == (run.info.status, run.data.tags["fedbench.answer"])
     assert "fedbench.verdict" not in run.data.tags
-    assert {"trials", "pruned", "failed", "collapsed", "local_steps"} == set(run.data.metrics)
+    assert {"trials", "pruned", "failed", "collapsed", "below_majority", "local_steps"} == set(run.data.metrics)
     assert json.loads(artifact(tracker, study.run_id, "study.json", tmp_path))["best"] is None
 
 

@@ -53,8 +53,9 @@ HOW_TO_READ = """
 
 **How to read it.** Runs with the tag `fedbench.kind` = `run` are one seed of a cell each; group them by the tag
 `fedbench.cell` to see a cell's mean and range. Runs with `fedbench.kind` = `cell` hold each cell's mean, standard
-deviation and 95 % interval over its seeds. `fedbench.verdict` = `collapsed` means: no better than predicting the
-largest class (`majority_rate`). `fedbench report` puts it all on one page.
+deviation and 95 % interval over its seeds. `fedbench.verdict` = `collapsed` means: the model predicts one class only,
+or its balanced accuracy is at chance; `below majority`: it is no better than predicting the largest class
+(`majority_rate`). `fedbench report` puts it all on one page.
 """
 
 
