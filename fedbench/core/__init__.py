@@ -6,11 +6,12 @@ from fedbench.core.evaluation import Evaluation, evaluate
 from fedbench.core.fedavg import fedavg
 from fedbench.core.flat import FlatModel, ModelState, model_with
 from fedbench.core.rules import Accumulator, accumulator_of
-from fedbench.core.selection import num_selected, select_clients
+from fedbench.core.selection import select_clients
 from fedbench.core.state import RoundResult, ServerState
 from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
 from fedbench.core.trainer import ClientUpdate
 from fedbench.hooks import Algorithm, ClientContext, GradientTerm, ServerContext, Vectors
+from fedbench.util.selection import num_selected
 
 __all__ = [
     "Accumulator",

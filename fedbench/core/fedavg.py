@@ -19,10 +19,11 @@ from fedbench.core.averaging import WeightedMean
 from fedbench.core.client import Augment, Client, LocalTraining, MakeOptimiser
 from fedbench.core.flat import ModelState
 from fedbench.core.rules import Accumulator
-from fedbench.core.selection import num_selected, require_valid, select_clients
+from fedbench.core.selection import require_valid, select_clients
 from fedbench.core.state import RoundResult, ServerState
 from fedbench.core.trainer import ClientUpdate, Trainer
 from fedbench.hooks import Algorithm, ServerContext
+from fedbench.util.selection import num_selected
 
 
 def fedavg(
@@ -83,7 +84,8 @@ def fedavg(
     average_frozen
         Whether parameters that do not require gradients are averaged too; otherwise they stay those of w_0.
     participants
-        The clients that can be selected, ascending; None: all. Clients without examples must not be among them.
+        The clients that can be selected, ascending; None: all. Clients without examples must not be among them. Where
+        there are fewer than m, each round has all of them; m itself is the same, since K counts all clients.
     server
         The state to resume from; the rounds that follow have the bits that they would have had without interruption.
     observe
@@ -104,7 +106,7 @@ def fedavg(
     local = LocalTraining(
         local_epochs, batch_size, learning_rate, learning_rate_decay, optimiser, clip_norm, augmentation
     )
-    m = num_selected(client_fraction, len(able))
+    m = min(num_selected(client_fraction, len(clients)), len(able))
 
     def weight(k: int) -> int:
         return len(clients[k]) if weights == "examples" else 1  # n_k

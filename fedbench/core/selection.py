@@ -8,11 +8,6 @@ from fedbench.core.client import Client
 from fedbench.core.streams import Purpose, numpy_stream
 
 
-def num_selected(client_fraction: float, num_clients: int) -> int:
-    """The number of clients in a round, m = max(round(C·K), 1)."""
-    return max(round(client_fraction * num_clients), 1)
-
-
 def select_clients(seed: int, t: int, participants: Sequence[int], m: int) -> list[int]:
     """S_t: m of the participants, drawn without replacement from round t's own stream, ascending."""
     if m == len(participants):

@@ -23,6 +23,7 @@ from fedbench.suites.fields import (
     without_implied,
 )
 from fedbench.util.errors import DataError, SuiteError, one_line
+from fedbench.util.selection import num_selected
 from fedbench.util.text import unknown
 
 if TYPE_CHECKING:
@@ -247,8 +248,8 @@ class CellSpec(CommonFields):
 
     @property
     def clients_per_round(self) -> int:
-        """Clients selected each round, m = max(round(C·K), 1): as in `core`, which knows nothing of specs."""
-        return max(round(self.client_fraction * self.num_clients), 1)
+        """Clients selected each round, m; fewer where fewer have examples, which is not known here."""
+        return num_selected(self.client_fraction, self.num_clients)
 
     def local_steps(self, rounds: int | None = None) -> int:
         """SGD steps that all clients take together in `rounds` rounds, or in all: T · m · E · ⌈n_k / B⌉."""

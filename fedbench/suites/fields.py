@@ -38,7 +38,7 @@ class CommonFields(Frozen):
     num_clients: Count = 2
     # Training examples of each client (n_k), or their mean; None: all there are, divided by the clients.
     examples_per_client: Count | None = None
-    # Clients selected each round, as a fraction of all (C); 0: one client.
+    # Clients selected each round, as a fraction of all (C), with or without examples; 0: one client.
     client_fraction: Fraction = 1.0
     # Passes of a client over its examples in each round (E).
     local_epochs: Count = 5

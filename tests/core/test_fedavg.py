@@ -34,6 +34,7 @@ from fedbench.core import (
 from fedbench.core.client import client_update
 from fedbench.core.trainer import initial_model
 from fedbench.models import build_model
+from fedbench.suites.cell import CellSpec
 
 OPTIONS: dict[str, Any] = {"rounds": 1, "local_epochs": 1, "learning_rate": 0.1}
 
@@ -357,6 +358,19 @@ def test_m_is_c_times_k_rounded_and_at_least_one(fraction: float, num_clients: i
     assert m == num_selected(fraction, num_clients)
     clients = [made_up(2, k) for k in range(num_clients)]
     assert m == len(last(fedavg(build_linear, clients, client_fraction=fraction, **OPTIONS)).selected_clients)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "able", "m"),
+    [(0.5, 10, 5), (0.5, 6, 5), (0.5, 5, 5), (0.5, 3, 3), (0.0, 3, 1), (1.0, 3, 3), (0.25, 6, 2), (0.35, 6, 4)],
+)
+def test_k_counts_clients_without_examples_but_none_of_them_is_selected(fraction: float, able: int, m: int) -> None:
+    """Of ten clients the last `able` have examples. Halves are rounded to even: 2.5 to 2, 3.5 to 4."""
+    clients, participants = [made_up(2, k) for k in range(10)], range(10 - able, 10)
+    result = last(fedavg(build_linear, clients, client_fraction=fraction, participants=participants, **OPTIONS))
+    assert m == len(result.selected_clients)
+    assert set(result.selected_clients) <= set(participants)
+    assert m == min(CellSpec(num_clients=10, client_fraction=fraction).clients_per_round, able)  # as planned
 
 
 def test_clients_are_drawn_without_replacement_in_ascending_order() -> None:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fedbench.core import num_selected
 from fedbench.suites.files import list_suites
 from fedbench.suites.loading import load_suite, parse_overrides
 from fedbench.suites.schema import CellSpec, Suite
@@ -240,12 +239,6 @@ def test_nothing_is_held_equal_where_rounds_are_searched(tmp_path: Path) -> None
 def test_local_steps_are_those_of_all_selected_clients(spec: CellSpec, steps: int) -> None:
     assert steps == spec.local_steps()
     assert steps // 2 == spec.local_steps(rounds=1)
-
-
-@given(st.floats(0, 1), st.integers(1, 10_000))
-def test_the_clients_of_a_round_are_counted_as_the_algorithm_does(fraction: float, num_clients: int) -> None:
-    spec = CellSpec(client_fraction=fraction, num_clients=num_clients)
-    assert num_selected(fraction, num_clients) == spec.clients_per_round
 
 
 def test_with_equal_rounds_a_configuration_keeps_its_rounds(tmp_path: Path) -> None:
