@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,9 +45,9 @@ def runs_show(
 ) -> None:
     """Show one run: tags, parameters, last metrics, and which process works on it."""
     from fedbench.reports.runs import run_details, run_json
-    from fedbench.tracking.mlflow.listing import find_run
+    from fedbench.tracking.mlflow.listing import find_run, list_runs
 
-    run = find_run(run_id, tracking_uri)
+    run = find_run(run_id, list_runs(None, tracking_uri))
     if as_json:
         print_json(run_json(run))
     else:
@@ -69,10 +70,16 @@ def runs_delete(
 ) -> None:
     """Delete runs with their models and checkpoints, and update the summaries of their cells."""
     if run_ids is None and cell is None and status is None:
-        raise StoreError("say which runs: --run, --cell or --status (all of a suite: mlflow experiments delete)")
+        raise StoreError("say which runs: --run, --cell or --status (see: fedbench runs list)")
+    from fedbench.tracking.mlflow.listing import delete_runs, find_run
+    from fedbench.tracking.mlflow.store import default_tracking_uri, mlflow_command, without_password
+
     runs = _chosen_runs(suite_name, status, cell, tracking_uri)
     if run_ids is not None:
-        runs = [each for each in runs if each.run_id.startswith(tuple(run_ids))]
+        ids = {find_run(prefix, runs).run_id for prefix in run_ids}
+        runs = [each for each in runs if each.run_id in ids]
+    if cell is not None and not runs:
+        raise StoreError(f"--cell {cell}: no such runs of {suite_name}: see their labels with fedbench runs list")
     if not runs:
         typer.echo("no such runs: nothing is deleted")
         return
@@ -83,10 +90,17 @@ def runs_delete(
         if not _confirm(f"Delete these {len(runs)} runs?"):
             say("nothing was deleted")
             raise typer.Exit(EXIT_FAILED)
-    from fedbench.tracking.mlflow.listing import delete_runs
-
+        shown = {(each.run_id, each.status) for each in runs}  # one that began or ended meanwhile is another now
+        runs = [
+            each for each in _chosen_runs(suite_name, None, None, tracking_uri) if (each.run_id, each.status) in shown
+        ]
+        if spared := len(shown) - len(runs):
+            say(f"{spared} of them changed meanwhile and stay")
     delete_runs(runs, tracking_uri)
-    typer.echo(f"{len(runs)} runs deleted (`mlflow runs restore` restores one, `mlflow gc` frees the disk)")
+    place = tracking_uri or default_tracking_uri()
+    restore = mlflow_command(place, "runs restore --run-id ID")
+    clear = mlflow_command(place, f"gc --backend-store-uri {shlex.quote(without_password(place))}")
+    typer.echo(f"{len(runs)} runs deleted. To restore one: {restore}\nTo free the disk for good: {clear}")
 
 
 def _confirm(question: str) -> bool:

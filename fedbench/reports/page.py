@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,14 +105,20 @@ def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None 
     pictures = {f"{figure.name}.png": figure.png for figure in (*figures, *studies.figures)}
     with plain_errors(f"the report cannot be written to {folder}"):
         (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-        for old in (folder / FIGURES).glob("*.png"):
-            if old.name not in pictures:
-                old.unlink()
+        _remove_stale(folder, pictures)
         for name, png in pictures.items():
             (folder / FIGURES / name).write_bytes(png)
         with replacing(folder / PAGE, sync=False) as file:
             file.write(page.encode())
     return folder / PAGE
+
+
+def _remove_stale(folder: Path, pictures: Collection[str]) -> None:
+    """Remove figures of the page that is there which the next one lacks. The others in the folder are not ours."""
+    page = (folder / PAGE).read_bytes() if (folder / PAGE).is_file() else b""
+    for old in (folder / FIGURES).glob("*.png"):
+        if old.name not in pictures and base64.b64encode(old.read_bytes()) in page:
+            old.unlink()
 
 
 def render(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +18,7 @@ from filelock import FileLock, Timeout
 from fedbench.util.errors import DataError
 
 CHUNK = 1 << 20
-TEMPORARY = ".tmp"
+LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")  # what a killed process left of `replacing`
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     error. With `sync`, the bytes are on the disk before the name is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
             yield file
@@ -65,7 +67,8 @@ def require_writable(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file of `replacing`, and what killed processes left of it, as far as possible."""
-    for each in (path, *path.parent.glob(f".{path.name}.*{TEMPORARY}")):
+    left = (each for each in path.parent.glob(f".{escape(path.name)}.*.tmp") if LEFT.fullmatch(each.name))
+    for each in (path, *left):
         with suppress(OSError):
             each.unlink()
 
@@ -74,8 +77,9 @@ def remove(path: Path) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Create `folder` and lock it: another process or thread that wants it waits, and says so.
 
-    The lock ends with the process. Where a folder cannot be locked, as a read-only one, nobody waits; atomic writes
-    still keep processes from harming each other.
+    What killed processes left of `replacing` there, and one level below, is removed. The lock ends with the process.
+    Where a folder cannot be locked, as a read-only one, nobody waits; atomic writes still keep processes from harming
+    each other.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
@@ -87,8 +91,9 @@ def exclusive(folder: Path) -> Iterator[None]:
             lock.acquire()
     try:
         if lock.is_locked:  # only the holder may remove what killed processes left
-            for path in (*folder.glob(f".*{TEMPORARY}"), *folder.glob(f"*/.*{TEMPORARY}")):
-                path.unlink(missing_ok=True)
+            for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+                if LEFT.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

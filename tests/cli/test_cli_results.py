@@ -12,6 +12,9 @@ from made_store import address, record
 from made_suite import ONE_CELL, TEXT, made_suite
 from process import complaint, fedbench
 
+from fedbench.cli import runs
+from fedbench.tracking.mlflow.store import open_store
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -73,13 +76,34 @@ def test_deleting_asks_first_and_no_answer_is_no(tmp_path: Path, answer: str) ->
     assert "Delete these 2 runs?" in done.out
     done = fedbench_here("runs", "delete", "made", "--cell", "a", folder=tmp_path, answer="y\n")
     assert 0 == done.code
-    assert "2 runs deleted" in done.out
+    assert "2 runs deleted. To restore one: MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db mlflow runs" in done.out
     assert "0 runs." in fedbench_here("runs", "list", "made", folder=tmp_path).out
+
+
+def test_a_run_that_changes_while_the_command_asks_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(made_suite(tmp_path, ONE_CELL), address(tmp_path))
+    first, second = json.loads(fedbench_here("runs", "list", "--json", folder=tmp_path).out)["runs"]
+
+    def answer(_: str) -> bool:
+        open_store(address(tmp_path)).update_run(first["run_id"], status="KILLED")
+        return True
+
+    monkeypatch.setattr(runs, "_confirm", answer)
+    done = fedbench_here("runs", "delete", "made", "--status", "finished", folder=tmp_path)
+    assert (0, "fedbench: 1 of them changed meanwhile and stay\n") == (done.code, done.err)
+    left = json.loads(fedbench_here("runs", "list", "--json", folder=tmp_path).out)["runs"]
+    assert [first["run_id"]] == [each["run_id"] for each in left]
+    assert second["run_id"] != first["run_id"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["runs", "delete", "made", "--yes", "--run", ""], "give at least 4 characters"),
+        (["runs", "delete", "made", "--yes", "--run", "0"], "give at least 4 characters"),
+        (["runs", "delete", "made", "--yes", "--cell", ""], "no such runs of made"),
         (["report", "nosuch"], "suite nosuch has no runs in sqlite:///mlruns/mlflow.db: fedbench run nosuch"),
         (["report", "nosuch.yaml"], "nosuch.yaml"),
         (["report", "made", "--out", "made.yaml"], "the report cannot be written to made.yaml"),

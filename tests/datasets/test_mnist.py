@@ -277,6 +277,10 @@ def test_a_killed_fetch_leaves_nothing_that_loads_and_resumes(
 def test_what_a_killed_process_left_half_written_is_removed(small_mnist: Any, data: Path) -> None:
     raw = data / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    (raw / f".{IMAGES}.123-abcd.tmp").write_bytes(b"half")
+    (raw / f".{IMAGES}.123-0123abcd.tmp").write_bytes(b"half")
+    for name in (".notes.tmp", "notes.123-0123abcd.tmp"):
+        (raw / name).write_text("of somebody else")
     mnist.fetch(data, small_mnist.source)
+    for name in (".notes.tmp", "notes.123-0123abcd.tmp"):
+        (raw / name).unlink()
     assert small_mnist.unpacked == content(data)

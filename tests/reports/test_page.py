@@ -133,12 +133,14 @@ def test_each_partition_is_drawn_once(tmp_path: Path) -> None:
 
 def test_a_missing_artifact_and_an_old_figure_do_not_stop_a_report(stored: StoredSuite, tmp_path: Path) -> None:
     make_report(stored, tmp_path / "out")
+    own = tmp_path / "out" / "figures" / "own.png"
+    own.write_bytes(b"somebody else's")
     other = stored_suite(made_suite(tmp_path, ONE_CELL.replace("rounds: 2}", "rounds: 1}, {name: b, rounds: 1}")))
     assert isinstance(other.source, MadeSource)
     del other.source.texts[other.cells[0].runs[0].run_id, "confusion.csv"]
     page = make_report(other, tmp_path / "out")
     assert "The confusion matrices of 1 cells are gone from the store: a." in page.read_text()
-    assert {"grid", "recall", "confusion"} == set(pictures(page))  # curves need two rounds
+    assert {"grid", "recall", "confusion", "own"} == set(pictures(page))  # curves need two rounds
 
 
 def test_an_interval_stays_within_what_is_possible(tmp_path: Path) -> None:

@@ -437,7 +437,7 @@ def test_a_folder_without_room_for_locks_is_one_line(tmp_path: Path) -> None:
 
 def test_what_was_left_of_a_checkpoint_half_written_is_removed_with_it(tmp_path: Path) -> None:
     tracker = MemoryTracker(checkpoints=tmp_path)
-    (tmp_path / f".{identity(make_run())}.ckpt.123-abc.tmp").write_text("half")
+    (tmp_path / f".{identity(make_run())}.ckpt.123-0123abcd.tmp").write_text("half")
     run_all([make_run()], tracker)
     assert [] == checkpoint_files(tracker)
 

@@ -51,11 +51,23 @@ def test_a_run_whose_lock_is_free_is_orphaned_and_one_whose_lock_is_held_is_runn
 
 def test_a_run_is_found_by_the_beginning_of_its_id(uri: str) -> None:
     run_id = list_runs("tiny", uri)[0].run_id
-    assert run_id == find_run(run_id[:12], uri).run_id
+    runs = list_runs("tiny", uri)
+    assert run_id == find_run(run_id[:12], runs).run_id
     with pytest.raises(StoreError, match="no run begins with zzzz"):
-        find_run("zzzz", uri)
-    with pytest.raises(StoreError, match="at least 4 characters"):
-        find_run(run_id[:3], uri)
+        find_run("zzzz", runs)
+    with pytest.raises(StoreError, match="2 runs begin with"):
+        find_run(run_id, [*runs, *runs])
+    for short in (run_id[:3], ""):
+        with pytest.raises(StoreError, match="at least 4 characters"):
+            find_run(short, runs)
+
+
+@pytest.mark.parametrize("tag", ["fedbench.fingerprint", "fedbench.cell_fingerprint"])
+def test_a_fingerprint_that_is_a_path_names_no_file(uri: str, tag: str, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = list_runs("tiny", uri)
+    open_store(uri).set_tag(first.run_id, tag, "../../outside")
+    assert [second] == list_runs("tiny", uri)
+    assert [f"fedbench: run {first.run_id} is left out: its fingerprint is not one of fedbench's"] == caplog.messages
 
 
 def test_deleting_a_seed_brings_the_cells_summary_up_to_date(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -32,6 +33,8 @@ Status = Literal["finished", "failed", "killed", "running", "orphaned"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 MIN_PREFIX = 4  # characters of a run's id that may name it
 
+logger = logging.getLogger("fedbench")
+
 
 def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
     """The seeds' runs of a suite, or of all suites, in the order in which they began.
@@ -49,7 +52,16 @@ def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
     for experiment in _experiments(client, place, suite_name):
         with store_errors(place):
             found += search_runs(client, experiment.experiment_id, "tags.`fedbench.fingerprint` IS NOT NULL")
-    return [run_record(run, _status(run, place)) for run in found]
+    return [run_record(run, _status(run, place)) for run in found if _is_ours(run)]
+
+
+def _is_ours(run: Run) -> bool:
+    """Whether a run's fingerprints, which name files, are as fedbench writes them."""
+    tags = (run.data.tags["fedbench.fingerprint"], run.data.tags.get(CELL, "none"))
+    if all(tag.isascii() and tag.isalnum() for tag in tags):
+        return True
+    logger.warning("fedbench: run %s is left out: its fingerprint is not one of fedbench's", run.info.run_id)
+    return False
 
 
 def _experiments(client: MlflowClient, uri: str, suite_name: str | None) -> list[Experiment]:
@@ -76,8 +88,8 @@ def _lock_path(fingerprint: str, uri: str) -> Path:
     return checkpoint_folder(uri) / f"{fingerprint}.lock"
 
 
-def find_run(prefix: str, uri: str | None) -> RunRecord:
-    """The run whose id begins with `prefix`.
+def find_run(prefix: str, runs: Sequence[RunRecord]) -> RunRecord:
+    """The one of these runs whose id begins with `prefix`.
 
     Raises
     ------
@@ -86,7 +98,7 @@ def find_run(prefix: str, uri: str | None) -> RunRecord:
     """
     if len(prefix) < MIN_PREFIX:
         raise StoreError(f"run {prefix!r}: give at least {MIN_PREFIX} characters of its id (see: fedbench runs list)")
-    found = [each for each in list_runs(None, uri) if each.run_id.startswith(prefix)]
+    found = [each for each in runs if each.run_id.startswith(prefix)]
     if len(found) != 1:
         what = f"{len(found)} runs begin with {prefix}" if found else f"no run begins with {prefix}"
         raise StoreError(f"{what}: see their ids with fedbench runs list")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -112,9 +113,15 @@ def require_not_deleted(experiment: Experiment, uri: str) -> None:
     """
     if experiment.lifecycle_stage == "deleted":
         raise StoreError(
-            f"experiment {experiment.name} in {without_password(uri)} was deleted: restore it with `mlflow experiments "
-            f"restore --experiment-id {experiment.experiment_id}`, or choose another store with --tracking-uri"
+            f"experiment {experiment.name} in {without_password(uri)} was deleted: restore it with `"
+            f"{mlflow_command(uri, f'experiments restore --experiment-id {experiment.experiment_id}')}`, or choose "
+            "another store with --tracking-uri"
         )
+
+
+def mlflow_command(uri: str, arguments: str) -> str:
+    """A command of MLflow on this store, as a person types it: by default MLflow takes another one."""
+    return f"MLFLOW_TRACKING_URI={shlex.quote(without_password(uri))} mlflow {arguments}"
 
 
 def local_folder(uri: str) -> Path | None:
