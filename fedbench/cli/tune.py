@@ -153,7 +153,7 @@ def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> Tun
                 done = len(trials)
     outcomes: list[Outcome] = []
     ended = tuning.ended()
-    num_runs = len(tuning.candidates(ended)) * len(plan.fresh_seeds)
+    num_runs = len(tuning.candidates(ended)) * len(tuning.fresh_seeds(ended))
     with (
         progress(f"testing {plan.suite}", num_runs, "runs") as advance,
         closing(tuning.test(ended, choose_executor())) as testing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,14 +58,20 @@ def headline(document: Document) -> list[str]:
     if document["objective"] == Objective.ROUNDS_TO_TARGET:
         aim = "fewest"
     complete = document["trials"] - document["pruned"] - document["failed"]
-    below = f", {count} below majority" if (count := document.get("below_majority")) else ""  # older studies lack it
+    verdicts = [f"{document['collapsed']} of them collapsed"]
+    verdicts += [
+        f"{count} {key.replace('_', ' ')}" for key in ("below_majority", "diverged") if (count := document.get(key))
+    ]
     return [
         f"{document['suite']}: {document['cell']}",
         f"Searched: {fields}, for the {aim} {objective_words(document)} on the validation split.",
         f"{document['trials']} trials: {complete} complete, {document['pruned']} pruned, {document['failed']} failed; "
-        f"{document['collapsed']} of them collapsed{below}. {len(document['seeds'])} seeds each; "
-        f"{document['local_steps']:,} local steps in all.",
+        f"{', '.join(verdicts)}. {_seeds(document['seeds'])} each; {document['local_steps']:,} local steps in all.",
     ]
+
+
+def _seeds(seeds: Sequence[int], kind: str = "") -> str:
+    return f"{len(seeds)} {kind}seed{'s' * (len(seeds) != 1)}"
 
 
 def objective_words(document: Document) -> str:
@@ -115,8 +122,11 @@ def _field(side: Document | None, field: str) -> str:
 
 
 def _spread(document: Document, values: Sequence[float | None]) -> str:
-    """Mean ± standard deviation over seeds."""
+    """Mean ± standard deviation over seeds; where some did not reach the target, how many did."""
     scale, digits, _ = objective_scale(document["objective"])
+    if missed := _missed(document, values):
+        reached = len(values) - missed
+        return f"{reached} of {len(values)} reached" if reached else "not reached"
     known = [scale * value for value in values if value is not None]
     if len(known) < len(values):
         return "not finite"
@@ -126,6 +136,14 @@ def _spread(document: Document, values: Sequence[float | None]) -> str:
     return f"{over.mean:.{digits}f}" + ("" if over.std is None else f" ± {over.std:.{digits}f}")
 
 
+def _missed(document: Document, values: Sequence[float | None]) -> int:
+    """How many of the seeds did not reach the target, if there is one."""
+    if document["objective"] != Objective.ROUNDS_TO_TARGET:
+        return 0
+    most = document.get("most_rounds", math.inf)  # not in studies of earlier versions
+    return sum(value is None or value > most for value in values)
+
+
 def sentences(document: Document) -> list[str]:
     """The gain with its interval, what the numbers refer to, and what was held equal."""
     found = []
@@ -133,12 +151,24 @@ def sentences(document: Document) -> list[str]:
         found.append(_gain(document))
     if document["best"]:
         found.append(
-            f"±: standard deviation over {len(document['seeds'])} seeds on the validation split, over "
-            f"{len(document['fresh_seeds'])} fresh seeds on the test set, which chose nothing."
+            f"±: standard deviation over {_seeds(document['seeds'])} on the validation split, over "
+            f"{_seeds(document['fresh_seeds'], 'fresh ')} on the test set, which chose nothing."
         )
+    found += _looks(document)
     candidates = [(name, document[name]) for name in ("default", "best") if document[name]]
     found += [f"{name}: {each['verdict']}, {each['reason']}" for name, each in candidates if each["reason"]]
     return [*found, _budget(document)]
+
+
+def _looks(document: Document) -> list[str]:
+    """How often the test set has answered, and whether fresh seeds are no longer fresh."""
+    count = document.get("answers", 0)  # not in studies of earlier versions
+    times = "once" if count == 1 else f"{count} times"
+    weaker = "; the more often, the less its answer shows" if count > 1 else ""
+    found = [f"The test set has answered {times} for this study{weaker}."] if count else []
+    if document.get("fresh_seeds_reused"):
+        found.append("The fresh seeds were used for another answer before: take tune: fresh_seeds out for new ones.")
+    return found
 
 
 def _gain(document: Document) -> str:
@@ -151,6 +181,8 @@ def _gain(document: Document) -> str:
     sign = (
         "" if unit == "points" else "; above zero, the best needs less" if unit == "rounds" else "; above zero is less"
     )
+    if any(_missed(document, document[side]["test"]["values"]) for side in ("default", "best")):
+        sign += f"; a seed that did not reach the target counts as {document['most_rounds'] + 1} or more"
     return f"gain on the test set: {mean} {unit}{interval}, seed by seed{sign}"
 
 

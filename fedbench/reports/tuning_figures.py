@@ -13,6 +13,7 @@ from fedbench.reports.style import PANEL_INCHES, STYLE, Figure  # before Matplot
 
 # isort: split
 import matplotlib.pyplot as plt
+import numpy as np
 import optuna
 from matplotlib import style as styles
 from matplotlib.ticker import MaxNLocator
@@ -25,6 +26,7 @@ from optuna.visualization import matplotlib as plots
 from fedbench.reports.axes import legend, name_axes, panels_of, sized, tidy, without_legend
 from fedbench.reports.tuning import objective_scale, objective_words
 from fedbench.suites.tune import Objective
+from fedbench.tuning.objective import can_be_best
 from fedbench.tuning.study_records import study_json
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 WIDTH = 8.4  # inches
 OPTUNA_STYLE = STYLE | {"figure.constrained_layout.use": True}  # from the beginning: Optuna adds bars of colours
+GREY = "no answer by its verdict"
+NOT_DRAWN = "Pruned, failed and diverged ones are not drawn."
 MIN_TRIALS = 5  # complete ones, below which a surface and shares of importance are chance
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 FAILURES = (
@@ -129,6 +133,8 @@ class _Shown:
             params=params,
             distributions=self.distributions,
             intermediate_values=self._curve(trial),
+            # Optuna draws what violates a constraint in grey, and never as the best so far.
+            constraints={"can be best": float(not can_be_best(self.result.plan.objective, trial))},
         )
 
     def _curve(self, trial: TrialResult) -> dict[int, float]:
@@ -144,6 +150,14 @@ class _Shown:
         metric = "accuracy" if objective is Objective.ROUNDS_TO_TARGET else str(objective)
         return metric, objective_scale(metric)[0]
 
+    @property
+    def unreached(self) -> str:
+        """What a number of rounds means that is not one."""
+        plan = self.result.plan
+        if plan.objective is not Objective.ROUNDS_TO_TARGET:
+            return ""
+        return f"; above {plan.most_rounds} rounds, some seeds did not reach the target"
+
     def history(self) -> tuple[Drawing, str] | None:
         """The objective of each trial and the best so far."""
         if not self.complete:
@@ -156,8 +170,9 @@ class _Shown:
         default = next((trial.value for trial in self.complete if trial.number == 0), None)
         if default is not None:
             axes.axhline(default, color="grey", linestyle=":", linewidth=1, label="the default configuration")
+        axes.collections[-1].set_label(GREY if np.size(axes.collections[-1].get_offsets()) else "_")
         legend(axes, {self.label: "a trial", "Best Value": "the best so far"})
-        return drawing, f"{len(self.complete)} complete trials; pruned and failed ones are not drawn."
+        return drawing, f"{len(self.complete)} complete trials{self.unreached}. {NOT_DRAWN}"
 
     def slice(self) -> tuple[Drawing, str] | None:
         """The objective against each field."""
@@ -171,7 +186,7 @@ class _Shown:
         drawing.axes[-1].set_ylabel("trial")
         drawing.axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
         drawing.suptitle("")
-        return drawing, "Each point is a complete trial; the darker, the later."
+        return drawing, f"Each point is a complete trial; the darker, the later. {GREY.capitalize()}: grey."
 
     def contour(self) -> tuple[Drawing, str] | None:
         """The objective over two fields; of more, over the two that matter most."""

@@ -42,6 +42,7 @@ NOT_TUNED = (
     "interpolation",
     "interpolation_set",
 )
+MAX_TRIALS = 100_000
 Budget = Literal["rounds", "steps"]
 BY_LOGARITHM = ("learning_rate",)  # searched by its logarithm unless the file says otherwise
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
@@ -99,16 +100,17 @@ class TuneSpec(Frozen):
     # The searched fields, in the order of `CellSpec`; None: the default space (see `fedbench.tuning.plan_space`).
     space: tuple[Axis, ...] | None = None
     objective: Objective = Objective.ACCURACY
-    # The validation accuracy to reach, a fraction; for `rounds_to_target` alone, which needs it.
+    # The accuracy to reach, a fraction; for `rounds_to_target` alone, which needs it.
     target: Annotated[float, Field(gt=0, le=1)] | None = None
     # What is held equal where local epochs differ: the rounds, or the clients' local steps in all. None: the rounds,
     # or nothing if they are searched.
     budget: Budget | None = None
     # Trials of the study in all.
-    trials: Annotated[int, Field(ge=1, le=100_000)] = 40
+    trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 40
     # Seeds of each trial, the same in every trial; None: the first three of the suite's.
     seeds: tuple[int, ...] | None = None
-    # Seeds on which the best and the default configuration are tested; None: the five after the largest of all others.
+    # Seeds on which the best and the default configuration are tested, the same for each answer; None: the five after
+    # the largest of all others, and for each further best of the study the next five.
     fresh_seeds: tuple[int, ...] | None = None
     # Share of the training data that is held out for validation.
     validation: Annotated[Fraction, Field(gt=0, lt=1)] = 0.2

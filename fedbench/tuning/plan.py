@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 
 from fedbench.suites.checks import check_value
@@ -23,6 +24,7 @@ from fedbench.tuning.plan_choices import (
 from fedbench.tuning.plan_space import (
     Params,
     default_space,
+    most_rounds,
     require_default_inside,
     require_round_fits,
 )
@@ -32,6 +34,7 @@ from fedbench.util.text import one_line
 __all__ = ["Params", "Plan", "identity", "make_plan", "require_enough", "require_skilful_target"]
 
 
+VALUES = 2  # raise it with every change of what a trial's value is
 FEW_POINTS = 10  # of a grid; Optuna's sampler draws as many trials at random first
 
 
@@ -54,6 +57,9 @@ class Plan:
         Of Optuna's sampler.
     trials
         At most as many as a grid has points.
+    has_own_fresh_seeds
+        Whether the suite file names the fresh seeds: then each answer is tested on the same. Else `fresh_seeds` are
+        those of the first (see `fedbench.tuning.answers`).
     notes
         Sentences on which of several cells was chosen, and why there are fewer trials than were asked for.
     """
@@ -72,7 +78,13 @@ class Plan:
     pruning: bool
     sampler_seed: int
     trials: int
+    has_own_fresh_seeds: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @cached_property
+    def most_rounds(self) -> int:
+        """The most rounds that a trial may have: they differ with budget `steps`, and where rounds are searched."""
+        return most_rounds(self.space, self.spec, self.budget)
 
     @property
     def grid(self) -> tuple[Params, ...]:
@@ -157,6 +169,7 @@ def make_plan(
             budget=chosen_budget,
             seeds=chosen_seeds,
             fresh_seeds=fresh_seeds,
+            has_own_fresh_seeds=tune.fresh_seeds is not None,
             validation=tune.validation,
             pruning=tune.pruning if pruning is None else pruning,
             sampler_seed=check_sampler_seed(sampler_seed),
@@ -253,6 +266,8 @@ def identity(plan: Plan, dataset_digest: str, device: str, revision: int) -> str
         "device": device,
         "revision": revision,
     }
+    if plan.objective is not Objective.LOSS:  # whose values are those of the first version
+        content["values"] = VALUES
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -15,6 +15,7 @@ from fedbench.suites.checks import cell_error, check_choice, check_seeds, check_
 from fedbench.suites.fields import in_order
 from fedbench.suites.schema import Cell, CellSpec, Scenario, Suite
 from fedbench.suites.tune import (
+    MAX_TRIALS,
     NOT_TUNED,
     Objective,
     TuneSpec,
@@ -95,7 +96,7 @@ def choose_objective(tune: TuneSpec, option: str | None, option_target: float | 
 
 
 def choose_seeds(suite: Suite, option: Sequence[int] | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The seeds of the trials and the fresh ones."""
+    """The seeds of the trials and the fresh ones of the first answer."""
     tune = suite.tune
     seeds = tune.seeds or suite.seeds[:NUM_SEEDS]
     if option is not None:
@@ -104,8 +105,9 @@ def choose_seeds(suite: Suite, option: Sequence[int] | None) -> tuple[tuple[int,
         check_fresh_seeds(tune.fresh_seeds, seeds, "tune: fresh_seeds")
         return seeds, tune.fresh_seeds
     largest = max(*seeds, *suite.seeds)
-    fresh = list(range(largest + 1, largest + 1 + NUM_FRESH_SEEDS))
-    return seeds, check_seeds(fresh, "tune: fresh_seeds, which are those after the largest of all others,")
+    last = largest + MAX_TRIALS * NUM_FRESH_SEEDS  # if each trial were the best for a while
+    check_seeds([last], "tune: fresh_seeds, which are those after the largest of all others,")
+    return seeds, tuple(range(largest + 1, largest + 1 + NUM_FRESH_SEEDS))
 
 
 def check_sampler_seed(value: int) -> int:

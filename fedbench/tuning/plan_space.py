@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 from fedbench.suites.schema import CellSpec
 from fedbench.suites.tune import Axis
@@ -63,7 +64,25 @@ def require_round_fits(space: tuple[Axis, ...], spec: CellSpec) -> None:
 
 def _most_steps(axis: Axis) -> int | float | None:
     """The value of an axis with which a round takes the most local steps."""
+    ends = _ends(axis)
+    return ends[0] if axis.field == "batch_size" else ends[1]
+
+
+def _ends(axis: Axis) -> tuple[int | float | None, int | float | None]:
+    """The least and the greatest value of an axis; none as a batch size is the whole set, the greatest."""
     values = axis.choices or (axis.low, axis.high)
-    # No batch size means one step per epoch, as a very large one does.
     numbers = {math.inf if value is None else value: value for value in values}
-    return numbers[min(numbers) if axis.field == "batch_size" else max(numbers)]
+    return numbers[min(numbers)], numbers[max(numbers)]
+
+
+def most_rounds(space: tuple[Axis, ...], spec: CellSpec, budget: str) -> int:
+    """The most rounds that a point of the space has; `spec` is the default configuration."""
+    ends = {axis.field: _ends(axis) for axis in space}
+    if "rounds" in ends:
+        return cast(int, ends["rounds"][1])
+    if budget != "steps":
+        return spec.rounds
+    fewest = {field: pair[field == "batch_size"] for field, pair in ends.items() if field in type(spec).model_fields}
+    # Not checked: it may be no valid configuration, although each of its values is one of others.
+    steps = spec.model_copy(update=fewest).local_steps(rounds=1)
+    return max(spec.local_steps() // steps, 1)

@@ -42,7 +42,7 @@ class TrialResult:
     values
         Each seed's objective after the last of these rounds; empty for a trial that failed.
     value
-        Their mean; None for a trial that failed.
+        Their mean, infinitely bad if a seed diverged (see `fedbench.tuning.objective`); None for a trial that failed.
     verdict
         The worst of the seeds' verdicts on the validation split; `failed` with the error as the reason.
     local_steps
@@ -118,6 +118,12 @@ class TuningResult:
         The answer in a sentence.
     seconds
         How long this command took.
+    fresh_seeds
+        On which best and default were tested; empty if there is no best.
+    answers
+        How often the test set has answered for this study, this answer included.
+    fresh_seeds_reused
+        Whether another answer was tested on some of the same seeds.
     """
 
     plan: Plan
@@ -128,6 +134,9 @@ class TuningResult:
     answer: Answer
     reason: str
     seconds: float
+    fresh_seeds: tuple[int, ...] = ()
+    answers: int = 0
+    fresh_seeds_reused: bool = False
 
     def count(self, state: TrialState) -> int:
         """How many trials ended in this state."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from threading import Event, Thread
 from typing import Any, cast
 
@@ -28,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fedbench.executors import Executor
 from fedbench.measures import Verdict
 from fedbench.suites.tune import Axis
+from fedbench.tuning.objective import trial_value
 from fedbench.tuning.plan import Params, Plan
 from fedbench.tuning.results import TrialResult
 from fedbench.tuning.slots import CHOSEN, MAX_RETRIES, RESULT, SURPLUS, Slot, SlotState, slots
@@ -157,7 +157,7 @@ class Search:
         with suppress(UpdateFinishedTrialError):  # this process was asleep, and another one took the trial up
             begun.trial.set_user_attr(RESULT, done.result)
         if state == "complete":
-            self._end(begun, fmean(map(_infinite, done.result["values"])))
+            self._end(begun, _value(self.plan, done.result))
         else:
             self._end(begun, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
 
@@ -271,13 +271,18 @@ def _result(number: int, slot: Slot, plan: Plan) -> TrialResult:
         params=params,
         rounds=tuple({name: _infinite(value) for name, value in each.items()} for each in found["rounds"]),
         values=values,
-        value=fmean(values) if values else None,
+        value=_value(plan, found) if values else None,
         verdict=Verdict(found["verdict"]),
         reason=found["reason"],
         local_steps=found["local_steps"],
         seconds=found["seconds"],
         ended=ended,
     )
+
+
+def _value(plan: Plan, result: Mapping[str, Any]) -> float:
+    """The value of a trial's result as JSON holds it."""
+    return trial_value(plan.objective, [*map(_infinite, result["values"])], result["verdict"] == Verdict.DIVERGED)
 
 
 def _infinite(value: float | None) -> float:

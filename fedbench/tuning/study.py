@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedbench.runs.data import digest_of
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.runs.suite_run import run_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
+from fedbench.tuning.answers import fresh_seeds_of, with_answers
 from fedbench.tuning.plan import Plan, identity, require_enough, require_skilful_target
 from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import TrialResult, TuningResult
@@ -88,12 +90,23 @@ class Tuning:
 
     def test(self, trials: Sequence[TrialResult], execute: Executor) -> Generator[Outcome]:
         """Retrain and test the candidates over the fresh seeds; finished runs are skipped."""
-        suite = tuning_suite(self.plan, self.candidates(trials))
+        suite = tuning_suite(self.plan, self.candidates(trials), self.fresh_seeds(trials))
         yield from run_suite(suite.runs, self._data, MlflowTracker(suite, self._uri), execute)
 
     def result(self, trials: Sequence[TrialResult], outcomes: Sequence[Outcome]) -> TuningResult:
         """The study's result; `outcomes` are those of `test`. Another command may have added trials meanwhile."""
-        tested = {trial.number: self._verification.candidate(trial, outcomes) for trial in self.candidates(trials)}
+        seeds = self.fresh_seeds(trials)
+        tested = {
+            trial.number: self._verification.candidate(trial, outcomes, seeds) for trial in self.candidates(trials)
+        }
         best = best_trial(self.plan, trials)
         found = tested[best.number] if best else None
-        return answer(self.plan, trials, found, tested.get(0), time.perf_counter() - self._began)
+        result = answer(self.plan, trials, found, tested.get(0), time.perf_counter() - self._began)
+        with turn(self._locks), storage_errors(self._url):
+            return with_answers(self.study, replace(result, fresh_seeds=seeds))
+
+    def fresh_seeds(self, trials: Sequence[TrialResult]) -> tuple[int, ...]:
+        """The seeds on which the candidates are tested; empty if there is no best."""
+        best = best_trial(self.plan, trials)
+        with turn(self._locks), storage_errors(self._url):
+            return fresh_seeds_of(self.study, self.plan, best.number) if best else ()

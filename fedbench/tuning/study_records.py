@@ -74,8 +74,7 @@ def study_params(plan: Plan) -> dict[str, str]:
 
 def wanted_tags(plan: Plan) -> dict[str, str]:
     """The tags that each command may change."""
-    fresh = ",".join(map(str, plan.fresh_seeds))
-    return {"fedbench.cell": plan.cell, "fedbench.fresh_seeds": fresh, "fedbench.trials": str(plan.trials)}
+    return {"fedbench.cell": plan.cell, "fedbench.trials": str(plan.trials)}
 
 
 def answer_tags(result: TuningResult) -> dict[str, str]:
@@ -85,7 +84,12 @@ def answer_tags(result: TuningResult) -> dict[str, str]:
         if candidate:
             lines.append(f"- {name}: {params_text(candidate.params)} (trial {candidate.trial})")
     note = f"{lines[0]}\n\n" + "\n".join(lines[1:]) + NESTED
-    tags = {"fedbench.answer": str(result.answer), "fedbench.reason": result.reason, "mlflow.note.content": note}
+    tags = {
+        "fedbench.answer": str(result.answer),
+        "fedbench.reason": result.reason,
+        "fedbench.fresh_seeds": ",".join(map(str, result.fresh_seeds)),
+        "mlflow.note.content": note,
+    }
     return tags | ({"fedbench.verdict": str(result.best.verdict)} if result.best else {})
 
 
@@ -105,6 +109,7 @@ def _candidate_metrics(candidate: Candidate) -> dict[str, float]:
     test = candidate.test
     found = {
         "validation": candidate.validation.mean,
+        "validation/std": candidate.validation.std,
         "test/mean": test.mean if test else None,
         "test/std": test.std if test else None,
         **candidate.params,
@@ -117,9 +122,12 @@ def _counts(result: TuningResult) -> dict[str, int]:
         "trials": len(result.trials),
         "pruned": result.count("pruned"),
         "failed": result.count("failed"),
-        "collapsed": sum(trial.verdict is Verdict.COLLAPSED for trial in result.trials),  # in any state
-        "below_majority": sum(trial.verdict is Verdict.BELOW_MAJORITY for trial in result.trials),
+        **{
+            verdict.replace(" ", "_"): sum(trial.verdict is verdict for trial in result.trials)  # in any state
+            for verdict in (Verdict.BELOW_MAJORITY, Verdict.COLLAPSED, Verdict.DIVERGED)
+        },
         "local_steps": result.local_steps,
+        "answers": result.answers,
     }
 
 
@@ -147,10 +155,14 @@ def round_metrics(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def trial_metrics(trial: TrialResult) -> dict[str, float]:
-    """A trial's metrics at its end. An objective that is not finite is left out: charts could not show the others."""
+    """A trial's metrics at its end.
+
+    The objective of a trial that did not complete is not that of the others, and is left out; so is one that is not
+    finite, as charts could not show the others.
+    """
     metrics = {"local_steps": float(trial.local_steps), "seconds": trial.seconds}
     over = spread(trial.values) if trial.values else None
-    if trial.value is not None and math.isfinite(trial.value):
+    if trial.state == "complete" and trial.value is not None and math.isfinite(trial.value):
         metrics["objective"] = trial.value
         if over and over.std is not None:
             metrics["objective/std"] = over.std
@@ -196,9 +208,11 @@ def study_json(result: TuningResult) -> dict[str, Any]:
         "objective": str(plan.objective),
         "target": plan.target,
         "budget": plan.budget,
+        "most_rounds": plan.most_rounds,
         "searched": [axis.field for axis in plan.space],
         "seeds": list(plan.seeds),
-        "fresh_seeds": list(plan.fresh_seeds),
+        "fresh_seeds": list(result.fresh_seeds),
+        "fresh_seeds_reused": result.fresh_seeds_reused,
         **_counts(result),
         "seconds": result.seconds,
         "best": _candidate_json(result.best),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -18,12 +17,13 @@ from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from fedbench.core import Evaluation, RoundResult, evaluate
 from fedbench.datasets.validation import load_held_out
 from fedbench.executors import Work
-from fedbench.measures import Verdict, judge, judge_cell, rounds_to_target
+from fedbench.measures import Verdict, judge, judge_cell
 from fedbench.runs.clients import clients_of
 from fedbench.runs.data import CHANGED
 from fedbench.runs.simulation import fedavg_rounds
 from fedbench.suites.schema import CellSpec, RunSpec
 from fedbench.suites.tune import Objective
+from fedbench.tuning.objective import objective_value, trial_value
 from fedbench.tuning.plan import Params, Plan
 from fedbench.tuning.storage import open_storage, open_study, storage_errors, trial_id
 from fedbench.util.errors import DataError, one_line
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fedbench.datasets import Dataset
 
 MEASURED = ("accuracy", "balanced_accuracy", "loss", "train_loss")  # of each round
-TENTHS = 10  # where rounds differ between trials of one budget, they are compared after each tenth of it
+TENTHS = 10  # of the rounds or the budget, after which trials are compared where their rounds differ
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,8 @@ class TrialWork(Work[TrialJob, TrialDone]):
         verdict, reason = Verdict.FAILED, None
         try:
             for progress in train_and_validate(spec, plan.seeds, self, num_threads):
-                values = [objective_value(plan.objective, plan.target, seed.rounds) for seed in progress]
-                if _is_enough(plan, progress, values):
-                    break
-                if _should_prune(trial, plan, spec.rounds, progress, values):
+                values = [objective_value(plan, seed.rounds) for seed in progress]
+                if _should_prune(trial, plan, spec.rounds, progress, values) and params != plan.default:
                     state = "pruned"
                     break
             verdict, reason = verdict_of(progress)
@@ -178,25 +176,27 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _is_enough(plan: Plan, progress: Sequence[SeedProgress], values: Sequence[float]) -> bool:
-    """Whether every seed has reached the target, if there is one: further rounds change nothing."""
-    if plan.target is None:
-        return False
-    return all(value <= len(seed.rounds) for value, seed in zip(values, progress, strict=True))
-
-
 def _should_prune(
     trial: optuna.Trial, plan: Plan, rounds: int, progress: Sequence[SeedProgress], values: Sequence[float]
 ) -> bool:
     """Report the round that has ended to the pruner, unless it is the last of `rounds`, and ask it."""
     done = max(len(seed.rounds) for seed in progress)
-    step, before = done, done - 1
-    if plan.budget == "steps":
-        step, before = TENTHS * done // rounds, TENTHS * before // rounds
-    if done == rounds or step == before:
-        return False
-    trial.report(fmean(values), step)
-    return trial.should_prune()
+    value = trial_value(plan.objective, values, any(seed.has_diverged for seed in progress))
+    counts_rounds = plan.objective is Objective.ROUNDS_TO_TARGET
+    is_over = done == rounds or all(seed.is_over(plan.target) for seed in progress)
+    # Where rounds count, a trial that has ended keeps its value, with which longer ones are compared.
+    last = plan.most_rounds - 1 if counts_rounds and is_over else min(done, rounds - 1)
+    steps = {_step(plan, rounds, each) for each in range(done, last + 1)} - {_step(plan, rounds, done - 1)}
+    for step in sorted(steps):
+        trial.report(value, step)
+    return bool(steps) and not (counts_rounds and is_over) and trial.should_prune()
+
+
+def _step(plan: Plan, rounds: int, done: int) -> int:
+    """The step at which the pruner compares a trial after `done` of its `rounds`: at equal rounds or local steps."""
+    if plan.objective is Objective.ROUNDS_TO_TARGET:
+        return TENTHS * done // plan.most_rounds
+    return TENTHS * done // rounds if plan.budget == "steps" else done
 
 
 @dataclass
@@ -210,6 +210,10 @@ class SeedProgress:
     def has_diverged(self) -> bool:
         """Whether its loss is no longer finite."""
         return bool(self.rounds) and not math.isfinite(self.rounds[-1]["loss"])
+
+    def is_over(self, target: float | None) -> bool:
+        """Whether further rounds change nothing: it diverged, or reached the target if there is one."""
+        return self.has_diverged or bool(target and self.rounds and self.rounds[-1]["accuracy"] >= target)
 
     def add(self, result: RoundResult, evaluation: Evaluation) -> None:
         """Add a round."""
@@ -229,8 +233,8 @@ def train_and_validate(
 ) -> Iterator[list[SeedProgress]]:
     """Train `spec` from each seed and yield all seeds' progress after each round.
 
-    A seed that diverged stays as it is; once all have, that is the last round. On a CPU, `num_threads()` clients train
-    and as many batches are evaluated at once.
+    A seed that diverged or reached the plan's target stays as it is; once all have, that is the last round. On a CPU,
+    `num_threads()` clients train and as many batches are evaluated at once.
     """
     device = torch.device(work.device)
     threads = num_threads if device.type == "cpu" else lambda: 1
@@ -241,11 +245,11 @@ def train_and_validate(
     progress = [SeedProgress([]) for _ in seeds]
     for _ in range(spec.rounds):
         for seed, rounds in zip(progress, under_way, strict=True):
-            if not seed.has_diverged:
+            if not seed.is_over(work.plan.target):
                 result = next(rounds)
                 seed.add(result, evaluate(result.model, *work.examples, threads()))
         yield progress
-        if all(seed.has_diverged for seed in progress):
+        if all(seed.is_over(work.plan.target) for seed in progress):
             return
 
 
@@ -265,17 +269,3 @@ def verdict_of(progress: Sequence[SeedProgress]) -> tuple[Verdict, str | None]:
     """The worst verdict of the seeds' models on the validation split."""
     judged = [judge(seed.evaluation) for seed in progress if seed.evaluation is not None]
     return judge_cell([verdict for verdict, _ in judged], [reason for _, reason in judged])
-
-
-def objective_value(objective: Objective, target: float | None, rounds: Sequence[dict[str, float]]) -> float:
-    """The objective of a seed after these rounds; `target` is for `rounds_to_target`.
-
-    If the target is not reached, that is one more than the rounds plus what the accuracy lacks, so that what came
-    nearer ranks before.
-    """
-    if objective is not Objective.ROUNDS_TO_TARGET:
-        return rounds[-1][objective]
-    assert target is not None  # noqa: S101 - the plan has seen to it
-    accuracies = [metrics["accuracy"] for metrics in rounds]
-    reached = rounds_to_target(accuracies, target)
-    return len(rounds) + 1 + target - max(accuracies) if reached is None else reached

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
 from fedbench.suites.tune import Objective
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
 from fedbench.tracking.mlflow.store import store_errors
+from fedbench.tuning.objective import can_be_best, objective_value
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import SUFFIX, Answer, Candidate, TrialResult, TuningResult
-from fedbench.tuning.trial import objective_value
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,32 +27,26 @@ if TYPE_CHECKING:
     from fedbench.runs.suite_run import Outcome
 
 
-def tuning_suite(plan: Plan, trials: Sequence[TrialResult] = ()) -> Suite:
+def tuning_suite(plan: Plan, trials: Sequence[TrialResult] = (), fresh_seeds: tuple[int, ...] = ()) -> Suite:
     """The runs that test `trials` as a suite of its own: one cell each, every fresh seed."""
     specs = dict.fromkeys(plan.spec_of(trial.params) for trial in trials)
     name = f"{plan.suite}{SUFFIX}"
     axes = tuple(axis.field for axis in plan.space)
-    cells = tuple(
-        Cell(suite=name, scenario=plan.scenario, spec=spec, axes=axes, seeds=plan.fresh_seeds) for spec in specs
-    )
+    cells = tuple(Cell(suite=name, scenario=plan.scenario, spec=spec, axes=axes, seeds=fresh_seeds) for spec in specs)
     return Suite(
         name=name,
         question=f"Which settings are best for the scenarios of {plan.suite}?",
-        seeds=plan.fresh_seeds,
+        seeds=fresh_seeds,
         scenarios=(Scenario(name=plan.scenario, cells=cells),),
         path=Path(),
     )
 
 
 def best_trial(plan: Plan, trials: Sequence[TrialResult]) -> TrialResult | None:
-    """The complete trial with the best objective, of equals the first; one that collapsed or diverged is no answer."""
-    sound = [trial for trial in trials if trial.state == "complete" and trial.verdict is Verdict.OK]
+    """The trial with the best objective of those that can be an answer, of equals the first."""
+    sound = [(trial.value, trial) for trial in trials if can_be_best(plan.objective, trial) and trial.value is not None]
     sign = 1 if plan.objective.is_minimised else -1
-    return min(sound, key=lambda trial: sign * _number(trial.value), default=None)
-
-
-def _number(value: float | None) -> float:
-    return math.inf if value is None else value
+    return min(sound, key=lambda each: sign * each[0], default=(None, None))[1]
 
 
 @dataclass(frozen=True)
@@ -65,33 +59,32 @@ class Verification:
     uri: str
     experiment_id: str
 
-    def candidate(self, trial: TrialResult, outcomes: Sequence[Outcome]) -> Candidate:
-        """A trial's configuration with the results of its runs."""
+    def candidate(self, trial: TrialResult, outcomes: Sequence[Outcome], seeds: Sequence[int]) -> Candidate:
+        """A trial's configuration with the results of its runs on the fresh `seeds`."""
         spec = self.plan.spec_of(trial.params)
         results = {each.run.seed: each.result for each in outcomes if each.run.spec == spec and each.result}
-        ordered = [results[seed] for seed in self.plan.fresh_seeds if seed in results]
+        ordered = [results[seed] for seed in seeds if seed in results]
         verdict, reason = judge_cell([each.verdict for each in ordered], [each.reason for each in ordered])
-        runs = self._runs(spec)
-        complete = len(runs) == len(self.plan.fresh_seeds)
+        runs = self._runs(spec, seeds)
+        complete = len(runs) == len(seeds)
         return Candidate(
             trial=trial.number,
             params=trial.params,
             spec=spec,
             validation=spread(trial.values),
-            test=spread([self._tested(runs[seed]) for seed in self.plan.fresh_seeds]) if complete else None,
+            test=spread([self._tested(runs[seed]) for seed in seeds]) if complete else None,
             verdict=verdict,
             reason=reason,
             local_steps=spec.local_steps(),
-            run_ids=tuple(runs[seed].info.run_id for seed in self.plan.fresh_seeds if seed in runs),
+            run_ids=tuple(runs[seed].info.run_id for seed in seeds if seed in runs),
         )
 
-    def _runs(self, spec: CellSpec) -> Mapping[int, Run]:
-        """The finished runs in the store of each fresh seed."""
+    def _runs(self, spec: CellSpec, seeds: Sequence[int]) -> Mapping[int, Run]:
+        """The finished runs in the store of each seed."""
         digest = self.data.digest(spec)
         run = RunSpec(suite="", scenario=self.plan.scenario, cell="", spec=spec, seed=0)
         identities = {
-            fingerprint(run.model_copy(update={"seed": seed}), digest, self.data.device): seed
-            for seed in self.plan.fresh_seeds
+            fingerprint(run.model_copy(update={"seed": seed}), digest, self.data.device): seed for seed in seeds
         }
         with store_errors(self.uri):
             found = search_runs(self.client, self.experiment_id, "tags.`fedbench.kind` = 'run'")
@@ -100,13 +93,13 @@ class Verification:
 
     def _tested(self, run: Run) -> float:
         """The objective of a finished run on the test set."""
-        objective = self.plan.objective
-        if objective is not Objective.ROUNDS_TO_TARGET:
-            return infinite(run.data.metrics[objective])
+        last = {name: infinite(value) for name, value in run.data.metrics.items()}
+        if self.plan.objective is not Objective.ROUNDS_TO_TARGET:
+            return objective_value(self.plan, [last])
         with store_errors(self.uri):
             history = self.client.get_metric_history(run.info.run_id, "accuracy")
-        rounds = [{"accuracy": metric.value} for metric in sorted(history, key=lambda metric: metric.step)]
-        return objective_value(objective, self.plan.target, rounds)
+        *before, _ = sorted(history, key=lambda metric: metric.step)
+        return objective_value(self.plan, [*({"accuracy": metric.value} for metric in before), last])
 
 
 def answer(
@@ -123,19 +116,26 @@ def answer(
         which = "default" if default is None or default.test is None else "best"
         return replace(result, reason=f"the {which} configuration could not be tested")
     sign = -1 if plan.objective.is_minimised else 1
-    by_seed = [
-        {seed: sign * value for seed, value in zip(plan.fresh_seeds, each.test.values, strict=True)}
-        for each in (default, best)
-        if each.test
-    ]
-    difference = difference_of(*by_seed)
-    interval = difference.interval
-    if interval is None or not math.isfinite(difference.mean):
-        gain, verdict = None, Answer.UNCLEAR
-    else:
-        gain = (difference.mean, interval)
-        verdict = Answer.BETTER if interval[0] > 0 else Answer.WORSE if interval[1] < 0 else Answer.UNCLEAR
-    return replace(result, gain=gain, answer=verdict, reason=_SENTENCES[verdict])
+    first, second = (dict(enumerate(sign * value for value in each.values)) for each in (default.test, best.test))
+    difference = difference_of(first, second)
+    if not math.isfinite(difference.mean):
+        verdict, reason = _without_gain(first.values(), second.values())
+        return replace(result, answer=verdict, reason=reason)
+    if (interval := difference.interval) is None:
+        return replace(result, answer=Answer.UNCLEAR, reason="a single fresh seed gives no interval of the gain")
+    verdict = Answer.BETTER if interval[0] > 0 else Answer.WORSE if interval[1] < 0 else Answer.UNCLEAR
+    return replace(result, gain=(difference.mean, interval), answer=verdict, reason=_SENTENCES[verdict])
+
+
+def _without_gain(default: Collection[float], best: Collection[float]) -> tuple[Answer, str]:
+    """The answer where seeds that diverged have no finite objective."""
+    lost, left = (sum(not math.isfinite(value) for value in values) for values in (default, best))
+    counts = f"the default diverged on {lost} of {len(default)} fresh seeds, the best on {left}"
+    if lost == len(default) > 1 and left == 0:
+        return Answer.BETTER, counts
+    if left == len(best) > 1 and lost == 0:
+        return Answer.WORSE, counts
+    return Answer.UNCLEAR, f"{counts}, so the gain is not finite"
 
 
 _SENTENCES = {

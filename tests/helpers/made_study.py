@@ -125,7 +125,8 @@ def made_result(plan: Plan | None = None, count: int = 12) -> TuningResult:
     gain = difference_of(dict(enumerate((0.79, 0.80, 0.81))), dict(enumerate((0.87, 0.89, 0.91))))
     assert gain.interval is not None
     reason = "the best is better than the default on 3 fresh seeds"
-    return TuningResult(plan, tuple(trials), best, default, (gain.mean, gain.interval), Answer.BETTER, reason, 30.0)
+    result = TuningResult(plan, tuple(trials), best, default, (gain.mean, gain.interval), Answer.BETTER, reason, 30.0)
+    return replace(result, fresh_seeds=plan.fresh_seeds, answers=1)
 
 
 def without_answer(plan: Plan | None = None) -> TuningResult:

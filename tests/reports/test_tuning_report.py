@@ -9,6 +9,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from made_store import address, record
@@ -20,7 +21,7 @@ from rich.console import Console
 from fedbench.measures import Verdict
 from fedbench.reports.page import make_report
 from fedbench.reports.style import Figure
-from fedbench.reports.tuning import tuning_table
+from fedbench.reports.tuning import candidate_rows, headline, sentences, tuning_table
 from fedbench.reports.tuning_figures import _Shown, draw_study
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
@@ -33,6 +34,7 @@ from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.results import Answer, TuningResult
 from fedbench.tuning.study_records import study_json
 
+ADDED = ("answers", "below_majority", "diverged", "fresh_seeds_reused", "most_rounds")  # to the JSON, later
 ALL_FIGURES = ["history", "slice", "contour", "importance", "rounds"]
 
 
@@ -128,6 +130,49 @@ def test_what_is_not_finite_is_null_in_json_and_called_so_in_words() -> None:
     assert "not finite" in printed(result)
 
 
+def rounds_result(default: tuple[float, ...], best: tuple[float, ...]) -> TuningResult:
+    """A study of the rounds to 85 %, of at most four, and of these on the test set."""
+    result = made_result(made_plan(objective=Objective.ROUNDS_TO_TARGET, target=0.85))
+    assert result.best is not None
+    assert result.default is not None
+    sides = [replace(each, test=spread(test)) for each, test in ((result.default, default), (result.best, best))]
+    return replace(result, default=sides[0], best=sides[1])
+
+
+def test_rounds_that_were_not_enough_are_not_shown_as_rounds() -> None:
+    inf = float("inf")
+    text = printed(rounds_result((5.2, 5.1, inf), (2.0, 5.3, 3.0)))
+    assert "rounds to 85 % accuracy, test not reached 2 of 3 reached" in text
+    assert "above zero, the best needs less; a seed that did not reach the target counts as 5 or more" in text
+    text = printed(rounds_result((3.0, 3.5, 4.0), (2.0, 2.5, 3.0)))
+    assert "rounds to 85 % accuracy, test 3.5 ± 0.5 2.5 ± 0.5" in text
+    assert "counts as" not in text
+
+
+def test_it_is_said_how_often_the_test_set_has_answered_and_whether_seeds_are_fresh() -> None:
+    assert "The test set has answered once for this study." in printed(made_result())
+    again = replace(made_result(), answers=3, fresh_seeds_reused=True)
+    assert "has answered 3 times for this study; the more often, the less its answer shows." in printed(again)
+    assert "fresh seeds were used for another answer before: take tune: fresh_seeds out" in printed(again)
+    assert (3, True, [5, 6, 7]) == tuple(
+        study_json(again)[name] for name in ("answers", "fresh_seeds_reused", "fresh_seeds")
+    )
+
+
+def test_all_verdicts_of_trials_are_counted() -> None:
+    result = made_result()
+    trials = [replace(each, verdict=verdict) for each, verdict in zip(result.trials, Verdict, strict=False)]
+    assert "1 of them collapsed, 1 below majority, 1 diverged. 3 seeds each" in printed(replace(result, trials=trials))
+    assert "1 seed each" in printed(replace(result, plan=replace(result.plan, seeds=(0,))))
+
+
+def test_a_study_of_an_earlier_version_is_shown_without_what_it_lacks() -> None:
+    document = {name: value for name, value in study_json(made_result()).items() if name not in ADDED}
+    assert "The test set has answered" not in " ".join(sentences(document))
+    assert "12 trials" in " ".join(headline(document))
+    assert candidate_rows(document)
+
+
 def test_the_json_has_both_configurations_and_the_gain() -> None:
     document = study_json(made_result(made_plan(space=WIDE_SPACE)))
     assert ["client_fraction", "local_epochs", "batch_size", "learning_rate"] == list(document["best"]["params"])
@@ -156,6 +201,21 @@ def test_trials_keep_their_numbers_where_one_is_not_there_yet() -> None:
     assert 12 == len(shown)
     assert 3 not in drawn
     assert result.trials[9].params["learning_rate"] == drawn[9]["learning rate"]
+
+
+def test_the_best_so_far_is_one_that_can_be_the_answer_and_what_diverged_is_not_drawn() -> None:
+    """Trial 1 has collapsed with a higher value than all others, and trial 2 has diverged."""
+    result = made_result()
+    trials = [*result.trials]
+    trials[1] = replace(trials[1], value=0.99, verdict=Verdict.COLLAPSED)
+    trials[2] = replace(trials[2], value=-float("inf"), verdict=Verdict.DIVERGED)
+    shown = _Shown(replace(result, trials=tuple(trials)))
+    with plt.rc_context():
+        drawing, caption = shown.history() or pytest.fail("nothing is drawn")
+    plt.close(drawing)
+    assert result.best is not None
+    assert pytest.approx(100 * result.best.validation.mean) == np.max(drawing.axes[0].lines[0].get_ydata())
+    assert "7 complete trials. Pruned, failed and diverged ones are not drawn." == caption
 
 
 def test_the_figures_are_the_same_each_time() -> None:

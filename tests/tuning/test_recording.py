@@ -139,6 +139,14 @@ def test_an_objective_that_is_not_finite_is_left_out_and_is_in_the_rounds(tracke
     assert history(tracker, run, "validation/loss")[4] > 1e300
 
 
+def test_the_objective_of_a_pruned_trial_is_left_out_as_it_is_not_that_of_the_others(tracker: MlflowTracker) -> None:
+    plan = made_plan()
+    open_study(tracker).record([made_trial(plan, 1, plan.default, "pruned")])
+    (run,) = of_kind(tracker, "trial")
+    assert "objective" not in run.data.metrics
+    assert {1, 2} == history(tracker, run, "validation/accuracy").keys()
+
+
 def test_a_trial_of_many_rounds_is_written_in_batches(tracker: MlflowTracker) -> None:
     plan = made_plan()
     trial = made_trial(plan, 1, plan.default)
@@ -204,7 +212,8 @@ def test_a_study_without_an_answer_has_neither_best_nor_gain(tracker: MlflowTrac
     (run,) = of_kind(tracker, "study")
     assert ("FINISHED", "no answer") == (run.info.status, run.data.tags["fedbench.answer"])
     assert "fedbench.verdict" not in run.data.tags
-    assert {"trials", "pruned", "failed", "collapsed", "below_majority", "local_steps"} == set(run.data.metrics)
+    counts = {"trials", "pruned", "failed", "below_majority", "collapsed", "diverged", "local_steps", "answers"}
+    assert counts == set(run.data.metrics)
     assert json.loads(artifact(tracker, study.run_id, "study.json", tmp_path))["best"] is None
 
 
@@ -235,14 +244,15 @@ def test_a_finished_study_resumes_with_more_trials(tracker: MlflowTracker) -> No
     first, more = made_result(count=8), made_result(made_plan(trials=14), count=14)
     study = open_study(tracker)
     study.finish(first, [])
-    again = open_study(tracker, made_plan(trials=14, fresh_seeds=(8, 9)))
+    again = open_study(tracker, made_plan(trials=14))
     assert study.run_id == again.run_id
     (run,) = of_kind(tracker, "study")
     assert "RUNNING" == run.info.status
-    assert ("14", "8,9") == (run.data.tags["fedbench.trials"], run.data.tags["fedbench.fresh_seeds"])
-    again.finish(more, [])
+    assert ("14", "5,6,7") == (run.data.tags["fedbench.trials"], run.data.tags["fedbench.fresh_seeds"])
+    again.finish(replace(more, fresh_seeds=(8, 9, 10), answers=2), [])
     (run,) = of_kind(tracker, "study")
-    assert ("FINISHED", 14) == (run.info.status, run.data.metrics["trials"])
+    assert ("FINISHED", 14, 2) == (run.info.status, run.data.metrics["trials"], run.data.metrics["answers"])
+    assert "8,9,10" == run.data.tags["fedbench.fresh_seeds"]
     assert {8: 8, 14: 14} == history(tracker, run, "trials")
     assert list(range(14)) == numbers(tracker)
 

@@ -31,7 +31,7 @@ from fedbench.tuning.results import TrialResult
 from fedbench.tuning.search import Search, trial_results
 from fedbench.tuning.slots import RESULT, SURPLUS, SlotState, slots
 from fedbench.tuning.storage import STUDY, retry
-from fedbench.tuning.trial import SeedProgress, TrialWork, mean_rounds, objective_value, train_and_validate
+from fedbench.tuning.trial import SeedProgress, TrialWork, mean_rounds, train_and_validate
 from fedbench.util.errors import DataError, StoreError
 from fedbench.util.locks import try_lock
 
@@ -342,22 +342,6 @@ class TestErrors:
 
 class TestObjective:
     """What a trial is judged by."""
-
-    @pytest.mark.parametrize(
-        ("accuracies", "rounds"),
-        [
-            ((0.5, 0.7, 0.9), 2.5),  # half-way between rounds 2 and 3
-            ((0.8, 0.9), 1.0),  # in the first round
-            ((0.6, 0.5, 0.8), 3.0),  # the best so far, 0.6, stands for round 2
-            ((0.6, 0.5, 1.0), 2.5),
-            ((0.5, 0.6), 3.2),  # not reached: one more than the rounds, and what is lacking
-        ],
-    )
-    def test_rounds_to_target_are_interpolated_as_in_the_paper(
-        self, accuracies: tuple[float, ...], rounds: float
-    ) -> None:
-        history = [{"accuracy": accuracy} for accuracy in accuracies]
-        assert pytest.approx(rounds) == objective_value(Objective.ROUNDS_TO_TARGET, 0.8, history)
 
     def test_a_trial_ends_when_every_seed_has_reached_the_target(self, tmp_path: Path) -> None:
         plan = tiny_plan(tmp_path, trials=1, objective=Objective.ROUNDS_TO_TARGET, target=0.01)

@@ -62,6 +62,14 @@ def test_the_best_is_the_sound_complete_trial_with_the_highest_value(plan: Plan)
     assert 3 == best.number
 
 
+@pytest.mark.parametrize("objective", Objective)
+def test_a_trial_below_the_majority_rate_is_an_answer_for_the_balanced_accuracy_alone(
+    plan: Plan, objective: Objective
+) -> None:
+    best = best_trial(replace(plan, objective=objective), [trial(0, verdict=Verdict.BELOW_MAJORITY)])
+    assert (best is not None) == (objective is Objective.BALANCED_ACCURACY)
+
+
 @pytest.mark.parametrize("objective", [Objective.LOSS, Objective.ROUNDS_TO_TARGET])
 def test_or_the_lowest_where_that_is_better(plan: Plan, objective: Objective) -> None:
     best = best_trial(replace(plan, objective=objective), [trial(0, 0.5), trial(1, 0.4)])
@@ -106,6 +114,29 @@ def test_a_lower_loss_is_a_gain(plan: Plan) -> None:
     assert pytest.approx(1.0) == result.gain[0]
 
 
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("default", "best", "answered", "reason"),
+    [
+        ((INF, INF, INF), (1.0, 1.1, 1.2), Answer.BETTER, "the default diverged on 3 of 3 fresh seeds, the best on 0"),
+        ((1.0, 1.1, 1.2), (INF, INF, INF), Answer.WORSE, "the default diverged on 0 of 3 fresh seeds, the best on 3"),
+        ((1.0, INF, 1.2), (0.5, 0.5, 0.5), Answer.UNCLEAR, "1 of 3 fresh seeds, the best on 0, so the gain is not"),
+        ((INF, INF, INF), (1.0, INF, 1.2), Answer.UNCLEAR, "3 of 3 fresh seeds, the best on 1, so the gain is not"),
+        ((INF,), (1.0,), Answer.UNCLEAR, "the default diverged on 1 of 1 fresh seeds"),
+        ((2.0,), (1.0,), Answer.UNCLEAR, "a single fresh seed gives no interval of the gain"),
+    ],
+)
+def test_where_there_is_no_gain_with_an_interval_it_is_said_why(
+    plan: Plan, default: tuple[float, ...], best: tuple[float, ...], answered: Answer, reason: str
+) -> None:
+    plan, trials = replace(plan, objective=Objective.LOSS), [trial(0), trial(1, 0.4)]
+    result = answer(plan, trials, candidate(plan, trials[1], *best), candidate(plan, trials[0], *default), 1.0)
+    assert (answered, None) == (result.answer, result.gain)
+    assert reason in result.reason
+
+
 def test_where_the_default_is_best_the_search_bought_nothing(plan: Plan) -> None:
     trials = [trial(0, 0.6), trial(1)]
     default = candidate(plan, trials[0], 0.3, 0.4, 0.5)
@@ -138,7 +169,7 @@ def test_a_default_that_failed_leaves_no_answer(plan: Plan) -> None:
 
 
 def test_the_tests_are_a_suite_of_the_fresh_seeds(plan: Plan) -> None:
-    suite = tuning_suite(plan, [trial(0), trial(1)])
+    suite = tuning_suite(plan, [trial(0), trial(1)], plan.fresh_seeds)
     assert "tiny.tuning" == suite.name
     assert ["pair local_epochs=1 learning_rate=0.01", "pair local_epochs=2 learning_rate=0.02"] == [
         cell.label for cell in suite.cells
