@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FedAvgM(Algorithm):
-    """Section 4.3 of the paper, with Δ = w̄ − w_t, where w̄ is the average of the clients' models.
+    """The paper's server momentum, with Δ = w̄ − w_t, where w̄ is the average of the clients' models.
 
     v ← β v + Δ, then w ← w_t + η_s v. β = 0 and η_s = 1 make it FedAvg.
 
