@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import NoReturn
 from typer.exceptions import TyperException
 
 from fedbench.util.errors import FedbenchError, InterruptedSuiteError, one_line
+from fedbench.util.text import printable
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -85,13 +87,19 @@ def _exit_at_once(code: int) -> NoReturn:
 
 
 def _prepare_streams() -> None:
-    """Print what a terminal's encoding lacks as "?", and nothing if a stream is closed."""
+    """Print what a terminal's encoding lacks as "?", nothing if a stream is closed, and each warning on one line."""
+    logging.getLogger("fedbench").addFilter(_make_printable)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - it lives as long as the process
         getattr(sys, name).reconfigure(errors="replace")
 
 
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
+
+
 def say(message: str) -> None:
     """Write one line on standard error, prefixed with ``fedbench:``."""
-    sys.stderr.write(f"fedbench: {message}\n")
+    sys.stderr.write(f"fedbench: {printable(message)}\n")

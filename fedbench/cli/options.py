@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
 
 import typer
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to its YAML file.")]
+# Control characters but tabs, ends of lines and changes of colour; and what reverses the order of letters.
+CONTROL = re.compile(r"(?!\x1b\[[\d;]*m)[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -114,11 +117,28 @@ def store_option(tracking_uri: str | None) -> str:
     return f" --tracking-uri {shlex.quote(without_password(tracking_uri))}"
 
 
+class _Printable:
+    """A stream that escapes what a terminal must not be sent, whoever named a suite, a column or a class.
+
+    Colours stay, for which `rich` needs them.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(CONTROL.sub(lambda found: ascii(found[0])[1:-1], text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def console() -> Console:
     """A console for standard output: as wide as the terminal, plain in a pipe."""
     from rich.console import Console
 
     return Console(
+        file=cast("TextIO", _Printable(sys.stdout)),
         highlight=False,
         markup=False,
         emoji=False,

@@ -13,8 +13,9 @@ from fedbench.tracking.records import StoredSuite
 from fedbench.util.errors import StoreError
 from fedbench.util.files import plain_errors, replacing
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # beginnings
 WRITERS: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
-    ".csv": lambda table, file: table.to_csv(file, index=False),
+    ".csv": lambda table, file: table.map(_no_formula).to_csv(file, index=False),
     ".parquet": lambda table, file: table.to_parquet(file, index=False),
 }
 
@@ -36,6 +37,11 @@ def export_suite(stored: StoredSuite, out: Path) -> int:
     with plain_errors(f"{out} cannot be written"), replacing(out) as file:
         WRITERS[out.suffix](table, file)
     return len(table)
+
+
+def _no_formula(cell: object) -> object:
+    """Text that a spreadsheet would compute, after an apostrophe that it takes for the sign of text."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def require_known_suffix(out: Path) -> None:

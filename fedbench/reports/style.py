@@ -37,6 +37,7 @@ BAND = f"{CONFIDENCE:.0%} interval of the mean over seeds"
 STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "font.size": 9,
+    "text.parse_math": False,  # a name may have a "$"
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

@@ -10,6 +10,9 @@ from fedbench.util import text
 class FedbenchError(Exception):
     """The base of every error that a user can fix. Its text is one line that says what to do."""
 
+    def __str__(self) -> str:
+        return text.printable(super().__str__())
+
 
 class SuiteError(FedbenchError):
     """A suite file, or an option that changes one, is wrong."""

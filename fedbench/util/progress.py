@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fedbench.util.text import printable
+
 SHOW_AFTER_SECONDS = 2.0
 LOG_EVERY_SECONDS = 15.0
 
@@ -24,6 +26,7 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
     unit
         What is counted, for the lines in a log: ``"images"``, ``"runs"``, ``"B"``.
     """
+    description = printable(description)
     show = _terminal if sys.stderr.isatty() else _log
     with show(description, total, unit) as advance:
         yield advance
@@ -41,7 +44,7 @@ def _terminal(description: str, total: int, unit: str) -> Iterator[Callable[...,
         task = bar.add_task(description, total=total, note="")
 
         def advance(amount: int = 1, note: str = "") -> None:
-            bar.update(task, advance=amount, note=note)
+            bar.update(task, advance=amount, note=printable(note))
 
         yield advance
 
@@ -58,7 +61,7 @@ def _log(description: str, total: int, unit: str) -> Iterator[Callable[..., None
         if now - start >= SHOW_AFTER_SECONDS and now - last >= LOG_EVERY_SECONDS:
             last = now
             left = (now - start) / done * (total - done) if done else float("nan")
-            line = f"{description}: {done}/{total} {unit} ({left:.0f} s left) {note}".rstrip()
+            line = f"{description}: {done}/{total} {unit} ({left:.0f} s left) {printable(note)}".rstrip()
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
 

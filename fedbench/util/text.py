@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -9,10 +10,23 @@ from difflib import get_close_matches
 UNITS = ((5400, 3600, "h"), (90, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "µs"), (0, 1e-9, "ns"))
 
 
-def one_line(text: object) -> str:
-    """The text on one line; what a terminal must not be sent is escaped."""
-    joined = " ".join(str(text).split())
+LONGEST_LINE = 2_000  # characters
+PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/]*@")  # in a URL
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may be sent it: one line of bounded length, control characters escaped, no password."""
+    if text.isprintable() and len(text) <= LONGEST_LINE and "://" not in text:
+        return text
+    joined = PASSWORD.sub(r"\1:***@", " ".join(line.strip() for line in text.splitlines()))
+    if len(joined) > LONGEST_LINE:
+        joined = f"{joined[: LONGEST_LINE - 100]} ... {joined[-90:]}"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in joined)
+
+
+def one_line(text: object) -> str:
+    """Any text on one line, with single spaces; see `printable`."""
+    return printable(" ".join(str(text).split()))
 
 
 def duration(seconds: float, digits: int = 3) -> str:
