@@ -77,7 +77,7 @@ def test_what_is_wrong_is_said_in_one_line_with_its_place(tmp_path: Path, confor
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["paper-table1", "paper-table2", "paper-figure1"])
+@pytest.mark.parametrize("name", ["paper-table1", "paper-table1-fitted", "paper-table2", "paper-figure1"])
 def test_the_papers_suites_have_a_row_for_each_scenario_and_the_papers_number_in_its_band(name: str) -> None:
     suite = load_suite(list_suites()[name])
     assert [scenario.name for scenario in suite.scenarios] == [row.scenario for row in suite.conformance]
@@ -98,3 +98,14 @@ def test_the_papers_tables_are_as_it_has_them() -> None:
     numbers = [[row.paper for row in suite.conformance if isinstance(row.paper, int)] for suite in tables]
     assert [35, 18] == [len(each) for each in numbers]
     assert [25_834, 5_504] == [sum(each) for each in numbers]
+
+
+def test_the_fitted_rows_of_table_1_differ_from_its_own_by_pixels_and_rate_alone() -> None:
+    tables = [load_suite(list_suites()[name]) for name in ("paper-table1", "paper-table1-fitted")]
+    own, fitted = (
+        {row.scenario: row.model_copy(update={"speedup_over": None}) for row in suite.conformance} for suite in tables
+    )
+    assert fitted.items() <= own.items()
+    specs, changed = ({each.name: each.cells[0].spec for each in suite.scenarios} for suite in tables)
+    for name, spec in changed.items():
+        assert spec == specs[name].replace({"pixels": "unit", "learning_rate": spec.learning_rate})
