@@ -61,13 +61,23 @@ def baseline_command(
         str | None,
         typer.Option(help="What is judged: accuracy (default) or balanced_accuracy.", show_default=False),
     ] = None,
+    reserve: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Seeds beyond the suite's, which a check elsewhere computes where it suspects a drop "
+            "(default: as many as the baseline has, else 5).",
+            show_default=False,
+        ),
+    ] = None,
     workers: WorkersOption = None,
     baselines: BaselinesOption = Path("baselines"),
     data_dir: DataDirOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Write what every run of a suite gives to a file, for `fedbench check` to compare with."""
-    from fedbench.gate.baseline import new_baseline, read_baseline, require_judgeable
+    from fedbench.gate.baseline import new_baseline, read_baseline, require_judgeable, reserve_seeds
     from fedbench.gate.files import require_reason, write_stored
     from fedbench.suites.loading import load_suite
 
@@ -77,6 +87,8 @@ def baseline_command(
     require_writable(path)
     before = read_baseline(path, suite.name) if path.exists() else None
     require_judgeable(margin, metric)
+    more = reserve_seeds(suite, before, reserve)
+    suite = load_suite(suite_name, seeds=(*suite.seeds, *more))
     from fedbench.executors import choose_executor
     from fedbench.gate.measure import measure_suite
 
@@ -96,7 +108,9 @@ def baseline_command(
         typer.echo(f"{path} is up to date; nothing was written.")
         return
     write_stored(path, baseline)
-    typer.echo(f"{path}: {len(cells)} cells, {len(suite.runs)} runs. Commit it with the code that it was measured on.")
+    kept = f" ({len(more)} of {len(suite.seeds)} seeds in reserve)" if more else ""
+    done = f"{path}: {len(cells)} cells, {len(suite.runs)} runs{kept}."
+    typer.echo(f"{done} Commit it with the code that it was measured on.")
 
 
 def check_command(
@@ -198,12 +212,14 @@ class _SuiteCheck:
     baseline: Baseline
     path: Path
     ignore_bits: bool
+    uses_reserve: bool
 
     def __call__(self, data: DataSource, workers: int | None) -> AccuracyCheck:
         from fedbench.executors import choose_executor
         from fedbench.gate.accuracy import check_suite
 
-        return check_suite(self.suite, self.baseline, self.path, data, choose_executor(workers), self.ignore_bits)
+        execute = choose_executor(workers)
+        return check_suite(self.suite, self.baseline, self.path, data, execute, self.ignore_bits, self.uses_reserve)
 
 
 def _suite_check(
@@ -215,7 +231,8 @@ def _suite_check(
 
     suite = load_suite(suite_name, seeds=None if seeds is None else parse_seeds(seeds))
     path = baselines / f"{suite.name}.json"
-    return _SuiteCheck(suite, comparable_baseline(path, suite, seeds is not None, margin), path, ignore_bits)
+    baseline = comparable_baseline(path, suite, seeds is not None, margin)
+    return _SuiteCheck(suite, baseline, path, ignore_bits, uses_reserve=seeds is None)
 
 
 def _data(data_dir: Path | None, device: str) -> DataSource:

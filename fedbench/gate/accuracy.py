@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,11 @@ from fedbench.gate.baseline import Baseline, CellRecord, SeedRecord, require_dat
 from fedbench.gate.bits import where_changed
 from fedbench.gate.checks import AccuracyCheck, CellCheck, Judgement
 from fedbench.gate.measure import measure_suite
+from fedbench.gate.power import minimum_detectable_effect, seeds_needed
 from fedbench.measures import Verdict
 from fedbench.runs.identity import ALGORITHM_REVISION
-from fedbench.stats import (
-    Difference,
-    difference_of,
-    minimum_detectable_effect,
-    seeds_needed,
-    shown_of,
-    spread,
-)
-from fedbench.suites.schema import Cell, Suite
+from fedbench.stats import Difference, difference_of, shown_of, spread
+from fedbench.suites.schema import Cell, Scenario, Suite
 from fedbench.util.environment import environment, environment_changes
 
 if TYPE_CHECKING:
@@ -33,9 +27,18 @@ if TYPE_CHECKING:
 
 
 def check_suite(
-    suite: Suite, baseline: Baseline, path: Path, data: DataSource, execute: Executor, ignore_bits: bool = False
+    suite: Suite,
+    baseline: Baseline,
+    path: Path,
+    data: DataSource,
+    execute: Executor,
+    ignore_bits: bool = False,
+    uses_reserve: bool = False,
 ) -> AccuracyCheck:
     """Measure a suite and compare it with its baseline, that of `comparable_baseline` in the file `path`.
+
+    With `uses_reserve`, cells in which statistics suggest a drop are judged a second time, by all seeds that the
+    baseline has. The second judgement replaces the first.
 
     Raises
     ------
@@ -45,7 +48,34 @@ def check_suite(
     started = time.perf_counter()
     cells = measure_suite(suite, data, execute)
     require_data(baseline, cells, path)
-    return check_against_baseline(suite, baseline, cells, data.device, time.perf_counter() - started, ignore_bits)
+
+    def compare(now: Sequence[CellRecord]) -> AccuracyCheck:
+        seconds = time.perf_counter() - started
+        return check_against_baseline(suite, baseline, now, data.device, seconds, ignore_bits, uses_reserve)
+
+    first = compare(cells)
+    reserve = _second_look(suite, baseline, first) if uses_reserve and not first.compares_bits else None
+    if reserve is None:
+        return first
+    more = {record.label: record.seeds for record in measure_suite(reserve, data, execute)}
+    second = compare(
+        [record.model_copy(update={"seeds": record.seeds + more.get(record.label, ())}) for record in cells]
+    )
+    counts = {each.cell.label: len(each.now.values) for each in first.cells if each.cell.label in more}
+    return replace(second, cells=tuple(replace(each, first_seeds=counts.get(each.cell.label)) for each in second.cells))
+
+
+def _second_look(suite: Suite, baseline: Baseline, first: AccuracyCheck) -> Suite | None:
+    """The suspected cells with the seeds of the baseline that were not computed yet; None if there are none."""
+    scenarios = []
+    for check in first.cells:
+        record = baseline.of(check.cell)
+        seeds = tuple(sorted(record.by_seed.keys() - set(check.cell.seeds))) if record else ()
+        if seeds and check.suggests_drop(baseline.margin):
+            cell = check.cell.model_copy(update={"seeds": seeds})
+            scenarios.append(Scenario(name=cell.scenario, cells=(cell,)))
+    update = {"name": f"{suite.name}, second look", "scenarios": tuple(scenarios)}
+    return suite.model_copy(update=update) if scenarios else None
 
 
 def check_against_baseline(
@@ -55,6 +85,7 @@ def check_against_baseline(
     device: str,
     seconds: float,
     ignore_bits: bool = False,
+    uses_reserve: bool = False,
 ) -> AccuracyCheck:
     """Compare what was measured with a baseline, in the cells that both have.
 
@@ -68,12 +99,14 @@ def check_against_baseline(
         How long that took.
     ignore_bits
         Judge by statistics alone, in the baseline's environment too.
+    uses_reserve
+        Whether a suspected drop is judged by all seeds of the baseline.
     """
     by_label = {record.label: record for record in now}
     pairs = [(cell, before, by_label[cell.label]) for cell in suite.cells if (before := baseline.of(cell))]
     others = environment_changes(baseline.environment, environment(device, THREADS))
     compare_bits = not others and not ignore_bits and baseline.revision == ALGORITHM_REVISION
-    cells = check_cells(pairs, baseline.metric, baseline.margin, compare_bits)
+    cells = check_cells(pairs, baseline.metric, baseline.margin, compare_bits, uses_reserve and not compare_bits)
     return AccuracyCheck(
         suite.name, baseline.metric, baseline.margin, baseline.commit, others, compare_bits, cells, seconds
     )
@@ -83,12 +116,13 @@ def check_against_baseline(
 class _Pair:
     """A cell's runs before and now, by seed: of the seeds in common if there are two or more.
 
-    `broken` says what is wrong whatever the numbers are.
+    `num_known` is the number of the baseline's seeds; `broken` says what is wrong whatever the numbers are.
     """
 
     cell: Cell
     before: Mapping[int, SeedRecord]
     now: Mapping[int, SeedRecord]
+    num_known: int
     broken: str | None
 
     @property
@@ -100,7 +134,11 @@ class _Pair:
 
 
 def check_cells(
-    pairs: Iterable[tuple[Cell, CellRecord, CellRecord]], metric: str, margin: float, compare_bits: bool
+    pairs: Iterable[tuple[Cell, CellRecord, CellRecord]],
+    metric: str,
+    margin: float,
+    compare_bits: bool,
+    uses_reserve: bool = False,
 ) -> tuple[CellCheck, ...]:
     """Compare each cell's record now with the one before.
 
@@ -114,19 +152,22 @@ def check_cells(
         The equivalence margin, a fraction.
     compare_bits
         Whether any difference within a common seed counts as a change.
+    uses_reserve
+        Whether a suspected drop is judged by all seeds of the baseline: the minimum detectable effect is of them.
     """
     matched = [_pair(*each) for each in pairs]
     tested = [pair for pair in matched if not pair.is_same and pair.broken is None]
     differences = {pair.cell.label: pair.difference(metric) for pair in tested}
     judged = dict(zip(differences, judge_all(list(differences.values()), margin), strict=True))
-    return tuple(_check(pair, metric, margin, compare_bits, judged, max(len(tested), 1)) for pair in matched)
+    cells = []
+    for pair in matched:
+        check = _check(pair, metric, compare_bits, judged.get(pair.cell.label))
+        cells.append(_with_power(check, pair, metric, margin, max(len(tested), 1), uses_reserve))
+    return tuple(cells)
 
 
 def judge_all(differences: Sequence[Difference], margin: float) -> list[Judgement]:
-    """The judgement on each cell's difference, now − baseline, of a metric of which more is better.
-
-    Equivalent goes first: what is shown to be smaller than the margin does not matter, even if it is not zero.
-    """
+    """The judgement on each cell's difference, now − baseline, of a metric of which more is better."""
     judgements = []
     for shown in shown_of(differences, margin):
         candidates = (
@@ -144,19 +185,14 @@ def _pair(cell: Cell, before: CellRecord, now: CellRecord) -> _Pair:
     common = sides[0].keys() & sides[1].keys()
     if len(common) > 1 or common == sides[1].keys():  # the others have no counterpart
         sides = ({seed: sides[0][seed] for seed in sorted(common)}, {seed: sides[1][seed] for seed in sorted(common)})
-    return _Pair(cell, *sides, _broken(before.by_seed, now.by_seed))
+    return _Pair(cell, *sides, len(before.seeds), _broken(before.by_seed, now.by_seed))
 
 
-def _check(
-    pair: _Pair, metric: str, margin: float, compare_bits: bool, judged: Mapping[str, Judgement], num_tested: int
-) -> CellCheck:
+def _check(pair: _Pair, metric: str, compare_bits: bool, judged: Judgement | None) -> CellCheck:
     before, now = (spread(list(_values(side, metric).values())) for side in (pair.before, pair.now))
-    fresh = None if before.std is None else seeds_needed(before.std, margin, num_tested, is_paired=False)
     if pair.is_same:
-        return CellCheck(pair.cell, before, now, 0.0, (0.0, 0.0), True, Judgement.SAME, fresh_seeds_needed=fresh)
+        return CellCheck(pair.cell, before, now, 0.0, (0.0, 0.0), True, Judgement.SAME)
     difference = pair.difference(metric)
-    error = difference.error
-    scatter = None if error is None or not difference.is_paired else error * math.sqrt(len(now.values))
     return CellCheck(
         pair.cell,
         before,
@@ -164,13 +200,32 @@ def _check(
         difference.mean,
         difference.interval,
         difference.is_paired,
-        Judgement.WORSE if pair.broken else judged[pair.cell.label],
+        judged or Judgement.WORSE,  # not judged: broken
         changed=where_changed(pair.before, pair.now) if compare_bits else None,
-        reason=pair.broken or ("one seed" if error is None else None),
-        detectable_effect=minimum_detectable_effect(difference, num_tested),
-        seeds_needed=None if scatter is None else seeds_needed(scatter, margin, num_tested, is_paired=True),
-        fresh_seeds_needed=fresh,
+        reason=pair.broken or ("one seed" if difference.error is None else None),
     )
+
+
+def _with_power(
+    check: CellCheck, pair: _Pair, metric: str, margin: float, num_tested: int, uses_reserve: bool
+) -> CellCheck:
+    """With the minimum detectable effect, and the numbers of seeds that would be needed."""
+    if (std := check.baseline.std) is not None:
+        fresh = seeds_needed(std, margin, num_tested, num_baseline=pair.num_known)
+        check = replace(
+            check,
+            fresh_seeds_needed=fresh,
+            baseline_seeds_needed=None if fresh else seeds_needed(std, margin, num_tested),
+        )
+    if pair.is_same:
+        return check
+    difference = pair.difference(metric)
+    if difference.is_paired and difference.error is not None:
+        scatter = difference.error * math.sqrt(len(pair.now))
+        check = replace(check, seeds_needed=seeds_needed(scatter, margin, num_tested, is_paired=True))
+        if uses_reserve:
+            difference = replace(difference, error=scatter / math.sqrt(pair.num_known), freedom=pair.num_known - 1)
+    return replace(check, detectable_effect=minimum_detectable_effect(difference, margin, num_tested))
 
 
 def _broken(before: Mapping[int, SeedRecord], now: Mapping[int, SeedRecord]) -> str | None:

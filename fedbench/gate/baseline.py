@@ -22,6 +22,7 @@ from fedbench.util.frozen import Frozen
 from fedbench.util.text import unknown
 
 MARGIN = 0.01  # the default equivalence margin of an accuracy, a fraction
+RESERVE = 5  # the default number of seeds beyond the suite's
 METRICS = ("accuracy", "balanced_accuracy")  # that can be judged; higher is better. The first is the default
 
 
@@ -121,6 +122,15 @@ def new_baseline(
         history=(*(before.history if before else ()), update(commit_of(suite.path.parent, Path.cwd()).name, reason)),
         cells=cells,
     )
+
+
+def reserve_seeds(suite: Suite, before: Baseline | None, number: int | None) -> tuple[int, ...]:
+    """The seeds that a baseline has beyond the suite's, the next larger ones; by default as many as the one before."""
+    if number is None:
+        known = {record.seed for cell in before.cells for record in cell.seeds} if before else ()
+        number = len(set(known) - set(suite.seeds)) if before else RESERVE
+    first = max(suite.seeds) + 1
+    return tuple(range(first, first + number))
 
 
 def read_baseline(path: Path, suite: str) -> Baseline:

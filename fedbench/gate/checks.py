@@ -26,8 +26,8 @@ MEANINGS = {
     Judgement.SAME: "every bit of every round is the baseline's",
     Judgement.EQUIVALENT: "shown to differ by less than the margin",
     Judgement.NOT_WORSE: "shown not to be worse by the margin or more",
-    Judgement.BETTER: "shown to be better, and not shown to be so by less than the margin",
-    Judgement.WORSE: "shown to be worse, and not shown to be so by less than the margin",
+    Judgement.BETTER: "shown to be better by more than the margin",
+    Judgement.WORSE: "shown to be worse by more than the margin",
     Judgement.INCONCLUSIVE: "none of these can be shown",
 }
 STRICT = (Judgement.INCONCLUSIVE, Judgement.BETTER)  # fail a strict check in addition to what fails every check
@@ -52,13 +52,17 @@ class CellCheck:
     judgement, reason
         `reason` is None where the numbers say it all.
     detectable_effect
-        The minimum detectable effect: the smallest true drop that is found `worse` with probability `stats.POWER`;
-        None if the scatter is not known.
+        The minimum detectable effect: the true drop that is found `worse` with probability `power.POWER`, by all seeds
+        of the baseline where a check may look again; None if the scatter is not known.
     seeds_needed
         How many of the baseline's seeds would show with that probability that an unchanged cell is equivalent; None if
         the scatter of their differences is not known.
     fresh_seeds_needed
-        The same for seeds that the baseline does not have.
+        The same for seeds that the baseline does not have; None, too, if no number of them is enough.
+    baseline_seeds_needed
+        Then how many seeds the baseline must have, with as many new ones.
+    first_seeds
+        How many seeds suggested a drop, so that all of the baseline's were compared; None if there was one look.
     """
 
     cell: Cell
@@ -73,6 +77,12 @@ class CellCheck:
     detectable_effect: float | None = None
     seeds_needed: int | None = None
     fresh_seeds_needed: int | None = None
+    baseline_seeds_needed: int | None = None
+    first_seeds: int | None = None
+
+    def suggests_drop(self, margin: float) -> bool:
+        """Whether the numbers are lower by more than the margin, shown or not; whatever else is wrong."""
+        return self.difference < -margin and not (self.judgement is Judgement.WORSE and self.reason)
 
     def failure(self, is_strict: bool) -> str | None:
         """Why the cell fails the check, with the size of the effect; None if it passes."""

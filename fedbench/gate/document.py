@@ -8,8 +8,9 @@ from typing import Any
 from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
 from fedbench.gate.junit import junit_xml
 from fedbench.gate.markdown import gate_markdown
+from fedbench.gate.power import POWER
 from fedbench.reports.layout import number
-from fedbench.stats import LEVEL, POWER, Spread
+from fedbench.stats import LEVEL, Spread
 from fedbench.util.files import plain_errors, replacing
 
 
@@ -65,6 +66,8 @@ def _accuracy_json(accuracy: AccuracyCheck, is_strict: bool) -> dict[str, Any]:
                 "least_effect": number(each.detectable_effect),
                 "seeds_needed": each.seeds_needed,
                 "fresh_seeds_needed": each.fresh_seeds_needed,
+                "baseline_seeds_needed": each.baseline_seeds_needed,
+                "first_seeds": each.first_seeds,
             }
             for each in accuracy.cells
         ],

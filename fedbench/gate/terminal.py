@@ -12,7 +12,7 @@ from fedbench.gate.text import (
     Rows,
     accuracy_notes,
     accuracy_rows,
-    power_note,
+    power_notes,
     power_rows,
     speed_notes,
     speed_rows,
@@ -47,7 +47,7 @@ def gate_table(gate: Gate, power: bool = False, verdict: bool = True) -> Rendera
         rows, notes = accuracy_rows(gate.accuracy, gate.is_strict), accuracy_notes(gate.accuracy)
         parts += [_table(rows), "", *map(_line, notes), ""]
         if power:
-            parts += [_table(power_rows(gate.accuracy)), "", Text(power_note(gate.accuracy)), ""]
+            parts += [_table(power_rows(gate.accuracy)), "", *map(_line, power_notes(gate.accuracy)), ""]
     if gate.speed:
         parts += [_table(speed_rows(gate.speed, gate.is_strict)), "", *map(_line, speed_notes(gate.speed)), ""]
     return Group(*parts, *([*map(Text, strict_note(gate)), *_verdict(gate)] if verdict else []))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fedbench.gate.checks import MEANINGS, AccuracyCheck, BenchmarkCheck, CellCheck, Gate, Judgement, SpeedCheck
-from fedbench.stats import CONFIDENCE, LEVEL, POWER, Spread
+from fedbench.gate.power import POWER
+from fedbench.stats import CONFIDENCE, LEVEL, Spread
 from fedbench.util.commits import short_commit
 from fedbench.util.text import duration
 
@@ -74,7 +75,7 @@ def accuracy_rows(accuracy: AccuracyCheck, is_strict: bool) -> Rows:
             _points(each.difference),
             "" if each.interval is None else " to ".join(filter(None, map(_points, each.interval))),
             cell_judgement(each),
-            "" if each.detectable_effect is None else f"{100 * each.detectable_effect:.1f}",
+            _effect(each),
         )
         for each in accuracy.cells
     ]
@@ -107,7 +108,7 @@ def power_rows(accuracy: AccuracyCheck) -> Rows:
             str(len(each.now.values)),
             "" if each.baseline.std is None else f"{100 * each.baseline.std:.1f}",
             _count(each.seeds_needed),
-            _count(each.fresh_seeds_needed),
+            "impossible" if each.baseline_seeds_needed else _count(each.fresh_seeds_needed),
         )
         for each in accuracy.cells
     )
@@ -138,13 +139,32 @@ def accuracy_notes(accuracy: AccuracyCheck) -> list[str]:
         f"Equivalence margin: {_margin(accuracy)}. Baseline: {_commit(accuracy.baseline_commit)}.",
         _environment(accuracy),
         *(f"{each.cell.label}: {each.reason}." for each in accuracy.cells if each.reason),
+        *(_look(each, accuracy) for each in accuracy.cells if each.first_seeds or _lacks_seeds(each, accuracy)),
         *(f"{each.cell.label}: bits changed in {each.changed}." for each in accuracy.cells if each.changed),
         *_meanings(accuracy),
         *(
-            [f"MDE: the minimum detectable effect, the true drop in points that {_share(POWER)} of checks find."]
+            [
+                f"MDE: the minimum detectable effect, the true drop in points that {_share(POWER)} of checks call "
+                "worse if differences scatter normally. A drop within the margin is never called worse."
+            ]
             * has_effects
         ),
     ]
+
+
+def _lacks_seeds(check: CellCheck, accuracy: AccuracyCheck) -> bool:
+    return check.judgement is Judgement.INCONCLUSIVE and not check.changed and check.suggests_drop(accuracy.margin)
+
+
+def _look(check: CellCheck, accuracy: AccuracyCheck) -> str:
+    """How many seeds were compared because of a suspected drop, and what to do if they do not show it."""
+    parts = []
+    if check.first_seeds:
+        count = len(check.now.values)
+        parts.append(f"the first seeds ({check.first_seeds}) suggested a drop, so all {count} were compared")
+    if _lacks_seeds(check, accuracy):
+        parts.append("a drop is suspected and not shown; a baseline with a larger --reserve might show it")
+    return f"{check.cell.label}: {'; '.join(parts)}."
 
 
 def _environment(accuracy: AccuracyCheck) -> str:
@@ -159,7 +179,10 @@ def _meanings(accuracy: AccuracyCheck) -> list[str]:
     present = {each.judgement for each in accuracy.cells}
     lines = [f"{judgement}: {meaning}." for judgement, meaning in MEANINGS.items() if judgement in present]
     if present - {Judgement.SAME, Judgement.INCONCLUSIVE}:
-        lines.append(f"All cells together have a probability of at most {_share(LEVEL)} of a false finding.")
+        lines.append(
+            f"At most {_share(LEVEL)} of checks make a false finding of one of these kinds in any cell; the page "
+            "Statistics of the documentation says for which differences."
+        )
     return lines
 
 
@@ -182,13 +205,19 @@ def speed_notes(speed: SpeedCheck) -> list[str]:
     ]
 
 
-def power_note(accuracy: AccuracyCheck) -> str:
+def power_notes(accuracy: AccuracyCheck) -> list[str]:
     """What a reader of the table of needed seeds must know."""
-    return (
+    return [
         f"How many seeds would show in {_share(POWER)} of checks that an unchanged cell differs by less than "
         f"{_margin(accuracy)}: of the baseline's seeds (known), which are compared in pairs, and of others (new). "
-        "Deviation: over seeds, in points. Empty: unknown scatter, or too many."
-    )
+        "Deviation: over seeds, in points. Empty: unknown scatter, or too many.",
+        *(
+            f"{each.cell.label}: impossible with this baseline: it needs {each.baseline_seeds_needed:,} seeds, and a "
+            "check as many new ones."
+            for each in accuracy.cells
+            if each.baseline_seeds_needed
+        ),
+    ]
 
 
 def strict_note(gate: Gate) -> list[str]:
@@ -231,6 +260,13 @@ def _points(value: float) -> str:
 
 def _time(value: float) -> str:
     return duration(value) if math.isfinite(value) else ""
+
+
+def _effect(check: CellCheck) -> str:
+    """The minimum detectable effect; of one that is larger than the value itself there is none."""
+    if check.detectable_effect is None:
+        return ""
+    return "none" if check.detectable_effect > check.baseline.mean else f"{100 * check.detectable_effect:.1f}"
 
 
 def _count(value: int | None) -> str:

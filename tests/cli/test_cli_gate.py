@@ -49,8 +49,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a suite and its baseline."""
     folder: Path = tmp_path_factory.mktemp("kept")
     (folder / "tiny.yaml").write_text(SUITE)
-    done = fedbench_here("baseline", "tiny.yaml", "--workers", "1", folder=folder)
-    said = "baselines/tiny.json: 2 cells, 6 runs. Commit it with the code that it was measured on.\n"
+    done = fedbench_here("baseline", "tiny.yaml", "--reserve", "1", "--workers", "1", folder=folder)
+    runs = "2 cells, 8 runs (1 of 4 seeds in reserve)"
+    said = f"baselines/tiny.json: {runs}. Commit it with the code that it was measured on.\n"
     assert (0, said) == (done.code, done.out)
     return folder
 
@@ -129,6 +130,17 @@ def test_a_changed_model_fails_and_the_json_says_where(kept: Path, monkeypatch: 
     expected = "3 of 3 seeds, first in seed 0: round 1, the average of the same clients"
     assert [expected] * 2 == [cell["changed"] for cell in found["accuracy"]["cells"]]
     assert 2 == len(found["failures"])
+
+
+def test_where_statistics_suggest_a_drop_the_seeds_in_reserve_are_compared_too(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = WeightedMean.add
+    monkeypatch.setattr(WeightedMean, "add", lambda mean, state, share: add(mean, state, -share))
+    options = ("--ignore-bits", "--no-log", "--workers", "1", "--json")
+    done = fedbench_here("check", "tiny.yaml", *options, folder=kept)
+    cells = json.loads(done.out)["accuracy"]["cells"]
+    assert [(3, 4, True)] * 2 == [(each["first_seeds"], len(each["now"]["values"]), each["paired"]) for each in cells]
 
 
 @pytest.mark.slow

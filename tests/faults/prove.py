@@ -10,8 +10,8 @@ is checked, as often as --repeats says.
 
 With --other-environment the checks run in another environment than the baseline's: with other instructions of the
 processor, and with a copy that sums the clients' models in reverse. Bits are not compared there, and a fault must be
-caught if its effect is above both the margin and the minimum detectable effect. Each repeat has seeds of its own, which
-are compared with themselves and with others.
+caught if its effect is above the minimum detectable effect. The baselines have as many seeds in reserve as a check
+computes at first. Each repeat has seeds of its own, which are compared with themselves and with others.
 
 With --speed each copy is compared with its own revision before the fault, and the faults that slow something must be
 found; --load keeps a core busy meanwhile. The repeats are of each fault, and of the sound copy.
@@ -54,7 +54,7 @@ INSTRUCTIONS = (  # the first that changes a bit is used
     {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 )
 HEADER = "| fault | caught by | worse in | better in | clearest effect | its MDE | seconds |"
-SEEDS, FIRST_FRESH_SEED = 5, 1_000  # of a repeat
+SEEDS, RESERVE, FIRST_FRESH_SEED = 5, 5, 1_000  # of a repeat
 ALLOWED = 0.05  # false alarms elsewhere, as a share of the repeats; in the baseline's environment there are none
 
 
@@ -134,11 +134,11 @@ def prove_elsewhere(tree: Path, baselines: Path, names: Sequence[str], repeats: 
         wrong += print_table(title, checks, must) if names else 0
     alarms = {"the same seeds": 0, "other seeds": 0}
     for number in range(repeats):
-        first = FIRST_FRESH_SEED + 2 * SEEDS * number
+        first = FIRST_FRESH_SEED + 3 * SEEDS * number
         folder = tree.parent / f"repeat-{number}"
         suite = suite_with_seeds(folder, range(first, first + SEEDS))
-        kept = make_baseline(tree, suite, folder / "baselines", os.cpu_count() or 1)
-        others = ("--seeds", f"{first + SEEDS}-{first + 2 * SEEDS - 1}")
+        kept = make_baseline(tree, suite, folder / "baselines", os.cpu_count() or 1, RESERVE)
+        others = ("--seeds", f"{first + 2 * SEEDS}-{first + 3 * SEEDS - 1}")
         for pairing, options in (("the same seeds", ()), ("other seeds", others)):
             alarms[pairing] += bool(check(tree, suite, kept, *options, settings=settings).judged("worse"))
         say(f"repeat {number + 1} of {repeats}: {alarms}")
@@ -207,7 +207,8 @@ def main() -> int:
         with busy_core(options.load):
             are_right = prove_speed(tree, options.faults or SPEED, options.repeats, options.minutes)
         return int(not are_right)
-    baselines = make_baseline(tree, SUITE, tree.parent / "baselines", os.cpu_count() or 1)
+    reserve = RESERVE if options.other_environment else 0
+    baselines = make_baseline(tree, SUITE, tree.parent / "baselines", os.cpu_count() or 1, reserve)
     names = list(FAULTS) if options.faults is None else options.faults
     prove = prove_elsewhere if options.other_environment else prove_here
     return int(not prove(tree, baselines, names, options.repeats))

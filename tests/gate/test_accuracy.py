@@ -70,7 +70,7 @@ def test_a_drop_in_all_seeds_is_worse_although_seeds_scatter_more(cell: Cell) ->
     assert (Judgement.WORSE, True) == (found.judgement, found.is_paired)
     assert pytest.approx(-0.030) == found.difference
     assert found.detectable_effect is not None
-    assert found.detectable_effect < 0.004
+    assert 0.01 < found.detectable_effect < 0.02
     assert found.interval is not None
     assert found.interval[1] < -0.025
 
@@ -79,7 +79,19 @@ def test_other_seeds_are_compared_as_independent_samples(cell: Cell) -> None:
     now = {seed + 10: value - 0.03 for seed, value in BEFORE.items()}
     found = check(cell, made_cell(cell, BEFORE), made_cell(cell, now, "ff"))
     assert (Judgement.INCONCLUSIVE, False, None) == (found.judgement, found.is_paired, found.changed)
-    assert (None, True) == (found.seeds_needed, found.fresh_seeds_needed is not None)
+    assert (None, None) == (found.seeds_needed, found.fresh_seeds_needed)
+    assert found.baseline_seeds_needed is not None
+    assert found.baseline_seeds_needed > 100  # a margin of a third of the deviation
+
+
+def test_the_minimum_detectable_effect_is_that_of_all_seeds_of_the_baseline(cell: Cell) -> None:
+    known = made_cell(cell, BEFORE | dict.fromkeys(range(5, 10), 0.84))
+    now = made_cell(cell, lowered({0: -0.002, 1: 0.002, 2: 0.0, 3: 0.001, 4: -0.001}), "ff")
+    (five,), (ten,) = (check_cells([(cell, known, now)], "accuracy", 0.01, False, uses) for uses in (False, True))
+    assert five.detectable_effect is not None
+    assert ten.detectable_effect is not None
+    assert 5 == len(ten.now.values)
+    assert ten.detectable_effect < five.detectable_effect - 0.002
 
 
 def test_of_partly_common_seeds_only_those_are_compared(cell: Cell) -> None:

@@ -5,10 +5,23 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
-from made_gate import CHANGED, FAILED, GATES, NASTY, NASTY_NAMES, OTHER, PASSED, SPEED_ALONE, STRICT
+from made_gate import (
+    CHANGED,
+    FAILED,
+    GATES,
+    NASTY,
+    NASTY_NAMES,
+    OTHER,
+    PASSED,
+    SPEED_ALONE,
+    STRICT,
+    made_accuracy,
+    made_check,
+)
 from rich.console import Console
 
 from fedbench.gate.checks import MEANINGS, Gate, Judgement
@@ -91,6 +104,27 @@ def test_with_power_the_needed_seeds_are_listed() -> None:
     rows = [re.split(r" {2,}", line) for line in text.splitlines() if line.startswith("pair init=shared  ")]
     assert ["pair init=shared", "3", "1.0", "12", "1,400"] == rows[1]
     assert "in 90 % of checks that an unchanged cell differs by less than 1 point" in text
+
+
+def test_what_a_baseline_is_too_small_for_is_impossible_and_it_is_told_what_it_needs() -> None:
+    lacking = replace(made_check(), fresh_seeds_needed=None, baseline_seeds_needed=4_728)
+    text = printed(Gate(made_accuracy(lacking), None), power=True)
+    assert "impossible" in text
+    assert "pair init=shared: impossible with this baseline: it needs 4,728 seeds" in text
+
+
+def test_a_second_look_and_a_suspicion_that_it_does_not_settle_are_told() -> None:
+    looked = replace(made_check(differences=(-0.5, 0.2, -0.1), judgement=Judgement.INCONCLUSIVE), first_seeds=2)
+    text = printed(Gate(made_accuracy(looked, other=OTHER), None), width=300)
+    said = "pair init=shared: the first seeds (2) suggested a drop, so all 3 were compared; a drop is suspected and not"
+    assert said in text
+    settled = replace(looked, judgement=Judgement.WORSE)
+    assert "so all 3 were compared.\n" in printed(Gate(made_accuracy(settled), None), width=300)
+
+
+def test_an_effect_larger_than_the_value_itself_is_none() -> None:
+    vague = replace(made_check(), detectable_effect=0.88)
+    assert "none" == row(printed(Gate(made_accuracy(vague), None)), "pair init=shared")[-1]
 
 
 @pytest.mark.parametrize("width", [80, 100])
