@@ -32,7 +32,7 @@ from fedbench.runs.metrics import (
     unmet_requirement,
 )
 from fedbench.util.environment import version_tags
-from fedbench.util.errors import one_line
+from fedbench.util.errors import RunError, one_line
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
@@ -76,6 +76,8 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
     with record_function("fedbench/data"):
         clients = clients_of(run, dataset, device)
         warn_of_idle(run, clients)
+        if spec.interpolation and len(clients.participants) < 2:
+            raise RunError("interpolation: it is between two models, and one of the two clients has no examples")
         test_set = ClientData(dataset.normalise(dataset.test_images).to(device), dataset.test_labels.to(device))
     measure = partial(_measure, test_set, num_threads)
     own, saving = ClientModels(), _Saving(job)

@@ -178,6 +178,13 @@ def test_the_models_between_the_two_clients_are_measured_if_the_scenario_asks_fo
     assert () == final(done(make_run(), dataset)).interpolation
 
 
+def test_two_models_of_whose_clients_one_has_no_examples_are_not_interpolated(dataset: Dataset) -> None:
+    options = {"partition": "dirichlet", "partition_alpha": 0.01, "examples_per_client": 2}
+    end = done(make_run(seed=1, interpolation=True, **options), dataset)
+    assert Verdict.FAILED is end.result.verdict
+    assert "interpolation: it is between two models, and one of the two clients has no examples" == end.result.reason
+
+
 def test_the_result_has_the_accuracy_of_each_clients_own_model(dataset: Dataset) -> None:
     end = done(make_run(num_clients=3, rounds=1, learning_rate=0.2, examples_per_client=50, local_epochs=5), dataset)
     assert [0, 1, 2] == list(end.result.client_accuracy)
