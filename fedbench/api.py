@@ -22,6 +22,7 @@ from fedbench.suites.checks import check_value
 from fedbench.suites.loading import load_suite, make_suite, parse_seeds
 from fedbench.suites.objects import plain
 from fedbench.util.errors import InterruptedSuiteError, SuiteError
+from fedbench.util.files import with_home
 from fedbench.util.imports import file_in_execution
 from fedbench.util.text import show
 
@@ -116,10 +117,11 @@ def run(
         "gpus_per_run": gpus_per_run,
         "memory_per_run": memory_per_run,
     }
-    how: dict[str, Any] = {"tracking_uri": tracking_uri, "fresh": fresh, "store_models": store_models}
+    place = with_home(tracking_uri) if isinstance(tracking_uri, str) else tracking_uri
+    how: dict[str, Any] = {"tracking_uri": place, "fresh": fresh, "store_models": store_models}
     for name, value in {**where, **how, "data_dir": data_dir}.items():
         check_value(name, value, name, _Arguments)
-    folder = None if data_dir is None else Path(data_dir)
+    folder = None if data_dir is None else Path(with_home(str(data_dir)))
     try:
         with _process_as_before():
             outcomes, _ = track_suite(chosen, Where(**where), data_dir=folder, **how)
@@ -170,7 +172,7 @@ def results(
     from fedbench.tracking.mlflow.store import default_tracking_uri
     from fedbench.tracking.mlflow.suites import read_suite
 
-    stored = read_suite(name, tracking_uri or default_tracking_uri())
+    stored = read_suite(name, with_home(tracking_uri or default_tracking_uri()))
     return table_of_runs(stored) if per == "run" else table_of_rounds(stored)
 
 
@@ -216,7 +218,7 @@ def _process_as_before(data_dir: str | Path | None = None) -> Iterator[None]:
 
     threads, address = torch.get_num_threads(), os.environ.get("MLFLOW_TRACKING_URI")
     folder = os.environ.get("FEDBENCH_DATA_DIR", "")
-    os.environ["FEDBENCH_DATA_DIR"] = folder if data_dir is None else str(data_dir)  # empty is as none
+    os.environ["FEDBENCH_DATA_DIR"] = folder if data_dir is None else with_home(str(data_dir))  # empty is as none
     try:
         yield
     finally:

@@ -40,6 +40,7 @@ from fedbench.models import MODELS
 from fedbench.optimisers import OPTIMISERS
 from fedbench.partitions import PARTITIONS, FunctionPartition, Partition
 from fedbench.util.errors import SuiteError
+from fedbench.util.files import with_home
 from fedbench.util.imports import (
     file_digest,
     has_changed,
@@ -190,7 +191,9 @@ def find(kind: str, name: object, folder: Path | None = None) -> Component:
     """
     if isinstance(name, str):
         if kind == "dataset" and (form := form_of(name)):
-            data = name.partition(":")[2] if form == TORCHVISION else str((folder or Path()).absolute() / name)
+            data = (
+                name.partition(":")[2] if form == TORCHVISION else str((folder or Path()).absolute() / with_home(name))
+            )
             if not data:
                 raise SuiteError(f"dataset {name}: name a dataset of torchvision, as in torchvision:CIFAR100")
             return Component(kind, name, DATA[form], data=data)
@@ -247,7 +250,7 @@ def _by_reference(kind: str, name: str, folder: Path) -> Component:
         raise SuiteError(f"{kind} {name}: name what to take from it, as in ./my_parts.py:my_{kind}")
     if not source.endswith(".py"):
         return Component(kind, name, name, module_digest(source))
-    path = (folder / source).absolute()
+    path = (folder / with_home(source)).absolute()
     return Component(kind, name, f"{path}:{attribute}" if attribute else str(path), file_digest(path))
 
 

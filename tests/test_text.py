@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from fedbench.cli.options import CONTROL, console
 from fedbench.reports.export import WRITERS
 from fedbench.util.errors import DataError
+from fedbench.util.files import with_home
 from fedbench.util.text import LONGEST_LINE, one_line, printable
 
 
@@ -61,6 +63,32 @@ def test_a_table_on_the_terminal_is_escaped_and_keeps_its_colours(monkeypatch: p
         assert r"\x1b]0;title" in shown
         assert colour in shown
         assert CONTROL.search(shown) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("~", "/home/me"),
+        ("~/data", "/home/me/data"),
+        ("~/net.py:Net", "/home/me/net.py:Net"),
+        ("--data-dir=~/data", "--data-dir=/home/me/data"),
+        ("sqlite:///~/mlflow.db", "sqlite:////home/me/mlflow.db"),
+        ("--storage=sqlite:///~/optuna.db", "--storage=sqlite:////home/me/optuna.db"),
+        *((each, each) for each in ("~draft.yaml", "a~", "--only=~x", "--set=a=~/b", "./~/x", "postgresql://~/db", "")),
+    ],
+)
+def test_the_home_folder_of_a_path(text: str, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert whole == with_home(text)
+
+
+def test_a_home_folder_that_nobody_knows_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    with pytest.raises(DataError, match=r"^~/x: the home folder is not known: set HOME, or give the whole path$"):
+        with_home("~/x")
 
 
 def test_a_spreadsheet_computes_no_name() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -16,6 +18,9 @@ from fedbench.cli.run import add_run_commands
 from fedbench.cli.runs import runs_app
 from fedbench.cli.tune import add_tune_command
 from fedbench.cli.ui import add_ui_commands
+from fedbench.util.files import with_home
+
+PLACES = {"FEDBENCH_DATA_DIR", "FEDBENCH_CHECKPOINT_DIR", "FEDBENCH_MIRROR", "MLFLOW_TRACKING_URI"}
 
 app = typer.Typer(
     name="fedbench",
@@ -30,7 +35,17 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; every error ends in one line on standard error and an exit code."""
-    run_to_exit(lambda: app(standalone_mode=False, prog_name="fedbench"))
+    run_to_exit(lambda: app(_expanded_arguments(), standalone_mode=False, prog_name="fedbench"))
+
+
+def _expanded_arguments() -> list[str]:
+    """The arguments, with the home folder for "~" in paths and addresses, which no shell expands after "=" or ":".
+
+    So it is in the variables that name places; there other variables are expanded too.
+    """
+    for name in PLACES & os.environ.keys():
+        os.environ[name] = with_home(os.path.expandvars(os.environ[name]))
+    return [with_home(argument) for argument in sys.argv[1:]]
 
 
 def _version(show: bool) -> None:

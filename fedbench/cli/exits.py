@@ -21,6 +21,7 @@ from fedbench.util.text import printable
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+HINT = "please report it (FEDBENCH_DEBUG=1 shows the traceback)"
 
 
 def run_to_exit(command: Callable[[], object]) -> NoReturn:
@@ -51,14 +52,23 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
     except Exception as error:
         if os.environ.get("FEDBENCH_DEBUG"):
             raise
-        hint = "please report it (FEDBENCH_DEBUG=1 shows the traceback)"
-        code = _failed(EXIT_FAILED, f"error: unexpected {one_line(error)}: {hint}")
+        if not _has_home():  # of which libraries ask at any time
+            code = _failed(EXIT_BAD_INPUT, "error: the home folder is not known: set HOME")
+        else:
+            code = _failed(EXIT_FAILED, f"error: unexpected {one_line(error)}: {HINT}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the exit code is decided
     if code == EXIT_INTERRUPTED:
         gc.collect()  # close now what the interruption left open
         _exit_at_once(EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _has_home() -> bool:
+    try:
+        return bool(Path.home())
+    except RuntimeError:
+        return False
 
 
 def _failed(code: int, message: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -71,14 +72,18 @@ def _check(key: str, value: Any, place: str, scenarios: Mapping[str, Sequence[Ce
         return check_choice(value, place, scenarios, "scenario")
     if key == "band":
         return _band(value, place)
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if not (isinstance(value, str) or _is_number(value)):
         raise SuiteError(f"{place} is {show(value)}; it must be a number, or text where the paper has none")
     return value
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _band(value: object, place: str) -> tuple[Any, Any]:
     numbers = value if isinstance(value, list) and len(value) == 2 else None
-    if numbers is None or any(isinstance(each, bool | str | list | dict) for each in numbers):
+    if numbers is None or not all(each is None or _is_number(each) for each in numbers):
         raise SuiteError(f"{place} is {show(value)}; it must be [smallest, largest], null for no bound on a side")
     low, high = numbers
     if (low is None and high is None) or (low is not None and high is not None and low > high):

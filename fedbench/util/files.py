@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from fedbench.util.errors import DataError
 
 CHUNK = 1 << 20
+HOME = re.compile(r"((?:--[\w-]+=)?(?:sqlite:///)?)(~(?:/.*)?)", re.DOTALL)
 LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")  # what a killed process left of `replacing`
 
 
@@ -51,6 +52,22 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def with_home(text: str) -> str:
+    """A path, an address such as ``sqlite:///~/mlflow.db``, or an option with one, with the home folder for its "~".
+
+    Raises
+    ------
+    DataError
+        If the home folder is not known.
+    """
+    if (found := HOME.fullmatch(text)) is None:
+        return text
+    try:
+        return f"{found[1]}{Path(found[2]).expanduser()}"
+    except RuntimeError:
+        raise DataError(f"{text}: the home folder is not known: set HOME, or give the whole path") from None
 
 
 def shown(path: Path) -> str:

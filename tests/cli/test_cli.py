@@ -26,6 +26,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_home_folder_that_no_library_finds_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    def fails(*_: object, **__: object) -> None:
+        Path.home()
+
+    monkeypatch.setattr(Path, "home", classmethod(unknown))
+    monkeypatch.setattr("fedbench.runs.launch.track_suite", fails)
+    done = fedbench_here("run", "tiny.yaml", folder=folder)
+    assert (2, "fedbench: error: the home folder is not known: set HOME\n") == (done.code, done.err)
+
+
 # Bad input
 
 

@@ -56,6 +56,8 @@ def test_it_is_about_the_file_and_not_about_what_the_command_line_changes(tmp_pa
         ({"one": {"band": 3}}, "conformance: one: band is 3; it must be [smallest, largest], null for no bound"),
         ({"one": {"band": [1]}}, "conformance: one: band is [1]; it must be [smallest, largest]"),
         ({"one": {"band": ["a", 2]}}, "conformance: one: band is ['a', 2]; it must be [smallest, largest]"),
+        ({"one": {"band": [float("nan"), 30]}}, "band is [nan, 30]; it must be [smallest, largest]"),
+        ({"one": {"paper": float("inf")}}, "conformance: one: paper is inf; it must be a number, or text"),
         ({"one": {"band": [2, 1]}}, "conformance: one: band is [2, 1]; it must leave something inside"),
         ({"one": {"band": [None, None]}}, "it must leave something inside and something outside"),
         (
