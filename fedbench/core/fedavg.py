@@ -1,6 +1,6 @@
 """Federated Averaging: Algorithm 1 of McMahan et al. (2017), arXiv:1602.05629, with the paper's symbols.
 
-K clients hold n_k examples each. In round t the server selects m = max(round(C·K), 1) of them, S_t; each runs E epochs
+K clients hold n_k examples each. In round t the server selects m = max(round(C·K), 1) clients, S_t; each runs E epochs
 of minibatch SGD (batches of B, learning rate η) from the server's model w_t; the server averages the results with
 weights n_k / Σ_{j∈S_t} n_j. C = 1, E = 1 and B = ∞ make it FedSGD. Another `Algorithm` adds to the clients' gradients,
 lets them send a message alongside their parameters, or changes what the server does with the average. Clients may take
@@ -111,7 +111,7 @@ def fedavg(
     def weight(k: int) -> int:
         return len(clients[k]) if weights == "examples" else 1  # n_k
 
-    total_weight = cache(lambda: sum(map(weight, able)))  # n
+    total_weight = cache(lambda: sum(map(weight, able)))  # of all clients
     with Trainer(build_model, clients, algorithm, seed, local, num_threads, first=able[0]) as trainer:
         model = trainer.initial_model(client=0)  # w_0
         server = server or ServerState(0, model.state(), algorithm.initial(model.parameters))
