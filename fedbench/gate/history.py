@@ -75,6 +75,7 @@ def _check(run: Run) -> Check:
         return {shown(name): infinite(value) for name, value in values.items()}
 
     means, stds = (below(metric) if metric else {}), below("std")
+    highs = below("interval_high")
     return Check(
         run_id=run.info.run_id,
         began=run.info.start_time,
@@ -87,6 +88,8 @@ def _check(run: Run) -> Check:
         accuracies={name: Spread(mean, stds.get(name), ()) for name, mean in means.items()},
         differences=below("difference"),
         ratios=below("ratio"),
+        intervals={name: (low, highs[name]) for name, low in below("interval_low").items() if name in highs},
+        seeds={name: int(count) for name, count in below("seeds").items()},
         threshold=float(params.get("threshold", math.nan)),
     )
 

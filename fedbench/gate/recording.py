@@ -107,8 +107,10 @@ def _accuracy_metrics(accuracy: AccuracyCheck) -> dict[str, float]:
         name = names[each.cell.label]
         values[f"{accuracy.metric}/{name}"] = each.now.mean
         values[f"difference/{name}"] = each.difference
+        values[f"seeds/{name}"] = len(each.now.values)
         if each.now.std is not None:
             values[f"std/{name}"] = each.now.std
+        values |= _interval(name, each.interval)
     known = [each.difference for each in accuracy.cells if math.isfinite(each.difference)]
     return values | ({"worst_difference": min(known)} if known else {})
 
@@ -116,8 +118,14 @@ def _accuracy_metrics(accuracy: AccuracyCheck) -> dict[str, float]:
 def _speed_metrics(speed: SpeedCheck) -> dict[str, float]:
     names = metric_names(each.name for each in speed.benchmarks)
     values = {f"ratio/{names[each.name]}": each.ratio for each in speed.benchmarks}
+    for each in speed.benchmarks:
+        values |= _interval(names[each.name], each.interval)
     known = [value for value in values.values() if math.isfinite(value)]
     return values | ({"largest_ratio": max(known)} if known else {})
+
+
+def _interval(name: str, interval: tuple[float, float] | None) -> dict[str, float]:
+    return dict(zip((f"interval_low/{name}", f"interval_high/{name}"), interval or (), strict=False))
 
 
 def metric_names(names: Iterable[str]) -> dict[str, str]:

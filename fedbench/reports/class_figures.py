@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fedbench.components import KINDS, built_in_options
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
+from fedbench.reports.layout import mean_std, over_seeds, seeds_text
 from fedbench.reports.style import (  # before Matplotlib, which it sets up
     MAX_PANELS,
     Drawn,
@@ -26,6 +27,8 @@ from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from fedbench.stats import Spread
 
     ByClass = Mapping[str, tuple[list[str], NDArray[np.int64]]]
 
@@ -49,12 +52,17 @@ def draw_recall(stored: StoredSuite) -> Drawn:
     for axes, (classes, same) in zip(all_axes.flat, shown, strict=True):
         found = [[cell.final(f"recall/{name}") for name in classes] for cell in same]
         image = np.array([[100 * recall.mean if recall else np.nan for recall in row] for row in found])
-        texts = np.vectorize("{:.0f}".format, otypes=[object])(image)
+        texts = np.array([[_recall(recall) for recall in row] for row in found], dtype=object)
         draw_matrix(axes, image, ([cell.label for cell in same], classes), "viridis", (0, 100), texts, fontsize=7)
-        axes.tick_params(axis="y", labelsize=7)
+        axes.tick_params(labelsize=7)
     shown_cells = [cell for _, same in shown for cell in same]
-    caption = "Percent of each class's test images that are recognised, mean over seeds, after the last round."
+    over = over_seeds([len(cell.finished) for cell in shown_cells])
+    caption = f"Percent of each class's test images that are recognised after the last round, {over}."
     return drawing, f"{caption} {left_out(len(cells), shown_cells, 'cells')}".strip()
+
+
+def _recall(recall: Spread | None) -> str:
+    return mean_std(recall, 0, 100).replace(" ", "") if recall else ""
 
 
 def draw_confusion(stored: StoredSuite, confusions: ByClass) -> Drawn:
@@ -71,7 +79,11 @@ def draw_confusion(stored: StoredSuite, confusions: ByClass) -> Drawn:
         axes.tick_params(labelsize=7)
         axes.tick_params(axis="x", rotation=90)
         axes.set(xlabel="predicted class", ylabel="true class", aspect="equal")
-    caption = "Share of each true class (row) that was predicted as each class (column), over all seeds; dark is 100 %."
+    seeds = seeds_text([len(cell.finished) for cell in stored.cells if cell.label in shown])
+    caption = (
+        f"Share of each true class (row) that was predicted as each class (column), all images of {seeds} counted "
+        "together; dark is 100 %."
+    )
     return drawing, f"{caption} {left_out(len(stored.measured), shown, 'cells')}".strip()
 
 

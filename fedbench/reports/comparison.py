@@ -115,7 +115,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     """The comparison as a table for people."""
     scale, digits = (100, 1) if comparison.metric in RATES else (1, 3)
     table = plain_table("cell")
-    for name in ("A", "B", "B − A", "95 % interval"):
+    for name in ("A", "B", "B − A", "95 % interval", "seeds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("B is")
     several = len({cell.suite for cell in comparison.cells}) > 1
@@ -127,6 +127,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
             mean_std(cell.second, digits, scale),
             f"{scale * cell.difference.mean:+.{digits}f}",
             " to ".join(f"{scale * each:+.{digits}f}" for each in cell.difference.interval or ()),
+            _seeds(cell),
             Text(
                 cell.change if before == after else f"{cell.change} ({before} → {after})", STYLES.get(cell.change, "")
             ),
@@ -134,11 +135,18 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     return Group(table, "", *_notes(comparison))
 
 
+def _seeds(cell: CellComparison) -> str:
+    """``5 pairs``, or ``5, 3`` of independent sets."""
+    one, other = len(cell.first.values), len(cell.second.values)
+    return f"{one} pairs" if cell.difference.is_paired else f"{one}, {other}"
+
+
 def _notes(comparison: Comparison) -> list[str]:
     notes = [
         f"A: {comparison.names[0]}",
         f"B: {comparison.names[1]}",
-        f"{comparison.metric} in {UNITS.get(comparison.metric, 'its own unit')}, mean ± standard deviation over seeds.",
+        f"{comparison.metric} in {UNITS.get(comparison.metric, 'its own unit')}, mean ± standard deviation over seeds: "
+        "pairs of the same seed, or A's and B's as independent samples.",
         ", ".join(f"{count} {change}" for change, count in comparison.changes.items() if count) + ".",
     ]
     tested = [cell for cell in comparison.cells if cell.difference.interval and cell.change is not Change.EQUAL]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fedbench.measures import ROUNDS_TO_TARGET
-from fedbench.reports.layout import mean_std, number, plain_table, reached
+from fedbench.reports.layout import mean_std, number, plain_table, reached, spread_json
 from fedbench.stats import Spread, spread_if_all
 from fedbench.suites.conformance import Measure, Reference
 from fedbench.suites.schema import Cell, Suite
@@ -51,6 +52,8 @@ class ConformanceRow:
         The number of rounds within which a target was to be reached.
     paper_speedup, speedup
         Rounds of the scenario in `speedup_over` divided by this one's: the paper's, and by our means.
+    speedup_std
+        Of the ratio of one seed's rounds each, propagated from both standard deviations; None where one is not known.
     """
 
     reference: Reference
@@ -58,6 +61,7 @@ class ConformanceRow:
     budget: int
     paper_speedup: float | None = None
     speedup: float | None = None
+    speedup_std: float | None = None
 
     @property
     def ours(self) -> Spread | None:
@@ -127,31 +131,45 @@ def _with_speedup(row: ConformanceRow, rows: Mapping[str, ConformanceRow]) -> Co
         return row
     papers = (base.reference.paper, row.reference.paper)
     paper = papers[0] / papers[1] if isinstance(papers[0], int | float) and isinstance(papers[1], int | float) else None
-    ours = base.ours.mean / row.ours.mean if base.ours and row.ours else None
-    return ConformanceRow(row.reference, row.values, row.budget, paper, ours)
+    ours, std = _ratio(base.ours, row.ours) if base.ours and row.ours else (None, None)
+    return ConformanceRow(row.reference, row.values, row.budget, paper, ours, std)
+
+
+def _ratio(first: Spread, second: Spread) -> tuple[float, float | None]:
+    """The ratio of two means and its standard deviation, to first order."""
+    ratio = first.mean / second.mean
+    if first.std is None or second.std is None:
+        return ratio, None
+    return ratio, ratio * math.hypot(first.std / first.mean, second.std / second.mean)
 
 
 def conformance_table(suite: Suite, rows: Sequence[ConformanceRow]) -> RenderableType:
     """The rows as a table, and how many are reproduced."""
     table = plain_table("row", title=suite.name)
     with_speedups = any(row.reference.speedup_over for row in rows)
-    for name in ("paper", "ours", "seeds", "band", *(("speed-up\npaper", "speed-up\nours") if with_speedups else ())):
+    speedup_names = ("speed-up\npaper", "speed-up\nours") if with_speedups else ()
+    for name in ("paper", "ours", "95 %\ninterval", "seeds", "band", *speedup_names):
         table.add_column(name, justify="right")
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        speedups = ["" if each is None else f"{each:.1f}x" for each in (row.paper_speedup, row.speedup)]
         paper = row.reference.paper
         table.add_row(
             row.reference.scenario,
             "–" if paper is None else f"{paper:g}" if isinstance(paper, int | float) else paper,
             _ours(row),
+            _interval(row),
             str(len(row.values) or ""),
             _band(row),
-            *(speedups if with_speedups else ()),
+            *((_speedup(row.paper_speedup, None), _speedup(row.speedup, row.speedup_std)) if with_speedups else ()),
             Text(row.verdict, style=STYLES.get(row.verdict, "")),
         )
     measures = dict.fromkeys(row.reference.measure for row in rows)
-    return Group(table, "", suite.question, *(UNITS[each] for each in measures), summary(rows))
+    about = (
+        "Ours: mean ± standard deviation over seeds, and the interval of the mean; the verdict is on the mean alone."
+    )
+    if with_speedups:
+        about += " Speed-up: the ratio of the means, ± as far as one seed scatters."
+    return Group(table, "", suite.question, *(UNITS[each] for each in measures), about, summary(rows))
 
 
 def summary(rows: Sequence[ConformanceRow]) -> str:
@@ -167,6 +185,15 @@ def _ours(row: ConformanceRow) -> str:
     if row.ours:
         return mean_std(row.ours, 0 if row.reference.measure is Measure.ROUNDS_TO_TARGET else 3)
     return reached(row.values, row.budget) if row.values else ""
+
+
+def _interval(row: ConformanceRow) -> str:
+    digits = 0 if row.reference.measure is Measure.ROUNDS_TO_TARGET else 3
+    return " to ".join(f"{bound:.{digits}f}" for bound in (row.ours and row.ours.interval) or ())
+
+
+def _speedup(ratio: float | None, std: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.1f}x" if std is None else f"{ratio:.1f}x ± {std:.1f}"
 
 
 def _band(row: ConformanceRow) -> str:
@@ -188,11 +215,13 @@ def conformance_json(suite: Suite, rows: Sequence[ConformanceRow]) -> dict[str, 
                 "band": list(row.reference.band) if row.reference.band else None,
                 "mean": number(row.ours.mean) if row.ours else None,
                 "std": number(row.ours.std) if row.ours else None,
+                "ci95": spread_json(row.ours)["ci95"],
                 "values": [number(value) for value in row.values],
                 "budget": row.budget,
                 "speedup_over": row.reference.speedup_over,
                 "paper_speedup": row.paper_speedup,
                 "speedup": row.speedup,
+                "speedup_std": row.speedup_std,
                 "verdict": str(row.verdict),
             }
             for row in rows

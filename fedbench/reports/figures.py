@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict
 from fedbench.reports.class_figures import draw_confusion, draw_partition, draw_recall
-from fedbench.reports.layout import field_text, mean_std
+from fedbench.reports.layout import field_text, mean_std, over_seeds, seeds_text
 from fedbench.reports.style import (
     BAND,
     MAX_PANELS,
@@ -141,10 +141,16 @@ def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn
             _draw_targets(axes, [cell for _, cell in cells])
     _draw_legends(all_axes)
     same_scale(all_axes, PERCENT if metric == "accuracy" else NATS)
-    caption = f"Mean over seeds; band: {BAND}."
+    caption = _means(cell for _, cells in shown for _, cell in cells)
     if any(_stopped_apart(cell) for _, cells in shown for _, cell in cells):
         caption += " A seed that stopped at its target before the others counts in later rounds with its last value."
     return drawing, f"{caption} {left_out(len(panels), shown, 'panels')}".strip()
+
+
+def _means(cells: Iterable[StoredCell]) -> str:
+    """What lines and bands are."""
+    seeds = seeds_text([len(cell.finished) for cell in cells])
+    return "One seed, so no band." if seeds == "one seed" else f"Mean over {seeds}; band: {BAND}."
 
 
 def _stopped_apart(cell: StoredCell) -> bool:
@@ -189,10 +195,9 @@ def _grids(stored: StoredSuite) -> Drawn:
     dotted = [axes for axes, (_, _, names) in zip(all_axes, shown, strict=True) if len(names) < 2]
     if dotted:
         same_scale(dotted, PERCENT)
-    caption = (
-        "Percent, mean ± standard deviation over seeds, after the last round. * not every seed has the verdict ok."
-    )
-    if dotted:
+    counts = [len(cell.finished) for _, cells, _ in shown for cell in cells]
+    caption = f"Percent after the last round, {over_seeds(counts)}. * not every seed has the verdict ok."
+    if dotted and max(counts) > 1:
         caption += f" Bars: {BAND}; small dots: the seeds."
     return drawing, f"{caption} {left_out(len(panels), shown, 'panels')}".strip()
 
@@ -264,6 +269,7 @@ def _interpolation(stored: StoredSuite) -> Drawn:
     where = " or ".join({"test": "the test set", "train": "all training data"}[each] for each in sets)
     caption = (
         f"The models on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on {where}; "
-        f"θ = 1/2 is their average. Band: {BAND}. After figure 1 of McMahan et al. (2017), who show the training loss."
+        f"θ = 1/2 is their average. {_means(cell for _, some in shown for cell in some)} "
+        "After figure 1 of McMahan et al. (2017), who show the training loss."
     )
     return drawing, f"{caption} {left_out(len(groups), shown, 'settings')}".strip()

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from fedbench.reports.layout import plain_table
 from fedbench.stats import Spread
 from fedbench.util.commits import short_commit
 
@@ -40,6 +39,10 @@ class Check:
         By cell: mean and standard deviation over seeds, and the difference from the baseline.
     ratios
         By benchmark: the time over the time before.
+    intervals
+        Of the differences and the ratios, by cell or benchmark. Older checks lack them, and `seeds`.
+    seeds
+        By cell, the number of seeds.
     threshold
         The ratio above which a benchmark is slower; NaN without benchmarks.
     """
@@ -55,6 +58,8 @@ class Check:
     accuracies: dict[str, Spread] = field(default_factory=dict)
     differences: dict[str, float] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    seeds: dict[str, int] = field(default_factory=dict)
     threshold: float = math.nan
 
 
@@ -97,7 +102,7 @@ def date(milliseconds: int) -> datetime:
 
 def history_table(history: History) -> RenderableType:
     """The last checks, latest first."""
-    table = Table("date", "commit", "outcome", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = plain_table("date", "commit", "outcome")
     table.add_column("worst cell", overflow="fold")
     table.add_column("change", justify="right", no_wrap=True)
     table.add_column("slowest benchmark", overflow="fold")
@@ -106,15 +111,27 @@ def history_table(history: History) -> RenderableType:
         worst = min(check.differences.items(), key=lambda pair: pair[1], default=None)
         slowest = max(check.ratios.items(), key=lambda pair: pair[1], default=None)
         table.add_row(
-            Text(f"{date(check.began):%Y-%m-%d %H:%M}"),
+            Text(f"{date(check.began):%Y-%m-%d\n%H:%M}"),
             Text(short_commit(check.commit)),
             Text(check.outcome, style="green" if check.outcome == "passed" else "bold red"),
-            *(("", "") if worst is None else (Text(worst[0]), f"{100 * worst[1]:+.1f}")),
-            *(("", "") if slowest is None else (Text(slowest[0]), f"{slowest[1]:.2f}")),
+            *_entries(check, worst, 100, "+.1f"),
+            *_entries(check, slowest, 1, ".2f"),
         )
     left_out = len(history.checks) - SHOWN
-    notes = ["Dates in UTC. Change: against the baseline, in points. Ratio: the time over the time before."]
+    notes = [
+        "Dates in UTC. Change: against the baseline, in points, the mean over the check's seeds. Ratio: the time over "
+        "the time before. Below each its interval, where it was recorded."
+    ]
     return Group(table, "", *notes, *([f"{left_out} earlier checks are not listed."] if left_out > 0 else []))
+
+
+def _entries(check: Check, found: tuple[str, float] | None, scale: float, form: str) -> tuple[Text, str]:
+    """The name, and the value above its interval."""
+    if found is None:
+        return Text(""), ""
+    name, value = found
+    interval = " to ".join(f"{scale * bound:{form}}" for bound in check.intervals.get(name, ()))
+    return Text(name), f"{scale * value:{form}}" + (f"\n{interval}" if interval else "")
 
 
 def history_json(history: History, figures: Sequence[str]) -> dict[str, Any]:
@@ -147,8 +164,15 @@ def _check_json(check: Check) -> dict[str, Any]:
         "failed": list(check.failed),
         "metric": check.metric or None,
         "cells": {
-            name: {"mean": each.mean, "std": each.std, "difference": check.differences.get(name)}
+            name: {
+                "mean": each.mean,
+                "std": each.std,
+                "seeds": check.seeds.get(name),
+                "difference": check.differences.get(name),
+                "interval": list(check.intervals.get(name, ())),
+            }
             for name, each in check.accuracies.items()
         },
         "ratios": dict(check.ratios),
+        "ratio_intervals": {name: list(bounds) for name, bounds in check.intervals.items() if name in check.ratios},
     }

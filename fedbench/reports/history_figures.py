@@ -91,8 +91,10 @@ def accuracy_panels(history: History) -> list[Panel]:
     for position, check in enumerate(last):
         for name, spread in check.accuracies.items():
             lines[name].append(Point(position, 100 * spread.mean, 100 * (spread.std or 0.0), name in check.failed))
+    bands = ", ± standard deviation" if any(each.std for points in lines.values() for each in points) else ""
+    label = f"{metric.replace('_', ' ')} (%){bands}"
     return [
-        Panel(title, f"{metric.replace('_', ' ')} (%)", shown, [_label(each) for each in last], {})
+        Panel(title, label, shown, [_label(each) for each in last], {})
         for title, shown in _panels_of(lines, lambda name: name.partition(" ")[0])
     ]
 

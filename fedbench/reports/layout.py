@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from rich import box
@@ -39,6 +40,18 @@ def mean_std(spread: Spread, digits: int, scale: float = 1, sign: str = "") -> s
 def percent(spread: Spread) -> str:
     """``82.4 ± 1.3``; only the mean for a single seed."""
     return mean_std(spread, 1, 100)
+
+
+def seeds_text(counts: Collection[int]) -> str:
+    """``5 seeds``, ``3 to 5 seeds`` if cells differ, or ``one seed``."""
+    low, high = min(counts, default=0), max(counts, default=0)
+    return "one seed" if high == 1 else f"{high} seeds" if low == high else f"{low} to {high} seeds"
+
+
+def over_seeds(counts: Collection[int]) -> str:
+    """``mean ± standard deviation over 5 seeds``, or that one seed has no spread."""
+    text = seeds_text(counts)
+    return "one seed, so no spread" if text == "one seed" else f"mean ± standard deviation over {text}"
 
 
 def reached(values: tuple[float | None, ...], budget: int) -> str:

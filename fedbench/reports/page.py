@@ -16,7 +16,7 @@ from fedbench import __version__
 from fedbench.measures import MEANINGS
 from fedbench.reports.class_figures import read_confusions, read_partitions
 from fedbench.reports.figures import draw_figures
-from fedbench.reports.layout import mean_std, short_verdict
+from fedbench.reports.layout import mean_std, seeds_text, short_verdict
 from fedbench.reports.results import CLIENTS_ALONE, clients_alone, rounds_to_target
 from fedbench.reports.sentences import sentences
 from fedbench.reports.studies import NO_STUDIES, Studies, study_parts
@@ -69,10 +69,13 @@ TARGET = (
     "until the accuracy reaches the cell's target, mean ± standard deviation over seeds if all reached it; otherwise "
     "how many did, within how many rounds"
 )
+SEEDS = (
+    "the number of seeds that have numbers; ± is the standard deviation over them, which a single seed does not have"
+)
 COLUMNS = (
     Column("cell", "", lambda cell: cell.label, is_text=True),
     Column("verdict", "", lambda cell: short_verdict(cell.result.verdict, cell.result.reason), is_text=True),
-    Column("accuracy", "percent, mean ± standard deviation over seeds, on the test set", _final("accuracy", 1, 100)),
+    Column("accuracy", "percent on the test set", _final("accuracy", 1, 100)),
     Column("95 % interval", "of the mean accuracy over seeds, by Student's t distribution", _interval),
     Column("balanced accuracy", "percent; the mean recall over classes", _final("balanced_accuracy", 1, 100)),
     Column("loss", "mean cross-entropy in nats", _final("loss", 3)),
@@ -86,7 +89,7 @@ COLUMNS = (
     Column("client drift", "Euclidean distance of the clients' models from their average", _final("client_drift", 2)),
     Column("majority rate", "percent: the accuracy of always predicting the largest class", _majority_rate),
     Column("training s", "seconds of training in the last round", _final("training_seconds", 2)),
-    Column("seeds", "the number of seeds that have numbers", lambda cell: str(len(cell.result.seeds))),
+    Column("seeds", SEEDS, lambda cell: str(len(cell.result.seeds))),
 )
 
 
@@ -160,8 +163,9 @@ def _facts(stored: StoredSuite) -> str:
     runs = sum(len(cell.runs) for cell in stored.cells)
     datasets = sorted({f"{cell.spec.dataset} ({cell.spec.split})" for cell in stored.cells})
     models = sorted({cell.spec.model for cell in stored.cells})
+    seeds = seeds_text([len(cell.result.seeds) for cell in stored.cells])
     return (
-        f"{len(stored.cells)} cells, {runs} runs, {len(stored.seeds)} seeds; "
+        f"{len(stored.cells)} cells, {runs} runs, {seeds} a cell; "
         f"dataset {', '.join(datasets)}; model {', '.join(models)}."
     )
 
@@ -189,6 +193,6 @@ def _origins(stored: StoredSuite, gone: Sequence[str], lost: Sequence[str]) -> I
     if lost:
         yield f"The files of {len(lost)} studies cannot be read from the store: runs {', '.join(lost)}."
     yield (
-        "Numbers after ± are standard deviations over seeds. All accuracies are on the test set, which was not used to "
+        "All accuracies are on the test set, which was not used to "
         f"choose anything. Single runs are in the MLflow UI: fedbench ui {stored.name}."
     )

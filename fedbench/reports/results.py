@@ -15,13 +15,14 @@ from fedbench.reports.layout import (
     STYLES,
     field_text,
     mean_std,
+    over_seeds,
     percent,
     plain_table,
     reached,
     short_verdict,
     spread_json,
 )
-from fedbench.stats import spread_if_all
+from fedbench.stats import Spread, spread, spread_if_all
 from fedbench.tracking.records import REPORTED, CellResult, StoredSuite, cell_result
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def stored_json(stored: StoredSuite) -> dict[str, Any]:
 
 
 def _cell_json(result: CellResult) -> dict[str, Any]:
+    by_client = _client_spreads(result.client_accuracy)
     return {
         "scenario": result.cell.scenario,
         "label": result.cell.label,
@@ -90,8 +92,9 @@ def _cell_json(result: CellResult) -> dict[str, Any]:
         "reason": result.reason,
         **{name: spread_json(result.measures.get(name)) for name in REPORTED},
         "client_accuracy": {
-            "mean": _client_means(result.client_accuracy),
-            "values": [list(by_client.values()) for by_client in result.client_accuracy],
+            "mean": [each.mean for each in by_client],
+            "std": [each.std for each in by_client],
+            "values": [list(each.values()) for each in result.client_accuracy],
         },
         ROUNDS_TO_TARGET: _target_json(result),
     }
@@ -101,23 +104,21 @@ def _target_json(result: CellResult) -> dict[str, Any] | None:
     spec, values = result.cell.spec, result.rounds_to_target
     if spec.target_accuracy is None:
         return None
-    over = spread_if_all(values)
     return {
         "target": spec.target_accuracy,
         "rounds": spec.rounds,
         "reached": sum(value is not None for value in values),
-        "mean": over.mean if over else None,
-        "std": over.std if over else None,
+        **spread_json(spread_if_all(values)),
         "values": list(values),
     }
 
 
-def _client_means(client_accuracy: Sequence[Mapping[int, float]]) -> list[float]:
-    """Each client's mean over seeds; empty if the seeds measured different clients."""
+def _client_spreads(client_accuracy: Sequence[Mapping[int, float]]) -> list[Spread]:
+    """Each client's spread over seeds; empty if the seeds measured different clients."""
     if len({tuple(by_client) for by_client in client_accuracy}) != 1:
         return []
     columns = zip(*(by_client.values() for by_client in client_accuracy), strict=True)
-    return [fmean(column) for column in columns]
+    return [spread(column) for column in columns]
 
 
 def results_table(name: str, question: str, results: Sequence[CellResult]) -> RenderableType:
@@ -142,23 +143,19 @@ def results_table(name: str, question: str, results: Sequence[CellResult]) -> Re
     table = plain_table(title=name)
     shown = {key: column for key, column in columns.items() if key not in same}
     for key in shown:
-        is_text = key in ("scenario", "verdict")
-        table.add_column(key.replace("_", "\n"), no_wrap=True, justify="left" if is_text else "right")
+        may_wrap, is_text = key in ("clients_alone", "verdict"), key in ("scenario", "verdict")  # on a narrow terminal
+        table.add_column(key.replace("_", "\n"), no_wrap=not may_wrap, justify="left" if is_text else "right")
     scenarios = [each.cell.scenario for each in results]
     ends = [one != other for one, other in pairwise([*scenarios, *scenarios[-1:]])]  # of a scenario, but for the last
     for row, is_end in zip(zip(*shown.values(), strict=True), ends, strict=True):
         table.add_row(*row, end_section=is_end)
     about = _about_targets(targets, results) if targets else CLIENTS_ALONE
-    return Group(table, "", question, _caption(same), about, *_notes(results))
+    return Group(table, "", question, _caption(same, results), about, *_notes(results))
 
 
-def _caption(same: Mapping[str, str]) -> str:
-    if same.get("seeds") == "1":
-        spread = "one seed, so no spread"
-    else:
-        spread = f"mean ± standard deviation over {same.get('seeds', '')} seeds".replace("  ", " ")
+def _caption(same: Mapping[str, str], results: Sequence[CellResult]) -> str:
     majority = f" Always predicting the largest class: {same['majority_rate']}." if same.get("majority_rate") else ""
-    return f"Percent, {spread}.{majority}"
+    return f"Percent, {over_seeds([len(each.seeds) for each in results])}.{majority}"
 
 
 def _about_targets(targets: Sequence[float], results: Sequence[CellResult]) -> str:
@@ -173,9 +170,9 @@ def _measure(result: CellResult, name: str) -> str:
 
 
 def clients_alone(result: CellResult) -> str:
-    """The mean accuracy of the clients' own models over clients and seeds, in percent."""
-    means = [sum(each.values()) / len(each) for each in result.client_accuracy if each]
-    return f"{100 * sum(means) / len(means):.1f}" if means else ""
+    """The mean accuracy of the clients' own models, over seeds and in percent."""
+    means = [fmean(each.values()) for each in result.client_accuracy if each]
+    return percent(spread(means)) if means else ""
 
 
 def rounds_to_target(result: CellResult) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from fedbench.measures import Verdict
 from fedbench.reports.layout import percent
-from fedbench.stats import Spread
+from fedbench.stats import Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell
 
 
@@ -18,9 +18,8 @@ def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
     for cell in cells:
         by_scenario[cell.scenario].append(cell)
     for scenario, same in by_scenario.items():
-        accuracies = [(cell.label, spread) for cell in same if (spread := cell.final("accuracy"))]
-        if accuracies:
-            yield _best_and_worst(scenario, accuracies)
+        if measured := [cell for cell in same if "accuracy" in cell.metrics]:
+            yield _best_and_worst(scenario, measured)
         if gains := [gain for cell in same if (gain := cell.final("averaging_gain"))]:
             yield f"{scenario}: {_gains(gains)}"
     for cell in cells:
@@ -32,14 +31,37 @@ def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
         yield "Every run is ok: its model is better than predicting the largest class, by more than chance."
 
 
-def _best_and_worst(scenario: str, accuracies: Sequence[tuple[str, Spread]]) -> str:
-    *_, (worst, lowest) = ranked = sorted(accuracies, key=lambda pair: -pair[1].mean)
-    best, highest = ranked[0]
+def _best_and_worst(scenario: str, cells: Sequence[StoredCell]) -> str:
+    *_, worst = ranked = sorted(cells, key=lambda cell: -_accuracy(cell).mean)
+    best = ranked[0]
     if len(ranked) == 1:
-        return f"{best} has an accuracy of {percent(highest)} %."
-    if f"{highest.mean:.3f}" == f"{lowest.mean:.3f}":
-        return f"{scenario}: all {len(ranked)} cells have the same accuracy, {percent(highest)} %."
-    return f"{best} has the highest accuracy, {percent(highest)} %; {worst} has the lowest, {percent(lowest)} %."
+        return f"{best.label} has an accuracy of {_shown(best)}."
+    if f"{_accuracy(best).mean:.3f}" == f"{_accuracy(worst).mean:.3f}":
+        return f"{scenario}: all {len(ranked)} cells have the same accuracy, {percent(_accuracy(best))} %."
+    return (
+        f"{best.label} has the highest accuracy, {_shown(best)}; {worst.label} has the lowest, {_shown(worst)}. "
+        f"{_difference(worst, best, len(ranked))}"
+    )
+
+
+def _accuracy(cell: StoredCell) -> Spread:
+    return spread([run.metrics["accuracy"] for run in cell.finished.values()])
+
+
+def _shown(cell: StoredCell) -> str:
+    count = len(cell.finished)
+    return f"{percent(_accuracy(cell))} % ({f'{count} seeds' if count > 1 else 'one seed'})"
+
+
+def _difference(worst: StoredCell, best: StoredCell, count: int) -> str:
+    """How far the two are apart, as far as the seeds show."""
+    sides = ({seed: run.metrics["accuracy"] for seed, run in cell.finished.items()} for cell in (worst, best))
+    difference = difference_of(*sides)
+    if difference.interval is None:
+        return f"The difference is {100 * difference.mean:.1f} points; one seed does not show that it is not chance."
+    low, high = (100 * bound for bound in difference.interval)
+    extremes = f"; by chance the extremes of {count} cells lie further apart than two do" if count > 2 else ""
+    return f"The difference is {100 * difference.mean:.1f} points (95 % interval {low:.1f} to {high:.1f}){extremes}."
 
 
 def _average_of_two(cell: StoredCell) -> str:
@@ -59,8 +81,8 @@ def _gains(gains: Sequence[Spread]) -> str:
     better = sum(gain.interval is not None and gain.interval[0] > 0 for gain in gains)
     worse = sum(gain.interval is not None and gain.interval[1] < 0 for gain in gains)
     means = [gain.mean for gain in gains if math.isfinite(gain.mean)]
-    spanned = f", from {100 * min(means):+.1f} to {100 * max(means):+.1f} points" if means else ""
+    spanned = f"; mean gains from {100 * min(means):+.1f} to {100 * max(means):+.1f} points" if means else ""
     return (
         f"averaging is better than the clients' own models in {better} of {len(gains)} cells, worse in {worse}, "
-        f"inconclusive in {len(gains) - better - worse} (95 % interval of the gain{spanned})."
+        f"inconclusive in {len(gains) - better - worse} (by the 95 % interval of the gain{spanned})."
     )

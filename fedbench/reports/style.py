@@ -33,7 +33,7 @@ PERCENT = (-1.0, 101.0)  # possible accuracies, with room for a line's width
 NATS = (0.0, math.inf)  # possible losses
 MAX_PANELS = 9  # in one figure
 PANEL_INCHES = (4.2, 3.2)
-BAND = f"{CONFIDENCE:.0%} interval of the mean over seeds"
+BAND = f"{100 * CONFIDENCE:.0f} % interval of the mean"
 STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "font.size": 9,

@@ -76,6 +76,9 @@ def test_a_check_is_a_run_whose_step_is_the_number_of_commits(uri: str, tmp_path
     assert ("made aaaaaaa-dirty", "FINISHED") == (run.info.run_name, run.info.status)
     assert pytest.approx(0.81) == run.data.metrics["accuracy/pair init:shared"]
     assert pytest.approx(-0.06) == run.data.metrics["difference/pair init:shared"]
+    assert 3 == run.data.metrics["seeds/pair init:shared"]
+    low, high = (run.data.metrics[f"interval_{side}/pair init:shared"] for side in ("low", "high"))
+    assert low < -0.06 < high
     assert (3.0, 1.3) == (run.data.metrics["failures"], run.data.metrics["ratio/step:cnn-10"])
     assert {7} == {
         point.step for name in run.data.metrics for point in client.get_metric_history(run.info.run_id, name)
@@ -93,7 +96,8 @@ def test_a_check_of_the_speed_alone_has_the_name_speed(uri: str) -> None:
     _, run = recorded(uri, SPEED_ALONE, Commit("none", 0))
     assert ("speed", "passed") == (run.data.tags["fedbench.suite"], run.data.tags["fedbench.outcome"])
     assert not [name for name in run.data.tags if name.startswith("mlflow.source.git")]
-    assert {"failures", "ratio/step", "largest_ratio"} == run.data.metrics.keys()
+    intervals = {"interval_low/step", "interval_high/step"}
+    assert {"failures", "ratio/step", "largest_ratio"} | intervals == run.data.metrics.keys()
 
 
 def test_every_check_can_be_recorded(uri: str) -> None:

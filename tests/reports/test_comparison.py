@@ -121,6 +121,7 @@ def test_the_table_and_the_json_object_agree(stored: StoredSuite, other: StoredS
     text = shown(comparison_table(comparison))
     assert "81.0 ± 1.0" in text
     assert "+5.1" in text
+    assert "3 pairs" in text
     assert "2 better, 1 no clear difference, 1 equal." in text
     assert "expect 0.1 of 3" in text or "expect 0.2 of 3" in text  # 3 · 0.05 = 0.15
     found = json.loads(json.dumps(comparison_json(comparison), allow_nan=False))

@@ -54,6 +54,14 @@ def test_a_speedup_is_the_rounds_of_the_other_over_these() -> None:
     assert (None, None) == (_with_speedup(slow, rows).paper_speedup, _with_speedup(slow, rows).speedup)
 
 
+def test_a_speedup_scatters_as_both_of_its_rounds_do() -> None:
+    """100 ± 3 % over 50 ± 4 %: 2 ± 5 %, by Pythagoras."""
+    slow = ConformanceRow(Reference(scenario="sgd"), (97.0, 100.0, 103.0), 200)
+    fast = ConformanceRow(Reference(scenario="avg", speedup_over="sgd"), (48.0, 50.0, 52.0), 200)
+    found = _with_speedup(fast, {"sgd": slow})
+    assert (2.0, pytest.approx(0.1)) == (found.speedup, found.speedup_std)
+
+
 def test_the_gain_of_an_interpolation_is_over_the_better_of_the_two() -> None:
     assert pytest.approx(0.1) == interpolation_gain({-0.2: 9.0, 0.0: 0.5, 0.5: 0.3, 1.0: 0.4})
     assert pytest.approx(-0.6) == interpolation_gain({0.0: 0.5, 0.5: 1.0, 1.0: 0.4})

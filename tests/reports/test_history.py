@@ -69,7 +69,8 @@ def test_the_last_check_of_a_commit_is_drawn_and_each_check_without_a_commit() -
 def test_a_line_has_the_percent_of_a_cell_and_marks_failures() -> None:
     history = made_history(made_check(1), made_check(2, mean=0.7, failed=("pair init=shared",)))
     (panel,) = accuracy_panels(history)
-    assert ("pair", "accuracy (%)", ["0101010", "0202020"]) == (panel.title, panel.label, panel.commits)
+    assert ("pair", "accuracy (%), ± standard deviation") == (panel.title, panel.label)
+    assert ["0101010", "0202020"] == panel.commits
     assert ["init=shared", "init=independent"] == list(panel.lines)
     shared = panel.lines["init=shared"]
     assert [(0, 80.0, 1.0, False), (1, 70.0, 1.0, True)] == [
@@ -112,7 +113,7 @@ def test_the_table_has_the_last_checks_with_the_worst_cell_and_the_slowest_bench
     checks = [made_check(count) for count in range(1, SHOWN + 3)]
     failed = replace(made_check(99, mean=0.74, failed=("pair init=shared",)), ratios={"a": 1.0, "b[c]": 1.25})
     lines = printed(made_history(*checks, failed)).splitlines()
-    expected = ["1970-01-01", "00:00", "9999999", "failed", "pair", "init=shared", "-6.0", "b[c]", "1.25"]
+    expected = ["1970-01-01", "9999999", "failed", "pair", "init=shared", "-6.0", "b[c]", "1.25"]
     assert expected == lines[2].split()
     assert SHOWN == sum(line.startswith("1970") for line in lines)
     assert "3 earlier checks are not listed." == lines[-1].strip()
@@ -138,6 +139,22 @@ def test_the_command_prints_and_draws_the_history_and_its_json(
     assert {"pair init=shared", "pair init=independent"} == set(document["checks"][0]["cells"])
     app(["history", "made", "--json", "--out", "here"], standalone_mode=False)
     assert 2 == len(json.loads(capsys.readouterr().out)["figures"]) == len(list(Path("here").glob("*.png")))
+
+
+def test_the_interval_of_a_change_and_of_a_ratio_is_below_it() -> None:
+    old = made_check(1)
+    check = replace(
+        made_check(2),
+        differences={"pair init=shared": -0.012},
+        intervals={"pair init=shared": (-0.02, -0.004), "step[cnn-10]": (0.98, 1.04)},
+        seeds={"pair init=shared": 5},
+    )
+    text = printed(made_history(old, check))
+    assert all(entry in text for entry in ("+0.0", "-1.2 ", "-2.0 to -0.4", "0.98 to 1.04"))
+    before, after = history_json(made_history(old, check), [])["checks"]
+    assert (None, []) == tuple(before["cells"]["pair init=shared"][name] for name in ("seeds", "interval"))
+    assert (5, [-0.02, -0.004]) == tuple(after["cells"]["pair init=shared"][name] for name in ("seeds", "interval"))
+    assert {"step[cnn-10]": [0.98, 1.04]} == after["ratio_intervals"]
 
 
 def test_the_json_of_any_history_is_valid() -> None:

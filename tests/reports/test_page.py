@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from fedbench.measures import Verdict
 from fedbench.partitions.table import PartitionTable
 from fedbench.reports.class_figures import read_confusions, read_partitions
+from fedbench.reports.figures import draw_figures
 from fedbench.reports.page import make_report, render
 from fedbench.reports.sentences import sentences
 from fedbench.reports.style import NATS, PERCENT, same_scale
@@ -60,12 +62,35 @@ def test_the_figures_are_pictures_with_something_in_them(report: Path) -> None:
 
 def test_the_summary_names_the_best_cell_and_what_averaging_gained(stored: StoredSuite) -> None:
     words = list(sentences(stored.cells))
-    best = "grid num_clients=3 examples_per_client=20 has the highest accuracy, 81.0 ± 1.0 %; "
-    assert words[0] == best + "grid num_clients=2 examples_per_client=50 has the lowest, 71.0 ± 1.0 %."
+    best = "grid num_clients=3 examples_per_client=20 has the highest accuracy, 81.0 ± 1.0 % (3 seeds); "
+    lowest = "grid num_clients=2 examples_per_client=50 has the lowest, 71.0 ± 1.0 % (3 seeds). "
+    apart = "The difference is 10.0 points (95 % interval 10.0 to 10.0); "  # 10 points in each seed
+    assert words[0] == f"{best}{lowest}{apart}by chance the extremes of 4 cells lie further apart than two do."
     assert "better than the clients' own models in 4 of 4 cells, worse in 0, inconclusive in 0" in words[1]
     better = "the average is worse than both models in 0 of 3 seeds, between them in 0, better than both in 3."
     assert f"pair init=independent: {better}" in words
     assert words[-1].startswith("Every run is ok")
+
+
+def test_one_seed_shows_no_difference(stored: StoredSuite) -> None:
+    shown = [replace(cell, runs={0: cell.runs[0]}) for cell in stored.cells[0:3:2]]
+    words = next(iter(sentences(shown)))
+    assert "71.0 ± " not in words
+    assert "(one seed)" in words
+    assert words.endswith("one seed does not show that it is not chance.")
+
+
+def test_captions_say_over_how_many_seeds(stored: StoredSuite) -> None:
+    fewer = replace(stored.cells[0], runs={0: stored.cells[0].runs[0], 1: stored.cells[0].runs[1]})
+    cells = (fewer, *stored.cells[1:])
+    captions = {figure.name: figure.caption for figure in draw_figures(replace(stored, cells=cells), {}, {})}
+    assert "mean ± standard deviation over 2 to 3 seeds." in captions["grid"]
+    assert "Mean over 2 to 3 seeds; band: 95 % interval of the mean." in captions["curves"]
+    alone = tuple(replace(cell, runs={0: cell.runs[0]}) for cell in stored.cells)
+    captions = {figure.name: figure.caption for figure in draw_figures(replace(stored, cells=alone), {}, {})}
+    assert "one seed, so no spread" in captions["grid"]
+    assert "Bars" not in captions["grid"]
+    assert "One seed, so no band." in captions["curves"]
 
 
 def test_cells_of_one_accuracy_have_no_best_among_them(tmp_path: Path) -> None:

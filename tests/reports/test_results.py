@@ -137,7 +137,7 @@ def test_a_cell_without_numbers_has_nulls_and_empty_lists(suite: Suite) -> None:
     (cell,) = suite_json(suite, made)["cells"]
     assert ("large", "skipped", []) == (cell["scenario"], cell["verdict"], cell["seeds"])
     assert {"mean": None, "std": None, "ci95": [], "values": []} == cell["accuracy"]
-    assert {"mean": [], "values": []} == cell["client_accuracy"]
+    assert {"mean": [], "std": [], "values": []} == cell["client_accuracy"]
 
 
 def test_seeds_are_in_the_suites_order_whatever_the_order_of_the_ends(suite: Suite) -> None:

@@ -80,10 +80,11 @@ def test_the_json_has_the_target_and_the_spread_if_all_seeds_reached_it(stored: 
         "reached": 3,
         "mean": pytest.approx(2.05),
         "std": pytest.approx(0.1),
+        "ci95": pytest.approx([2.05 - 0.248414, 2.05 + 0.248414], abs=1e-6),  # 4.303 · 0.1 / √3
         "values": pytest.approx([2.15, 2.05, 1.95]),
     } == found[STOP]
     assert pytest.approx([1.15, 1.05, 1.0]) == found[SOON]["values"]  # the last in round 1
-    assert {"target": 0.915, "rounds": 4, "reached": 1, "mean": None, "std": None} == {
+    assert {"target": 0.915, "rounds": 4, "reached": 1, "mean": None, "std": None, "ci95": []} == {
         name: value for name, value in found[SOME].items() if name != "values"
     }
     assert [None, None, pytest.approx(3.95)] == found[SOME]["values"]

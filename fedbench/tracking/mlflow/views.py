@@ -84,7 +84,9 @@ def _cells() -> dict[str, Any]:
         "searchFilter": "tags.`fedbench.kind` = 'cell'",
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
-        **columns(tags=["fedbench.verdict"], metrics=[*spread, "balanced_accuracy/mean", "loss/mean"]),
+        **columns(
+            tags=["fedbench.verdict", "fedbench.seeds"], metrics=[*spread, "balanced_accuracy/mean", "loss/mean"]
+        ),
     }
 
 
