@@ -113,7 +113,7 @@ class TuningResult:
         None if its trial failed.
     gain
         How much better the best is than the default on the test set, in the objective's unit, above zero if better, and
-        its 95 % interval, paired by seed; None where one is missing.
+        its 95 % interval, paired by seed; None where one is missing, or both are the same.
     reason
         The answer in a sentence.
     seconds

@@ -110,8 +110,9 @@ def answer(
     if best is None:
         return replace(result, reason=_no_answer(plan, trials))
     if best.trial == 0:
-        reason = f"the default was not beaten by any of the other {len(trials) - 1} trials"
-        return replace(result, answer=Answer.SAME, reason=reason, gain=(0.0, (0.0, 0.0)))
+        others = len(trials) - 1
+        reason = f"the default was not beaten by any of the other {others} trials" if others else "no other has ended"
+        return replace(result, answer=Answer.SAME, reason=reason)
     if default is None or default.test is None or best.test is None:
         which = "default" if default is None or default.test is None else "best"
         return replace(result, reason=f"the {which} configuration could not be tested")

@@ -130,6 +130,29 @@ def test_the_same_command_computes_nothing_again_and_more_trials_are_added(
 
 
 @pytest.mark.slow
+def test_a_new_best_is_tested_on_new_seeds_and_each_answer_counts_once(folder: Path) -> None:
+    text = SUITE.replace("  fresh_seeds: [10, 11, 12]\n", "")
+    (folder / "tiny.yaml").write_text(text.replace("local_epochs: 1, learning_rate: 0.01", "learning_rate: 0.03"))
+    found = []
+    for trials in ("1", "1", "6", "6"):
+        code, out, err = tune("tiny.yaml", "--trials", trials, "--json", folder=folder)
+        assert 0 == code, err
+        found.append(json.loads(out))
+    assert [0, 0] == [each["best"]["trial"] for each in found[:2]]
+    assert 0 < found[2]["best"]["trial"]
+    first, next_five = [2, 3, 4, 5, 6], [7, 8, 9, 10, 11]
+    assert [first, first, next_five, next_five] == [each["fresh_seeds"] for each in found]
+    assert [1, 1, 2, 2] == [each["answers"] for each in found]
+    assert found[2]["best"]["test"] == found[3]["best"]["test"]
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny.tuning")
+    assert experiment is not None
+    (study,) = client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'study'")
+    assert (2, "7,8,9,10,11") == (study.data.metrics["answers"], study.data.tags["fedbench.fresh_seeds"])
+    assert 15 == len(client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'run'"))
+
+
+@pytest.mark.slow
 def test_for_people_there_is_a_table_and_what_to_do_next(tuned: tuple[Path, dict[str, object]]) -> None:
     code, out, err = tune("tiny.yaml", "--trials", "6", folder=tuned[0])
     assert 0 == code
