@@ -156,7 +156,7 @@ class _Shown:
         plan = self.result.plan
         if plan.objective is not Objective.ROUNDS_TO_TARGET:
             return ""
-        return f"; above {plan.most_rounds} rounds, some seeds did not reach the target"
+        return f"; a seed that did not reach the target counts as {plan.most_rounds + 1} rounds or more"
 
     def history(self) -> tuple[Drawing, str] | None:
         """The objective of each trial and the best so far."""
@@ -186,7 +186,7 @@ class _Shown:
         drawing.axes[-1].set_ylabel("trial")
         drawing.axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True))
         drawing.suptitle("")
-        return drawing, f"Each point is a complete trial; the darker, the later. {GREY.capitalize()}: grey."
+        return drawing, f"Each point is a complete trial; the darker, the later. Grey: {GREY}."
 
     def contour(self) -> tuple[Drawing, str] | None:
         """The objective over two fields; of more, over the two that matter most."""
@@ -241,7 +241,8 @@ class _Shown:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _restyle_curves(axes, with_curves, self.result.best.trial if self.result.best else None)
         pruned = sum(trial.state is TrialState.PRUNED for trial in with_curves)
-        return drawing, f"{len(with_curves)} trials, means over the seeds; {pruned} were pruned and end early."
+        ends = "; others end where all seeds have reached the target" if self.unreached else ""
+        return drawing, f"{len(with_curves)} trials, means over the seeds; {pruned} were pruned and end early{ends}."
 
 
 def _distribution(axis: Axis, whole: bool) -> BaseDistribution:
