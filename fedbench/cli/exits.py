@@ -21,12 +21,16 @@ from fedbench.util.text import printable
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+# Signals by which somebody asks to end: an interruption. SIGHUP comes when a terminal is closed.
+REQUESTS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 HINT = "please report it (FEDBENCH_DEBUG=1 shows the traceback)"
 
 
 def run_to_exit(command: Callable[[], object]) -> NoReturn:
     """Run a command and exit; every error ends in one line on standard error and an exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a request to end is an interruption
+    for number in REQUESTS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
     sys.unraisablehook = _interrupt_again
     _prepare_streams()
     try:
@@ -56,7 +60,7 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
             code = _failed(EXIT_BAD_INPUT, "error: the home folder is not known: set HOME")
         else:
             code = _failed(EXIT_FAILED, f"error: unexpected {one_line(error)}: {HINT}")
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *REQUESTS):
         signal.signal(number, signal.SIG_IGN)  # the exit code is decided
     if code == EXIT_INTERRUPTED:
         gc.collect()  # close now what the interruption left open

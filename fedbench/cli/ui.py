@@ -8,6 +8,7 @@ import typer
 
 from fedbench.cli.exits import EXIT_FAILED
 from fedbench.cli.options import DataDirOption, JsonOption, TrackingUriOption, console, print_json
+from fedbench.util.errors import StoreError
 
 
 def add_ui_commands(app: typer.Typer) -> None:
@@ -27,6 +28,8 @@ def ui_command(
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Open the MLflow UI on the store; Ctrl-C ends it."""
+    if not host.strip():
+        raise StoreError("--host is empty, which is every address of this machine: leave it out, or give one")
     from fedbench.tracking.mlflow.ui import serve
 
     recorded_by = {"speed": "bench", "regression": "check SUITE"}

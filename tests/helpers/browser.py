@@ -77,7 +77,7 @@ def fedbench_environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(PACKAGE), "NO_PROXY": "127.0.0.1", "PYTHONUNBUFFERED": "1"} | more
 
 
-def start_ui(*arguments: str, folder: Path, workers: int = 1) -> subprocess.Popen[str]:
+def start_ui(*arguments: str, folder: Path, workers: int = 1, **variables: str) -> subprocess.Popen[str]:
     """Start `fedbench ui` in `folder`; FEDBENCH_TEST marks all processes of it.
 
     Its server has four `workers` as it comes, each of which imports MLflow; one answers a test as well.
@@ -85,7 +85,7 @@ def start_ui(*arguments: str, folder: Path, workers: int = 1) -> subprocess.Pope
     return subprocess.Popen(
         [sys.executable, "-m", "fedbench", "ui", *arguments],
         cwd=folder,
-        env=fedbench_environment(FEDBENCH_TEST=str(folder), MLFLOW_WORKERS=str(workers)),
+        env=fedbench_environment(FEDBENCH_TEST=str(folder), MLFLOW_WORKERS=str(workers), **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -20,7 +20,7 @@ from fedbench.cli import exits
 from fedbench.cli.app import main
 
 HIDDEN = ("FEDBENCH_DATA_DIR", "FEDBENCH_MIRROR", "FEDBENCH_DEBUG", "MLFLOW_TRACKING_URI")
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)

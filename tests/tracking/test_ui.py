@@ -38,21 +38,24 @@ def server(store: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGHUP, 1)])
 def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
-    store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, workers: int
+    store: tuple[str, str], tmp_path: Path, number: int, workers: int
 ) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    """Behind a proxy that answers nobody, which its own server is not asked through."""
+    proxy = dict.fromkeys(("HTTP_PROXY", "http_proxy"), "http://127.0.0.1:1") | {"NO_PROXY": "", "no_proxy": ""}
+    directly = requests.Session()
+    directly.trust_env = False
     uri, experiment = store
     port = free_port()
-    process = start_ui("tiny", "--port", str(port), "--tracking-uri", uri, folder=tmp_path, workers=workers)
+    process = start_ui("tiny", "--port", str(port), "--tracking-uri", uri, folder=tmp_path, workers=workers, **proxy)
     try:
         assert process.stdout is not None
         server = f"http://127.0.0.1:{port}"
         for view in views_of(view_tags()):
             assert process.stdout.readline().endswith(f": {view_address(server, experiment, view)}\n")
-        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).ok
-        page = requests.get(f"http://127.0.0.1:{port}/", timeout=10)
+        assert directly.get(f"http://127.0.0.1:{port}/health", timeout=10).ok
+        page = directly.get(f"http://127.0.0.1:{port}/", timeout=10)
         assert "<title>MLflow</title>" in page.text
         os.kill(process.pid, number)
         _, err = process.communicate(timeout=30)
@@ -60,7 +63,7 @@ def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
         assert "Traceback" not in err
         wait_until_gone(str(tmp_path))
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
+            directly.get(f"http://127.0.0.1:{port}/health", timeout=5)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -131,6 +134,14 @@ def test_a_port_in_use_is_one_line(store: tuple[str, str], tmp_path: Path) -> No
         line = refusal("--port", str(port), "--tracking-uri", store[0], folder=tmp_path)
     assert f"fedbench: error: port {port} on 127.0.0.1 cannot be used" in line
     assert line.endswith("choose another with --port or --host")
+
+
+@pytest.mark.parametrize("host", ["", " ", "nosuch.invalid", "a" * 64])
+def test_a_host_that_is_none_is_one_line(host: str, store: tuple[str, str], tmp_path: Path) -> None:
+    line = refusal("--host", host, "--tracking-uri", store[0], folder=tmp_path)
+    assert re.search(
+        r"--host is empty|port 5000 on \S+ cannot be used \(.+\): choose another with --port or --host$", line
+    )
 
 
 def test_a_suite_that_never_ran_is_one_line_that_says_how_to_run_it(store: tuple[str, str], tmp_path: Path) -> None:

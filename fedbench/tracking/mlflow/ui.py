@@ -21,6 +21,7 @@ from fedbench.tracking.mlflow.views import view_address, views_of
 from fedbench.util.errors import StoreError
 
 START_SECONDS = 120.0
+REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - hosts that listen everywhere; only compared
 
 
 def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None, command: str | None = None) -> None:
@@ -51,7 +52,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=log, env=environment, start_new_session=True)  # noqa: S603 - our own interpreter
     typer.echo("starting the MLflow server ...", err=True)
     try:
-        address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - only compared
+        address = f"http://{REACHED_AT.get(host, f'[{host}]' if ':' in host else host)}:{port}"
         _wait_until_it_answers(server, log, address)
         typer.echo(f"{_where_to_look(address, experiment)}\nCtrl-C ends it.")
         server.wait()
@@ -76,23 +77,27 @@ def _where_to_look(server: str, experiment: Experiment | None) -> str:
 
 def _require_free_port(host: str, port: int) -> None:
     try:
-        with socket.create_server((host, port)):
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server((host, port), family=family):
             pass
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise StoreError(
-            f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port or --host"
+            f"port {port} on {host} cannot be used ({reason}): choose another with --port or --host"
         ) from error
 
 
 def _wait_until_it_answers(server: subprocess.Popen[bytes], log: IO[bytes], address: str) -> None:
     deadline = time.monotonic() + START_SECONDS
+    session = requests.Session()
+    session.trust_env = False  # our own server is behind no proxy
     while time.monotonic() < deadline:
         if server.poll() is not None:
             log.seek(0)
             last = (log.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
             raise StoreError(f"the MLflow server did not start: {last}")
         with suppress(requests.RequestException):
-            if requests.get(f"{address}/health", timeout=2).ok:
+            if session.get(f"{address}/health", timeout=2).ok:
                 return
         time.sleep(0.2)
     raise StoreError(f"the MLflow server did not answer within {START_SECONDS:.0f} s: try another --port")
