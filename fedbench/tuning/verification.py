@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict, judge_cell
 from fedbench.runs.identity import fingerprint
-from fedbench.stats import difference_of, spread
+from fedbench.stats import Spread, difference_of, spread
 from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
 from fedbench.suites.tune import Objective
 from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
@@ -112,10 +112,14 @@ def answer(
     if best.trial == 0:
         others = len(trials) - 1
         reason = f"the default was not beaten by any of the other {others} trials" if others else "no other has ended"
-        return replace(result, answer=Answer.SAME, reason=reason)
+        missed = "; no seed of it reached the target" if _misses(plan, best.validation) else ""
+        return replace(result, answer=Answer.SAME, reason=reason + missed)
     if default is None or default.test is None or best.test is None:
         which = "default" if default is None or default.test is None else "best"
         return replace(result, reason=f"the {which} configuration could not be tested")
+    if _misses(plan, default.test) and _misses(plan, best.test):
+        reason = "no seed of either reached the target on the test set: lower it, or raise rounds"
+        return replace(result, answer=Answer.UNCLEAR, reason=reason)
     sign = -1 if plan.objective.is_minimised else 1
     first, second = (dict(enumerate(sign * value for value in each.values)) for each in (default.test, best.test))
     difference = difference_of(first, second)
@@ -126,6 +130,11 @@ def answer(
         return replace(result, answer=Answer.UNCLEAR, reason="a single fresh seed gives no interval of the gain")
     verdict = Answer.BETTER if interval[0] > 0 else Answer.WORSE if interval[1] < 0 else Answer.UNCLEAR
     return replace(result, gain=(difference.mean, interval), answer=verdict, reason=_SENTENCES[verdict])
+
+
+def _misses(plan: Plan, over: Spread) -> bool:
+    """Whether no seed reached the target, if there is one."""
+    return plan.target is not None and min(over.values) > plan.most_rounds
 
 
 def _without_gain(default: Collection[float], best: Collection[float]) -> tuple[Answer, str]:

@@ -137,6 +137,18 @@ def test_where_there_is_no_gain_with_an_interval_it_is_said_why(
     assert reason in result.reason
 
 
+def test_where_no_seed_reached_the_target_there_is_no_number_of_rounds_to_gain(plan: Plan) -> None:
+    plan = replace(plan, objective=Objective.ROUNDS_TO_TARGET, target=0.9)  # of three rounds
+    trials = [trial(0, 4.5), trial(1, 4.1)]
+    default, best = candidate(plan, trials[0], 4.5, 4.5, 4.6), candidate(plan, trials[1], 4.1, 4.1, 4.2)
+    result = answer(plan, trials, best, default, 1.0)
+    assert (Answer.UNCLEAR, None) == (result.answer, result.gain)
+    assert result.reason.startswith("no seed of either reached the target on the test set")
+    assert answer(plan, trials, default, default, 1.0).reason.endswith("1 trials; no seed of it reached the target")
+    reached = answer(plan, trials, candidate(plan, trials[1], 2.1, 2.0, 2.2), default, 1.0)
+    assert Answer.BETTER is reached.answer
+
+
 def test_where_the_default_is_best_the_search_bought_nothing(plan: Plan) -> None:
     trials = [trial(0, 0.6), trial(1)]
     default = candidate(plan, trials[0], 0.3, 0.4, 0.5)
