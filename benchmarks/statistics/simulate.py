@@ -67,10 +67,10 @@ def independent(before: Values, now: Values) -> Difference:
 
 
 def judged(seeds: Values, num_first: int) -> list[Judgement]:
-    """The judgements on cells by their seeds' differences: by all of them where the first ones suggest a drop."""
+    """The judgements on cells by their seeds' differences: by all of them where the first ones suggest a change."""
     first = [paired(cell[:num_first]) for cell in seeds]  # (cells, seeds)
     return judge_all(
-        [paired(cell) if each.mean < -MARGIN else each for cell, each in zip(seeds, first, strict=True)], MARGIN
+        [paired(cell) if abs(each.mean) > MARGIN else each for cell, each in zip(seeds, first, strict=True)], MARGIN
     )
 
 

@@ -66,7 +66,7 @@ def baseline_command(
         typer.Option(
             min=0,
             max=1000,
-            help="Seeds beyond the suite's, which a check elsewhere computes where it suspects a drop "
+            help="Seeds beyond the suite's, which a check elsewhere computes where it suspects a change "
             "(default: as many as the baseline has, else 5).",
             show_default=False,
         ),

@@ -37,8 +37,8 @@ def check_suite(
 ) -> AccuracyCheck:
     """Measure a suite and compare it with its baseline, that of `comparable_baseline` in the file `path`.
 
-    With `uses_reserve`, cells in which statistics suggest a drop are judged a second time, by all seeds that the
-    baseline has. The second judgement replaces the first.
+    With `uses_reserve`, cells that seem to differ by more than the margin are judged a second time, by all seeds that
+    the baseline has. The second judgement replaces the first.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def _second_look(suite: Suite, baseline: Baseline, first: AccuracyCheck) -> Suit
     for check in first.cells:
         record = baseline.of(check.cell)
         seeds = tuple(sorted(record.by_seed.keys() - set(check.cell.seeds))) if record else ()
-        if seeds and check.suggests_drop(baseline.margin):
+        if seeds and check.suggests_change(baseline.margin):
             cell = check.cell.model_copy(update={"seeds": seeds})
             scenarios.append(Scenario(name=cell.scenario, cells=(cell,)))
     update = {"name": f"{suite.name}, second look", "scenarios": tuple(scenarios)}
@@ -100,7 +100,7 @@ def check_against_baseline(
     ignore_bits
         Judge by statistics alone, in the baseline's environment too.
     uses_reserve
-        Whether a suspected drop is judged by all seeds of the baseline.
+        Whether a suspected change is judged by all seeds of the baseline.
     """
     by_label = {record.label: record for record in now}
     pairs = [(cell, before, by_label[cell.label]) for cell in suite.cells if (before := baseline.of(cell))]
@@ -153,7 +153,7 @@ def check_cells(
     compare_bits
         Whether any difference within a common seed counts as a change.
     uses_reserve
-        Whether a suspected drop is judged by all seeds of the baseline: the minimum detectable effect is of them.
+        Whether a suspected change is judged by all seeds of the baseline: the minimum detectable effect is of them.
     """
     matched = [_pair(*each) for each in pairs]
     tested = [pair for pair in matched if not pair.is_same and pair.broken is None]

@@ -62,7 +62,7 @@ class CellCheck:
     baseline_seeds_needed
         Then how many seeds the baseline must have, with as many new ones.
     first_seeds
-        How many seeds suggested a drop, so that all of the baseline's were compared; None if there was one look.
+        How many seeds suggested a change, so that all of the baseline's were compared; None if there was one look.
     """
 
     cell: Cell
@@ -80,9 +80,9 @@ class CellCheck:
     baseline_seeds_needed: int | None = None
     first_seeds: int | None = None
 
-    def suggests_drop(self, margin: float) -> bool:
-        """Whether the numbers are lower by more than the margin, shown or not; whatever else is wrong."""
-        return self.difference < -margin and not (self.judgement is Judgement.WORSE and self.reason)
+    def suggests_change(self, margin: float) -> bool:
+        """Whether the numbers differ by more than the margin, shown or not, and no run is broken."""
+        return abs(self.difference) > margin and not (self.judgement is Judgement.WORSE and self.reason)
 
     def failure(self, is_strict: bool) -> str | None:
         """Why the cell fails the check, with the size of the effect; None if it passes."""

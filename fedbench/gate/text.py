@@ -153,15 +153,16 @@ def accuracy_notes(accuracy: AccuracyCheck) -> list[str]:
 
 
 def _lacks_seeds(check: CellCheck, accuracy: AccuracyCheck) -> bool:
-    return check.judgement is Judgement.INCONCLUSIVE and not check.changed and check.suggests_drop(accuracy.margin)
+    is_suspected = check.difference < 0 and check.suggests_change(accuracy.margin)
+    return is_suspected and check.judgement is Judgement.INCONCLUSIVE and not check.changed
 
 
 def _look(check: CellCheck, accuracy: AccuracyCheck) -> str:
-    """How many seeds were compared because of a suspected drop, and what to do if they do not show it."""
+    """How many seeds were compared because of a suspected change, and what to do if they do not show a drop."""
     parts = []
     if check.first_seeds:
         count = len(check.now.values)
-        parts.append(f"the first seeds ({check.first_seeds}) suggested a drop, so all {count} were compared")
+        parts.append(f"the first seeds ({check.first_seeds}) suggested a change, so all {count} were compared")
     if _lacks_seeds(check, accuracy):
         parts.append("a drop is suspected and not shown; a baseline with a larger --reserve might show it")
     return f"{check.cell.label}: {'; '.join(parts)}."

@@ -132,7 +132,7 @@ def test_a_changed_model_fails_and_the_json_says_where(kept: Path, monkeypatch: 
     assert 2 == len(found["failures"])
 
 
-def test_where_statistics_suggest_a_drop_the_seeds_in_reserve_are_compared_too(
+def test_where_statistics_suggest_a_change_the_seeds_in_reserve_are_compared_too(
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add = WeightedMean.add

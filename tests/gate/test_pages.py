@@ -116,7 +116,9 @@ def test_what_a_baseline_is_too_small_for_is_impossible_and_it_is_told_what_it_n
 def test_a_second_look_and_a_suspicion_that_it_does_not_settle_are_told() -> None:
     looked = replace(made_check(differences=(-0.5, 0.2, -0.1), judgement=Judgement.INCONCLUSIVE), first_seeds=2)
     text = printed(Gate(made_accuracy(looked, other=OTHER), None), width=300)
-    said = "pair init=shared: the first seeds (2) suggested a drop, so all 3 were compared; a drop is suspected and not"
+    said = (
+        "pair init=shared: the first seeds (2) suggested a change, so all 3 were compared; a drop is suspected and not"
+    )
     assert said in text
     settled = replace(looked, judgement=Judgement.WORSE)
     assert "so all 3 were compared.\n" in printed(Gate(made_accuracy(settled), None), width=300)
