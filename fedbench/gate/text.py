@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from fedbench.gate.checks import MEANINGS, AccuracyCheck, BenchmarkCheck, CellCheck, Gate, Judgement, SpeedCheck
 from fedbench.gate.power import POWER
+from fedbench.reports.layout import over_seeds
 from fedbench.stats import CONFIDENCE, LEVEL, Spread
 from fedbench.util.commits import short_commit
 from fedbench.util.text import duration
@@ -132,10 +133,10 @@ def benchmark_judgement(check: BenchmarkCheck) -> str:
 
 def accuracy_notes(accuracy: AccuracyCheck) -> list[str]:
     """What a reader of the cells' table must know."""
+    counts = [len(side.values) for each in accuracy.cells for side in (each.baseline, each.now)]
     has_effects = any(each.detectable_effect is not None for each in accuracy.cells)
     return [
-        f"{accuracy.metric} in percent, mean ± standard deviation over seeds; changes in points, with an interval for "
-        "each cell alone.",
+        f"{accuracy.metric} in percent, {over_seeds(counts)}; changes in points, with an interval for each cell alone.",
         f"Equivalence margin: {_margin(accuracy)}. Baseline: {_commit(accuracy.baseline_commit)}.",
         _environment(accuracy),
         *(f"{each.cell.label}: {each.reason}." for each in accuracy.cells if each.reason),
