@@ -145,29 +145,28 @@ def _ratio(first: Spread, second: Spread) -> tuple[float, float | None]:
 
 def conformance_table(suite: Suite, rows: Sequence[ConformanceRow]) -> RenderableType:
     """The rows as a table, and how many are reproduced."""
-    table = plain_table("row", title=suite.name)
-    with_speedups = any(row.reference.speedup_over for row in rows)
-    speedup_names = ("speed-up\npaper", "speed-up\nours") if with_speedups else ()
-    for name in ("paper", "ours", "95 %\ninterval", "seeds", "band", *speedup_names):
-        table.add_column(name, justify="right")
+    table = plain_table(title=suite.name)
+    table.add_column("row", no_wrap=True)
+    speedups = ("speed-up\npaper, ours",) if any(row.reference.speedup_over for row in rows) else ()
+    for name in ("paper", "ours", "seeds", "band", *speedups):
+        table.add_column(name, justify="right", no_wrap=name != "band")
     table.add_column("verdict", no_wrap=True)
     for row in rows:
         paper = row.reference.paper
         table.add_row(
             row.reference.scenario,
             "–" if paper is None else f"{paper:g}" if isinstance(paper, int | float) else paper,
-            _ours(row),
-            _interval(row),
+            "\n".join(filter(None, (_ours(row), _interval(row)))),
             str(len(row.values) or ""),
             _band(row),
-            *((_speedup(row.paper_speedup, None), _speedup(row.speedup, row.speedup_std)) if with_speedups else ()),
+            *([_speedups(row)] if speedups else ()),
             Text(row.verdict, style=STYLES.get(row.verdict, "")),
         )
     measures = dict.fromkeys(row.reference.measure for row in rows)
     about = (
         "Ours: mean ± standard deviation over seeds, and the interval of the mean; the verdict is on the mean alone."
     )
-    if with_speedups:
+    if speedups:
         about += " Speed-up: the ratio of the means, ± as far as one seed scatters."
     return Group(table, "", suite.question, *(UNITS[each] for each in measures), about, summary(rows))
 
@@ -192,8 +191,12 @@ def _interval(row: ConformanceRow) -> str:
     return " to ".join(f"{bound:.{digits}f}" for bound in (row.ours and row.ours.interval) or ())
 
 
-def _speedup(ratio: float | None, std: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.1f}x" if std is None else f"{ratio:.1f}x ± {std:.1f}"
+def _speedups(row: ConformanceRow) -> str:
+    ratios = (row.paper_speedup, row.speedup)
+    if ratios == (None, None):
+        return ""
+    both = ", ".join("–" if each is None else f"{each:.1f}x" for each in ratios)
+    return both if row.speedup_std is None else f"{both}\n± {row.speedup_std:.1f}"
 
 
 def _band(row: ConformanceRow) -> str:
