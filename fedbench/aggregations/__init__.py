@@ -2,8 +2,8 @@
 
 A rule is a function ``rule(vectors, weights, **options)``, or a frozen dataclass whose fields are the options and whose
 objects are called with the other two. ``vectors`` (m, D) are the models of a round's clients, in the order of the
-clients; ``weights`` (m,) sum to 1; it returns the server's model, (D,). What the components of a vector stand for is
-hidden from it. Two attributes are optional:
+clients, in at least float32; ``weights`` (m,) sum to 1; it returns the server's model, (D,), of their type. What the
+components of a vector stand for is hidden from it. Two attributes are optional:
 
 ``min_clients``
     The number of clients that a round must have at least.

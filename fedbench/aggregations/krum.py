@@ -38,7 +38,9 @@ class Krum:
 
         del weights
         num_nearest = len(vectors) - self.byzantine_clients - 2
-        distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")  # (m, m)
+        is_constant = (vectors == vectors[0]).all(dim=0)  # at no distance, even if it is infinite
+        differing = vectors.masked_fill(is_constant, 0)
+        distances = torch.cdist(differing, differing, compute_mode="donot_use_mm_for_euclid_dist")  # (m, m)
         distances = distances.square().nan_to_num(math.inf).fill_diagonal_(math.inf)
         scores = distances.sort(dim=1).values[:, :num_nearest].sum(dim=1)  # (m,)
         return vectors[scores.argmin()]

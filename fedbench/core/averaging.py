@@ -10,17 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from fedbench.core.flat import ModelState
+from fedbench.core.flat import ModelState, at_least_float32
 
 
 class WeightedMean:
     """Σ_k share_k · w_k, summed in the order given, holding one sum. The aggregation of Federated Averaging.
 
-    Counters, such as BatchNorm's number of batches, are those of the largest share (the first of equals).
+    The sum is kept in at least float32 and rounded to the models' type at the end. Counters, such as BatchNorm's number
+    of batches, are those of the largest share (the first of equals).
     """
 
     def __init__(self) -> None:
         self._sum: Tensor | None = None
+        self._type = torch.float32
         self._counters: tuple[Tensor, ...] = ()
         self._largest = 0.0
 
@@ -31,7 +33,7 @@ class WeightedMean:
         if share == 0:
             return
         if self._sum is None:
-            self._sum = state.vector * share
+            self._sum, self._type = at_least_float32(state.vector) * share, state.vector.dtype
         else:
             self._sum.add_(state.vector, alpha=share)
         if share > self._largest:
@@ -40,13 +42,13 @@ class WeightedMean:
     @property
     def vector(self) -> Tensor | None:
         """The mean of the vectors that were added; None if there are none."""
-        return self._sum
+        return None if self._sum is None else self._sum.to(self._type)
 
     def state(self) -> ModelState:
         """The mean of what was added."""
-        if self._sum is None:
+        if (vector := self.vector) is None:
             raise ValueError("there are no models to average")
-        return ModelState(self._sum, self._counters)
+        return ModelState(vector, self._counters)
 
 
 def normalise_weights(weights: Iterable[float]) -> list[float]:
@@ -123,7 +125,8 @@ def average_model_parameters(models: Iterable[nn.Module], weights: Iterable[floa
 def interpolate(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
     """A new model on the line through two models: θ·w + (1 − θ)·w′, also outside [0, 1].
 
-    Buffers that are not floating are the first model's. The models are of one architecture.
+    What is equal in both stays as it is, infinities too. Buffers that are not floating are the first model's. The
+    models are of one architecture.
 
     Notes
     -----
@@ -133,7 +136,8 @@ def interpolate(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
     others = _named_tensors(first)
     for name, target in _named_tensors(between).items():
         if _is_averaged(target):
-            target.lerp_(others[name], theta)  # w′ + θ·(w − w′)
+            is_equal = target == others[name]
+            target.copy_(target.where(is_equal, target.lerp(others[name], theta)))  # w′ + θ·(w − w′)
         else:
             target.copy_(others[name])
     return between
@@ -143,7 +147,13 @@ def interpolate(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
 def distance(first: nn.Module, second: nn.Module) -> float:
     """The Euclidean distance ‖w − w′‖₂ between the parameters of two models of one architecture."""
     pairs = zip(first.parameters(), second.parameters(), strict=True)
-    return float(torch.linalg.vector_norm(torch.cat([(one - other).flatten() for one, other in pairs])))
+    return float(torch.linalg.vector_norm(torch.cat([_difference(one, other).flatten() for one, other in pairs])))
+
+
+def _difference(one: Tensor, other: Tensor) -> Tensor:
+    """Zero also where both are the same infinity, as in a frozen mask."""
+    one, other = at_least_float32(one), at_least_float32(other)
+    return (one - other).masked_fill(one == other, 0)
 
 
 def _named_tensors(model: nn.Module) -> dict[str, Tensor]:

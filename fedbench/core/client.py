@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
 from fedbench.core.evaluation import in_fast_layout
-from fedbench.core.flat import FlatModel
+from fedbench.core.flat import FlatModel, at_least_float32
 from fedbench.hooks import GradientTerm
 from fedbench.util.errors import RunError, one_line
 
@@ -142,7 +142,7 @@ def client_update(
 def _backpropagate(model: FlatModel, inputs: Tensor, labels: Tensor) -> Tensor:
     """ℓ(w; b), the mean loss of a batch; its gradient is in `model.gradients`."""
     model.gradients.zero_()
-    loss = F.cross_entropy(model.module(inputs), labels)  # right for logits and for log-probabilities
+    loss = F.cross_entropy(at_least_float32(model.module(inputs)), labels)  # right for logits and for log-probabilities
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 

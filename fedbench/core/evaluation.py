@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedbench.core.flat import at_least_float32
 from fedbench.core.threads import thread_map
 
 EVALUATION_BATCH_SIZE = 250  # fits the caches of current processors; fixed, since it is part of the loss's last bits
@@ -97,7 +98,7 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, num_threads: int 
 @torch.inference_mode()
 def _loss_and_confusion(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[float, NDArray[np.int64]]:
     inputs, labels = batch
-    output = model(in_fast_layout(inputs))  # (B, C)
+    output = at_least_float32(model(in_fast_layout(inputs)))  # (B, C)
     num_classes = output.shape[1]
     loss = F.cross_entropy(output, labels, reduction="sum").item()
     counts = torch.bincount(labels * num_classes + output.argmax(dim=1), minlength=num_classes**2)

@@ -122,6 +122,11 @@ def model_with(state: ModelState, like: nn.Module) -> nn.Module:
     return copied.module
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor as float32, for sums, if its type has fewer bits, such as bfloat16; else the tensor itself."""
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize < torch.float32.itemsize else tensor
+
+
 def _views(vector: Tensor, like: Sequence[Tensor]) -> Iterator[Tensor]:
     """Consecutive pieces of `vector`, each with the shape of a tensor of `like`."""
     start = 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from fedbench.core.flat import ModelState
+from fedbench.core.flat import ModelState, at_least_float32
 from fedbench.util.errors import RunError
 
 Rule = Callable[[Tensor, Tensor], Tensor]  # (m, D) vectors, (m,) weights that sum to 1 -> (D,)
@@ -28,7 +28,10 @@ class Accumulator(Protocol):
 
 
 class ByRule:
-    """What a rule makes of all vectors at once. It does not see the counters: they are those of the largest share."""
+    """What a rule makes of all vectors at once, in at least float32.
+
+    It does not see the counters: they are those of the largest share.
+    """
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
@@ -53,7 +56,7 @@ class ByRule:
         """
         if (least := getattr(self._rule, "min_clients", 1)) > len(self._states):
             raise RunError(f"aggregation: the rule needs {least} clients in a round, and {len(self._states)} took part")
-        vectors = torch.stack([state.vector for state in self._states])  # (m, D)
+        vectors = at_least_float32(torch.stack([state.vector for state in self._states]))  # (m, D)
         vector = self._rule(vectors, vectors.new_tensor(self._shares))
         wanted = f"a vector of shape {tuple(vectors.shape[1:])} and type {vectors.dtype}"
         if not isinstance(vector, Tensor):
@@ -61,6 +64,7 @@ class ByRule:
         if (vector.shape, vector.dtype) != (vectors.shape[1:], vectors.dtype):
             found = f"shape {tuple(vector.shape)} and type {vector.dtype}"
             raise RunError(f"aggregation: the rule returned {found} instead of {wanted}")
+        vector = vector.to(self._states[0].vector.dtype)
         if not vector.isfinite().all() and all(state.vector.isfinite().all() for state in self._states):
             raise RunError("aggregation: the rule returned values that are not finite, although all models are")
         largest = max(range(len(self._shares)), key=self._shares.__getitem__)  # the first of equals

@@ -50,6 +50,15 @@ def test_a_trimmed_mean_leaves_out_as_many_at_each_end() -> None:
     assert [3.0] == rule("trimmed-mean", byzantine_clients=2)(values, UNIFORM).tolist()
 
 
+@pytest.mark.parametrize("name", ["mean", "median", "trimmed-mean", "krum"])
+def test_rules_take_low_precision_and_constant_infinities(name: str) -> None:
+    accumulator = accumulator_of(rule(name))()
+    for value in (9.0, 1.0, 1.0, 1.0, 1.0):
+        accumulator.add(ModelState(torch.tensor([value, -math.inf], dtype=torch.bfloat16)), 0.2)
+    combined = accumulator.state().vector
+    assert ([2.59375 if name == "mean" else 1.0, -math.inf], torch.bfloat16) == (combined.tolist(), combined.dtype)
+
+
 def test_krum_is_the_model_with_the_nearest_neighbours() -> None:
     # m = 5 and f = 1: the scores are sums over 2 neighbours. 0: 1 + 4; 1: 1 + 1; 2: 1 + 4; 10: 64 + 81; 50: huge
     assert [1.0] == rule("krum")(column(0, 1, 2, 10, 50), UNIFORM).tolist()

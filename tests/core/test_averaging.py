@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -186,6 +188,43 @@ def test_models_and_weights_may_be_generators() -> None:
     assert 2.5 == average.weight.item()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("number", [10, 100, 1000])
+def test_in_low_precision_the_mean_of_equal_models_is_the_model(dtype: torch.dtype, number: int) -> None:
+    model = linear([1.0, 0.75], 3.0).to(dtype)
+    average = average_model_parameters([model] * number, [1] * number)
+    assert ([[1.0, 0.75]], [3.0], dtype) == (average.weight.tolist(), average.bias.tolist(), average.weight.dtype)
+    mean = WeightedMean()
+    for _ in range(number):
+        mean.add(ModelState(torch.ones(3, dtype=dtype)), 1 / number)
+    assert torch.equal(torch.ones(3, dtype=dtype), mean.state().vector)
+
+
+def test_a_mean_in_low_precision_may_hold_the_largest_numbers() -> None:
+    largest = torch.finfo(torch.float16).max
+    mean = WeightedMean()
+    for _ in range(7):
+        mean.add(ModelState(torch.tensor([largest, -largest], dtype=torch.float16)), 1 / 7)
+    assert [largest, -largest] == mean.state().vector.tolist()
+
+
+def masked(weight: float) -> nn.Linear:
+    """A linear unit with a mask of infinities, as attention has one, in a buffer and in a frozen parameter."""
+    module, mask = linear([weight], 0.0), torch.tensor([0.0, -math.inf, math.inf])
+    module.register_buffer("mask", mask)
+    module.frozen = nn.Parameter(mask.clone(), requires_grad=False)
+    return module
+
+
+def test_constant_infinities_stay_what_they_are() -> None:
+    first, second = masked(4.0), masked(1.0)
+    between = [interpolate(first, second, theta) for theta in (-0.2, 0.0, 0.5, 1.0, 1.2)]
+    for made in (average_model_parameters([first, second], [1, 2]), *between):
+        assert torch.equal(first.mask, made.mask)
+        assert torch.equal(first.mask, made.frozen)
+    assert 3.0 == distance(first, second)
+
+
 # The line through two models
 
 
@@ -244,6 +283,11 @@ def test_the_distance_of_two_models_is_that_of_their_parameters() -> None:
     assert 5.0 == distance(linear([4.0, 2.0], 7.0), linear([1.0, 2.0], 3.0))
     assert 0.0 == distance(linear([4.0, 2.0], 7.0), linear([4.0, 2.0], 7.0))
     assert 0.0 == distance(batch_norm(1.0, 2.0, 3), batch_norm(9.0, 9.0, 9))  # buffers are no parameters
+
+
+def test_a_distance_in_low_precision_does_not_overflow() -> None:
+    first, second = (linear([value] * 4, 0.0).half() for value in (20_000.0, -20_000.0))
+    assert 80_000.0 == distance(first, second)  # 2 * 40,000, above the 65,504 of float16
 
 
 def test_models_of_different_size_have_no_distance() -> None:

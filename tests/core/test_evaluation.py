@@ -32,6 +32,11 @@ def test_the_loss_is_the_mean_cross_entropy_in_nats() -> None:
     assert pytest.approx(-(3 * math.log(3 / 4) + math.log(1 / 4)) / 4) == evaluation.loss
 
 
+def test_the_loss_of_a_model_in_low_precision_is_summed_in_float32() -> None:
+    logits, labels = torch.zeros(1000, 10, dtype=torch.bfloat16), torch.zeros(1000, dtype=torch.int64)
+    assert pytest.approx(math.log(10), rel=1e-6) == evaluate(Given(), logits, labels).loss  # bfloat16: 2.25
+
+
 def test_log_probabilities_have_the_loss_of_their_logits() -> None:
     labels = torch.tensor([1, 0, 0, 0])
     as_logits = evaluate(Given(), LOGITS, labels).loss
