@@ -24,6 +24,7 @@ from fedbench.datasets.ham10000 import NAME
 from fedbench.datasets.ham10000_files import (
     IMAGE_FOLDERS,
     IMAGE_ID,
+    LARGEST_TABLE,
     TABLE,
     build_cache,
     damaged_files,
@@ -36,13 +37,12 @@ from fedbench.datasets.ham10000_files import (
     write_manifest,
 )
 from fedbench.util.errors import DataError
-from fedbench.util.files import exclusive, plain_errors, replacing
+from fedbench.util.files import exclusive, plain_errors, regular, replacing
 from fedbench.util.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST_TABLE = 16_000_000  # bytes; the published one has 0.6 million
 LARGEST_IMAGE = 8_000_000  # bytes; the originals have about 0.3 million
 CONNECTIONS = 8
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -151,7 +151,7 @@ def _table_from(offers: Mapping[str, Offer], source: Path, skin: Path) -> pd.Dat
     if TABLE in offers:
         return _install_table(offers[TABLE].read(LARGEST_TABLE), offers[TABLE].origin, skin)
     if (skin / TABLE).is_file():
-        return parse_table((skin / TABLE).read_bytes(), str(skin / TABLE))
+        return parse_table(regular(skin / TABLE, LARGEST_TABLE).read_bytes(), str(skin / TABLE))
     raise DataError(f"{source} has no {TABLE}: fetch the table first, or give a folder that holds it too")
 
 
@@ -166,7 +166,7 @@ def _open_offers(source: Path) -> Iterator[dict[str, Offer]]:
         unreadable = []
         for path in archives:
             try:
-                candidates += _in_archive(stack.enter_context(zipfile.ZipFile(path)), path)
+                candidates += _in_archive(stack.enter_context(zipfile.ZipFile(regular(path))), path)
             except ARCHIVE_ERRORS:
                 unreadable.append(str(path))
         if not candidates:
@@ -240,7 +240,7 @@ def _download_images(session: requests.Session, address: str, skin: Path, wanted
 
 
 def _is_whole(path: Path) -> bool:
-    content = path.read_bytes()
+    content = regular(path, LARGEST_IMAGE).read_bytes()
     return content.startswith(JPEG_START) and content.endswith(JPEG_END)
 
 

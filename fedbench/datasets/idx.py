@@ -14,7 +14,7 @@ from fedbench.datasets import Dataset, TrainingData
 from fedbench.datasets.content import make_dataset
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
 from fedbench.util.errors import DataError
-from fedbench.util.files import CHUNK, exclusive, file_digest, plain_errors, replacing
+from fedbench.util.files import CHUNK, exclusive, file_digest, plain_errors, regular, replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,6 +215,7 @@ class IdxDataset:
         digest, size = hashlib.md5(usedforsecurity=False), 0
         is_packed = origin.suffix in {".gz", ".part"}
         try:
+            regular(origin)
             with gzip.open(origin) if is_packed else origin.open("rb") as file, replacing(target) as unpacked:
                 while (chunk := file.read(CHUNK)) and size <= LARGEST_FILE:
                     size += len(chunk)

@@ -28,7 +28,7 @@ from fedbench.datasets.arrays import (
     training_of,
 )
 from fedbench.util.errors import DataError
-from fedbench.util.files import shown
+from fedbench.util.files import regular, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +115,7 @@ def _header(where: str, archive: zipfile.ZipFile, key: str, member: zipfile.ZipI
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
             yield archive
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None

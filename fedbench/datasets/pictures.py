@@ -26,7 +26,7 @@ from fedbench.datasets.arrays import Header, dataset_of, info_of, require_memory
 from fedbench.datasets.decoded import kept
 from fedbench.datasets.npz import OF_TRAINING
 from fedbench.util.errors import DataError
-from fedbench.util.files import plain_errors, shown
+from fedbench.util.files import plain_errors, regular, shown
 from fedbench.util.progress import progress
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with Image.open(regular(path)) as picture:
             if picture.mode in DEEP:
                 raise DataError(
                     f"{shown(path)} has more than 8 bits a pixel; convert it, or give floats in a .npz file"

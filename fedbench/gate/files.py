@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from fedbench.util.errors import BaselineError, one_line
-from fedbench.util.files import plain_errors, replacing
+from fedbench.util.files import plain_errors, regular, replacing
 from fedbench.util.frozen import Frozen
 
 FORMAT = 1  # of all these files
+LARGEST = 200_000_000  # bytes: a baseline of a run takes some thousand
 FIRST_REASON = "first baseline"
 LINE = 400  # a value with fewer characters is written on one line
 
@@ -64,7 +65,7 @@ def read_stored(path: Path, kind: type[F], command: str) -> F:
     """
     restore = f"restore it, or delete it and recreate it with: {command}"
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(regular(path, LARGEST).read_bytes())
     except FileNotFoundError:
         raise BaselineError(f"there is no {path}: make it with {command}") from None
     except OSError as error:

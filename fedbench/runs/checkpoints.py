@@ -18,7 +18,7 @@ from torch import Tensor
 from fedbench.core import ModelState, ServerState
 from fedbench.util.environment import torch_and_machine
 from fedbench.util.errors import CheckpointError
-from fedbench.util.files import replacing
+from fedbench.util.files import regular, replacing
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
         machine.
     """
     try:
-        digest, _, body = path.read_bytes().partition(b"\n")
+        digest, _, body = regular(path).read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from fedbench.util.errors import SuiteError
+from fedbench.util.files import regular
 
 MAX_BYTES = 64_000  # a suite file is a few kilobytes; more is some other file, and half a second to parse
 MAX_DEPTH = 20  # a suite file has four levels
@@ -102,7 +103,7 @@ def read_yaml(path: Path) -> object:
         If it is missing, unreadable, too large, not text or not plain YAML. The text does not name the file.
     """
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise SuiteError("there is no such file; `fedbench suites` lists the suites") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -52,6 +54,24 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def regular(path: Path, limit: int | None = None) -> Path:
+    """The path of a file, if that can be read to its end: a regular one of at most `limit` bytes.
+
+    Raises
+    ------
+    OSError
+        If it is another, such as a folder, a pipe or a device.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device; name a regular file", str(path))
+    if limit is not None and found.st_size > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit:,} bytes", str(path))
+    return path
 
 
 def with_home(text: str) -> str:
@@ -118,5 +138,5 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def file_digest(path: Path, algorithm: str) -> str:
     """The hexadecimal ``"md5"`` or ``"sha256"`` of a file."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()

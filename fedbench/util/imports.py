@@ -12,7 +12,10 @@ from pathlib import Path
 from types import ModuleType
 
 from fedbench.util.errors import SuiteError
+from fedbench.util.files import regular
 from fedbench.util.text import one_line
+
+LARGEST_SOURCE = 10_000_000  # bytes of a Python file
 
 _in_execution: list[Path] = []
 _sources: dict[str, bytes] = {}  # of a user's files, by digest: what was read is what is executed, here and elsewhere
@@ -20,7 +23,7 @@ _sources: dict[str, bytes] = {}  # of a user's files, by digest: what was read i
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return regular(path, LARGEST_SOURCE).read_bytes()
     except FileNotFoundError:
         raise SuiteError(f"there is no file {path}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path

@@ -24,6 +24,7 @@ from fedbench.tracking.mlflow.errors import RESUMES
 from fedbench.tracking.mlflow.errors import store_errors as store_errors  # the same
 from fedbench.tracking.mlflow.server import is_server, require_answering_server
 from fedbench.util.errors import StoreError
+from fedbench.util.files import regular
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and errors are explained in one line
@@ -168,7 +169,7 @@ def _require_writable_sqlite(uri: str) -> None:
         pass  # raises OSError where nothing can be written
     if not path.exists():
         _make_sqlite(path)
-    with path.open("rb+") as file:
+    with regular(path).open("rb+") as file:
         if file.read(16) not in (b"", b"SQLite format 3\0"):
             raise StoreError(f"tracking store {uri} is not a SQLite database: choose another with --tracking-uri")
     with closing(sqlite3.connect(path)) as connection:
