@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -200,6 +201,8 @@ def test_a_file_that_runs_a_suite_where_it_is_read_for_a_part_is_refused(tmp_pat
         ({"suite": SUITE, "only": 3}, "only is 3; it must be a list of scenarios"),
         ({"suite": SUITE, "overrides": 3}, "overrides is 3; it must be a mapping of fields"),
         ({"suite": SUITE, "workers": 0}, "workers is 0; it must be at least 1 or null"),
+        ({"suite": SUITE, "workers": 10_000}, "workers is 10000; it must be at most 1,024 or null"),
+        ({"suite": SUITE, "memory_per_run": math.inf}, "memory_per_run is inf; it must be "),
         ({"suite": SUITE, "executor": "dask"}, "executor: unknown executor 'dask'; choose from local, ray"),
         ({"suite": SUITE, "fresh": "yes"}, "fresh is 'yes'; it must be true or false"),
         ({"suite": SUITE, "tracking_uri": Path("mlruns")}, "tracking_uri is PosixPath('mlruns'); it must be text"),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
 
 import typer
 
+from fedbench.executors.needs import MOST_CPUS, MOST_GIB, MOST_WORKERS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -51,7 +53,11 @@ SeedsOption = Annotated[
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, help="Cores that compute (default: as many as the machine has).", show_default=False
+        "--workers",
+        min=1,
+        max=MOST_WORKERS,
+        help="Cores that compute (default: as many as the machine has).",
+        show_default=False,
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -70,7 +76,11 @@ AddressOption = Annotated[
 CpusOption = Annotated[
     int | None,
     typer.Option(
-        "--cpus-per-run", min=1, help="With Ray: cores of a node that a run takes (default: 1).", show_default=False
+        "--cpus-per-run",
+        min=1,
+        max=MOST_CPUS,
+        help="With Ray: cores of a node that a run takes (default: 1).",
+        show_default=False,
     ),
 ]
 GpusOption = Annotated[
@@ -78,6 +88,7 @@ GpusOption = Annotated[
     typer.Option(
         "--gpus-per-run",
         min=0,
+        max=1,
         help="With Ray: GPUs, or the part of one, that a run takes (default: 1 with --device cuda).",
         show_default=False,
     ),
@@ -87,6 +98,7 @@ MemoryOption = Annotated[
     typer.Option(
         "--memory-per-run",
         min=0.1,
+        max=MOST_GIB,
         help="With Ray: memory of a node that a run takes, in GiB (default: 1).",
         show_default=False,
     ),

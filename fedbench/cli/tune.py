@@ -22,7 +22,10 @@ from fedbench.cli.options import (
     print_json,
     store_option,
 )
+from fedbench.executors.needs import MOST_WORKERS
 from fedbench.util.errors import FedbenchError, InterruptedSuiteError, SuiteError
+
+MOST_SECONDS = 366 * 24 * 3600
 
 if TYPE_CHECKING:
     from fedbench.runs.suite_run import Outcome
@@ -44,7 +47,8 @@ def tune_command(
         int | None, typer.Option(help="Trials in all (default: the file's, else 40).", show_default=False)
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds after which no trial is begun.", show_default=False)
+        float | None,
+        typer.Option(min=0, max=MOST_SECONDS, help="Seconds after which no trial is begun.", show_default=False),
     ] = None,
     objective: Annotated[
         str | None,
@@ -60,7 +64,12 @@ def tune_command(
     overrides: OverridesOption = None,
     sampler_seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the search.")] = 0,
     workers: Annotated[
-        int, typer.Option(min=1, help="Trials computed at once. One alone uses all cores and can be repeated exactly.")
+        int,
+        typer.Option(
+            min=1,
+            max=MOST_WORKERS,
+            help="Trials computed at once. One alone uses all cores and can be repeated exactly.",
+        ),
     ] = 1,
     storage: Annotated[
         str | None,

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from fedbench.util.errors import ClusterError
 
 GIB = 1 << 30
+# What the options take; more is a typing error.
+MOST_WORKERS = 1024
+MOST_CPUS = 1024
+MOST_GIB = 65_536
 
 
 @dataclass(frozen=True)

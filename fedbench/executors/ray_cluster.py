@@ -45,7 +45,7 @@ def execute(
     torch.set_num_threads(THREADS)  # this process has little to do
     Thread(target=work.warm_up, daemon=True).start()
     with connected(address, num_workers and num_workers * needs.cpus), work.portable() as portable:
-        execution = _Execution(work, portable, needs, num_workers)
+        execution = _Execution(work, portable, needs, num_workers, is_own=not address)
         try:
             yield from execution.events(iter(jobs))
         finally:
@@ -61,12 +61,13 @@ class _Execution(Generic[J, E]):
         portable: Callable[[J], tuple[str, Compute[J, E]]],
         needs: Needs,
         num_workers: int | None,
+        is_own: bool,
     ) -> None:
         self.work = work
         self.portable = portable
         self.needs = needs
         self.num_workers = num_workers
-        self.room = Room(needs)
+        self.room = Room(needs, is_own)
         self.task: Any = ray.remote(
             num_cpus=needs.cpus, num_gpus=needs.gpus, memory=needs.memory, max_retries=0, num_returns="streaming"
         )(compute)

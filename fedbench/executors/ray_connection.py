@@ -25,6 +25,7 @@ import ray
 ANSWER_SECONDS = 15  # for a cluster to answer
 LOOK_SECONDS = 2.0  # how often the cluster is asked what nodes it has
 ROOM_SECONDS = 600.0  # how long a command waits for a node that has room for a job
+OWN_ROOM_SECONDS = 10.0  # the same with Ray on this machine alone, which no node joins
 
 logger = logging.getLogger("fedbench")
 
@@ -83,11 +84,12 @@ class Room:
     Raises
     ------
     ClusterError
-        If for `ROOM_SECONDS` no node can compute a job.
+        If for `ROOM_SECONDS` no node can compute a job, or for `OWN_ROOM_SECONDS` the machine alone.
     """
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self, needs: Needs, is_own: bool) -> None:
         self.needs = needs
+        self.patience = OWN_ROOM_SECONDS if is_own else ROOM_SECONDS
         self._jobs = 0
         self._asked = -LOOK_SECONDS
         self._none_since: float | None = None
@@ -108,11 +110,11 @@ class Room:
         elif self._none_since is None:
             self._none_since = now
             logger.warning(
-                "fedbench: no node of the cluster has room for a run (%s): waiting %d minutes for one; Ctrl-C stops",
+                "fedbench: no node of the cluster has room for a run (%s): waiting %d seconds for one; Ctrl-C stops",
                 self.needs,
-                ROOM_SECONDS // 60,
+                self.patience,
             )
-        elif now - self._none_since > ROOM_SECONDS:
+        elif now - self._none_since > self.patience:
             raise ClusterError(
                 f"no node of the cluster has room for a run ({self.needs}): add one, or lower what a run needs with "
                 "--cpus-per-run, --gpus-per-run and --memory-per-run; then the same command resumes"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from fedbench.executors.needs import MOST_CPUS, MOST_GIB, MOST_WORKERS
 from fedbench.util.errors import ClusterError, InterruptedSuiteError
-from fedbench.util.frozen import Count, Frozen, Positive
+from fedbench.util.frozen import Fraction, Frozen
 from fedbench.util.progress import progress
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ class Where(Frozen):
     """Where runs are computed; the fields are the options of ``fedbench run``, None where one was not given."""
 
     device: str = "cpu"
-    workers: Count | None = None
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None = None
     executor: Literal["local", "ray"] = "local"
     address: str | None = None
-    cpus_per_run: Count | None = None
-    gpus_per_run: Annotated[float, Field(ge=0)] | None = None
-    memory_per_run: Positive | None = None
+    cpus_per_run: Annotated[int, Field(ge=1, le=MOST_CPUS)] | None = None
+    gpus_per_run: Fraction | None = None
+    memory_per_run: Annotated[float, Field(ge=0.1, le=MOST_GIB)] | None = None
 
     def choose(self) -> tuple[Executor, str]:
         """The executor, and the device that runs are computed on.

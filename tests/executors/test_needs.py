@@ -82,6 +82,18 @@ def test_a_server_that_is_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch
             list(cluster_executor(address, Needs())(iter(()), WORK))
 
 
+@with_ray
+def test_this_machine_alone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedbench.executors import ray_connection
+
+    monkeypatch.setattr(ray_connection.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2}}])
+    monkeypatch.setattr(ray_connection, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(ray_connection, "OWN_ROOM_SECONDS", 0)
+    room = ray_connection.Room(Needs(cpus=4), is_own=True)
+    with pytest.raises(ClusterError, match=r"no node of the cluster has room for a run \(4 CPU, 1 GiB\)"):
+        assert [0, 0] == [room.jobs(), room.jobs()]
+
+
 def test_only_a_machine_that_shares_the_folder_keeps_checkpoints(tmp_path: Path) -> None:
     (job,) = make_jobs(1, tmp_path / "kept")
     assert job.checkpoint is not None
