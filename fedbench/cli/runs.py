@@ -71,6 +71,7 @@ def runs_delete(
     """Delete runs with their models and checkpoints, and update the summaries of their cells."""
     if run_ids is None and cell is None and status is None:
         raise StoreError("say which runs: --run, --cell or --status (see: fedbench runs list)")
+    from fedbench.tracking.mlflow.database import mlflow_uri
     from fedbench.tracking.mlflow.listing import delete_runs, find_run
     from fedbench.tracking.mlflow.store import default_tracking_uri, mlflow_command, without_password
 
@@ -99,7 +100,7 @@ def runs_delete(
     delete_runs(runs, tracking_uri)
     place = tracking_uri or default_tracking_uri()
     restore = mlflow_command(place, "runs restore --run-id ID")
-    clear = mlflow_command(place, f"gc --backend-store-uri {shlex.quote(without_password(place))}")
+    clear = mlflow_command(place, f"gc --backend-store-uri {shlex.quote(without_password(mlflow_uri(place)))}")
     typer.echo(f"{len(runs)} runs deleted. To restore one: {restore}\nTo free the disk for good: {clear}")
 
 

@@ -24,6 +24,7 @@ from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, checkpoint_folder, lo
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.slots import CHOSEN, MAX_RETRIES
 from fedbench.util.errors import StoreError
+from fedbench.util.files import sqlite_address
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # fedbench reports the trials
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats; constraints.txt has what was tested
@@ -49,7 +50,7 @@ def retry(study: Study, trial: FrozenTrial) -> None:
 
 def default_storage(tracking_uri: str) -> str:
     """The storage next to a SQLite tracking store, else in ``mlruns/`` of the working directory."""
-    return f"sqlite:///{(local_folder(tracking_uri) or DEFAULT_FOLDER) / 'optuna.db'}"
+    return sqlite_address((local_folder(tracking_uri) or DEFAULT_FOLDER) / "optuna.db")
 
 
 def lock_folder(url: str, tracking_uri: str) -> Path:

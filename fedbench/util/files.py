@@ -14,13 +14,15 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote, unquote
 
 from filelock import FileLock, Timeout
 
 from fedbench.util.errors import DataError
 
 CHUNK = 1 << 20
-HOME = re.compile(r"((?:--[\w-]+=)?(?:sqlite:///)?)(~(?:/.*)?)", re.DOTALL)
+SQLITE = "sqlite:///"
+HOME = re.compile(rf"((?:--[\w-]+=)?)({SQLITE})?(~(?:/.*)?)", re.DOTALL)
 LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")  # what a killed process left of `replacing`
 
 
@@ -85,9 +87,24 @@ def with_home(text: str) -> str:
     if (found := HOME.fullmatch(text)) is None:
         return text
     try:
-        return f"{found[1]}{Path(found[2]).expanduser()}"
+        path = Path(unquote(found[3]) if found[2] else found[3]).expanduser()
     except RuntimeError:
         raise DataError(f"{text}: the home folder is not known: set HOME, or give the whole path") from None
+    return f"{found[1]}{sqlite_address(path) if found[2] else path}"
+
+
+def sqlite_address(path: Path) -> str:
+    """The address of a SQLite file, with what means something else in an address escaped.
+
+    Raises
+    ------
+    DataError
+        If the path is not UTF-8, which no address can express.
+    """
+    try:
+        return SQLITE + quote(str(path), safe="/ ~")
+    except UnicodeEncodeError:
+        raise DataError(f"{str(path)!a}: a store's path must be UTF-8: choose another folder") from None
 
 
 def shown(path: Path) -> str:

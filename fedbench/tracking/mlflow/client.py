@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.wait import wait_chain, wait_none, wait_random
 
-from fedbench.tracking.mlflow.database import without_password
+from fedbench.tracking.mlflow.database import mlflow_uri, without_password
 from fedbench.tracking.mlflow.server import is_server
 from fedbench.util.errors import StoreError, causes
 
@@ -59,7 +59,7 @@ class StoreClient(MlflowClient):
     """
 
     def __init__(self, uri: str) -> None:
-        super().__init__(uri)
+        super().__init__(mlflow_uri(uri))
         self._place = f"{'tracking server' if is_server(uri) else 'tracking store'} {without_password(uri)}"
         self._is_remote = not uri.startswith("sqlite:")
         self._away_since: float | None = None

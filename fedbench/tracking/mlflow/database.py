@@ -47,6 +47,11 @@ def _connection_error(url: URL) -> OSError | None:
     return None
 
 
+def mlflow_uri(uri: str) -> str:
+    """The address that MLflow is given: of ``sqlite:///`` with escapes it would make the folder as it is written."""
+    return uri.replace("sqlite:", "sqlite+pysqlite:", 1) if uri.startswith("sqlite:") and "%" in uri else uri
+
+
 def connect_once(uri: str) -> None:
     """Connect to a database, to learn at once what it refuses: MLflow would try for a minute."""
     engine = create_engine(uri, poolclass=NullPool)

@@ -13,18 +13,19 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from fedbench.tracking.mlflow.client import StoreClient
-from fedbench.tracking.mlflow.database import connect_once, driver_of, require_reachable_database
+from fedbench.tracking.mlflow.database import connect_once, driver_of, mlflow_uri, require_reachable_database
 from fedbench.tracking.mlflow.database import without_password as without_password  # for all who use a store
 from fedbench.tracking.mlflow.errors import RESUMES
 from fedbench.tracking.mlflow.errors import store_errors as store_errors  # the same
 from fedbench.tracking.mlflow.server import is_server, require_answering_server
 from fedbench.util.errors import StoreError
-from fedbench.util.files import regular
+from fedbench.util.files import regular, sqlite_address
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and errors are explained in one line
@@ -37,7 +38,7 @@ MIN_FREE_BYTES = 100 << 20  # on the disk of a local store, below which no run i
 
 def default_tracking_uri() -> str:
     """``MLFLOW_TRACKING_URI``, else a SQLite database inside ``mlruns/`` of the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_FOLDER / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_address(DEFAULT_FOLDER / "mlflow.db")
 
 
 def open_existing_store(uri: str) -> StoreClient:
@@ -122,7 +123,7 @@ def require_not_deleted(experiment: Experiment, uri: str) -> None:
 
 def mlflow_command(uri: str, arguments: str) -> str:
     """A command of MLflow on this store, as a person types it: by default MLflow takes another one."""
-    return f"MLFLOW_TRACKING_URI={shlex.quote(without_password(uri))} mlflow {arguments}"
+    return f"MLFLOW_TRACKING_URI={shlex.quote(without_password(mlflow_uri(uri)))} mlflow {arguments}"
 
 
 def local_folder(uri: str) -> Path | None:
@@ -163,7 +164,11 @@ def _require_writable_sqlite(uri: str) -> None:
     database = make_url(uri).database
     if not database or database == ":memory:" or database.startswith("file:"):
         raise StoreError(f"tracking store {uri} names no file: use sqlite:///FOLDER/mlflow.db")
+    if "?" in uri and not make_url(uri).query:
+        raise StoreError(f"tracking store {uri}: write ? as %3F and % as %25 in the address of a store")
     path = Path(database).absolute()
+    if (written := Path(uri.removeprefix("sqlite:///")).absolute().parent) != path.parent and written.is_dir():
+        raise StoreError(f"tracking store {uri}: write % as %25 in the address of a store in {written}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass  # raises OSError where nothing can be written
@@ -184,7 +189,8 @@ def _make_sqlite(path: Path) -> None:
         new = Path(folder) / "mlflow.db"
         event.listen(Engine, "connect", _leave_waiting_for_the_disk)  # for MLflow's some hundred migrations
         try:
-            MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
+            # MLflow's own default, the working directory, must have no quote in its name.
+            SqlAlchemyStore(mlflow_uri(sqlite_address(new)), (path.parent / "artifacts").as_uri())  # type: ignore[no-untyped-call]
         finally:
             event.remove(Engine, "connect", _leave_waiting_for_the_disk)
         with new.open("rb") as file:

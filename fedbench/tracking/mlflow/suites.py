@@ -28,6 +28,7 @@ from fedbench.tracking.mlflow.store import experiment_of, open_existing_store, s
 from fedbench.tracking.records import StoredCell, StoredSuite, cell_result
 from fedbench.util.commits import git_answer
 from fedbench.util.errors import StoreError
+from fedbench.util.files import sqlite_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,7 +128,7 @@ def _store_address(text: str) -> str | None:
         path = next((each for each in inside if each.is_file()), inside[0])
         if not path.is_file():
             raise StoreError(f"folder {text} has no mlflow.db: name the folder of a store, its file or its address")
-    return f"sqlite:///{path}" if path.is_file() else None
+    return sqlite_address(path) if path.is_file() else None
 
 
 def _expression(which: str) -> str:

@@ -18,6 +18,7 @@ from fedbench.measures import RunResult
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.mlflow.cells import CELL, Cells
 from fedbench.tracking.mlflow.client import REQUEST
+from fedbench.tracking.mlflow.database import mlflow_uri
 from fedbench.tracking.mlflow.experiments import open_experiment
 from fedbench.tracking.mlflow.models import discard_models
 from fedbench.tracking.mlflow.reading import (
@@ -73,7 +74,7 @@ class MlflowTracker:
         self.uri = tracking_uri or default_tracking_uri()
         self.client = open_store(self.uri)
         self.checkpoints = checkpoint_folder(self.uri)
-        mlflow.set_tracking_uri(self.uri)  # for addresses such as models:/NAME, which name no store
+        mlflow.set_tracking_uri(mlflow_uri(self.uri))  # for addresses such as models:/NAME, which name no store
         note = {"mlflow.note.content": suite.question + HOW_TO_READ}
         schema = {"fedbench.schema": str(SCHEMA_VERSION)}
         with store_errors(self.uri):

@@ -16,6 +16,7 @@ import requests
 import typer
 from mlflow.entities import Experiment
 
+from fedbench.tracking.mlflow.database import mlflow_uri
 from fedbench.tracking.mlflow.store import default_tracking_uri, experiment_of, open_store, without_password
 from fedbench.tracking.mlflow.views import view_address, views_of
 from fedbench.util.errors import StoreError
@@ -45,7 +46,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     environment = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # which starts more processes and halves the speed of the start
         **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": uri,  # in the arguments everybody could read a password
+        "MLFLOW_BACKEND_STORE_URI": mlflow_uri(uri),  # in the arguments everybody could read a password
     }
     log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
     # A session of its own, so that its own processes can be ended with it.
