@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from ctypes import c_int
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from threading import Thread
@@ -18,10 +19,12 @@ import torch
 from fedbench.executors import THREADS, E, J, Work, in_process
 from fedbench.executors.processes import cause_of_death, end_with_parent, without_ctrl_c, without_the_script
 from fedbench.util.environment import usable_cores
-from fedbench.util.errors import FedbenchError
+from fedbench.util.errors import FedbenchError, one_line
 
 MEMORY_PER_WORKER = 1 << 30  # bytes; with PyTorch, MNIST and a small model a process was seen to take about half
 TRIES = 2  # of a job whose worker dies
+STOP_SECONDS = 5.0  # for a worker to end when it is asked to, before it is killed
+KILL_SECONDS = 5.0  # for the system to end it; one that waits for a disk that has gone is left behind
 
 
 def default_workers() -> int:
@@ -45,7 +48,6 @@ def execute(jobs: Iterable[J], work: Work[J, E], num_workers: int, num_cores: in
     again: list[J] = []
     deaths: Counter[J] = Counter()
     workers: list[_Worker[J]] = []
-    num_threads = multiprocessing.get_context("spawn").RawValue("i", 1)  # for each job under way
     try:
         while True:
             idle = [worker for worker in workers if worker.job is None]
@@ -54,21 +56,23 @@ def execute(jobs: Iterable[J], work: Work[J, E], num_workers: int, num_cores: in
                 if job is None:
                     break
                 if not idle:
-                    workers.append(worker := _Worker(work, num_threads))
+                    workers.append(worker := _Worker(work))
                     worker.start()
                     idle.append(worker)
                 idle.pop().begin(job)
             busy = {worker.connection: worker for worker in workers if worker.job is not None}
             if not busy:
                 return
-            num_threads.value = max((num_cores or num_workers) // len(busy), 1)
+            for worker in busy.values():
+                worker.set_threads(max((num_cores or num_workers) // len(busy), 1))
             for connection in wait(list(busy)):
                 worker = busy[cast(Connection, connection)]
                 job = cast(J, worker.job)
                 try:
-                    event = worker.connection.recv()
+                    event = pickle.loads(worker.connection.recv_bytes())  # noqa: S301 - of our own process
                 except (EOFError, OSError):
                     workers.remove(worker)
+                    worker.process.join(STOP_SECONDS)  # so that its own end is what is said
                     death = worker.stop()
                     deaths[job] += 1
                     if deaths[job] < TRIES:
@@ -78,6 +82,8 @@ def execute(jobs: Iterable[J], work: Work[J, E], num_workers: int, num_cores: in
                     continue
                 if isinstance(event, FedbenchError):
                     raise event
+                if isinstance(event, _Failure):
+                    event = work.failed(job, event.reason)
                 if work.is_last(event):
                     worker.job = None
                 yield event
@@ -86,15 +92,26 @@ def execute(jobs: Iterable[J], work: Work[J, E], num_workers: int, num_cores: in
             worker.stop()
 
 
-class _Worker(Generic[J]):
-    """A process that computes one job at a time."""
+@dataclass(frozen=True)
+class _Failure:
+    """A worker's last answer about a job that it could not compute, or whose event it could not send."""
 
-    def __init__(self, work: Work[J, Any], num_threads: c_int) -> None:
+    reason: str
+
+
+class _Worker(Generic[J]):
+    """A process that computes one job at a time.
+
+    Everything goes through one pipe as bytes of the standard pickler. With `Connection.send`, PyTorch would pass each
+    tensor as a descriptor of shared memory, through a socket in the folder for temporary files.
+    """
+
+    def __init__(self, work: Work[J, Any]) -> None:
         self.job: J | None = None
+        self._num_threads = 1
         context = multiprocessing.get_context("spawn")
         self.connection, self._theirs = context.Pipe()
-        arguments = (self._theirs, work, num_threads)
-        self.process: SpawnProcess = context.Process(target=_serve, args=arguments, daemon=True)
+        self.process: SpawnProcess = context.Process(target=_serve, args=(self._theirs, work), daemon=True)
 
     def start(self) -> None:
         with without_ctrl_c(), without_the_script():
@@ -103,26 +120,69 @@ class _Worker(Generic[J]):
 
     def begin(self, job: J) -> None:
         self.job = job
+        self._send(job)
+
+    def set_threads(self, number: int) -> None:
+        """Let the job under way, and later ones, use so many threads."""
+        if number != self._num_threads:
+            self._num_threads = number
+            self._send(None)
+
+    def _send(self, job: J | None) -> None:
         with suppress(OSError):  # a dead process is found when its event is awaited
-            self.connection.send(job)
+            self.connection.send_bytes(pickle.dumps((job, self._num_threads)))
 
     def stop(self) -> str:
         """End the process, if it is not dead already, and say how it ended."""
         self.connection.close()
-        if self.process.is_alive():
-            self.process.terminate()
         if self.process.pid is not None:  # it was started
-            self.process.join()
+            self.process.terminate()
+            self.process.join(STOP_SECONDS)
+            if self.process.is_alive():
+                self.process.kill()
+                self.process.join(KILL_SECONDS)
         return cause_of_death(self.process.exitcode or 0)
 
 
-def _serve(connection: Connection, work: Work[Any, Any], num_threads: c_int) -> None:
-    """Compute the jobs that come through `connection` until it ends."""
+class _Parent:
+    """The process that a worker computes for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._num_threads = 1
+
+    def jobs(self) -> Iterator[Any]:
+        """The jobs that come, until the parent has gone."""
+        with suppress(EOFError, OSError):
+            while True:
+                if (job := self._receive()) is not None:
+                    yield job
+
+    def num_threads(self) -> int:
+        """How many threads a job may use now."""
+        with suppress(EOFError, OSError):  # it has gone
+            while self.connection.poll():
+                self._receive()
+        return self._num_threads
+
+    def _receive(self) -> Any:
+        job, self._num_threads = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - of our own process
+        return job
+
+    def send(self, answer: object) -> None:
+        self.connection.send_bytes(pickle.dumps(answer))
+
+
+def _serve(connection: Connection, work: Work[Any, Any]) -> None:
+    """Compute the jobs that come through `connection` until the parent has gone."""
     end_with_parent()
-    with suppress(EOFError, OSError):  # the parent has gone
-        while True:
+    parent = _Parent(connection)
+    with suppress(BrokenPipeError, ConnectionResetError):  # it has gone while a job was computed
+        for job in parent.jobs():
             try:
-                for event in in_process.execute([connection.recv()], work, lambda: num_threads.value):
-                    connection.send(event)
+                for event in in_process.execute([job], work, parent.num_threads):
+                    parent.send(event)
             except FedbenchError as error:
-                connection.send(error)
+                parent.send(error)
+            except Exception as error:  # of the work, or an event that cannot be pickled
+                parent.send(_Failure(f"its worker process failed ({one_line(error)})"))

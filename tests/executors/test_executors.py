@@ -46,6 +46,14 @@ class Toy(Work[str, Said]):
             os.kill(os.getpid(), signal.SIGKILL)
         if job == "raises":
             raise StoreError("the store is gone")
+        if job == "unsendable":
+            yield job, lambda: None
+        if job == "faulty":
+            raise KeyError("what no part foresees")
+        if job == "tensor":
+            yield job, torch.ones(3)
+        if job == "stubborn":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if job == "second":
             wait_for(self.folder / "first began")
         yield job, num_threads()
@@ -56,7 +64,7 @@ class Toy(Work[str, Said]):
         yield job, "end"
 
     def is_last(self, event: Said) -> bool:
-        return event[1] == "end"
+        return event[1] == "end" or str(event[1]).startswith("its worker")
 
     def failed(self, job: str, reason: str) -> Said:
         return job, reason
@@ -158,6 +166,29 @@ def test_a_job_whose_worker_dies_is_tried_once_more_then_it_has_failed(tmp_path:
     assert {"dies 99 times": died, "lives": "end"} == last
     assert "xx" == (tmp_path / "dies 99 times died").read_text()
     assert [] == multiprocessing.active_children()
+
+
+def test_a_worker_needs_no_temporary_folder_says_what_it_cannot_answer_and_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No socket in a folder whose path is too long for one, and nothing left there."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(workers, "STOP_SECONDS", 0.2)
+    events = workers.execute(["unsendable", "faulty", "tensor", "stubborn", "next"], Toy(tmp_path), 1)
+    said = [next(events) for _ in range(6)]
+    events.close()  # type: ignore[attr-defined]
+    assert ["unsendable", "faulty", "tensor", "tensor", "tensor", "stubborn"] == [job for job, _ in said]
+    reasons = [str(event) for _, event in said]
+    assert reasons[0].startswith("its worker process failed (")
+    assert "pickle" in reasons[0]
+    assert "its worker process failed (KeyError: 'what no part foresees')" == reasons[1]
+    assert torch.equal(torch.ones(3), said[2][1])  # type: ignore[arg-type]
+    assert [] == multiprocessing.active_children()
+    assert [] == list(folder.iterdir())
+    assert ("", "") == capfd.readouterr()
 
 
 def test_an_error_that_a_user_can_fix_ends_all_jobs_in_the_parent(tmp_path: Path) -> None:
