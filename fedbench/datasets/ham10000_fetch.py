@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import lzma
-import os
+import shutil
 import stat
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +24,6 @@ from fedbench.datasets.download import UnavailableError, get_bytes, mirror, new_
 from fedbench.datasets.ham10000 import NAME
 from fedbench.datasets.ham10000_files import (
     IMAGE_FOLDERS,
-    IMAGE_ID,
     LARGEST_TABLE,
     TABLE,
     build_cache,
@@ -31,9 +31,12 @@ from fedbench.datasets.ham10000_files import (
     find_images,
     has_manifest,
     image_path,
+    key_of,
     parse_table,
     read_copy,
+    separator,
     skin_folder,
+    walk,
     write_manifest,
 )
 from fedbench.util.errors import DataError
@@ -44,9 +47,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_IMAGE = 8_000_000  # bytes; the originals have about 0.3 million
+LARGEST_ARCHIVE = 8_000_000_000  # bytes of one in an archive; the largest of the set has 1.4 billion
 CONNECTIONS = 8
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-TABLE_NAMES = {"ham10000_metadata", "ham10000_metadata.csv", "ham10000_metadata.tab"}  # Kaggle's and Dataverse's
+ARCHIVE = ".zip"
+MOST_NESTED = 2  # archives in archives; Dataverse's has the images in two
 BY_HAND = (
     "HAM10000 cannot be downloaded without an account: download it by hand from Kaggle "
     "(kmader/skin-cancer-mnist-ham10000) or Harvard Dataverse (doi:10.7910/DVN/DBW86T), "
@@ -91,6 +96,12 @@ def _is_complete(data_dir: Path) -> bool:
 def _fetch_from_mirror(skin: Path, damaged: Collection[Path]) -> None:
     place = mirror()
     if place is None:
+        if not damaged and any(walk(skin)):  # such as archives that were put there
+            try:
+                _copy_from(skin, skin, damaged)
+            except DataError as error:
+                raise DataError(f"{error}. {BY_HAND}") from error
+            return
         raise DataError(BY_HAND)
     if isinstance(place, Path):
         if not (place / "skin").is_dir():
@@ -132,7 +143,7 @@ def _copy_from(source: Path, skin: Path, damaged: Collection[Path]) -> None:
     Images that exist in the same size, and are not known to be damaged, are not copied again. A source may have only
     some of the images: the next one adds the others.
     """
-    with _open_offers(source) as offers:
+    with _open_offers(source, skin) as offers:
         ids = _table_from(offers, source, skin).image_id.tolist()
         here = {image_id: path for image_id, path in find_images(skin).items() if path not in damaged}
         with progress("copying HAM10000", len(ids), "images") as advance:
@@ -144,7 +155,11 @@ def _copy_from(source: Path, skin: Path, damaged: Collection[Path]) -> None:
                 advance()
         missing = [image_id for image_id in ids if image_id not in offers and image_id not in here]
     if missing:
-        raise DataError(f"{source} lacks {len(missing)} of {len(ids)} images (first: {missing[0]}.jpg)")
+        raise DataError(
+            f"{source} lacks {len(missing)} of {len(ids)} images (first: {missing[0]}.jpg): give the others too, with "
+            f"fedbench data fetch {NAME} --from FILE.zip|FOLDER; images are found in folders and .zip files, by names "
+            f"such as {missing[0]}.jpg"
+        )
 
 
 def _table_from(offers: Mapping[str, Offer], source: Path, skin: Path) -> pd.DataFrame:
@@ -156,54 +171,63 @@ def _table_from(offers: Mapping[str, Offer], source: Path, skin: Path) -> pd.Dat
 
 
 @contextmanager
-def _open_offers(source: Path) -> Iterator[dict[str, Offer]]:
-    """What `source` has of HAM10000, whatever its layout: the table by its name, images by their ids."""
+def _open_offers(source: Path, skin: Path) -> Iterator[dict[str, Offer]]:
+    """What `source` has of HAM10000, whatever its layout: the table by its name, images by their ids.
+
+    What is packed in an archive of an archive is unpacked in `skin`, into a file without a name.
+    """
     if not source.exists():
         raise DataError(f"{source} does not exist: give the folder or the .zip that holds HAM10000")
     with ExitStack() as stack:
-        archives = sorted(source.rglob("*.zip")) if source.is_dir() else [source]
-        candidates = list(_in_folder(source)) if source.is_dir() else []
-        unreadable = []
-        for path in archives:
-            try:
-                candidates += _in_archive(stack.enter_context(zipfile.ZipFile(regular(path))), path)
-            except ARCHIVE_ERRORS:
-                unreadable.append(str(path))
+        files = [path for path in walk(source) if path.is_file()] if source.is_dir() else [source]
+        candidates = list(_of_files(files))
+        unreadable: list[str] = []
+        for path in files:
+            if path.suffix.lower() == ARCHIVE or (path == source and not candidates):
+                candidates += _in_archive(regular(path), str(path), stack, skin, unreadable)
         if not candidates:
             hint = f" ({', '.join(unreadable)} is not a whole .zip file)" if unreadable else ""
             raise DataError(f"{source} has nothing of HAM10000{hint}: give the folder or the .zip that holds it")
         yield dict(reversed(candidates))  # some archives hold everything twice: the first counts
 
 
-def _in_folder(source: Path) -> Iterator[tuple[str, Offer]]:
-    for folder, subfolders, names in os.walk(source):
-        subfolders.sort()
-        for name in sorted(names, key=_table_first):
-            key, path = _key(name), Path(folder) / name
-            if key and path.is_file():
-                yield key, Offer(str(path), path.stat().st_size, partial(io.FileIO, path))
+def _of_files(files: Sequence[Path]) -> Iterator[tuple[str, Offer]]:
+    for path in sorted(files, key=lambda path: _is_other_table(path.name)):
+        if key := key_of(path.name):
+            yield key, Offer(str(path), regular(path).stat().st_size, partial(io.FileIO, path))
 
 
-def _in_archive(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, Offer]]:
+def _in_archive(
+    file: Path | IO[bytes], name: str, stack: ExitStack, skin: Path, unreadable: list[str], depth: int = 0
+) -> Iterator[tuple[str, Offer]]:
     """The members that have a name of the set. Their paths are not used, so none can lead out of the data folder."""
-    for member in sorted(archive.infolist(), key=lambda member: _table_first(member.filename)[0]):
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(file))
+    except ARCHIVE_ERRORS:
+        unreadable.append(name)
+        return
+    for member in sorted(archive.infolist(), key=lambda member: _is_other_table(member.filename)):
         inside = PurePosixPath(member.filename.replace("\\", "/"))
+        origin = f"{member.filename} in {name}"
         is_link = stat.S_ISLNK(member.external_attr >> 16)
-        key = _key(inside.name)
-        if key and not member.is_dir() and not is_link and ".." not in inside.parts:
-            yield key, Offer(f"{member.filename} in {path}", member.file_size, partial(archive.open, member))
+        if member.is_dir() or is_link or ".." in inside.parts or inside.name.startswith("."):
+            continue
+        if key := key_of(inside.name):
+            yield key, Offer(origin, member.file_size, partial(archive.open, member))
+        elif inside.suffix.lower() == ARCHIVE and depth < MOST_NESTED and member.file_size <= LARGEST_ARCHIVE:
+            unpacked = stack.enter_context(tempfile.TemporaryFile(dir=skin))  # noqa: SIM115 - the stack closes it
+            try:
+                with archive.open(member) as packed:
+                    shutil.copyfileobj(packed, unpacked)
+            except ARCHIVE_ERRORS:
+                unreadable.append(origin)
+            else:
+                yield from _in_archive(unpacked, origin, stack, skin, unreadable, depth + 1)
 
 
-def _table_first(name: str) -> tuple[bool, str]:
+def _is_other_table(name: str) -> bool:
     """Sorts the table's own name before its other names: a source may hold several forms of it."""
-    return not name.lower().endswith(TABLE.lower()), name
-
-
-def _key(name: str) -> str | None:
-    if name.lower() in TABLE_NAMES:
-        return TABLE
-    stem, _, ending = name.partition(".")
-    return stem if ending == "jpg" and IMAGE_ID.fullmatch(stem) else None
+    return not name.lower().endswith(TABLE.lower())
 
 
 # From a server
@@ -249,11 +273,11 @@ def _is_whole(path: Path) -> bool:
 
 def _install_table(content: bytes, origin: str, skin: Path) -> pd.DataFrame:
     """Write the table, Dataverse's with tabs as one with commas, unless it is there already."""
-    if b"\t" in content.partition(b"\n")[0]:
+    if (sign := separator(content)) != b",":
         import pandas as pd
 
         try:
-            unsorted = pd.read_csv(io.BytesIO(content), sep="\t", dtype=str, keep_default_na=False)
+            unsorted = pd.read_csv(io.BytesIO(content), sep=sign.decode(), dtype=str, keep_default_na=False)
         except ValueError as error:
             raise DataError(f"{origin} is not a table ({str(error).splitlines()[0]})") from error
         content = str(unsorted.to_csv(index=False)).encode()

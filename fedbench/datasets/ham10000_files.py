@@ -10,7 +10,7 @@ import re
 import struct
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,8 @@ IMAGE_FOLDERS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 LAST_IN_FIRST_FOLDER = "ISIC_0029305"
 COLUMNS = ("lesion_id", "image_id", "dx")
 IMAGE_ID = re.compile(r"ISIC_[0-9]{7}")
+IMAGE_NAME = re.compile(r"ISIC[ _-]?([0-9]{7})\.jpe?g", re.IGNORECASE)
+TABLE_NAME = re.compile(r"HAM10000[ _-]?metadata(\.(csv|tab|tsv|txt))?", re.IGNORECASE)  # Dataverse's ends in .tab
 FETCH = f"run: fedbench data fetch {NAME}"
 SIDE = 32
 CACHE = f"images-{SIDE}x{SIDE}.cache"
@@ -59,6 +61,26 @@ def expected_images() -> int:
 # The table and the names of the images
 
 
+def key_of(name: str) -> str | None:
+    """What a file is by its name, however that is written: `TABLE`, the id of an image, or None of the set."""
+    if TABLE_NAME.fullmatch(name):
+        return TABLE
+    image = IMAGE_NAME.fullmatch(name)
+    return f"ISIC_{image[1]}" if image else None
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All files in a folder and below, those of a folder before those below it, by name; hidden ones are left out."""
+    seen = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link leads back
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
+
+
 def read_copy(data_dir: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
     """Read the table, in the order of the image ids, and find each row's image.
 
@@ -78,24 +100,24 @@ def read_copy(data_dir: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
     ids = set(table.image_id)
     if missing := sorted(ids - images.keys()):
         raise DataError(f"{skin} lacks {len(missing)} of {len(table)} images (first: {missing[0]}.jpg): {FETCH}")
-    if unknown := sorted(images.keys() - ids):
-        raise DataError(f"{images[unknown[0]]} has no row in {TABLE}: delete it, or {FETCH}")
-    return table, images
+    for image_id in sorted(images.keys() - ids):  # elsewhere there may be others, such as the test set of the challenge
+        if images[image_id].relative_to(skin).parts[0].lower() in map(str.lower, IMAGE_FOLDERS):
+            raise DataError(f"{images[image_id]} has no row in {TABLE}: delete it, or {FETCH}")
+    return table, {image_id: path for image_id, path in images.items() if image_id in ids}
 
 
 def find_images(skin: Path) -> dict[str, Path]:
-    """The paths of all ``.jpg`` files in the image folders, by name without ``.jpg``, sorted.
-
-    Some copies name the folders in lower case; of an image that exists twice, the first is taken.
-    """
-    wanted = {folder.lower() for folder in IMAGE_FOLDERS}
-    folders = sorted(path for path in skin.iterdir() if path.name.lower() in wanted) if skin.is_dir() else []
+    """The paths of all images, in whatever folders they are, by id, sorted; of one that exists twice, the first."""
     found: dict[str, Path] = {}
-    for folder in folders:
-        for path in folder.iterdir():
-            if path.suffix.lower() == ".jpg" and not path.name.startswith("."):
-                found.setdefault(path.stem, path)
+    for path in walk(skin):
+        if (key := key_of(path.name)) and key != TABLE:
+            found.setdefault(key, path)
     return dict(sorted(found.items()))
+
+
+def separator(content: bytes) -> bytes:
+    """What separates the columns of a table: a comma or, as in Dataverse's and some spreadsheets', another."""
+    return max(b",", b"\t", b";", key=content.partition(b"\n")[0].count)
 
 
 def parse_table(content: bytes, origin: str) -> pd.DataFrame:
@@ -103,7 +125,11 @@ def parse_table(content: bytes, origin: str) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, index_col=False)
+        with warnings.catch_warnings():  # rows of some spreadsheets end with a comma
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                io.BytesIO(content), sep=separator(content).decode(), dtype=str, keep_default_na=False, index_col=False
+            )
     except ValueError as error:  # pandas' own errors, and text that is not UTF-8
         raise DataError(f"{origin} is not a CSV table ({str(error).splitlines()[0]}): {FETCH}") from error
     if lacking := [column for column in COLUMNS if column not in table.columns]:

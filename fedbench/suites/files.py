@@ -17,9 +17,12 @@ def shipped_suites() -> Path:
 
 
 def list_suites() -> dict[str, Path]:
-    """Every suite by name: those in ``suites/`` of the working directory, then the shipped ones they do not hide."""
+    """Every suite by name: those in ``suites/`` of the working directory, then the shipped ones they do not hide.
+
+    Hidden files and what editors leave are no suites.
+    """
     folders = (shipped_suites(), Path("suites"))
-    found = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+    found = {path.stem: path for folder in folders for path in folder.glob("[!.#~]*.yaml")}
     return dict(sorted(found.items()))
 
 

@@ -78,6 +78,34 @@ def test_images_in_folders_named_in_lower_case_are_found(data: Path) -> None:
     assert before == load_dataset("ham10000", folder=data).digest
 
 
+def test_images_are_found_by_one_rule_for_names_in_any_folder(data: Path) -> None:
+    before, skin = load_dataset("ham10000", folder=data).digest, data / "skin"
+    first, second = skin / "HAM10000_images_part_1", skin / "HAM10000_images_part_2"
+    shutil.copy(first_image(data), skin / "ISIC_0034524.jpg")  # as of the challenge's test set
+    shutil.copy(first_image(data), skin / "._ISIC_0034525.jpg")
+    (first / first.name).mkdir()
+    for number, path in enumerate(sorted(first.glob("*.jpg"))):
+        name = (path.name, path.name.upper(), path.stem.replace("_", "-") + ".jpeg", path.name.lower())[number % 4]
+        path.rename(first / first.name / name)
+    for path in second.iterdir():
+        path.rename(skin / path.name)
+    second.rmdir()
+    second.symlink_to(skin)  # which leads back
+    (skin / "images-32x32.cache").unlink()
+    assert before == load_dataset("ham10000", folder=data).digest
+    ham10000.fetch(data, None)
+    ham10000.verify(data)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("change", [lambda line: f"{line},", lambda line: line.replace(",", ";")])
+def test_a_table_from_a_spreadsheet_is_read(data: Path, change: Callable[[str], str]) -> None:
+    before = load_dataset("ham10000", folder=data).digest
+    is_longer = change("") == ","
+    edit_table(data, lambda lines: [lines[0] if is_longer else change(lines[0]), *map(change, lines[1:])])
+    assert before == load_dataset("ham10000", folder=data).digest
+
+
 # --- splits -------------------------------------------------------------------------------------------------------
 
 

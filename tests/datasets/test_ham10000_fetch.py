@@ -113,6 +113,44 @@ def test_dataverses_files_in_one_folder_are_unpacked(small_ham: Path, data: Path
     assert members == content(data / "skin")
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_archives_in_archives_are_unpacked(small_ham: Path, data: Path, tmp_path: Path, depth: int) -> None:
+    members = content(small_ham)
+    files = {"HAM10000_metadata.tab": members[TABLE].replace(b",", b"\t"), "HAM10000_broken.zip": b"PK"}
+    for part in ("HAM10000_images_part_1", "HAM10000_images_part_2"):
+        images = {Path(name).name: file for name, file in members.items() if name.startswith(part)}
+        files[f"{part}.ZIP"] = archive(tmp_path / "part.zip", images).read_bytes()
+    bundle = archive(tmp_path / "dataverse_files.zip", files)
+    if depth == 2:
+        bundle = archive(tmp_path / "backup.zip", {"a/dataverse_files.zip": bundle.read_bytes()})
+    ham10000.fetch(data, bundle)
+    assert members == content(data / "skin")
+    assert {"HAM10000_images_part_1", "HAM10000_images_part_2"} == {path.name for path in (data / "skin").glob("*/")}
+
+
+def test_images_in_capitals_are_taken_from_a_folder_and_an_archive(small_ham: Path, data: Path, tmp_path: Path) -> None:
+    members = content(small_ham)
+    capitals = {name.replace(".jpg", ".JPG" if "1" in name else ".jpeg"): file for name, file in members.items()}
+    ham10000.fetch(data, archive(tmp_path / "up.zip", capitals))
+    assert members == content(data / "skin")
+    with zipfile.ZipFile(tmp_path / "up.zip") as file:
+        file.extractall(tmp_path / "up")
+    ham10000.fetch(tmp_path / "again", tmp_path / "up")
+    assert members == content(tmp_path / "again/skin")
+
+
+def test_archives_that_were_put_into_the_data_folder_are_taken(small_ham: Path, data: Path) -> None:
+    members = content(small_ham)
+    (data / "skin").mkdir(parents=True)
+    archive(data / "skin/HAM10000_images_part_1.zip", {name: members[name] for name in members if "part_1" in name})
+    (data / "skin/HAM10000_metadata").write_bytes(members[TABLE])
+    with pytest.raises(DataError, match=r"skin lacks 35 of 70 images .*: give the others too, .* from Kaggle"):
+        ham10000.fetch(data, None)
+    archive(data / "skin/HAM10000_images_part_2.zip", {name: members[name] for name in members if "part_2" in name})
+    ham10000.fetch(data, None)
+    assert members == content(data / "skin")
+
+
 def test_a_second_source_completes_what_the_first_lacked(small_ham: Path, data: Path, tmp_path: Path) -> None:
     members = content(small_ham)
     halves: list[dict[str, bytes]] = [{}, {}]

@@ -54,6 +54,15 @@ def test_a_suite_that_also_names_what_is_not_there_is_not_executed_either(folder
     assert not (folder / "executed").exists()
 
 
+def test_hidden_files_and_what_editors_leave_are_no_suites(folder: Path) -> None:
+    for name in (".own.yaml", "._own.yaml", "#own.yaml", "~$own.yaml", "own.yaml~", ".own.yaml.swp"):
+        (folder / "suites" / name).write_text("no suite")
+    (folder / "suites/.#own.yaml").symlink_to("somebody@somewhere.1234")
+    done = fedbench_here("suites", "--json", folder=folder)
+    assert (0, "") == (done.code, done.err)
+    assert 1 == [each["suite"] for each in json.loads(done.out)["suites"]].count("own")
+
+
 @pytest.mark.parametrize("command", [("export", "--out", "own.csv"), ("report",), ("runs", "list"), ("history",)])
 def test_commands_that_read_the_store_execute_nothing(folder: Path, command: tuple[str, ...]) -> None:
     fedbench_here(*command, "suites/own.yaml", folder=folder)
