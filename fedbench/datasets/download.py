@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -16,8 +19,11 @@ from fedbench.util.errors import DataError
 from fedbench.util.progress import progress
 
 TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two pieces of an answer
+HEAD_SECONDS = 60.0  # to the first byte of a file, however slowly the server's head comes, redirections included
+SLOW_SECONDS, SLOW_BYTES = 30.0, 30_000  # fewer bytes in this time are none
 TRIES = 3
 WAIT_SECONDS = 0.5  # before the second try; twice as long before the third
+LONGEST_LENGTH = 16  # digits
 PIECE = 1 << 16  # bytes: what a broken connection can lose
 ABSENT = (403, 404, 410)  # S3 answers 403 for a file that does not exist
 RANGE_REFUSED = 416
@@ -60,9 +66,17 @@ def mirror() -> Path | str | None:
     return Path(value)
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Where an answer leads; what it says besides may be endless, and requests would read it to its end."""
+        if target := super().get_redirect_target(resp):
+            resp.raw.close()
+        return target
+
+
 def new_session(connections: int = 1) -> requests.Session:
     """A session for so many simultaneous requests, whose answers are not compressed further."""
-    session = requests.Session()
+    session = _Session()
     session.headers["Accept-Encoding"] = "identity"
     for scheme in ("http://", "https://"):
         session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=connections))
@@ -85,7 +99,7 @@ def download(session: requests.Session, url: str, part: Path, limit: int) -> boo
     def attempt() -> bool:
         start = part.stat().st_size if part.exists() else 0
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        with _answer(session, url, headers) as response:
             if response.status_code == RANGE_REFUSED:
                 part.unlink()
                 raise _UnfinishedError("its file is shorter than the part already here")
@@ -102,13 +116,57 @@ def get_bytes(session: requests.Session, url: str, limit: int) -> bytes | None:
     """The content of a small file; None if the server has no such file. Raises as `download` does."""
 
     def attempt() -> bytes | None:
-        with session.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
-            return b"".join(response.raw.stream(PIECE, decode_content=False)) if _delivers(response) else None
+        with _answer(session, url, {}) as response:
+            return b"".join(_pieces(response, 0, limit)) if _delivers(response) else None
 
-    content = _retried(url, attempt)
-    if content and len(content) > limit:
-        raise DataError(f"{url} is larger than {limit} bytes, which no file of the dataset is")
-    return content
+    return _retried(url, attempt)
+
+
+def _answer(session: requests.Session, url: str, headers: Mapping[str, str]) -> requests.Response:
+    """The head of an answer. A thread waits for it: requests has no deadline for one whose bytes drip."""
+    answers: SimpleQueue[requests.Response | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS))
+        except Exception as error:
+            answers.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=HEAD_SECONDS)
+    except Empty:
+        raise _UnfinishedError("it does not answer in time") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _pieces(response: requests.Response, start: int, limit: int) -> Iterator[bytes]:
+    """The bytes of an answer as they come, those of a file from `start` on."""
+    if start + _length(response) > limit:
+        raise _too_large(response, limit)
+    since, arrived = time.monotonic(), 0
+    while piece := response.raw.read1(PIECE, decode_content=False):
+        start += len(piece)
+        if start > limit:
+            raise _too_large(response, limit)
+        yield piece
+        arrived += len(piece)
+        if (now := time.monotonic()) - since >= SLOW_SECONDS:
+            if arrived < SLOW_BYTES:
+                raise _UnfinishedError(f"it delivers {arrived} bytes in {SLOW_SECONDS:.0f} seconds")
+            since, arrived = now, 0
+
+
+def _length(response: requests.Response) -> int:
+    """What an answer says that its length is; 0 if it says nothing useful."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and len(length) < LONGEST_LENGTH else 0
+
+
+def _too_large(response: requests.Response, limit: int) -> DataError:
+    return DataError(f"{response.url} is larger than {limit} bytes, which no file of the dataset is")
 
 
 def _retried(url: str, attempt: Callable[[], Answer]) -> Answer:
@@ -138,22 +196,17 @@ def _delivers(response: requests.Response) -> bool:
     if response.status_code in ABSENT:
         return False
     if response.status_code >= FIRST_ERROR:
-        raise _UnfinishedError(f"it answers {response.status_code} {response.reason}")
+        raise _UnfinishedError(f"it answers {response.status_code} {str(response.reason)[:80]}")
     return True
 
 
 def _append(response: requests.Response, part: Path, start: int, limit: int) -> None:
-    length = response.headers.get("Content-Length", "")
-    total = start + int(length) if length.isdecimal() else 0
-    size = start
+    total = start + length if (length := _length(response)) else 0
     try:
         with part.open("r+b" if start else "wb") as file, progress(f"downloading {part.stem}", total, "B") as advance:
             file.seek(start)
             advance(start)
-            for chunk in response.raw.stream(PIECE, decode_content=False):
-                size += len(chunk)
-                if size > limit:
-                    raise DataError(f"{response.url} is larger than {limit} bytes, which no file of the dataset is")
+            for chunk in _pieces(response, start, limit):
                 file.write(chunk)
                 advance(len(chunk))
     except (DataError, OSError):  # too large, or a full disk: the part is of no use
