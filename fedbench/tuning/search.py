@@ -168,6 +168,8 @@ class Search:
 
     def retry_dead(self) -> None:
         """Queue trials again whose processes died. The caller has its `turn`."""
+        for begun in list(self.open.values()):  # after a sleep or a step of a clock, its own may look dead
+            self._beat(begun)
         fail_stale_trials(self.study)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.number not in self.open and self._has_died(trial.number):

@@ -263,6 +263,29 @@ def test_a_killed_run_has_its_metrics_and_its_reason_and_is_not_finished(tracker
     assert "killed" not in tracker.finished_runs()
 
 
+def test_a_command_whose_run_another_one_took_up_while_it_was_asleep_writes_nothing_more(
+    tracker: MlflowTracker, store: Store
+) -> None:
+    asleep = start(tracker, "taken up")
+    asleep.log_round(1, {"accuracy": 0.25})
+    other = start(MlflowTracker(tracker.suite, store.uri), "taken up")
+    assert asleep.run_id == other.run_id
+    before = tracker.client.get_run(other.run_id).to_dictionary()
+    asleep.log_interpolation([(0.5, 1.0, 0.5)])
+    for late in (
+        lambda: asleep.log_confusion(np.eye(2, dtype=np.int64), ["a", "b"]),
+        lambda: asleep.finish(RunResult(Verdict.OK, None, FINAL)),
+    ):
+        with pytest.raises(StoreError, match="was taken up or deleted by another command"):
+            late()
+    asleep.kill("interrupted")
+    assert before == tracker.client.get_run(other.run_id).to_dictionary()
+    other.log_round(1, FINAL)
+    assert Verdict.OK is other.finish(RunResult(Verdict.OK, None, FINAL)).verdict
+    asleep.kill("interrupted")
+    assert "FINISHED" == tracker.client.get_run(other.run_id).info.status
+
+
 def test_a_run_still_under_way_is_not_finished(tracker: MlflowTracker) -> None:
     run = track(tracker, "under way", None)
     assert "RUNNING" == run.info.status

@@ -17,6 +17,7 @@ from fedbench.tracking.mlflow.models import discard_models, log_model
 from fedbench.tracking.mlflow.reading import is_finished, runs_of, stored_result
 from fedbench.tracking.mlflow.store import MAX_BATCH, local_folder, store_errors
 from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, confusion_csv
+from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,8 @@ class MlflowRun:
 
     Parameters
     ----------
+    invocation
+        What the run's tag ``fedbench.invocation`` is as long as no other command has taken the run up.
     recorded
         The last round that the store has.
     is_fresh
@@ -46,7 +49,14 @@ class MlflowRun:
     """
 
     def __init__(
-        self, client: StoreClient, uri: str, cells: Cells, run: Run, recorded: int = 0, is_fresh: bool = False
+        self,
+        client: StoreClient,
+        uri: str,
+        cells: Cells,
+        run: Run,
+        invocation: str,
+        recorded: int = 0,
+        is_fresh: bool = False,
     ) -> None:
         self.client = client
         self.uri = uri
@@ -56,6 +66,7 @@ class MlflowRun:
         self._experiment_id = str(run.info.experiment_id)
         self._fingerprint = run.data.tags["fedbench.fingerprint"]
         self._known = run.data.metrics
+        self._invocation = invocation
         self._recorded = recorded
         self._may_be_doubled = local_folder(uri) is None and not is_fresh
         self._waiting: list[Metric] = []
@@ -88,8 +99,24 @@ class MlflowRun:
         now = int(time.time() * 1000)
         self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
 
+    def _is_ours(self) -> bool:
+        """Whether no other command resumed, ended or deleted the run while this process was asleep."""
+        with store_errors(self.uri):
+            run = self.client.get_run(self.run_id)
+        is_under_way = run.info.status == "RUNNING" and run.info.lifecycle_stage == "active"
+        return is_under_way and bool(run.data.tags.get("fedbench.invocation") == self._invocation)
+
+    def _require_ours(self) -> None:
+        if not self._is_ours():
+            self._has_ended = True
+            raise StoreError(
+                f"run {self.run_id} was taken up or deleted by another command while this one did not answer: it "
+                "writes nothing more; the same command resumes"
+            )
+
     def _flush(self, tags: Mapping[str, str] | None = None) -> None:
         """Write what waits, in batches; a metric that was written before an interruption is not written twice."""
+        self._require_ours()
         run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
         with store_errors(self.uri):
             while len(self._waiting) > MAX_BATCH:
@@ -104,6 +131,7 @@ class MlflowRun:
         """See `fedbench.tracking.TrackedRun`. It is the artifact ``confusion.csv``."""
         text = confusion_csv(confusion, class_names)
         self.cells.remember_confusion(self.run_id, text)
+        self._require_ours()
         with self._timed(), store_errors(self.uri):
             self.client.log_text(self.run_id, text, "confusion.csv")
 
@@ -116,6 +144,7 @@ class MlflowRun:
 
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """See `fedbench.tracking.TrackedRun`. The model is stored as an exported program, without pickle."""
+        self._require_ours()
         with self._timed(), store_errors(self.uri):
             log_model(self.client, self._experiment_id, self.run_id, name, model, example, num_classes)
 

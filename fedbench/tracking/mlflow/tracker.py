@@ -124,7 +124,7 @@ class MlflowTracker:
                 with suppress(FedbenchError, MlflowException):
                     self._abandon(fingerprint, found)
                 raise
-        tracked = MlflowRun(self.client, self.uri, self.cells, ours, recorded, fresh)
+        tracked = MlflowRun(self.client, self.uri, self.cells, ours, self._invocation, recorded, fresh)
         tracked.seconds += time.perf_counter() - began
         self.cells.touch(cell_fingerprint)
         return tracked
