@@ -120,7 +120,7 @@ def client_update(
     for _ in range(local_epochs):
         permutation = torch.randperm(len(data), generator=order).to(labels.device)
         batches = torch.split(in_fast_layout(inputs.index_select(0, permutation)), size)
-        for batch, target in zip(batches, torch.split(labels[permutation], size), strict=True):
+        for number, (batch, target) in enumerate(zip(batches, torch.split(labels[permutation], size), strict=True), 1):
             if cancelled is not None and cancelled.is_set():
                 raise CancelledError
             seen = batch if augment is None else in_fast_layout(augment(batch))
@@ -129,7 +129,7 @@ def client_update(
             except ValueError as error:  # as BatchNorm raises
                 if len(target) > 1:
                     raise
-                raise _too_small(error, size, len(data)) from error
+                raise _too_small(error, f"batch {number} of {len(batches)}", size, len(data)) from error
             if gradient_term is not None:
                 model.gradients.add_(gradient_term(model.parameters))
             if clip_norm is not None:
@@ -176,9 +176,9 @@ def augmented(augmentation: Augment, generator: torch.Generator, inputs: Tensor)
     return changed
 
 
-def _too_small(error: ValueError, batch_size: int, num_examples: int) -> RunError:
+def _too_small(error: ValueError, batch: str, batch_size: int, num_examples: int) -> RunError:
     return RunError(
-        f"a batch has one example (of {num_examples}, batch_size {min(batch_size, num_examples)}), on which the model "
+        f"{batch} has one example (of {num_examples}, batch_size {min(batch_size, num_examples)}), on which the model "
         f"cannot train: {one_line(error)}; set another batch_size or examples_per_client, or normalise without "
         "statistics of the batch, as by nn.GroupNorm"
     )

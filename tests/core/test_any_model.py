@@ -244,7 +244,10 @@ def test_a_batch_of_one_that_batch_norm_refuses_names_client_and_remedy(size: in
     with pytest.raises(ValueError, match="Expected more than 1 value per channel") as caught:
         list(fedavg(normed, clients, rounds=1, **OPTIONS | {"batch_size": batch_size}))
     shown = min(batch_size or size, size)
-    start = f"client {len(clients) - 1}: a batch has one example (of {size}, batch_size {shown}), on which the model"
+    batch = "1 of 8" if batch_size == 1 else "3 of 3" if size == 21 else "1 of 1"
+    start = (
+        f"client {len(clients) - 1}: batch {batch} has one example (of {size}, batch_size {shown}), on which the model"
+    )
     assert str(caught.value).startswith(start)
     assert "; set another batch_size or examples_per_client, or normalise without" in str(caught.value)
     assert "\n" not in str(caught.value)
