@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from fedbench.core import ModelState, ServerState
+from fedbench.core import ServerState
 from fedbench.util.environment import torch_and_machine
 from fedbench.util.errors import CheckpointError
 from fedbench.util.files import regular, replacing
@@ -46,6 +47,14 @@ class Checkpoint:
     def round(self) -> int:
         """The number of finished rounds."""
         return len(self.history)
+
+
+class _Content(BaseModel):
+    """Validates the types of what a file holds."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    checkpoint: Checkpoint
 
 
 def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
@@ -79,9 +88,9 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
         found, made_by = content.pop("fingerprint"), content.pop("environment")
-        server = content.pop("server")
-        state = ServerState(**server | {"model": ModelState(**server["model"])})
-        checkpoint = Checkpoint(server=state, **content)
+        checkpoint = _Content(checkpoint=content).checkpoint  # a mapping is validated
+        if checkpoint.server.round != checkpoint.round:
+            raise ValueError("as many rounds as entries in the history")
     except Exception as error:  # whatever a file that another program wrote may hold
         raise CheckpointError(f"checkpoint {path} is not one of this fedbench") from error
     if found != fingerprint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import pickle
@@ -221,3 +222,25 @@ def test_a_first_write_that_is_interrupted_leaves_no_file(tmp_path: Path, monkey
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tmp_path / "mine.ckpt", "mine", made())
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history": None},
+        {"history": ({"accuracy": "high"},) * 2},
+        {"history": ()},
+        {"confusion": [[1, 2]]},
+        {"interpolation": ((0.5, 1.0),)},
+        {"server": {"round": "two", "model": {"vector": torch.ones(2)}}},
+        {"server": {"round": 2, "model": {"vector": None}}},
+        {"server": {"round": 2, "model": {"vector": torch.ones(2)}, "sent": {"a": torch.ones(2)}}},
+    ],
+    ids=str,
+)
+def test_a_right_checksum_with_wrong_types_is_refused(path: Path, change: dict[str, Any]) -> None:
+    content = torch.load(io.BytesIO(path.read_bytes().partition(b"\n")[2]), weights_only=True)
+    buffer = io.BytesIO()
+    torch.save(content | change, buffer)
+    path.write_bytes(with_checksum(buffer.getvalue()))
+    assert "checkpoint FILE is not one of this fedbench" == refusal(path)
