@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fedbench.components import KINDS, built_in_options
@@ -101,14 +100,20 @@ def read_confusions(stored: StoredSuite) -> tuple[ByClass, list[str]]:
     return found, gone
 
 
-def read_partitions(stored: StoredSuite) -> dict[str, PartitionTable]:
-    """The partitions that are drawn, for the first finished seed, by the label of the first cell that has each."""
-    found = {}
+def read_partitions(stored: StoredSuite) -> tuple[dict[str, PartitionTable], list[str]]:
+    """The partitions that are drawn, and the labels of cells that lack theirs.
+
+    They are those of the first finished seed, by the label of the first cell that has each.
+    """
+    found: dict[str, PartitionTable] = {}
+    gone = []
     for cell in distinct_partitions(stored)[:MAX_PANELS]:
         run = next(iter(cell.finished.values()))
-        with suppress(ValueError):  # it is gone
+        try:
             found[cell.label] = parse_partition(stored.source.text(run.run_id, "partition.csv") or "")
-    return found
+        except ValueError:
+            gone.append(cell.label)
+    return found, gone
 
 
 def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:

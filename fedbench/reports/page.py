@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -103,8 +104,10 @@ def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None 
     """
     studies = study_parts(tuning) if tuning else NO_STUDIES
     confusions, gone = read_confusions(stored)
-    figures = draw_figures(stored, confusions, read_partitions(stored))
-    page = render(stored, figures, gone, studies)
+    partitions, undealt = read_partitions(stored)
+    figures = draw_figures(stored, confusions, partitions)
+    missing = {"confusion matrices": gone, "partitions": undealt}
+    page = render(stored, figures, missing, studies)
     pictures = {f"{figure.name}.png": figure.png for figure in (*figures, *studies.figures)}
     with plain_errors(f"the report cannot be written to {folder}"):
         (folder / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -125,9 +128,12 @@ def _remove_stale(folder: Path, pictures: Collection[str]) -> None:
 
 
 def render(
-    stored: StoredSuite, figures: Sequence[Figure], gone: Sequence[str] = (), studies: Studies = NO_STUDIES
+    stored: StoredSuite,
+    figures: Sequence[Figure],
+    missing: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    studies: Studies = NO_STUDIES,
 ) -> str:
-    """The page's HTML. `gone` are the cells whose confusion matrix is no longer in the store."""
+    """The page's HTML. `missing` are the cells of which something is no longer in the store."""
     environment = Environment(
         loader=PackageLoader("fedbench.reports", "."),
         autoescape=select_autoescape(["jinja"]),
@@ -155,7 +161,7 @@ def render(
         figures=figures,
         studies=studies.parts,
         studies_first=stored.name.endswith(SUFFIX),
-        origins=list(_origins(stored, gone, studies.lost)),
+        origins=list(_origins(stored, missing, studies.lost)),
     )
 
 
@@ -170,7 +176,7 @@ def _facts(stored: StoredSuite) -> str:
     )
 
 
-def _origins(stored: StoredSuite, gone: Sequence[str], lost: Sequence[str]) -> Iterable[str]:
+def _origins(stored: StoredSuite, missing: Mapping[str, Sequence[str]], lost: Sequence[str]) -> Iterable[str]:
     runs = [run for cell in stored.cells for run in cell.runs.values()]
 
     def values(tag: str) -> str:
@@ -188,8 +194,9 @@ def _origins(stored: StoredSuite, gone: Sequence[str], lost: Sequence[str]) -> I
     yield f"Report by fedbench {__version__}. To update it: fedbench report {stored.name}"
     if stored.left_out:
         yield f"{stored.left_out} older runs of other code, data or device are left out."
-    if gone:
-        yield f"The confusion matrices of {len(gone)} cells are gone from the store: {', '.join(gone)}."
+    for what, cells in missing.items():
+        if cells:
+            yield f"The {what} of {len(cells)} cells are gone from the store: {', '.join(cells)}."
     if lost:
         yield f"The files of {len(lost)} studies cannot be read from the store: runs {', '.join(lost)}."
     yield (

@@ -67,4 +67,6 @@ def _part(study: StoredStudy) -> StudyPart:
         if (name := each["name"]) in study.figures
     ]
     title, *lines = headline(document)
+    if gone := [each["title"] for each in document["figures"] if each["name"] not in study.figures]:
+        lines.append(f"Gone from the store: {', '.join(gone)}.")
     return StudyPart(title, lines, candidate_rows(document), sentences(document), answer(document), figures)

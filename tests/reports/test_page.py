@@ -142,13 +142,13 @@ def test_each_partition_is_drawn_once(tmp_path: Path) -> None:
     text += "  - {name: a, rounds: 1, partition: dirichlet, partition_alpha: [0.1, 1], learning_rate: [0.1, 0.2]}\n"
     text += "  - {name: b, rounds: 1, partition: iid}\n"
     stored = stored_suite(made_suite(tmp_path, text))
-    assert {} == read_partitions(stored)
+    assert 3 == len(read_partitions(stored)[1])
     assert isinstance(stored.source, MadeSource)
     for cell in stored.cells[:4]:
         for seed, run in cell.runs.items():
             table = PartitionTable(["left", "right"], ["cat", "dog"], np.array([[4, seed], [0, 4]]))
             stored.source.texts[run.run_id, "partition.csv"] = table.csv()
-    found = read_partitions(stored)
+    found, _ = read_partitions(stored)
     assert [f"a partition_alpha={alpha} learning_rate=0.1" for alpha in (0.1, 1.0)] == list(found)
     assert [[[4, 0], [0, 4]]] * 2 == [table.counts.tolist() for table in found.values()]
     page = make_report(stored, tmp_path / "out")
@@ -165,6 +165,7 @@ def test_a_missing_artifact_and_an_old_figure_do_not_stop_a_report(stored: Store
     del other.source.texts[other.cells[0].runs[0].run_id, "confusion.csv"]
     page = make_report(other, tmp_path / "out")
     assert "The confusion matrices of 1 cells are gone from the store: a." in page.read_text()
+    assert "The partitions of 1 cells are gone from the store: a." in page.read_text()
     assert {"grid", "recall", "confusion", "own"} == set(pictures(page))  # curves need two rounds
 
 

@@ -51,6 +51,7 @@ def database(store: Store) -> bytes:
 def copy(database: bytes, tmp_path: Path) -> Path:
     path = tmp_path / "mlflow.db"
     path.write_bytes(database)
+    (tmp_path / "artifacts" / "tiny").mkdir(parents=True)
     return path
 
 

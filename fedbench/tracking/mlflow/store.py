@@ -23,6 +23,7 @@ from fedbench.tracking.mlflow.database import connect_once, driver_of, mlflow_ur
 from fedbench.tracking.mlflow.database import without_password as without_password  # for all who use a store
 from fedbench.tracking.mlflow.errors import RESUMES
 from fedbench.tracking.mlflow.errors import store_errors as store_errors  # the same
+from fedbench.tracking.mlflow.moved import follow_move
 from fedbench.tracking.mlflow.server import is_server, require_answering_server
 from fedbench.util.errors import StoreError
 from fedbench.util.files import regular, sqlite_address
@@ -74,6 +75,8 @@ def open_store(uri: str) -> StoreClient:
                 connect_once(uri)
             client = StoreClient(uri)
             client.search_experiments(max_results=1)
+            if folder := local_folder(uri):
+                follow_move(folder / Path(make_url(uri).database or "").name, uri)
         except ImportError as error:
             raise StoreError(
                 f"tracking store {without_password(uri)} needs a driver ({error}): {driver_of(uri)}"
