@@ -35,6 +35,7 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
     _prepare_streams()
     try:
         code = command()
+        sys.stdout.flush()
         if code == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -49,10 +50,10 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
             context = getattr(error, "ctx", None)
             say(f"error: {message} (see: {context.command_path if context else 'fedbench'} --help)")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; flushing must not fail
+        _drop_output()  # the reader has gone
         code = EXIT_FAILED
     except OSError as error:
-        code = _failed(EXIT_FAILED, f"error: {one_line(error)}")
+        code = _failed(EXIT_FAILED, f"error: {_output_error() or one_line(error)}")
     except Exception as error:
         if os.environ.get("FEDBENCH_DEBUG"):
             raise
@@ -73,6 +74,21 @@ def _has_home() -> bool:
         return bool(Path.home())
     except RuntimeError:
         return False
+
+
+def _drop_output() -> None:
+    """Send what is left of standard output nowhere, so that it can be flushed at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _output_error() -> str:
+    """What is wrong with standard output if it cannot be written, such as on a full disk; empty if it can."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _drop_output()
+        return f"standard output cannot be written ({error.strerror}): send it elsewhere"
+    return ""
 
 
 def _failed(code: int, message: str) -> int:

@@ -49,6 +49,17 @@ def test_an_interruption_that_python_drops_is_not_lost() -> None:
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_that_is_full_is_one_line_and_an_exit_code(unbuffered: str) -> None:
+    script = "from fedbench.cli.exits import run_to_exit; run_to_exit(lambda: print('x'))"
+    with Path("/dev/full").open("w") as full:
+        command, env = [sys.executable, "-c", script], environment(PYTHONUNBUFFERED=unbuffered)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
+    line = r"fedbench: error: (standard output cannot be written \()?.*No space left on device.*\n"
+    assert 1 == done.returncode
+    assert re.fullmatch(line, done.stderr), done.stderr
+
+
 def nightly(value: object) -> Any:
     """A parameter with which the test repeats its point: for `make prove`."""
     return pytest.param(value, marks=pytest.mark.nightly)
