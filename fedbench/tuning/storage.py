@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from fedbench.tracking.mlflow.database import driver_of, require_reachable_database, without_password
+from fedbench.tracking.mlflow.errors import elsewhere
 from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, checkpoint_folder, local_folder
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.slots import CHOSEN, MAX_RETRIES
@@ -166,6 +167,8 @@ def storage_errors(url: str) -> Iterator[None]:
     except ImportError as error:
         raise StoreError(f"storage {shown} needs a driver ({error}): {driver_of(url)}") from error
     except (SQLAlchemyError, OptunaError, OSError) as error:
+        if problem := elsewhere(url, error):
+            raise StoreError(problem) from error
         cause: BaseException = error
         while cause.__cause__:
             cause = cause.__cause__

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -208,3 +212,18 @@ def test_what_an_interruption_breaks_is_an_interruption() -> None:
     broken.__context__ = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt), store_errors("sqlite:///mlflow.db"):
         raise broken
+
+
+def test_an_error_of_another_path_is_not_the_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(number: int, *names: object) -> str:
+        with pytest.raises(StoreError) as caught, store_errors(f"sqlite:///{tmp_path}/mlflow.db"):
+            raise OSError(number, os.strerror(number), *names)
+        return str(caught.value)
+
+    full = Path("/full")
+    monkeypatch.setattr(tempfile, "tempdir", str(full))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=int(path != full)))
+    assert shown(errno.ENOENT, "/proc/x").startswith("/proc/x cannot be used (No such file or directory): correct that")
+    assert shown(errno.ENOENT, str(tmp_path / "mlflow.db")).startswith("tracking store ")
+    assert f"{full} cannot be used (No space left on device): make room there, or set TMPDIR" in shown(errno.ENOSPC)
+    assert "the disk is full: make room" in shown(errno.ENOSPC, str(tmp_path / "mlflow.db"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
 
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import URL, make_url
@@ -50,6 +51,12 @@ def _connection_error(url: URL) -> OSError | None:
 def mlflow_uri(uri: str) -> str:
     """The address that MLflow is given: of ``sqlite:///`` with escapes it would make the folder as it is written."""
     return uri.replace("sqlite:", "sqlite+pysqlite:", 1) if uri.startswith("sqlite:") and "%" in uri else uri
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder of a SQLite store; None for a store of another kind."""
+    database = make_url(uri).database if uri.startswith("sqlite:") else None
+    return Path(database).absolute().parent if database else None
 
 
 def connect_once(uri: str) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 
 import mlflow
 from alembic.util.exc import CommandError
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from fedbench.tracking.mlflow.database import without_password
+from fedbench.tracking.mlflow.database import local_folder, without_password
 from fedbench.tracking.mlflow.server import explain_refusal
 from fedbench.util.errors import StoreError, causes
 
@@ -32,7 +36,23 @@ def store_errors(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, OSError) as error:
         if any(isinstance(each, KeyboardInterrupt) for each in causes(error)):
             raise KeyboardInterrupt from error  # a transaction that was broken off could not be rolled back
-        raise StoreError(_explain(without_password(uri), error)) from error
+        raise StoreError(elsewhere(uri, error) or _explain(without_password(uri), error)) from error
+
+
+def elsewhere(uri: str, error: Exception) -> str | None:
+    """What to do about an operating system's error that is about another path than the store's."""
+    folder = local_folder(uri)
+    if not isinstance(error, OSError):
+        return None
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    temporary = Path(tempfile.gettempdir())
+    if path is None and error.errno == errno.ENOSPC:  # a write knows no path: the fuller disk of the two
+        free = shutil.disk_usage(temporary).free
+        path = temporary if folder is None or free < shutil.disk_usage(folder).free else None
+    if path is None or (folder and path.absolute().is_relative_to(folder)):
+        return None
+    advice = "make room there, or set TMPDIR to another folder" if path.is_relative_to(temporary) else "correct that"
+    return f"{path} cannot be used ({error.strerror or error}): {advice}, then {RESUMES}"
 
 
 def _explain(uri: str, error: Exception) -> str:

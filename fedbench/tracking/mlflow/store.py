@@ -20,6 +20,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from fedbench.tracking.mlflow.client import StoreClient
 from fedbench.tracking.mlflow.database import connect_once, driver_of, mlflow_uri, require_reachable_database
+from fedbench.tracking.mlflow.database import local_folder as local_folder  # for all who use a store
 from fedbench.tracking.mlflow.database import without_password as without_password  # for all who use a store
 from fedbench.tracking.mlflow.errors import RESUMES
 from fedbench.tracking.mlflow.errors import store_errors as store_errors  # the same
@@ -127,12 +128,6 @@ def require_not_deleted(experiment: Experiment, uri: str) -> None:
 def mlflow_command(uri: str, arguments: str) -> str:
     """A command of MLflow on this store, as a person types it: by default MLflow takes another one."""
     return f"MLFLOW_TRACKING_URI={shlex.quote(without_password(mlflow_uri(uri)))} mlflow {arguments}"
-
-
-def local_folder(uri: str) -> Path | None:
-    """The folder of a SQLite store; None for a store of another kind."""
-    database = make_url(uri).database if uri.startswith("sqlite:") else None
-    return Path(database).absolute().parent if database else None
 
 
 def checkpoint_folder(uri: str) -> Path:
