@@ -52,10 +52,11 @@ def database(store: Store) -> bytes:
 
 
 @pytest.fixture
-def copy(database: bytes, tmp_path: Path) -> Path:
+def copy(store: Store, database: bytes, tmp_path: Path) -> Path:
     path = tmp_path / "mlflow.db"
     path.write_bytes(database)
-    (tmp_path / "artifacts" / "tiny").mkdir(parents=True)
+    for folder in (store.folder / "artifacts").iterdir():  # of other tests' experiments, too
+        (tmp_path / "artifacts" / folder.name).mkdir(parents=True)
     return path
 
 
