@@ -242,7 +242,7 @@ def generalised(name: str) -> str:
         (r"^recall/\d", "recall/<class>"),
         (r"^space/.*", "space/<field>"),
         (r"^(best|default)/learning_rate", r"\1/<field>"),
-        (r"^(accuracy|difference|std)/(one|.*[: ].*)$", r"\1/<cell>"),
+        (r"^(accuracy|difference|std|seeds|interval_low|interval_high)/(one|.*[: ].*)$", r"\1/<cell>"),
     ):
         name = re.sub(pattern, general, name)
     return name
@@ -303,12 +303,13 @@ def test_the_page_on_mlflow_names_what_a_kind_of_run_has_and_nothing_else(
     assert named(MLFLOW, f"{title}: tags") - of_some <= found.names("tags")
     metrics = named(MLFLOW, f"{title}: metrics")
     if kind == "cell":
-        of_seeds = {name for name in named(MLFLOW, "### Run: metrics") if "<k>" not in name}
-        metrics = {pattern.replace("<metric>", name) for pattern in metrics for name in of_seeds}
+        of_runs = {name for name in named(MLFLOW, "### Run: metrics") if "<k>" not in name}
+        metrics = {pattern.replace("<metric>", name) for pattern in metrics for name in of_runs}
     of_speed = {"balanced_accuracy/<cell>", "ratio/<benchmark>", "largest_ratio"}
+    of_seeds = {"objective/std", "best/validation/std", "default/validation/std"}
     assert found.names("metrics") <= metrics
     missing = metrics - found.names("metrics")
-    assert missing <= (of_speed if kind == "check" else {"objective/std"})
+    assert missing <= (of_speed if kind == "check" else of_seeds)
     artifacts = {"run": "### Run: artifacts", "study": "### Study run: artifacts"}
     if kind in artifacts:
         assert named(MLFLOW, artifacts[kind]) - {"parts/KIND/FILE"} == found.artifacts

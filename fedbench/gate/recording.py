@@ -118,9 +118,9 @@ def _accuracy_metrics(accuracy: AccuracyCheck) -> dict[str, float]:
 def _speed_metrics(speed: SpeedCheck) -> dict[str, float]:
     names = metric_names(each.name for each in speed.benchmarks)
     values = {f"ratio/{names[each.name]}": each.ratio for each in speed.benchmarks}
+    known = [value for value in values.values() if math.isfinite(value)]
     for each in speed.benchmarks:
         values |= _interval(names[each.name], each.interval)
-    known = [value for value in values.values() if math.isfinite(value)]
     return values | ({"largest_ratio": max(known)} if known else {})
 
 

@@ -98,6 +98,7 @@ def test_a_check_of_the_speed_alone_has_the_name_speed(uri: str) -> None:
     assert not [name for name in run.data.tags if name.startswith("mlflow.source.git")]
     intervals = {"interval_low/step", "interval_high/step"}
     assert {"failures", "ratio/step", "largest_ratio"} | intervals == run.data.metrics.keys()
+    assert run.data.metrics["ratio/step"] == run.data.metrics["largest_ratio"]
 
 
 def test_every_check_can_be_recorded(uri: str) -> None:
