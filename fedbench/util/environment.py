@@ -62,11 +62,11 @@ def elsewhere(tags: Mapping[str, str], device: str) -> str | None:
 
     None if it does not, or the tags do not say. It imports PyTorch only for a GPU.
     """
-    here = {"PyTorch": public_version(version("torch")), "": machine(device)}
-    there = {"PyTorch": public_version(tags.get("fedbench.torch", "")), "": tags.get("fedbench.machine", "")}
-    changes = [
-        f"{name} {there[name]}, here {here[name]}".strip() for name in here if there[name] not in ("", here[name])
-    ]
+    changes = []
+    if (there := public_version(tags.get("fedbench.torch", ""))) not in ("", here := _torch_version()):
+        changes.append(f"PyTorch {there}, here {here}")
+    if (there := tags.get("fedbench.machine", "")) not in ("", here := machine(device)):
+        changes.append(f"{there}, here {here}")
     return "; ".join(changes) or None
 
 
@@ -134,6 +134,11 @@ def usable_cores() -> int:
 def public_version(version: str) -> str:
     """A version without its local part, which no package index knows: ``2.14.1+cpu`` is ``2.14.1``."""
     return version.partition("+")[0]
+
+
+@cache  # a store may have a hundred thousand runs to compare with
+def _torch_version() -> str:
+    return public_version(version("torch"))
 
 
 def _processor_name() -> str:
