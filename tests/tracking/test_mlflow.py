@@ -26,7 +26,7 @@ from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
 from fedbench.partitions.skew import label_skew
-from fedbench.partitions.table import parse_partition
+from fedbench.partitions.table import PartitionTable, parse_partition
 from fedbench.suites.fields import COMMON
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import models
@@ -274,6 +274,7 @@ def test_a_command_whose_run_another_one_took_up_while_it_was_asleep_writes_noth
     asleep.log_interpolation([(0.5, 1.0, 0.5)])
     for late in (
         lambda: asleep.log_confusion(np.eye(2, dtype=np.int64), ["a", "b"]),
+        lambda: asleep.log_partition(PartitionTable(["0", "1"], ["a", "b"], np.eye(2, dtype=np.int64))),
         lambda: asleep.finish(RunResult(Verdict.OK, None, FINAL)),
     ):
         with pytest.raises(StoreError, match="was taken up or deleted by another command"):

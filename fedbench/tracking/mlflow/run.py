@@ -137,6 +137,7 @@ class MlflowRun:
 
     def log_partition(self, table: PartitionTable) -> None:
         """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv`` and the metric ``label_skew``."""
+        self._require_ours()
         with self._timed(), store_errors(self.uri):
             self.client.log_text(self.run_id, table.csv(), "partition.csv")
         if (skew := label_skew(table.counts)) is not None:
