@@ -150,7 +150,7 @@ def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> Tun
     from fedbench.util.progress import progress
 
     plan = tuning.plan
-    deadline = None if timeout is None else time.time() + timeout
+    deadline = None if timeout is None else time.monotonic() + timeout
     with (
         progress(f"tuning {plan.suite}", plan.trials, "trials") as advance,
         closing(tuning.trials(choose_executor(workers, default_workers()), deadline)) as computing,

@@ -56,7 +56,7 @@ class Search:
     locks
         The folder of this machine's locks.
     deadline
-        In seconds since 1970; no trial is begun after it.
+        On `time.monotonic`'s clock, which nobody sets; no trial is begun after it.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Search:
         return done >= self.plan.trials or self._is_late()
 
     def _is_late(self) -> bool:
-        return self.deadline is not None and time.time() > self.deadline
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     def _jobs(self) -> Iterator[TrialJob]:
         while (job := self._next_job()) is not None:

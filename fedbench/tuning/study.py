@@ -65,7 +65,7 @@ class Tuning:
     def trials(self, execute: Executor, deadline: float | None) -> Generator[tuple[TrialResult, ...]]:
         """Compute trials until there are enough, and yield now and then all that have ended; they are recorded.
 
-        No trial is begun after `deadline`, in seconds since 1970.
+        No trial is begun after `deadline`, on the clock of `time.monotonic`.
         """
         search = Search(self._storage, self.study, self.plan, self._locks, deadline)
         for _ in search.compute(execute, self._work):

@@ -155,7 +155,7 @@ def test_pruning_ends_bad_trials_early_and_can_be_switched_off(tmp_path: Path, w
 def test_no_trial_is_begun_after_the_deadline(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, trials=3)
     work = tiny_work(plan, storage_in(tmp_path))
-    search = tiny_search(work, deadline=time.time() - 1)
+    search = tiny_search(work, deadline=time.monotonic() - 1)
     list(compute_tiny(work, search))
     assert () == trial_results(search.study, plan)
 
