@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedbench.cli.exits import EXIT_FAILED
+from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
-from fedbench.util.errors import SuiteError
+from fedbench.util.errors import StoreError, SuiteError
 
 if TYPE_CHECKING:
     from fedbench.tracking.records import StoredSuite
@@ -66,7 +66,10 @@ def report_command(
     if log:
         from fedbench.tracking.mlflow.report import log_report
 
-        log_report(uri, stored.name, page, figures)
+        try:
+            log_report(uri, stored.name, page, figures)
+        except StoreError as error:  # such as one that can only be read
+            say(f"warning: the report is not kept in the store: {error}")
     typer.echo(f"{page}: open it in a browser. The figures are in {figures}.", err=as_json)
 
 

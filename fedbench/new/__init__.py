@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from fedbench.components import KINDS
 from fedbench.util.errors import SuiteError
 from fedbench.util.files import plain_errors
+from fedbench.util.locks import put_new
 from fedbench.util.text import show, unknown
 
 SUITE = "suite"
@@ -91,7 +92,7 @@ def _create(files: dict[Path, str], folder: Path) -> None:
             for path, text in files.items():
                 whole = Path(temporary) / path.name
                 whole.write_text(text, encoding="utf-8")
-                os.link(whole, path)  # unlike a replacement, it fails if there is a file by now
+                put_new(whole, path)
                 done.append(path)
         except BaseException:
             for path in done:

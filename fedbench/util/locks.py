@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import logging
+import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,6 +16,8 @@ from fedbench.util.errors import StoreError
 
 POLL_SECONDS = 0.2  # while a lock is waited for
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # a file system without locks: nobody waits
+
+logger = logging.getLogger("fedbench")
 
 
 class Lock:
@@ -63,14 +69,43 @@ def lock(path: Path) -> Lock:
     return taken
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock at `path`."""
-    if not path.exists():
+def is_locked(path: Path) -> bool | None:
+    """Whether a process holds the lock at `path`, which need not be writable; None if its file system has no locks."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
         return False
-    if (taken := try_lock(path)) is None:
-        return True
-    taken.release()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}): let this user read it") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in NO_LOCKS else True
+    finally:
+        os.close(file)
     return False
+
+
+def put_new(new: Path, path: Path) -> None:
+    """Give a whole file the name `path`, which nobody else may have taken; `new` may be left.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something of that name by now.
+    """
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: one that asks first, and one at a time
+        held = lock(path.with_name(f".{path.name}.lock"))
+        try:
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            new.replace(path)
+        finally:
+            held.remove()
 
 
 def _lock(path: Path, timeout: float) -> Lock | None:
@@ -83,6 +118,16 @@ def _lock(path: Path, timeout: float) -> Lock | None:
         return None
     except OSError as error:
         if error.errno in NO_LOCKS:
+            _say_without_locks(path.parent)
             return Lock(path, None)
         raise StoreError(f"{path} cannot be locked ({error.strerror or error}): let this user write there") from error
     return Lock(path, file_lock)
+
+
+@cache
+def _say_without_locks(folder: Path) -> None:
+    logger.warning(
+        "fedbench: the file system of %s has no locks: run one command at a time there; what two compute at once is "
+        "computed twice",
+        folder,
+    )

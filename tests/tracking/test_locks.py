@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
-from fedbench.util.locks import is_locked, lock, try_lock
+from fedbench.util.locks import NO_LOCKS, is_locked, lock, put_new, try_lock
 
 HOLDER = """
 import sys
@@ -66,12 +67,34 @@ def test_removing_the_file_lets_no_two_processes_in(tmp_path: Path, monkeypatch:
     assert ["counter"] == [path.name for path in tmp_path.iterdir()]
 
 
-def test_where_a_file_system_has_no_locks_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize("number", NO_LOCKS)
+def test_where_a_file_system_has_no_locks_nobody_waits_and_it_is_said_once(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(FileLock, "acquire", fail)
+    monkeypatch.setattr(fcntl, "flock", fail)
     first, second = lock(tmp_path / "run.lock"), try_lock(tmp_path / "run.lock")
     assert second is not None
+    assert is_locked(tmp_path / "run.lock") is None
+    assert 1 == len(caplog.messages)
+    assert f"the file system of {tmp_path} has no locks: run one command at a time there" in caplog.text
     first.release()
     second.remove()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_where_a_file_system_has_no_hard_links_one_file_gets_the_name(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", fail)
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    put_new(tmp_path / "one", tmp_path / "new")
+    with pytest.raises(FileExistsError):
+        put_new(tmp_path / "two", tmp_path / "new")
+    assert {"new": "one", "two": "two"} == {path.name: path.read_text() for path in tmp_path.iterdir()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,20 @@ def test_a_run_whose_lock_is_free_is_orphaned_and_one_whose_lock_is_held_is_runn
     assert 2 == len(list_runs("tiny", uri))
     held.release()
     assert ["orphaned", "orphaned"] == [each.status for each in list_runs("tiny", uri)]
+
+
+def test_where_nobody_can_know_a_run_is_not_orphaned(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = open_store(uri)
+    first, _ = list_runs("tiny", uri)
+    client.update_run(first.run_id, status="RUNNING")
+    lock(checkpoint_folder(uri) / f"{first.tags['fedbench.fingerprint']}.lock").release()
+    assert "orphaned" == list_runs("tiny", uri)[0].status
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    assert "running" == list_runs("tiny", uri)[0].status
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(uri: str) -> None:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
+from rights import only_reading
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import PendingRollbackError
 from tiny_store import Store, track
@@ -80,11 +81,9 @@ def test_a_file_in_the_folders_place(tiny_suite: Suite, tmp_path: Path) -> None:
     assert "or choose another --tracking-uri" in message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(tiny_suite: Suite, tmp_path: Path) -> None:
-    folder = tmp_path / "closed"
-    folder.mkdir(mode=0o500)
-    assert "check that it can be written" in refusal(tiny_suite, f"sqlite:///{folder}/mlflow.db")
+    with only_reading(tmp_path):
+        assert "can only be read ([Errno 13]" in refusal(tiny_suite, f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_a_sqlite_address_without_a_file(tiny_suite: Suite) -> None:
@@ -170,6 +169,15 @@ def test_a_new_folder_is_made_for_a_new_store(tiny_suite: Suite, tmp_path: Path)
     assert (tmp_path / "a" / "b" / "artifacts" / "tiny").is_dir()
     (again,) = track(tiny_suite, f"sqlite:///{tmp_path}/a/b/mlflow.db")
     assert (False, outcome.result) == (again.executed, again.result)
+
+
+def test_a_store_is_made_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fail)
+    open_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert ["mlflow.db"] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_only_while_a_store_is_made_is_the_disk_not_waited_for(tmp_path: Path) -> None:

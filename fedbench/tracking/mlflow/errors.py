@@ -23,6 +23,7 @@ from fedbench.tracking.mlflow.server import explain_refusal
 from fedbench.util.errors import StoreError, causes
 
 RESUMES = "the same command resumes"
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 READ_ONLY = ("read-only transaction", "readonly database", "permission denied for")
 
 
@@ -70,7 +71,7 @@ def _explain(uri: str, error: Exception) -> str:
         return f"tracking store {uri}: the disk is full: make room, then {RESUMES}"
     if "database is locked" in text:
         return f"tracking store {uri} is locked by another program: end it, then {RESUMES}"
-    if any(words in text for words in READ_ONLY):
+    if any(words in text for words in READ_ONLY) or getattr(error, "errno", None) in FORBIDDEN:
         return (
             f"tracking store {uri} can only be read ({text[:200]}): let its user write, or choose another with "
             "--tracking-uri"

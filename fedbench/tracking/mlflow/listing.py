@@ -17,6 +17,7 @@ from fedbench.tracking.mlflow.store import (
     experiment_of,
     local_folder,
     open_existing_store,
+    open_store,
     store_errors,
     without_password,
 )
@@ -78,7 +79,7 @@ def _status(run: Run, uri: str) -> str:
     if run.info.status not in ("RUNNING", "SCHEDULED"):
         return str(run.info.status).lower()
     path = _lock_path(run.data.tags["fedbench.fingerprint"], uri)
-    if is_locked(path):
+    if is_locked(path) is not False:  # or nobody can know
         return "running"
     was_here = local_folder(uri) is not None or (path.exists() and path.read_text() == run.data.tags.get(REQUEST))
     return "orphaned" if was_here else "running"
@@ -120,7 +121,7 @@ def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
     for run_id, path in paths.items():
         if is_locked(path):
             raise StoreError(f"run {run_id} is being computed: end the command that does so first")
-    client = open_existing_store(place)
+    client = open_store(place)
     runs = []
     for run_id, path in paths.items():
         with store_errors(place):

@@ -6,6 +6,7 @@ MLflow keeps whole addresses. Left as they are, a copy would write into, and del
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -25,8 +26,13 @@ PLACES = (  # the columns of MLflow's that hold the address of a folder
 logger = logging.getLogger("fedbench")
 
 
-def follow_move(database: Path, shown: str) -> None:
+def follow_move(database: Path, shown: str, for_reading: bool = False) -> dict[str, str]:
     """Let the experiments of a SQLite store, if they were made elsewhere, have their artifacts beside it.
+
+    Returns
+    -------
+    dict
+        Of a store that can only be read: the address of the folder it is in, by those in which it was made.
 
     Raises
     ------
@@ -37,8 +43,10 @@ def follow_move(database: Path, shown: str) -> None:
         found = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
         moved = {old for name, location in found if (old := _made_in(name, location)) and not _is_same(old, database)}
         if not moved:
-            return
+            return {}
         here = database.parent
+        if for_reading and not all(_is_writable(each) for each in (database, here)):
+            return dict.fromkeys(moved, f"{here.as_uri()}/")
         for old in moved:
             there = Path(unquote(old.removeprefix("file://")))
             left = [
@@ -66,6 +74,7 @@ def follow_move(database: Path, shown: str) -> None:
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 - names of ours
                         (new, len(old) + 1, len(old), old),
                     )
+    return {}
 
 
 def _made_in(name: str, location: str | None) -> str | None:
@@ -80,3 +89,7 @@ def _is_same(address: str, database: Path) -> bool:
     """Whether an address is the database's folder, by whatever path."""
     folder = Path(unquote(address.removeprefix("file://")))
     return folder == database.parent or (folder.is_dir() and folder.samefile(database.parent))
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)

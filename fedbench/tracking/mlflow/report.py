@@ -6,13 +6,13 @@ from pathlib import Path
 
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.mlflow.reading import search_runs
-from fedbench.tracking.mlflow.store import experiment_of, open_existing_store, store_errors
+from fedbench.tracking.mlflow.store import experiment_of, open_store, store_errors
 from fedbench.util.environment import SOURCE_TAGS
 
 
 def log_report(uri: str, suite_name: str, page: Path, figures: Path) -> None:
     """Store a report's page and its folder of figures in a run of the suite's experiment, the same run each time."""
-    client = open_existing_store(uri)
+    client = open_store(uri)
     experiment_id = experiment_of(client, uri, suite_name).experiment_id
     with store_errors(uri):
         if found := search_runs(client, experiment_id, "tags.`fedbench.kind` = 'report'"):

@@ -28,6 +28,7 @@ from fedbench.tracking.mlflow.moved import follow_move
 from fedbench.tracking.mlflow.server import is_server, require_answering_server
 from fedbench.util.errors import StoreError
 from fedbench.util.files import regular, sqlite_address
+from fedbench.util.locks import put_new
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and errors are explained in one line
@@ -44,7 +45,7 @@ def default_tracking_uri() -> str:
 
 
 def open_existing_store(uri: str) -> StoreClient:
-    """As `open_store`, for reading: a SQLite file that does not exist is an error.
+    """As `open_store`, for reading: a SQLite file that does not exist is an error, and it need not be writable.
 
     Raises
     ------
@@ -54,10 +55,10 @@ def open_existing_store(uri: str) -> StoreClient:
     folder = local_folder(uri)
     if folder and not Path(make_url(uri).database or "").exists():
         raise StoreError(f"there is no tracking store {uri}: fedbench run makes one, or name another store")
-    return open_store(uri)
+    return open_store(uri, for_reading=True)
 
 
-def open_store(uri: str) -> StoreClient:
+def open_store(uri: str, *, for_reading: bool = False) -> StoreClient:
     """A client of the store at `uri`; a SQLite file that does not exist is made.
 
     Raises
@@ -68,7 +69,7 @@ def open_store(uri: str) -> StoreClient:
     with store_errors(uri):
         try:
             if uri.startswith("sqlite:"):
-                _require_writable_sqlite(uri)
+                _require_sqlite(uri, for_reading)
             elif is_server(uri):
                 require_answering_server(uri, without_password(uri))
             else:
@@ -77,7 +78,7 @@ def open_store(uri: str) -> StoreClient:
             client = StoreClient(uri)
             client.search_experiments(max_results=1)
             if folder := local_folder(uri):
-                follow_move(folder / Path(make_url(uri).database or "").name, uri)
+                client.moved = follow_move(folder / Path(make_url(uri).database or "").name, uri, for_reading)
         except ImportError as error:
             raise StoreError(
                 f"tracking store {without_password(uri)} needs a driver ({error}): {driver_of(uri)}"
@@ -157,8 +158,8 @@ def require_space(uri: str) -> None:
         )
 
 
-def _require_writable_sqlite(uri: str) -> None:
-    """Make the folder of a SQLite store and find out, quickly, whether it can be used."""
+def _require_sqlite(uri: str, for_reading: bool) -> None:
+    """Find out, quickly, whether a SQLite store can be used; for writing it and its folder are made."""
     database = make_url(uri).database
     if not database or database == ":memory:" or database.startswith("file:"):
         raise StoreError(f"tracking store {uri} names no file: use sqlite:///FOLDER/mlflow.db")
@@ -167,12 +168,13 @@ def _require_writable_sqlite(uri: str) -> None:
     path = Path(database).absolute()
     if (written := Path(uri.removeprefix("sqlite:///")).absolute().parent) != path.parent and written.is_dir():
         raise StoreError(f"tracking store {uri}: write % as %25 in the address of a store in {written}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass  # raises OSError where nothing can be written
-    if not path.exists():
-        _make_sqlite(path)
-    with regular(path).open("rb+") as file:
+    if not for_reading:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass  # raises OSError where nothing can be written
+        if not path.exists():
+            _make_sqlite(path)
+    with regular(path).open("rb" if for_reading else "rb+") as file:
         if file.read(16) not in (b"", b"SQLite format 3\0"):
             raise StoreError(f"tracking store {uri} is not a SQLite database: choose another with --tracking-uri")
     with closing(sqlite3.connect(path)) as connection:
@@ -194,7 +196,7 @@ def _make_sqlite(path: Path) -> None:
         with new.open("rb") as file:
             os.fsync(file.fileno())
         with suppress(FileExistsError):
-            os.link(new, path)
+            put_new(new, path)
 
 
 def _leave_waiting_for_the_disk(connection: DBAPIConnection, _: object) -> None:
