@@ -11,6 +11,7 @@ must not depend on the number of cores. Spare cores train clients of the jobs un
 from __future__ import annotations
 
 import os
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -122,10 +123,24 @@ def cluster_executor(address: str | None, needs: Needs, num_workers: int | None 
         raise ClusterError('--executor ray needs Ray: pip install "fedbench-mlflow[ray]"')
 
     def execute(jobs: Iterable[J], work: Work[J, E], /) -> Iterator[E]:
+        there = address or os.environ.get("RAY_ADDRESS")
+        if not there:
+            _close_own_ray()
         from fedbench.executors import ray_cluster
 
         if not isinstance(work, PortableWork):
             raise TypeError(f"{type(work).__name__} cannot be sent to a cluster")
-        yield from ray_cluster.execute(jobs, work, address or os.environ.get("RAY_ADDRESS"), needs, num_workers)
+        yield from ray_cluster.execute(jobs, work, there, needs, num_workers)
 
     return execute
+
+
+def _close_own_ray() -> None:
+    """Let a Ray that this process starts listen on loopback only, for whoever has its token.
+
+    Ray reads these settings when it is imported; what a user has set stays.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on every system; no node can join
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would save one in the home folder

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
 
 from fedbench.executors.needs import Needs
@@ -48,11 +49,14 @@ def connected(address: str | None, num_cpus: int | None) -> Iterator[None]:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds: other versions, no disk, nobody at "auto"
         place = f"the Ray cluster at {address}" if address else "Ray on this machine"
-        raise ClusterError(f"{place} cannot be used ({one_line(error)})") from error
+        remedy = "" if address else ": correct that, or set RAY_TMPDIR to a folder with a short path and room"
+        raise ClusterError(f"{place} cannot be used ({one_line(error)}){remedy}") from error
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray installs its own
     try:
+        if not address and not ip_address(ray.util.get_node_ip_address()).is_loopback:  # type: ignore[no-untyped-call]
+            logger.warning("fedbench: Ray's ports on this machine are open to its network: close them by a firewall")
         yield
     finally:
         ray.shutdown()

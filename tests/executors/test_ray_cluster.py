@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,6 +28,7 @@ from fedbench.runs.work import RunWork
 from fedbench.tracking.memory import MemoryTracker
 from fedbench.util.errors import ClusterError
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, needing(why_no_ray())]
 
 
@@ -190,3 +194,56 @@ def test_a_consumer_that_stops_ends_the_tasks_and_removes_its_probe(execute: Any
     assert [] == list(tmp_path.glob(".shared-*"))
     commands = [process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])]
     assert [] == [command for command in commands if command[0].startswith("ray::compute")]
+
+
+OWN_RAY = """
+import os, subprocess, sys
+import psutil
+from jobs import WORK, make_jobs
+from fedbench.executors import cluster_executor
+from fedbench.executors.needs import Needs
+
+events = cluster_executor(None, Needs(), 1)(make_jobs(1), WORK)
+next(events)
+processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+ports = [each.laddr for one in processes for each in one.net_connections("inet") if each.status == "LISTEN"]
+print({port.ip.removeprefix("::ffff:") for port in ports})
+
+import ray
+
+question = f"import ray; ray.init('{ray.get_runtime_context().gcs_address}', logging_level='ERROR')"
+stranger = os.environ | {"RAY_AUTH_TOKEN": "0" * 64}
+done = subprocess.run([sys.executable, "-c", question], env=stranger, capture_output=True, text=True)
+print(done.stderr.splitlines()[-1])
+list(events)
+"""
+
+
+def own_ray(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Compute on a Ray of this machine, in a process of its own, since Ray reads variables when it is imported."""
+    folders = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "tests/helpers"))
+    environment = os.environ | {"PYTHONPATH": folders, "HOME": "/proc/none"} | variables
+    return subprocess.run(
+        [sys.executable, "-c", OWN_RAY], env=environment, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+def test_a_ray_of_ones_own_listens_on_loopback_asks_for_a_token_and_needs_no_home() -> None:
+    done = own_ray()
+    hosts, stranger = done.stdout.splitlines()
+    assert "{'127.0.0.1'}" == hosts
+    assert stranger.startswith("ConnectionError: Failed to connect to Ray cluster at 127.0.0.1:")
+    assert "" == done.stderr
+
+
+def test_a_ray_of_ones_own_that_is_open_says_so() -> None:
+    done = own_ray(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1")
+    assert "fedbench: Ray's ports on this machine are open to its network: close them by a firewall\n" == done.stderr
+
+
+def test_a_long_tmpdir_is_one_line_that_says_what_to_set(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    last = own_ray(TMPDIR=str(folder)).stderr.splitlines()[-1]
+    assert "ClusterError: Ray on this machine cannot be used (" in last
+    assert last.endswith(": correct that, or set RAY_TMPDIR to a folder with a short path and room")
