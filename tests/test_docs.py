@@ -75,6 +75,18 @@ def test_the_readme_has_no_link_that_the_package_index_would_break() -> None:
     assert [] == [target for target in targets if ":" not in target]
 
 
+def test_each_promise_names_a_test_or_a_script_that_is_there() -> None:
+    text = (DOCS / "reference/limits.md").read_text()
+    promises = re.findall(r"^\| (?!what |---).* \| .* \| (.*) \|$", text, re.MULTILINE)
+    assert len(promises) >= 30
+    assert [] == [shown for shown in promises if not re.search(r"`(test_\w+|tests/.*\.py)`", shown)]
+    tests = {
+        name for path in ROOT.glob("tests/**/test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert set() == set(re.findall(r"`(test_\w+)`", text)) - tests
+    assert [] == [path for path in re.findall(r"`(tests/[^`]+)`", text) if not (ROOT / path).is_file()]
+
+
 # Commands
 
 

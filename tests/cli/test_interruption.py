@@ -172,7 +172,7 @@ def test_an_interrupted_command_says_how_to_resume_and_the_same_command_does(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, nightly(signal.SIGTERM)])
+@pytest.mark.parametrize("number", [signal.SIGINT, nightly(signal.SIGTERM), nightly(signal.SIGHUP)])
 def test_workers_end_with_an_interrupted_command(tmp_path: Path, number: int) -> None:
     (tmp_path / "long.yaml").write_text(LONG.replace("rounds: 10", "rounds: 5000"))
 

@@ -146,7 +146,7 @@ def test_each_partition_is_drawn_once(tmp_path: Path) -> None:
     assert isinstance(stored.source, MadeSource)
     for cell in stored.cells[:4]:
         for seed, run in cell.runs.items():
-            table = PartitionTable(["left", "right"], ["cat", "dog"], np.array([[4, seed], [0, 4]]))
+            table = PartitionTable(["left", "right"], ["cat", r"$\frac{$"], np.array([[4, seed], [0, 4]]))
             stored.source.texts[run.run_id, "partition.csv"] = table.csv()
     found, _ = read_partitions(stored)
     assert [f"a partition_alpha={alpha} learning_rate=0.1" for alpha in (0.1, 1.0)] == list(found)
