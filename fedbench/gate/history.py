@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from fedbench.gate.recording import EXPERIMENT, NAMES, shown_name
 from fedbench.gate.views import SPEED_ALONE
 from fedbench.reports.history import Check, History, Timing
 from fedbench.stats import Spread
+from fedbench.tracking.mlflow.door import names_of
 from fedbench.tracking.mlflow.reading import infinite, search_runs
 from fedbench.tracking.mlflow.store import open_existing_store, store_errors, without_password
 from fedbench.util.errors import StoreError
@@ -64,7 +64,7 @@ def _runs(client: MlflowClient, uri: str, own: OwnExperiment, wanted: str) -> li
 def _check(run: Run) -> Check:
     tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
     metric = params.get("metric", "")
-    names = json.loads(tags.get(NAMES, "{}"))
+    names = names_of(tags.get(NAMES, "{}"))
 
     def shown(name: str) -> str:
         return names.get(name) or shown_name(name)

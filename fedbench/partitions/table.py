@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_EXAMPLES = 2**40  # in a table that is read: their sums are far from the limits of 64 bits
+
 
 @dataclass(frozen=True)
 class PartitionTable:
@@ -40,8 +42,27 @@ class PartitionTable:
 
 def parse_partition(text: str) -> PartitionTable:
     """What `PartitionTable.csv` gave; a `ValueError` if that is not what it is."""
-    header, *rows = csv.reader(io.StringIO(text))
-    if header[:1] != ["client"] or header[-1:] != ["num_examples"] or not rows:
+    header, clients, counts = parse_counts(text)
+    if header[0] != "client" or header[-1] != "num_examples":
         raise ValueError("this is no table of clients and classes")
-    counts = np.array([[int(value) for value in row[1:-1]] for row in rows])
-    return PartitionTable([row[0] for row in rows], header[1:-1], counts)
+    return PartitionTable(clients, header[1:-1], counts[:, :-1])
+
+
+def parse_counts(text: str) -> tuple[list[str], list[str], NDArray[np.int64]]:
+    """The titles of a table's columns, the names of its R rows, and the counts below and beside them, (R, columns - 1).
+
+    Raises
+    ------
+    ValueError
+        If it is no such table: of at least one row and column, with numbers of examples that there can be.
+    """
+    try:
+        titles, *rows = csv.reader(io.StringIO(text))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    numbers = [[int(value) for value in row[1:]] for row in rows]
+    if not rows or len(titles) < 2 or any(len(row) != len(titles) for row in rows):
+        raise ValueError("the rows are of other lengths")
+    if not all(0 <= number <= MAX_EXAMPLES for row in numbers for number in row):
+        raise ValueError("there are no such numbers of examples")
+    return titles, [row[0] for row in rows], np.array(numbers, dtype=np.int64)

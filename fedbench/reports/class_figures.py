@@ -17,7 +17,7 @@ from fedbench.reports.style import (  # before Matplotlib, which it sets up
     left_out,
     new_panels,
 )
-from fedbench.tracking.records import StoredCell, StoredSuite, parse_confusion
+from fedbench.tracking.records import StoredCell, StoredSuite, sum_confusions
 
 # isort: split
 import matplotlib.pyplot as plt
@@ -93,8 +93,7 @@ def read_confusions(stored: StoredSuite) -> tuple[ByClass, list[str]]:
     for cell in stored.measured[:MAX_PANELS]:
         texts = [stored.source.text(run.run_id, "confusion.csv") for run in cell.finished.values()]
         try:
-            tables = [parse_confusion(text or "") for text in texts]
-            found[cell.label] = tables[0][0], np.sum([confusion for _, confusion in tables], axis=0)
+            found[cell.label] = sum_confusions([text or "" for text in texts])
         except ValueError:
             gone.append(cell.label)
     return found, gone

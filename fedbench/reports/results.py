@@ -15,6 +15,7 @@ from fedbench.reports.layout import (
     STYLES,
     field_text,
     mean_std,
+    number,
     over_seeds,
     percent,
     plain_table,
@@ -92,9 +93,9 @@ def _cell_json(result: CellResult) -> dict[str, Any]:
         "reason": result.reason,
         **{name: spread_json(result.measures.get(name)) for name in REPORTED},
         "client_accuracy": {
-            "mean": [each.mean for each in by_client],
-            "std": [each.std for each in by_client],
-            "values": [list(each.values()) for each in result.client_accuracy],
+            "mean": [number(each.mean) for each in by_client],
+            "std": [number(each.std) for each in by_client],
+            "values": [[number(value) for value in each.values()] for each in result.client_accuracy],
         },
         ROUNDS_TO_TARGET: _target_json(result),
     }

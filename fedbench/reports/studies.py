@@ -54,7 +54,13 @@ def study_parts(stored: StoredStudies) -> Studies:
     for study in stored.found:
         try:
             parts.append(_part(study))
-        except (ValueError, LookupError, TypeError, AttributeError):  # its file is not as fedbench writes it
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+        ):  # its file is not as fedbench writes it
             lost.append(study.run_id)
     return Studies(tuple(parts), tuple(lost))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from fedbench.measures import ROUNDS_TO_TARGET, RunResult, Verdict, judge_cell
+from fedbench.partitions.table import parse_counts
 from fedbench.stats import Spread, spread, spread_by_step
 from fedbench.suites.schema import Cell, CellSpec
 
@@ -194,7 +195,16 @@ def confusion_csv(confusion: NDArray[np.int64], class_names: Sequence[str]) -> s
     return buffer.getvalue()
 
 
-def parse_confusion(text: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Read the class names and the matrix, (C, C), that `confusion_csv` wrote; raises `ValueError` for other text."""
-    head, *rows = csv.reader(io.StringIO(text))
-    return head[1:], np.array([list(map(int, row[1:])) for row in rows], dtype=np.int64)
+def sum_confusions(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The class names and the sum of the matrices, (C, C), that `confusion_csv` wrote, one or more.
+
+    Raises
+    ------
+    ValueError
+        If one is something else, or they are of different classes.
+    """
+    tables = [parse_counts(text) for text in texts]
+    _, *names = tables[0][0]
+    if any(titles[1:] != names or rows != names for titles, rows, _ in tables):
+        raise ValueError("they are no confusion matrices of the same classes")
+    return names, np.sum([counts for _, _, counts in tables], axis=0)

@@ -7,9 +7,10 @@ tested before keeps its seeds: a command that finds nothing new gives the same a
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from fedbench.tuning.door import TESTED, Look, looks_of
 from fedbench.tuning.results import Answer
 
 if TYPE_CHECKING:
@@ -17,23 +18,6 @@ if TYPE_CHECKING:
 
     from fedbench.tuning.plan import Plan
     from fedbench.tuning.results import TuningResult
-
-TESTED = "fedbench.tested."  # with a trial's number and seeds: the attribute of a study that says they are tested
-
-
-@dataclass(frozen=True)
-class Look:
-    """A test of a best and the default: the best's trial, the fresh seeds, and the answer if there is one yet."""
-
-    trial: int
-    fresh_seeds: tuple[int, ...]
-    answer: str | None = None
-
-
-def looks_of(study: optuna.Study) -> list[Look]:
-    """The looks at the test set that a study has had, or has begun."""
-    found = [each for key, each in study.user_attrs.items() if key.startswith(TESTED)]
-    return [Look(each["trial"], tuple(each["fresh_seeds"]), each["answer"]) for each in found]
 
 
 def fresh_seeds_of(study: optuna.Study, plan: Plan, best: int) -> tuple[int, ...]:

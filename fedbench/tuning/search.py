@@ -27,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fedbench.executors import Executor
 from fedbench.measures import Verdict
 from fedbench.suites.tune import Axis
+from fedbench.tuning.door import trials_of
 from fedbench.tuning.objective import trial_value
 from fedbench.tuning.plan import Params, Plan
 from fedbench.tuning.results import TrialResult
@@ -35,6 +36,7 @@ from fedbench.tuning.storage import HEARTBEAT_SECONDS, STUDY, retry, storage_err
 from fedbench.tuning.trial import TrialDone, TrialJob, TrialWork
 from fedbench.util.errors import StoreError
 from fedbench.util.locks import Lock, lock, try_lock
+from fedbench.util.once import warn_once
 
 POLL_SECONDS = 0.5  # while other commands compute the last trials
 
@@ -90,6 +92,7 @@ class Search:
                         self._tell(done)
                         yield
                     if not self._is_over():
+                        warn_once(self.study, "waiting for trials that another command computes; Ctrl-C ends that")
                         time.sleep(POLL_SECONDS)  # other commands compute what is left
             finally:  # empty unless something was raised or the consumer went away
                 for each in list(self.open.values()):
@@ -98,7 +101,7 @@ class Search:
                     _remove(each.lock)
 
     def _is_over(self) -> bool:
-        done = sum(slot.is_done for slot in slots(self.study.get_trials(deepcopy=False)))
+        done = sum(slot.is_done for slot in slots(trials_of(self.study, self.plan)))
         return done >= self.plan.trials or self._is_late()
 
     def _is_late(self) -> bool:
@@ -112,7 +115,7 @@ class Search:
         """Begin a trial; None if there is none to begin now."""
         with turn(self.locks):
             self.retry_dead()
-            trials = self.study.get_trials(deepcopy=False)
+            trials = trials_of(self.study, self.plan)
             found = slots(trials)[: self.plan.trials]
             is_left = len(found) < self.plan.trials or any(slot.state is SlotState.WAITING for slot in found)
             if self._is_late() or not is_left:
@@ -139,7 +142,7 @@ class Search:
 
     def _place(self, number: int) -> tuple[int, bool]:
         """The slot of a trial that has just begun; and whether it is one too many, or its slot another trial's."""
-        found = slots(self.study.get_trials(deepcopy=False))
+        found = slots(trials_of(self.study, self.plan))
         index = next(index for index, slot in enumerate(found) if number in {trial.number for trial in slot.trials})
         earlier = Slot([trial for trial in found[index].trials if trial.number < number])
         taken = bool(earlier.trials) and earlier.state in (SlotState.ENDED, SlotState.RUNNING, SlotState.WAITING)
@@ -174,7 +177,7 @@ class Search:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.number not in self.open and self._has_died(trial.number):
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        for slot in slots(self.study.get_trials(deepcopy=False)):
+        for slot in slots(trials_of(self.study, self.plan)):
             if slot.state is SlotState.DEAD:
                 retry(self.study, slot.trials[-1])
 
@@ -254,7 +257,7 @@ def _suggest(trial: Trial, axis: Axis, default: float | None) -> int | float | N
 
 def trial_results(study: optuna.Study, plan: Plan) -> tuple[TrialResult, ...]:
     """The trials that have ended, in the order of their numbers."""
-    found = enumerate(slots(study.get_trials(deepcopy=False)))
+    found = enumerate(slots(trials_of(study, plan)))
     return tuple(_result(index, slot, plan) for index, slot in found if slot.is_done)
 
 

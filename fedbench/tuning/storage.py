@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import warnings
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from fedbench.tracking.mlflow.errors import elsewhere
 from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, checkpoint_folder, local_folder
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.slots import CHOSEN, MAX_RETRIES
-from fedbench.util.errors import StoreError
+from fedbench.util.errors import StoreError, one_line
 from fedbench.util.files import sqlite_address
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # fedbench reports the trials
@@ -125,7 +126,9 @@ def open_study(storage: RDBStorage, plan: Plan, identity: str) -> optuna.Study:
     """
     name = f"{plan.suite}.{plan.scenario} {plan.objective} {identity[:8]}"
     direction = StudyDirection.MINIMIZE if plan.objective.is_minimised else StudyDirection.MAXIMIZE
-    with storage_errors(storage.url):
+    place = without_password(storage.url)
+    advice = "delete it with `optuna delete-study`, or name another storage with --storage"
+    with storage_errors(storage.url), _readable(f"storage {place} has a study {name!r} that", advice):
         study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -134,15 +137,24 @@ def open_study(storage: RDBStorage, plan: Plan, identity: str) -> optuna.Study:
             pruner=optuna.pruners.MedianPruner() if plan.pruning else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-        if STUDY not in study.user_attrs and not study.get_trials(deepcopy=False):
+        if not study.get_trials(deepcopy=False) and STUDY not in study.user_attrs:
             study.set_user_attr(STUDY, f"{identity}-{secrets.token_hex(4)}")
-        if not str(study.user_attrs.get(STUDY)).startswith(identity) or study.direction is not direction:
-            raise StoreError(
-                f"storage {without_password(storage.url)} has a study {name!r} that fedbench did not make: delete it "
-                "with `optuna delete-study`, or name another storage with --storage"
-            )
+        is_ours = re.fullmatch(rf"{re.escape(identity)}-[0-9a-f]{{8}}", str(study.user_attrs.get(STUDY)))
+        if not is_ours or study.direction is not direction:
+            raise StoreError(f"storage {place} has a study {name!r} that fedbench did not make: {advice}")
         study.enqueue_trial(dict(plan.default), skip_if_exists=True)
     return study
+
+
+@contextmanager
+def _readable(what: str, advice: str) -> Iterator[None]:
+    """Let Optuna read what may be of another program or version: whatever it raises becomes a line."""
+    try:
+        yield
+    except (StoreError, SQLAlchemyError, OptunaError, OSError, ImportError):
+        raise
+    except Exception as error:
+        raise StoreError(f"{what} Optuna cannot read ({one_line(error)[:200]}): {advice}") from error
 
 
 def trial_id(storage: RDBStorage, study: optuna.Study, number: int) -> int:

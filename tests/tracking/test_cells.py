@@ -18,7 +18,7 @@ from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.suites.schema import RunSpec, Suite
 from fedbench.tracking.mlflow import cells
-from fedbench.tracking.mlflow.summary import add_confusions, confusion_csv, parse_confusion, summary
+from fedbench.tracking.mlflow.summary import add_confusions, confusion_csv, sum_confusions, summary
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 from fedbench.util.locks import lock
 
@@ -79,7 +79,7 @@ def test_confusion_matrices_are_added_class_by_class() -> None:
     one, two = np.array([[1, 2], [3, 4]]), np.array([[10, 0], [0, 10]])
     text = add_confusions([confusion_csv(one, names), confusion_csv(two, names)])
     assert 'true class,a,"b, or c"\na,11,2\n"b, or c",3,14\n' == text
-    found, matrix = parse_confusion(text)
+    found, matrix = sum_confusions([text])
     assert (names, [[11, 2], [3, 14]]) == (found, matrix.tolist())
 
 

@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from fedbench.measures import Verdict, judge_cell
 from fedbench.tracking import SCHEMA_VERSION
-from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
+from fedbench.tracking.mlflow.reading import infinite, is_finished, read_artifact, search_runs
 from fedbench.tracking.mlflow.store import MAX_BATCH, checkpoint_folder, local_folder, store_errors
 from fedbench.tracking.mlflow.summary import NOT_SUMMARISED, Series, add_confusions, summary
 from fedbench.util.environment import COMPUTED_BY, SOURCE_TAGS
@@ -130,8 +129,8 @@ class Cells:
         for start in range(0, len(metrics), MAX_BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + MAX_BATCH])
         confusions = [self._read_confusion(run.info.run_id) for run in measured]
-        if all(confusions):
-            self.client.log_text(run_id, add_confusions([text for text in confusions if text]), "confusion.csv")
+        with suppress(ValueError):  # one is not there, or damaged
+            self.client.log_text(run_id, add_confusions([text or "" for text in confusions]), "confusion.csv")
         self.client.set_terminated(run_id, "FINISHED")
 
     def _delete(self, parents: Iterable[Run]) -> None:
@@ -155,8 +154,9 @@ class Cells:
     def _read_confusion(self, run_id: str) -> str | None:
         if run_id in self._confusions:
             return self._confusions[run_id]
-        with TemporaryDirectory() as folder, suppress(MlflowException, OSError):  # it was deleted, or never written
-            return Path(self.client.download_artifacts(run_id, "confusion.csv", folder)).read_text(encoding="utf-8")
+        # It may have been deleted, or was never written.
+        with TemporaryDirectory() as folder, suppress(MlflowException, OSError, ValueError):
+            return read_artifact(self.client, run_id, "confusion.csv", folder)
         return None
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -34,8 +33,6 @@ Status = Literal["finished", "failed", "killed", "running", "orphaned"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 MIN_PREFIX = 4  # characters of a run's id that may name it
 
-logger = logging.getLogger("fedbench")
-
 
 def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
     """The seeds' runs of a suite, or of all suites, in the order in which they began.
@@ -53,16 +50,7 @@ def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
     for experiment in _experiments(client, place, suite_name):
         with store_errors(place):
             found += search_runs(client, experiment.experiment_id, "tags.`fedbench.fingerprint` IS NOT NULL")
-    return [run_record(run, _status(run, place)) for run in found if _is_ours(run)]
-
-
-def _is_ours(run: Run) -> bool:
-    """Whether a run's fingerprints, which name files, are as fedbench writes them."""
-    tags = (run.data.tags["fedbench.fingerprint"], run.data.tags.get(CELL, "none"))
-    if all(tag.isascii() and tag.isalnum() for tag in tags):
-        return True
-    logger.warning("fedbench: run %s is left out: its fingerprint is not one of fedbench's", run.info.run_id)
-    return False
+    return [run_record(run, _status(run, place)) for run in found]
 
 
 def _experiments(client: MlflowClient, uri: str, suite_name: str | None) -> list[Experiment]:
@@ -122,21 +110,18 @@ def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
         if is_locked(path):
             raise StoreError(f"run {run_id} is being computed: end the command that does so first")
     client = open_store(place)
-    runs = []
-    for run_id, path in paths.items():
+    touched = set()
+    for each in doomed:
+        path = paths[each.run_id]
         with store_errors(place):
-            runs.append(run := client.get_run(run_id))
-            discard_models(client, run.info.experiment_id, run_id)
-            client.delete_run(run_id)
+            experiment_id = client.get_run(each.run_id).info.experiment_id
+            discard_models(client, experiment_id, each.run_id)
+            client.delete_run(each.run_id)
+        if cell := each.tags.get(CELL):
+            touched.add((experiment_id, cell))
         remove(path.with_suffix(".ckpt"))
         remove(path)
-    _refresh(client, place, runs)
-
-
-def _refresh(client: MlflowClient, uri: str, runs: Iterable[Run]) -> None:
-    """Update the summaries of the runs' cells."""
-    touched = {(run.info.experiment_id, run.data.tags[CELL]) for run in runs if CELL in run.data.tags}
     for experiment_id, fingerprint in sorted(touched):
-        cells = Cells(client, uri, experiment_id)
+        cells = Cells(client, place, experiment_id)
         cells.touch(fingerprint)
         cells.finish(fingerprint)

@@ -8,31 +8,38 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbench.measures import RunResult, Verdict, run_result
 from fedbench.tracking import SCHEMA_VERSION
+from fedbench.tracking.mlflow.door import let_in
 from fedbench.tracking.records import INTERPOLATION, REPORTED, RunRecord
 from fedbench.util.environment import COMPUTED_BY
 from fedbench.util.errors import StoreError
+from fedbench.util.files import regular
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
 RECORDED_BY = "fedbench.recorded_by"  # the command that records in an experiment; a suite's has no such tag
+MAX_ARTIFACT = 64 << 20  # bytes of an artifact that is read
 PAGE = 5_000  # runs in one request
 MANY = 1_000  # runs that stay as long as the command: the garbage collector need not look through them
 
 
 def each_run(client: MlflowClient, experiment_id: str, wanted: str) -> Iterator[Run]:
-    """The runs of an experiment that MLflow's expression `wanted` finds, in the order in which they began."""
+    """The runs of an experiment that MLflow's expression `wanted` finds, in the order in which they began.
+
+    Those that are not as fedbench writes them are left out; see `let_in`.
+    """
     token = None
     while True:
         order = ["attributes.start_time ASC"]
         with _without_garbage_collection():
             page = client.search_runs([experiment_id], wanted, order_by=order, max_results=PAGE, page_token=token)
-        yield from page
+        yield from let_in(client, page)
         if not (token := page.token):
             return
 
@@ -89,11 +96,22 @@ def require_schema(experiment: Experiment, place: str) -> None:
             f"experiment {experiment.name} in {place} was not made by fedbench: give the suite another "
             "name, or choose another store with --tracking-uri"
         )
-    if not schema.isdigit() or int(schema) > SCHEMA_VERSION:
+    if schema not in map(str, range(SCHEMA_VERSION + 1)):
         raise StoreError(
-            f"experiment {experiment.name} in {place} has schema {schema}, and this fedbench reads up to "
+            f"experiment {experiment.name} in {place} has schema {schema:.30}, and this fedbench reads up to "
             f"{SCHEMA_VERSION}: upgrade fedbench, or choose another store with --tracking-uri"
         )
+
+
+def read_artifact(client: MlflowClient, run_id: str, path: str, folder: str) -> str:
+    """The text of a run's artifact, which is downloaded to `folder`.
+
+    Raises
+    ------
+    MlflowException, OSError, ValueError
+        If it is not there, is larger than `MAX_ARTIFACT` bytes, or is not text.
+    """
+    return regular(Path(client.download_artifacts(run_id, path, folder)), MAX_ARTIFACT).read_text(encoding="utf-8")
 
 
 def is_finished(run: Run) -> bool:

@@ -157,17 +157,17 @@ class MlflowRun:
         self._remember_once(self._recorded, {TRACKING_SECONDS: self._known.get(TRACKING_SECONDS, self.seconds)})
         self._flush(tags)
         self._end("FAILED" if result.verdict is Verdict.FAILED else "FINISHED")
-        return self._single() if self._may_be_doubled and result.verdict is not Verdict.FAILED else result
+        return self._single(result) if self._may_be_doubled and result.verdict is not Verdict.FAILED else result
 
-    def _single(self) -> RunResult:
+    def _single(self, result: RunResult) -> RunResult:
         """Leave one finished run of the fingerprint, the first, if another machine computed it too; its result."""
         with store_errors(self.uri):
             same = runs_of(self.client, self._experiment_id, self._fingerprint)
-            first, *others = sorted(filter(is_finished, same), key=lambda run: (run.info.start_time, run.info.run_id))
-            for other in others:
+            same = sorted(filter(is_finished, same), key=lambda run: (run.info.start_time, run.info.run_id))
+            for other in same[1:]:
                 discard_models(self.client, self._experiment_id, other.info.run_id)
                 self.client.delete_run(other.info.run_id)
-        return stored_result(first)
+        return stored_result(same[0]) if same else result  # somebody may have altered it already
 
     def kill(self, reason: str) -> None:
         """See `fedbench.tracking.TrackedRun`. A store that is away is not waited for."""

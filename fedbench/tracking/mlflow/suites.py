@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 
@@ -16,9 +15,11 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import COMMON, in_order
 from fedbench.suites.schema import Cell
+from fedbench.tracking.mlflow.door import spec_values
 from fedbench.tracking.mlflow.reading import (
     infinite,
     is_finished,
+    read_artifact,
     require_schema,
     run_record,
     search_runs,
@@ -54,7 +55,7 @@ class MlflowSource:
         """See `fedbench.tracking.records.Source`."""
         with TemporaryDirectory() as folder:
             try:
-                return Path(self.client.download_artifacts(run_id, path, folder)).read_text()
+                return read_artifact(self.client, run_id, path, folder)
             except (MlflowException, OSError, ValueError):  # gone, or not text
                 return None
 
@@ -175,11 +176,8 @@ def _read_experiment(client: MlflowClient, uri: str, experiment: Experiment, wan
 
 
 def _has_verdict(run: Run) -> bool:
-    """Whether a run ended and names its cell and seed: a run that somebody edited may not."""
-    tags = run.data.tags
-    if not {"fedbench.scenario", "fedbench.cell"} <= tags.keys() or not tags.get("fedbench.seed", "").isdigit():
-        return False
-    return is_finished(run) or (run.info.status == "FAILED" and tags.get("fedbench.verdict") == Verdict.FAILED)
+    """Whether a run ended, and how."""
+    return is_finished(run) or (run.info.status == "FAILED" and run.data.tags.get("fedbench.verdict") == Verdict.FAILED)
 
 
 def _rank(run: Run) -> tuple[bool, int]:
@@ -246,18 +244,8 @@ def _result(run: Run) -> RunResult:
 
 
 def _spec(params: Mapping[str, str]) -> CellSpec:
-    """The cell's fields as recorded, without validation: another installation may know other datasets."""
-    values = {field: parameter(text) for field, text in (_defaults() | dict(params)).items() if field != "seed"}
-    present: dict[str, Any] = {field: each for field, each in values.items() if field in COMMON or each is not None}
-    return CellSpec.model_construct(**present)
-
-
-def parameter(text: str) -> object:
-    """The value of a parameter, of which MLflow keeps the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # a name
-        return text
+    """The cell's fields as recorded."""
+    return CellSpec.model_construct(**spec_values(tuple(params.items())))
 
 
 def _in_order(cells: Sequence[StoredCell]) -> list[StoredCell]:

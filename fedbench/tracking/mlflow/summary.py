@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fedbench.measures import CLIENT_ACCURACY
 from fedbench.stats import spread_by_step
-from fedbench.tracking.records import confusion_csv, parse_confusion
+from fedbench.tracking.records import confusion_csv, sum_confusions
 
 NOT_SUMMARISED = (CLIENT_ACCURACY, "client_drift/")  # metrics of one client each
 Series = Mapping[int, float]  # a metric's values, by step
@@ -31,6 +31,6 @@ def summary(seeds: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]
 
 
 def add_confusions(texts: Sequence[str]) -> str:
-    """The sum of confusion matrices of the same classes."""
-    names, first = parse_confusion(texts[0])
-    return confusion_csv(sum((parse_confusion(text)[1] for text in texts[1:]), start=first), names)
+    """The sum of confusion matrices; see `sum_confusions`."""
+    names, confusion = sum_confusions(texts)
+    return confusion_csv(confusion, names)

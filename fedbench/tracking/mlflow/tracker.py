@@ -207,7 +207,7 @@ class MlflowTracker:
         """The last round that is in the store."""
         if "accuracy" not in run.data.metrics:
             return 0
-        return max(metric.step for metric in self.client.get_metric_history(run.info.run_id, "accuracy"))
+        return max((each.step for each in self.client.get_metric_history(run.info.run_id, "accuracy")), default=0)
 
     def finish_cell(self, cell_fingerprint: str) -> None:
         """See `fedbench.tracking.Tracker`."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlencode
+
+from pydantic import BaseModel, Field, Json, ValidationError
 
 SHARED_VIEW = "mlflow.sharedViewState."
 SEEDS = "seeds"  # every seed's run, grouped by cell
@@ -29,6 +32,14 @@ class View(NamedTuple):
     has_charts: bool
 
 
+class _Saved(BaseModel):
+    """What `saved_view` made."""
+
+    name: str
+    rank: Annotated[int, Field(alias="createdAt", ge=0, lt=MAX_RANK)]
+    state: Json[dict[str, Any]]
+
+
 def view_tags() -> dict[str, str]:
     """The tags that give a suite's experiment its views."""
     return saved_view(SEEDS, "Seeds by cell", 2, _seeds()) | saved_view(CELLS, "Cells, mean and spread", 1, _cells())
@@ -42,11 +53,14 @@ def saved_view(key: str, name: str, rank: int, state: Mapping[str, Any]) -> dict
 
 def views_of(tags: Mapping[str, str]) -> list[View]:
     """The views that fedbench gave an experiment with these tags, the highest rank first."""
-    saved = {key: json.loads(text) for key, text in tags.items() if key.startswith(SHARED_VIEW) and text[:1] == "{"}
-    ours = {key: view for key, view in saved.items() if view.get("createdAt", MAX_RANK) < MAX_RANK}
+    ours = {}
+    for key, text in tags.items():
+        if key.startswith(SHARED_VIEW):
+            with suppress(ValidationError):  # a user's, in whatever form MLflow keeps that
+                ours[key.removeprefix(SHARED_VIEW)] = _Saved.model_validate_json(text)
     return [
-        View(key.removeprefix(SHARED_VIEW), view["name"], "compareRunCharts" in json.loads(view["state"]))
-        for key, view in sorted(ours.items(), key=lambda item: (-item[1]["createdAt"], item[1]["name"]))
+        View(key, view.name, "compareRunCharts" in view.state)
+        for key, view in sorted(ours.items(), key=lambda item: (-item[1].rank, item[1].name))
     ]
 
 
