@@ -7,7 +7,7 @@ name: it does not count as finished, and nothing of it is changed or deleted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PREFIX = "fedbench."  # of our tags
 MAX_WHOLE = 2**63 - 1
+MAX_TEXT = 1_000  # characters of a label or an option
 CONSTANTS = {"None": None, "True": True, "False": False}
 
 
@@ -50,23 +51,30 @@ def parameter(field: str, text: str) -> str | float | bool | None:
     return text
 
 
-@lru_cache(maxsize=1_000)
-def spec_values(params: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def spec_values(params: Mapping[str, str]) -> Mapping[str, Any]:
     """The fields of a cell as they are recorded; another installation may know other parts and options.
 
     Raises
     ------
     ValueError
-        If a field that all cells have has another type, or is out of its bounds.
+        If a field that all cells have has another type, or is out of its bounds, or any is longer than `MAX_TEXT`.
     """
-    values = {field: parameter(field, text) for field, text in params if field != "seed"}
+    return _spec_values(tuple(each for each in params.items() if each[0] != "seed"))  # once for all seeds
+
+
+@lru_cache(maxsize=1_000)
+def _spec_values(params: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
+    for field, text in params:
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"parameter {field} is {show(text)}")
+    values = {field: parameter(field, text) for field, text in params}
     given = {field: values.pop(field) for field in COMMON if field in values}
     may_be_left = {field for field, value in given.items() if value is CommonFields.model_fields[field].default}
     try:
         common = CommonFields.model_validate({field: given[field] for field in given.keys() - may_be_left})
     except ValidationError as error:
-        field = error.errors()[0]["loc"][0]
-        raise ValueError(f"parameter {field} is {show(dict(params)[str(field)])}") from None
+        field = str(error.errors()[0]["loc"][0])
+        raise ValueError(f"parameter {field} is {show(dict(params)[field])}") from None
     return common.model_dump() | {field: value for field, value in values.items() if value is not None}
 
 
@@ -82,7 +90,7 @@ def _checked_metric(name: str) -> str:
 
 
 def _checked_fields(params: dict[str, str]) -> dict[str, str]:
-    spec_values(tuple(each for each in params.items() if each[0] != "seed"))
+    spec_values(params)
     return params
 
 
@@ -96,7 +104,7 @@ def _checked_threshold(params: dict[str, str]) -> dict[str, str]:
 
 Time = Annotated[int, Field(ge=0, le=253_402_300_799_999)]  # milliseconds since 1970, up to the year 9999
 Name = Annotated[str, Field(pattern=r"^[0-9A-Za-z_ ]{1,128}$")]  # it also names files
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 Whole = Annotated[str, AfterValidator(whole_number)]
 Measured = dict[str, Annotated[float, Field(gt=-1e300, lt=1e300)]]
 

@@ -245,7 +245,7 @@ def _result(run: Run) -> RunResult:
 
 def _spec(params: Mapping[str, str]) -> CellSpec:
     """The cell's fields as recorded."""
-    return CellSpec.model_construct(**spec_values(tuple(params.items())))
+    return CellSpec.model_construct(**spec_values(params))
 
 
 def _in_order(cells: Sequence[StoredCell]) -> list[StoredCell]:
