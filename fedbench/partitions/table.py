@@ -62,7 +62,7 @@ def parse_counts(text: str) -> tuple[list[str], list[str], NDArray[np.int64]]:
         raise ValueError(str(error)) from None
     numbers = [[int(value) for value in row[1:]] for row in rows]
     if not rows or len(titles) < 2 or any(len(row) != len(titles) for row in rows):
-        raise ValueError("the rows are of other lengths")
+        raise ValueError("this is no table of numbers of examples")
     if not all(0 <= number <= MAX_EXAMPLES for row in numbers for number in row):
         raise ValueError("there are no such numbers of examples")
     return titles, [row[0] for row in rows], np.array(numbers, dtype=np.int64)

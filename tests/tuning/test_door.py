@@ -51,7 +51,7 @@ def study_with(result: object, attributes: dict[str, Any] | None = None, **syste
     trial = create_trial(
         value=0.5,
         params={"local_epochs": 2, "learning_rate": 0.1},
-        distributions={"local_epochs": EPOCHS, "learning_rate": RATES},
+        distributions=DISTRIBUTIONS,
         user_attrs={CHOSEN: True, RESULT: result},
         system_attrs=system,
     )
