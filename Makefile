@@ -45,7 +45,7 @@ ENDURANCE := $(VENV)/bin/python tests/endurance
 PROVE := build/prove
 prove: $(VENV)/.installed-dev
 	rm -rf $(PROVE) && mkdir -p $(PROVE)
-	$(RUN) pytest -m hypothesis --hypothesis-profile=long
+	FUZZ_SECONDS=600 $(RUN) pytest -n auto -m hypothesis --hypothesis-profile=long
 	$(RUN) pytest -m nightly
 	$(ENDURANCE)/kill_quickstart.py --kills 30 --folder $(PROVE)/quickstart
 	$(ENDURANCE)/kill_tuning.py --kills 10 --folder $(PROVE)/tuning

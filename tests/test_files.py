@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from command import fedbench_here
 
-from fedbench.util.files import regular
+from fedbench.util.errors import DataError
+from fedbench.util.files import regular, replacing, require_writable
 
 NO_FILE = "it is a pipe or a device; name a regular file"
 SUITE = "{{name: odd, question: Does it work, seeds: [0], scenarios: [{{name: a, {}}}]}}"
@@ -35,6 +36,14 @@ def test_a_regular_file_has_a_size_that_can_be_limited(tmp_path: Path) -> None:
         regular(tmp_path)
     with pytest.raises(FileNotFoundError):
         regular(tmp_path / "missing")
+
+
+def test_what_is_no_file_is_not_replaced(odd: Path) -> None:
+    with pytest.raises(DataError, match="odd is in the way"):
+        require_writable(odd)
+    with pytest.raises(OSError, match=NO_FILE), replacing(odd) as file:
+        file.write(b"1")
+    assert not odd.is_file()
 
 
 @pytest.mark.parametrize("arguments", [("run", "./odd.yaml"), ("suites", "odd"), ("check", "odd.yaml"), ("suites",)])

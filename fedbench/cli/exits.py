@@ -53,7 +53,11 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
         _drop_output()  # the reader has gone
         code = EXIT_FAILED
     except OSError as error:
-        code = _failed(EXIT_FAILED, f"error: {_output_error() or one_line(error)}")
+        said = _output_error()
+        if error.filename and not said:  # a path that cannot be, such as one whose name is too long
+            code = _failed(EXIT_BAD_INPUT, f"error: {error.filename}: {error.strerror}")
+        else:
+            code = _failed(EXIT_FAILED, f"error: {said or one_line(error)}")
     except Exception as error:
         if os.environ.get("FEDBENCH_DEBUG"):
             raise

@@ -17,6 +17,7 @@ normalised per channel by the mean and the standard deviation of the training im
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
@@ -283,8 +284,16 @@ def _texts(where: str, key: str, given: Any, count: int | None = None) -> NDArra
     if array.ndim != 1 or (count is not None and len(array) != count):
         wanted = "N" if count is None else count
         raise DataError(f"{where}: {key} has the shape {array.shape}; it must be ({wanted},)")
-    values = np.strings.decode(array) if array.dtype.kind == "S" else array
-    return np.array(["" if each is None or each != each else one_line(each) for each in values.tolist()], dtype=np.str_)
+    if array.dtype.kind == "S":
+        try:
+            array = np.strings.decode(array, "utf-8")
+        except ValueError as error:
+            raise DataError(f"{where}: {key} has text that is not UTF-8") from error
+    if array.dtype.kind == "U" and array.dtype.itemsize:  # four bytes a character, which NumPy does not check
+        codes = np.ascontiguousarray(array).view(f"{array.dtype.str[0]}u4")
+        if codes.max(initial=0) > sys.maxunicode:
+            raise DataError(f"{where}: {key} has text that is not Unicode")
+    return np.array(["" if each is None or each != each else one_line(each) for each in array.tolist()], dtype=np.str_)
 
 
 def _are(keys: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from fedbench.datasets.ham10000 import CLASSES, NAME
 from fedbench.util.errors import DataError
 from fedbench.util.files import CHUNK, exclusive, file_digest, plain_errors, regular, replacing
 from fedbench.util.progress import progress
+from fedbench.util.text import show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,11 +148,11 @@ def parse_table(content: bytes, origin: str) -> pd.DataFrame:
 
 def _problem(lesion_id: str, image_id: str, diagnosis: str) -> str | None:
     if not IMAGE_ID.fullmatch(image_id):
-        return f"image_id is {image_id!r}, which is not of the form ISIC_0024306"
+        return f"image_id is {show(image_id)}, which is not of the form ISIC_0024306"
     if not lesion_id:
         return f"lesion_id is empty (image {image_id})"
     if diagnosis not in CLASSES:
-        return f"unknown dx {diagnosis!r} (image {image_id}): known are {', '.join(CLASSES)}"
+        return f"unknown dx {show(diagnosis)} (image {image_id}): known are {', '.join(CLASSES)}"
     return None
 
 

@@ -6,7 +6,6 @@ What is known without loading it comes from the headers and labels of the file.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +120,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"there is no file {path}") from None
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever zipfile, and NumPy's parser of headers, raise for damaged bytes
         raise DataError(
             f"{shown(path)} is damaged, or no file of numpy.savez ({str(error)[:200] or type(error).__name__}); "
             f"save {', '.join(REQUIRED)} in it anew"

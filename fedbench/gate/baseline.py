@@ -19,7 +19,7 @@ from fedbench.util.commits import commit_of
 from fedbench.util.environment import environment
 from fedbench.util.errors import BaselineError
 from fedbench.util.frozen import Frozen
-from fedbench.util.text import unknown
+from fedbench.util.text import show, unknown
 
 MARGIN = 0.01  # the default equivalence margin of an accuracy, a fraction
 RESERVE = 5  # the default number of seeds beyond the suite's
@@ -232,7 +232,7 @@ def _first_difference(recorded: Mapping[str, Any], now: CellSpec) -> str | None:
     before, after = CellSpec.model_construct().values | dict(recorded), now.values
     before, after = without_implied(before), without_implied(after)
     name = next((name for name in in_order({**before, **after}) if before.get(name) != after.get(name)), None)
-    return f"{name} {now.get(name)}, was {before.get(name, IMPLIED.get(name))}" if name else None
+    return f"{name} {show(now.get(name))}, was {show(before.get(name, IMPLIED.get(name)))}" if name else None
 
 
 def _and_more(names: Sequence[object]) -> str:

@@ -89,8 +89,9 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
         found, made_by = content.pop("fingerprint"), content.pop("environment")
         checkpoint = _Content(checkpoint=content).checkpoint  # a mapping is validated
-        if checkpoint.server.round != checkpoint.round:
-            raise ValueError("as many rounds as entries in the history")
+        shapes = checkpoint.server.model.vector.shape, checkpoint.confusion.shape
+        if not checkpoint.server.round == checkpoint.round > 0 or tuple(map(len, shapes)) != (1, 2):
+            raise ValueError("as many rounds as entries in the history, (D,) and (C, C)")
     except Exception as error:  # whatever a file that another program wrote may hold
         raise CheckpointError(f"checkpoint {path} is not one of this fedbench") from error
     if found != fingerprint:

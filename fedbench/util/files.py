@@ -41,8 +41,10 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Write `path` as a whole or not at all.
 
     The content goes to a temporary file in the same folder, which replaces `path` at the end and is removed after an
-    error. With `sync`, the bytes are on the disk before the name is.
+    error. With `sync`, the bytes are on the disk before the name is. A folder, pipe or device is not replaced.
     """
+    if path.exists():
+        regular(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -115,8 +117,9 @@ def shown(path: Path) -> str:
 def require_writable(path: Path) -> None:
     """Raise `DataError` before long work if `replacing` could not create `path`, as far as can be known."""
     there = next((each for each in path.absolute().parents if each.exists()), path)
-    if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
-        raise DataError(f"cannot write {path}: {path if path.is_dir() else there} is in the way or not writable")
+    is_other = path.exists() and not path.is_file()  # a folder, a pipe or a device
+    if is_other or not there.is_dir() or not os.access(there, os.W_OK):
+        raise DataError(f"cannot write {path}: {path if is_other else there} is in the way or not writable")
 
 
 def remove(path: Path) -> None:

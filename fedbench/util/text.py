@@ -10,7 +10,7 @@ from difflib import get_close_matches
 UNITS = ((5400, 3600, "h"), (90, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "µs"), (0, 1e-9, "ns"))
 
 
-LONGEST_LINE = 2_000  # characters
+LONGEST_LINE = 900  # characters
 PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/]*@")  # in a URL
 
 

@@ -235,6 +235,9 @@ def test_a_first_write_that_is_interrupted_leaves_no_file(tmp_path: Path, monkey
         {"server": {"round": "two", "model": {"vector": torch.ones(2)}}},
         {"server": {"round": 2, "model": {"vector": None}}},
         {"server": {"round": 2, "model": {"vector": torch.ones(2)}, "sent": {"a": torch.ones(2)}}},
+        {"server": {"round": 2, "model": {"vector": torch.tensor(1.0)}}},
+        {"server": {"round": 0, "model": {"vector": torch.ones(2)}}, "history": ()},
+        {"confusion": torch.ones(4)},
     ],
     ids=str,
 )

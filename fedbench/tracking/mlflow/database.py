@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from fedbench.util.errors import StoreError
+from fedbench.util.files import SQLITE
 
 DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 ANSWER_SECONDS = 10
@@ -55,7 +56,7 @@ def mlflow_uri(uri: str) -> str:
 
 def local_folder(uri: str) -> Path | None:
     """The folder of a SQLite store; None for a store of another kind."""
-    database = make_url(uri).database if uri.startswith("sqlite:") else None
+    database = make_url(uri).database if uri.startswith(SQLITE) else None  # one with less cannot be parsed
     return Path(database).absolute().parent if database else None
 
 

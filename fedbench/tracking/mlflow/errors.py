@@ -57,7 +57,8 @@ def elsewhere(uri: str, error: Exception) -> str | None:
 
 
 def _explain(uri: str, error: Exception) -> str:
-    text = re.sub(r"://[^/@\s]*@", "://***@", " ".join(str(error).split()).partition(" [SQL:")[0])
+    said = str(getattr(error, "strerror", None) or error)
+    text = re.sub(r"://[^/@\s]*@", "://***@", " ".join(said.split()).partition(" [SQL:")[0])
     if refused := re.search(r"failed with error code (401|403) ", text):
         return explain_refusal(f"tracking server {uri}", int(refused[1]))
     if "PERMISSION_DENIED" in text:

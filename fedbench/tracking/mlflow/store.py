@@ -27,7 +27,7 @@ from fedbench.tracking.mlflow.errors import store_errors as store_errors  # the 
 from fedbench.tracking.mlflow.moved import follow_move
 from fedbench.tracking.mlflow.server import is_server, require_answering_server
 from fedbench.util.errors import StoreError
-from fedbench.util.files import regular, sqlite_address
+from fedbench.util.files import SQLITE, regular, sqlite_address
 from fedbench.util.locks import put_new
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
@@ -160,7 +160,7 @@ def require_space(uri: str) -> None:
 
 def _require_sqlite(uri: str, for_reading: bool) -> None:
     """Find out, quickly, whether a SQLite store can be used; for writing it and its folder are made."""
-    database = make_url(uri).database
+    database = make_url(uri).database if uri.startswith(SQLITE) else None
     if not database or database == ":memory:" or database.startswith("file:"):
         raise StoreError(f"tracking store {uri} names no file: use sqlite:///FOLDER/mlflow.db")
     if "?" in uri and not make_url(uri).query:
