@@ -142,5 +142,6 @@ def _close_own_ray() -> None:
     """
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on every system; no node can join
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would save one in the home folder
+    own = os.environ.get("RAY_AUTH_TOKEN_PATH", f"{os.environ.get('HOME')}/.ray/auth_token")
+    if not os.access(own, os.R_OK):  # Ray would save one there
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
