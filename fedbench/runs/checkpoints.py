@@ -10,16 +10,21 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fedbench.core import ServerState
+from fedbench.core.flat import FlatModel, ModelState
+from fedbench.tracking.records import REPORTED
 from fedbench.util.environment import torch_and_machine
 from fedbench.util.errors import CheckpointError
 from fedbench.util.files import regular, replacing
+
+if TYPE_CHECKING:
+    from fedbench.suites.cell import CellSpec
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,28 @@ class Checkpoint:
     def round(self) -> int:
         """The number of finished rounds."""
         return len(self.history)
+
+
+def require_fit(checkpoint: Checkpoint, path: Path, spec: CellSpec) -> None:
+    """Refuse a checkpoint whose state is not that of the cell's model.
+
+    Raises
+    ------
+    CheckpointError
+        One line that names the file.
+    """
+    with torch.random.fork_rng(devices=[]):
+        wanted = FlatModel(spec.build_model()).state()
+    rows, *columns = checkpoint.confusion.shape or (0,)
+    has_numbers = all(each.keys() >= set(REPORTED) for each in checkpoint.history)
+    is_square = columns == [rows] and checkpoint.confusion.dtype is torch.int64
+    is_within = checkpoint.round <= spec.rounds
+    if not (has_numbers and is_square and is_within) or _forms(checkpoint.server.model) != _forms(wanted):
+        raise CheckpointError(f"checkpoint {path} is not of this model")
+
+
+def _forms(state: ModelState) -> list[tuple[torch.Size, torch.dtype]]:
+    return [(each.shape, each.dtype) for each in (state.vector, *state.counters)]
 
 
 class _Content(BaseModel):

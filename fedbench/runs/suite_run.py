@@ -231,12 +231,13 @@ class _SuiteRun:
 
     def _rounds_kept(self, job: Job) -> int:
         """After how many rounds a run can resume; 0 if it has to start over."""
-        from fedbench.runs.checkpoints import load_checkpoint
+        from fedbench.runs.checkpoints import load_checkpoint, require_fit
 
         if job.checkpoint is None or self.fresh:
             return 0
         try:
-            checkpoint = load_checkpoint(job.checkpoint, job.fingerprint)
+            if checkpoint := load_checkpoint(job.checkpoint, job.fingerprint):
+                require_fit(checkpoint, job.checkpoint, job.run.spec)
         except CheckpointError as error:
             logger.warning("fedbench: %s: %s seed=%d starts over", error, job.run.cell, job.run.seed)
             return 0

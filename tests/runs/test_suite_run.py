@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from fedbench.core.flat import ModelState
 from fedbench.datasets import Dataset, dataset_info
 from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.runs import simulation
+from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.runs.data import DataSource, choose_device
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.identity import fingerprint
@@ -447,6 +449,35 @@ def interrupt_after_three_rounds(run: RunSpec, tracker: MemoryTracker) -> Path:
         run_all([run], tracker, interrupted_after(3))
     assert tracker.checkpoints is not None
     return tracker.checkpoints / f"{identity(run)}.ckpt"
+
+
+def with_vector(found: Checkpoint, vector: torch.Tensor) -> Checkpoint:
+    return replace(found, server=replace(found.server, model=ModelState(vector)))
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda found: replace(found, server=replace(found.server, model=ModelState(found.server.model.vector[:-1]))),
+        lambda found: replace(
+            found, server=replace(found.server, model=ModelState(found.server.model.vector.double()))
+        ),
+        lambda found: replace(found, history=({"accuracy": 0.5},) * found.round),
+        lambda found: replace(found, confusion=found.confusion[:-1]),
+    ],
+    ids=["length", "type", "numbers", "confusion"],
+)
+def test_a_checkpoint_that_fits_another_model_is_one_line_of_warning_and_the_run_starts_anew(
+    tmp_path: Path, alter: Callable[[Checkpoint], Checkpoint], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker, run = MemoryTracker(checkpoints=tmp_path), make_run(**LONG)
+    path = interrupt_after_three_rounds(run, tracker)
+    found = load_checkpoint(path, identity(run))
+    assert found is not None
+    save_checkpoint(path, identity(run), alter(found))
+    (outcome,) = run_all([run], tracker)
+    assert [f"fedbench: checkpoint {path} is not of this model: {run.cell} seed=0 starts over"] == caplog.messages
+    assert outcome.result.metrics
 
 
 def test_a_damaged_checkpoint_is_one_line_of_warning_and_the_run_starts_anew(

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import fedbench_here
@@ -26,7 +27,7 @@ from fedbench.reports.results import stored_json
 from fedbench.reports.runs import run_details, run_json, runs_table
 from fedbench.reports.tables import table_of_runs
 from fedbench.tracking.mlflow import suites
-from fedbench.tracking.mlflow.door import parameter, whole_number
+from fedbench.tracking.mlflow.door import let_in, parameter, whole_number
 from fedbench.tracking.mlflow.store import open_store
 from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tracking.mlflow.views import SHARED_VIEW, saved_view, view_tags, views_of
@@ -298,6 +299,28 @@ class StubClient:
 
     def search_runs(self, *_: object, **__: object) -> PagedList[Run]:
         return PagedList(list(self.runs), None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "metrics"),
+    [
+        ({"kind": "check", "commits": "²"}, {}),
+        ({"kind": "check", "names": NESTED}, {}),
+        ({"kind": "check", "names": '{"a": 1}'}, {}),
+        ({"kind": "check"}, {"seeds/a": float("inf")}),
+        ({"kind": "benchmark", "commits": DIGITS, "benchmark": "round"}, {}),
+        ({"kind": "benchmark"}, {}),
+        ({"kind": "trial", "trial": DIGITS}, {}),
+        ({"kind": "cell", "cell_fingerprint": "../outside"}, {}),
+    ],
+    ids=lambda each: str(each)[:60],
+)
+def test_runs_of_other_kinds_are_left_out_too(
+    tags: dict[str, str], metrics: dict[str, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    client: Any = StubClient()
+    assert [] == list(let_in(client, [run_of(tags, {}, metrics, None)]))
+    assert "is left out: its " in caplog.text
 
 
 @given(
