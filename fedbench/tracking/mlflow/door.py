@@ -188,11 +188,13 @@ def _problem(run: Run) -> str | None:
         KINDS[kind].model_validate(tags | info | {"metrics": run.data.metrics, "params": run.data.params})
     except ValidationError as error:
         first = error.errors()[0]
-        value = "missing" if first["type"] == "missing" else show(first["input"])
+        value = show(first["input"])
         match first["loc"]:
             case ("metrics", name, *is_name):
                 return f"its metric {show(name)} {'names no client' if is_name else f'is {value}'}"
-            case (field,) if field != "params":
-                return f"its {'' if field in info else f'tag {PREFIX}'}{field} is {value}"
-        return str(first["ctx"]["error"])
+            case (field,) if field in info:
+                return f"its {field} is {value}"
+            case (str(field), *_) if field != "params":
+                return f"its tag {PREFIX}{field} is {show(tags[field]) if field in tags else 'missing'}"
+        return str(first.get("ctx", {}).get("error", f"its parameters: {first['msg']}"))
     return None
