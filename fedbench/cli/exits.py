@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from typer.exceptions import TyperException
 
@@ -23,6 +24,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 # Signals by which somebody asks to end: an interruption. SIGHUP comes when a terminal is closed.
 REQUESTS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+OUTPUT = "standard output"
 HINT = "please report it (FEDBENCH_DEBUG=1 shows the traceback)"
 
 
@@ -53,11 +55,13 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
         _drop_output()  # the reader has gone
         code = EXIT_FAILED
     except OSError as error:
-        said = _output_error()
-        if error.filename and not said:  # a path that cannot be, such as one whose name is too long
+        if error.filename == OUTPUT:
+            _drop_output()
+            code = _failed(EXIT_FAILED, f"error: {OUTPUT} cannot be written ({error.strerror}): send it elsewhere")
+        elif error.filename:  # a path that cannot be, such as one whose name is too long
             code = _failed(EXIT_BAD_INPUT, f"error: {error.filename}: {error.strerror}")
         else:
-            code = _failed(EXIT_FAILED, f"error: {said or one_line(error)}")
+            code = _failed(EXIT_FAILED, f"error: {one_line(error)}")
     except Exception as error:
         if os.environ.get("FEDBENCH_DEBUG"):
             raise
@@ -85,14 +89,15 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _output_error() -> str:
-    """What is wrong with standard output if it cannot be written, such as on a full disk; empty if it can."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        _drop_output()
-        return f"standard output cannot be written ({error.strerror}): send it elsewhere"
-    return ""
+class _Output(io.FileIO):
+    """Standard output, whose errors name it as those of other files name their paths."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = OUTPUT
+            raise
 
 
 def _failed(code: int, message: str) -> int:
@@ -121,11 +126,17 @@ def _exit_at_once(code: int) -> NoReturn:
 
 
 def _prepare_streams() -> None:
-    """Print what a terminal's encoding lacks as "?", nothing if a stream is closed, and each warning on one line."""
+    """Print what a terminal's encoding lacks as "?", and each warning on one line."""
     logging.getLogger("fedbench").addFilter(_make_printable)
+    if sys.stdout is sys.__stdout__:  # if both are None, it is closed: no other file may get its number
+        number = sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_RDONLY)
+        by_lines = sys.stdout is None or sys.stdout.line_buffering or sys.stdout.write_through
+        encoding = sys.stdout.encoding if sys.stdout else None
+        buffer = io.BufferedWriter(_Output(number, "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(buffer, encoding, line_buffering=by_lines)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it lives as long as the process
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - it lives as long as the process
         getattr(sys, name).reconfigure(errors="replace")
 
 

@@ -50,14 +50,23 @@ def test_an_interruption_that_python_drops_is_not_lost() -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_standard_output_that_is_full_is_one_line_and_an_exit_code(unbuffered: str) -> None:
-    script = "from fedbench.cli.exits import run_to_exit; run_to_exit(lambda: print('x'))"
-    with Path("/dev/full").open("w") as full:
-        command, env = [sys.executable, "-c", script], environment(PYTHONUNBUFFERED=unbuffered)
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=env)
-    line = r"fedbench: error: (standard output cannot be written \()?.*No space left on device.*\n"
+@pytest.mark.parametrize(
+    ("where", "reason"), [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+def test_standard_output_that_cannot_be_written_is_one_line(where: str, reason: str, unbuffered: str) -> None:
+    script = "from fedbench.cli.exits import run_to_exit; run_to_exit(lambda: print('x' * 10_000, flush=True))"
+    command, env = f'"$1" -c "$2" {where}', environment(PYTHONUNBUFFERED=unbuffered)
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, "", sys.executable, script], capture_output=True, text=True, env=env
+    )
     assert 1 == done.returncode
-    assert re.fullmatch(line, done.stderr), done.stderr
+    assert f"fedbench: error: standard output cannot be written ({reason}): send it elsewhere\n" == done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    script = "from fedbench.cli.exits import run_to_exit; run_to_exit(lambda: print('x\\n' * 100_000))"
+    done = subprocess.run(["/bin/sh", "-c", '"$1" -c "$2" | head -1', "", sys.executable, script], capture_output=True)
+    assert (b"x\n", b"") == (done.stdout, done.stderr)
 
 
 def nightly(value: object) -> Any:
