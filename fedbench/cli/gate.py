@@ -22,6 +22,7 @@ from fedbench.cli.options import (
     console,
     print_json,
 )
+from fedbench.gate import BASELINES
 from fedbench.util.errors import BaselineError
 from fedbench.util.files import require_writable
 
@@ -72,7 +73,7 @@ def baseline_command(
         ),
     ] = None,
     workers: WorkersOption = None,
-    baselines: BaselinesOption = Path("baselines"),
+    baselines: BaselinesOption = BASELINES,
     data_dir: DataDirOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -85,7 +86,7 @@ def baseline_command(
     path = baselines / f"{suite.name}.json"
     require_reason(path, why)
     require_writable(path)
-    before = read_baseline(path, suite.name) if path.exists() else None
+    before = read_baseline(path, suite.name, suite_name) if path.exists() else None
     require_judgeable(margin, metric)
     more = reserve_seeds(suite, before, reserve)
     suite = load_suite(suite_name, seeds=(*suite.seeds, *more))
@@ -148,7 +149,7 @@ def check_command(
         ),
     ] = None,
     workers: WorkersOption = None,
-    baselines: BaselinesOption = Path("baselines"),
+    baselines: BaselinesOption = BASELINES,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the result as JUnit XML.", show_default=False)
     ] = None,

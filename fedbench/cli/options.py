@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
 import typer
 
 from fedbench.executors.needs import MOST_CPUS, MOST_GIB, MOST_WORKERS
+from fedbench.util.advice import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,13 +120,11 @@ def suite_name_of(name_or_path: str) -> str:
     return read_name(Path(name_or_path))
 
 
-def store_option(tracking_uri: str | None) -> str:
-    """The option that names the store in a suggested command, without a password."""
-    if not tracking_uri:
-        return ""
-    from fedbench.tracking.mlflow.store import without_password
+def view_command(name: str, tracking_uri: str | None) -> str:
+    """The command that shows an experiment in MLflow's UI."""
+    from fedbench.tracking.mlflow.database import chosen_store
 
-    return f" --tracking-uri {shlex.quote(without_password(tracking_uri))}"
+    return command("fedbench", "ui", name, tracking_uri=chosen_store(tracking_uri))
 
 
 class _Printable:

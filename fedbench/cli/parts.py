@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fedbench.cli.options import JsonOption, console, print_json
+from fedbench.util.advice import command
 
 
 def add_part_commands(app: typer.Typer) -> None:
@@ -33,9 +34,8 @@ def new_command(
         typer.echo(f"{path}: the {kind}")
     typer.echo(f"{suite}: a suite{' that compares it with a built-in one' if parts else ''}")
     typer.echo("Next:")
-    for command in ("suites", "run"):
-        typer.echo(f"  fedbench {command} {suite}")
-    typer.echo(f"  fedbench report {suite.stem}")
+    for words in (("suites", suite), ("run", suite), ("report", suite.stem)):
+        typer.echo(f"  {command('fedbench', *words)}")
 
 
 def components_command(

@@ -36,7 +36,7 @@ def _read(name_or_path: str, tracking_uri: str | None) -> tuple[StoredSuite, str
     from fedbench.tracking.mlflow.suites import read_suite
 
     uri = tracking_uri or default_tracking_uri()
-    return read_suite(name, uri), uri
+    return read_suite(name, uri, name_or_path), uri
 
 
 def report_command(
@@ -56,12 +56,12 @@ def report_command(
         print_json(stored_json(stored))
         if out is None:
             return
-    from fedbench.reports.page import FIGURES, make_report
-    from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, open_existing_store
+    from fedbench.reports.page import FIGURES, default_folder, make_report
+    from fedbench.tracking.mlflow.store import open_existing_store
     from fedbench.tuning.reading import read_studies
 
     studies = read_studies(open_existing_store(uri), uri, stored.name)
-    page = make_report(stored, out or DEFAULT_FOLDER / "reports" / stored.name, studies)
+    page = make_report(stored, out or default_folder(stored.name), studies)
     figures = page.parent / FIGURES
     if log:
         from fedbench.tracking.mlflow.report import log_report
@@ -117,7 +117,7 @@ def conformance_command(
         raise SuiteError(f"{suite.path}: it has no published results; add the key conformance to the file")
     from fedbench.reports.conformance import OUTSIDE, conformance, conformance_json, conformance_table
 
-    stored, _ = _read(suite.name, tracking_uri)
+    stored, _ = _read(suite_name, tracking_uri)
     rows = conformance(suite, stored)
     if as_json:
         print_json(conformance_json(suite, rows))
@@ -156,7 +156,7 @@ def history_command(
     from fedbench.reports.history import history_json, history_table
     from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, default_tracking_uri
 
-    history = read_history(name, tracking_uri or default_tracking_uri())
+    history = read_history(name, tracking_uri or default_tracking_uri(), suite_name)
     figures: list[Path] = []
     if out or not as_json:
         from fedbench.reports.history_figures import write_figures

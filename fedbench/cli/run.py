@@ -23,7 +23,7 @@ from fedbench.cli.options import (
     WorkersOption,
     console,
     print_json,
-    store_option,
+    view_command,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def run_command(
     else:
         screen = console()
         screen.print(results_table(suite.name, suite.question, cell_results(suite, outcomes)))
-        compare = f"Compare them in the MLflow UI: fedbench ui {suite.name}{store_option(tracking_uri)}"
+        compare = f"Compare them in the MLflow UI: {view_command(suite.name, tracking_uri)}"
         screen.print(f"{count_runs(outcomes)} {compare}", soft_wrap=True)
     if recorder:
         typer.echo(profile_summary(recorder), err=True)

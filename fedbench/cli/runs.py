@@ -9,6 +9,7 @@ import typer
 
 from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
+from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def runs_show(
     from fedbench.reports.runs import run_details, run_json
     from fedbench.tracking.mlflow.listing import find_run, list_runs
 
-    run = find_run(run_id, list_runs(None, tracking_uri))
+    run = find_run(run_id, list_runs(None, tracking_uri), tracking_uri)
     if as_json:
         print_json(run_json(run))
     else:
@@ -69,18 +70,20 @@ def runs_delete(
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Delete runs with their models and checkpoints, and update the summaries of their cells."""
+    from fedbench.tracking.mlflow.database import chosen_store, mlflow_uri
+
+    see = command("fedbench", "runs", "list", suite_name, tracking_uri=chosen_store(tracking_uri))
     if run_ids is None and cell is None and status is None:
-        raise StoreError("say which runs: --run, --cell or --status (see: fedbench runs list)")
-    from fedbench.tracking.mlflow.database import mlflow_uri
+        raise StoreError(f"say which runs: --run, --cell or --status (see: {see})")
     from fedbench.tracking.mlflow.listing import delete_runs, find_run
     from fedbench.tracking.mlflow.store import default_tracking_uri, mlflow_command, without_password
 
     runs = _chosen_runs(suite_name, status, cell, tracking_uri)
     if run_ids is not None:
-        ids = {find_run(prefix, runs).run_id for prefix in run_ids}
+        ids = {find_run(prefix, runs, tracking_uri).run_id for prefix in run_ids}
         runs = [each for each in runs if each.run_id in ids]
     if cell is not None and not runs:
-        raise StoreError(f"--cell {cell}: no such runs of {suite_name}: see their labels with fedbench runs list")
+        raise StoreError(f"--cell {cell}: no such runs of {suite_name}: see their labels with {see}")
     if not runs:
         typer.echo("no such runs: nothing is deleted")
         return
@@ -120,5 +123,5 @@ def _chosen_runs(
 
     if status is not None and status not in STATUSES:
         raise StoreError(f"--status {status}: choose from {', '.join(STATUSES)}")
-    runs = list_runs(name, tracking_uri)
+    runs = list_runs(name, tracking_uri, suite_name)
     return [each for each in runs if status in (None, each.status) and cell in (None, each.tags.get("fedbench.cell"))]

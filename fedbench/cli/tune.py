@@ -20,9 +20,10 @@ from fedbench.cli.options import (
     TrackingUriOption,
     console,
     print_json,
-    store_option,
+    view_command,
 )
 from fedbench.executors.needs import MOST_WORKERS
+from fedbench.util.advice import command
 from fedbench.util.errors import FedbenchError, InterruptedSuiteError, SuiteError
 
 MOST_SECONDS = 366 * 24 * 3600
@@ -205,5 +206,8 @@ def _register(tuning: Tuning, result: TuningResult, name: str) -> str:
 
 
 def _summary(result: TuningResult, save: Path | None, tracking_uri: str | None) -> str:
-    saved = f"The best values are in {save}: fedbench run {save}\n" if save and result.best else ""
-    return f"{saved}The trials in the MLflow UI: fedbench ui {result.plan.suite}.tuning{store_option(tracking_uri)}"
+    from fedbench.tracking.mlflow.database import chosen_store
+
+    run = command("fedbench", "run", save, tracking_uri=chosen_store(tracking_uri))
+    saved = f"The best values are in {save}: {run}\n" if save and result.best else ""
+    return f"{saved}The trials in the MLflow UI: {view_command(f'{result.plan.suite}.tuning', tracking_uri)}"

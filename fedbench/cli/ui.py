@@ -32,8 +32,8 @@ def ui_command(
         raise StoreError("--host is empty, which is every address of this machine: leave it out, or give one")
     from fedbench.tracking.mlflow.ui import serve
 
-    recorded_by = {"speed": "bench", "regression": "check SUITE"}
-    serve(suite_name, host, port, tracking_uri, recorded_by.get(suite_name or ""))
+    recorded_by = {"speed": ("bench",), "regression": ("check", "SUITE")}
+    serve(suite_name, host, port, tracking_uri, recorded_by.get(suite_name or "", ()))
 
 
 def doctor_command(

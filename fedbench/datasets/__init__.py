@@ -34,6 +34,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def dataset_statuses(folder: Path | None = None) -> list[DatasetStatus]:
     with plain_errors(f"cannot look into {chosen}"):
         return [
             DatasetStatus(
-                name, dataset_info(name), dataset_module(name).is_present(chosen), f"fedbench data fetch {name}"
+                name, dataset_info(name), dataset_module(name).is_present(chosen), data_command("fetch", name)
             )
             for name in DATASETS
         ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fedbench.datasets import Dataset, DatasetInfo, dataset_info
+from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def make_dataset(
     if sizes != expected:
         raise DataError(
             f"dataset {name}, split {split}: {sizes[0]} training and {sizes[1]} test examples "
-            f"instead of {expected[0]} and {expected[1]}: run: fedbench data verify {name}"
+            f"instead of {expected[0]} and {expected[1]}: run: {data_command('verify', name)}"
         )
     train_images, train_labels = map(torch.from_numpy, train)
     test_images, test_labels = map(torch.from_numpy, test)

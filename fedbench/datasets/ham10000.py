@@ -86,7 +86,7 @@ def verify(data_dir: Path) -> None:
         if not files.has_manifest(skin):
             files.decode_all(images)
         elif damaged := files.damaged_files(skin):
-            raise DataError(f"{damaged[0]} is missing or damaged, one of {len(damaged)}: {files.FETCH}")
+            raise DataError(f"{damaged[0]} is missing or damaged, one of {len(damaged)}: {files.fetch()}")
 
 
 def is_present(data_dir: Path) -> bool:

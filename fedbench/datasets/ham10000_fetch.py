@@ -39,6 +39,7 @@ from fedbench.datasets.ham10000_files import (
     walk,
     write_manifest,
 )
+from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 from fedbench.util.files import exclusive, plain_errors, regular, replacing
 from fedbench.util.progress import progress
@@ -52,11 +53,6 @@ CONNECTIONS = 8
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 ARCHIVE = ".zip"
 MOST_NESTED = 2  # archives in archives; Dataverse's has the images in two
-BY_HAND = (
-    "HAM10000 cannot be downloaded without an account: download it by hand from Kaggle "
-    "(kmader/skin-cancer-mnist-ham10000) or Harvard Dataverse (doi:10.7910/DVN/DBW86T), "
-    f"then run: fedbench data fetch {NAME} --from FILE.zip|FOLDER"
-)
 # What reading a damaged, encrypted or exotic archive raises.
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
@@ -93,6 +89,14 @@ def _is_complete(data_dir: Path) -> bool:
     return True
 
 
+def _by_hand() -> str:
+    return (
+        "HAM10000 cannot be downloaded without an account: download it by hand from Kaggle "
+        "(kmader/skin-cancer-mnist-ham10000) or Harvard Dataverse (doi:10.7910/DVN/DBW86T), "
+        f"then run: {data_command('fetch', NAME)} --from FILE.zip (or a folder)"
+    )
+
+
 def _fetch_from_mirror(skin: Path, damaged: Collection[Path]) -> None:
     place = mirror()
     if place is None:
@@ -100,18 +104,18 @@ def _fetch_from_mirror(skin: Path, damaged: Collection[Path]) -> None:
             try:
                 _copy_from(skin, skin, damaged)
             except DataError as error:
-                raise DataError(f"{error}. {BY_HAND}") from error
+                raise DataError(f"{error}. {_by_hand()}") from error
             return
-        raise DataError(BY_HAND)
+        raise DataError(_by_hand())
     if isinstance(place, Path):
         if not (place / "skin").is_dir():
-            raise DataError(f"FEDBENCH_MIRROR ({place}) has no folder skin: {BY_HAND}")
+            raise DataError(f"FEDBENCH_MIRROR ({place}) has no folder skin: {_by_hand()}")
         _copy_from(place / "skin", skin, damaged)
         return
     try:
         _download_from(f"{place}/skin", skin, damaged)
     except UnavailableError as error:
-        raise DataError(f"FEDBENCH_MIRROR: {error}: run the command again to resume, or: {BY_HAND}") from error
+        raise DataError(f"FEDBENCH_MIRROR: {error}: run the command again to resume, or: {_by_hand()}") from error
 
 
 # From a folder or an archive
@@ -157,8 +161,8 @@ def _copy_from(source: Path, skin: Path, damaged: Collection[Path]) -> None:
     if missing:
         raise DataError(
             f"{source} lacks {len(missing)} of {len(ids)} images (first: {missing[0]}.jpg): give the others too, with "
-            f"fedbench data fetch {NAME} --from FILE.zip|FOLDER; images are found in folders and .zip files, by names "
-            f"such as {missing[0]}.jpg"
+            f"{data_command('fetch', NAME)} --from FILE.zip (or a folder); images are found in folders and .zip "
+            f"files, by names such as {missing[0]}.jpg"
         )
 
 
@@ -238,7 +242,7 @@ def _download_from(address: str, skin: Path, damaged: Collection[Path]) -> None:
     with new_session(CONNECTIONS) as session:
         content = get_bytes(session, f"{address}/{TABLE}", LARGEST_TABLE)
         if content is None:
-            raise DataError(f"FEDBENCH_MIRROR has no {address}/{TABLE}: {BY_HAND}")
+            raise DataError(f"FEDBENCH_MIRROR has no {address}/{TABLE}: {_by_hand()}")
         table = _install_table(content, f"{address}/{TABLE}", skin)
         good = {image_id for image_id, path in find_images(skin).items() if path not in damaged and _is_whole(path)}
         _download_images(session, address, skin, [each for each in table.image_id if each not in good])

@@ -21,6 +21,7 @@ from PIL import Image
 
 from fedbench.datasets import dataset_info
 from fedbench.datasets.ham10000 import CLASSES, NAME
+from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 from fedbench.util.files import CHUNK, exclusive, file_digest, plain_errors, regular, replacing
 from fedbench.util.progress import progress
@@ -36,12 +37,16 @@ COLUMNS = ("lesion_id", "image_id", "dx")
 IMAGE_ID = re.compile(r"ISIC_[0-9]{7}")
 IMAGE_NAME = re.compile(r"ISIC[ _-]?([0-9]{7})\.jpe?g", re.IGNORECASE)
 TABLE_NAME = re.compile(r"HAM10000[ _-]?metadata(\.(csv|tab|tsv|txt))?", re.IGNORECASE)  # Dataverse's ends in .tab
-FETCH = f"run: fedbench data fetch {NAME}"
 SIDE = 32
 CACHE = f"images-{SIDE}x{SIDE}.cache"
 MANIFEST = "manifest.json"
 LARGEST_TABLE = 16_000_000  # bytes; the published one has 0.6 million
 MOST_PIXELS = 50_000_000  # the originals have 270,000
+
+
+def fetch() -> str:
+    """What to do where something is missing."""
+    return f"run: {data_command('fetch', NAME)}"
 
 
 def skin_folder(data_dir: Path) -> Path:
@@ -94,16 +99,16 @@ def read_copy(data_dir: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
     with plain_errors(f"cannot read dataset {NAME}"):
         images = find_images(skin)
         if not (skin / TABLE).exists() and not images:
-            raise DataError(f"dataset {NAME} is not in {data_dir}: {FETCH}")
+            raise DataError(f"dataset {NAME} is not in {data_dir}: {fetch()}")
         if not (skin / TABLE).is_file():
-            raise DataError(f"{skin / TABLE} is missing: {FETCH}")
+            raise DataError(f"{skin / TABLE} is missing: {fetch()}")
         table = parse_table(regular(skin / TABLE, LARGEST_TABLE).read_bytes(), str(skin / TABLE))
     ids = set(table.image_id)
     if missing := sorted(ids - images.keys()):
-        raise DataError(f"{skin} lacks {len(missing)} of {len(table)} images (first: {missing[0]}.jpg): {FETCH}")
+        raise DataError(f"{skin} lacks {len(missing)} of {len(table)} images (first: {missing[0]}.jpg): {fetch()}")
     for image_id in sorted(images.keys() - ids):  # elsewhere there may be others, such as the test set of the challenge
         if images[image_id].relative_to(skin).parts[0].lower() in map(str.lower, IMAGE_FOLDERS):
-            raise DataError(f"{images[image_id]} has no row in {TABLE}: delete it, or {FETCH}")
+            raise DataError(f"{images[image_id]} has no row in {TABLE}: delete it, or {fetch()}")
     return table, {image_id: path for image_id, path in images.items() if image_id in ids}
 
 
@@ -132,7 +137,7 @@ def parse_table(content: bytes, origin: str) -> pd.DataFrame:
                 io.BytesIO(content), sep=separator(content).decode(), dtype=str, keep_default_na=False, index_col=False
             )
     except ValueError as error:  # pandas' own errors, and text that is not UTF-8
-        raise DataError(f"{origin} is not a CSV table ({str(error).splitlines()[0]}): {FETCH}") from error
+        raise DataError(f"{origin} is not a CSV table ({str(error).splitlines()[0]}): {fetch()}") from error
     if lacking := [column for column in COLUMNS if column not in table.columns]:
         raise DataError(f"{origin} has no column {', '.join(lacking)}: it has {', '.join(map(str, table.columns))}")
     for line, (lesion_id, image_id, diagnosis) in enumerate(table[list(COLUMNS)].itertuples(index=False), start=2):
@@ -142,7 +147,7 @@ def parse_table(content: bytes, origin: str) -> pd.DataFrame:
         raise DataError(f"{origin} has more than one row for image_id {twice[0]}")
     if difference := expected_images() - len(table):
         which = f"{difference} are missing" if difference > 0 else f"{-difference} too many"
-        raise DataError(f"{origin} has {len(table)} rows instead of {expected_images()} ({which}): {FETCH}")
+        raise DataError(f"{origin} has {len(table)} rows instead of {expected_images()} ({which}): {fetch()}")
     return table.sort_values("image_id", ignore_index=True)
 
 
@@ -213,7 +218,7 @@ def _decode(path: Path) -> NDArray[np.uint8]:
         Image.DecompressionBombWarning,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} is damaged ({reason}): delete it and {FETCH}") from error
+        raise DataError(f"{path} is damaged ({reason}): delete it and {fetch()}") from error
     return np.asarray(small).transpose(2, 0, 1)
 
 
@@ -261,7 +266,7 @@ def damaged_files(skin: Path) -> list[Path]:
         listed = json.loads(regular(skin / MANIFEST, LARGEST_TABLE).read_bytes())
         expected = {skin / name: (int(entry["size"]), str(entry["sha256"])) for name, entry in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{skin / MANIFEST} is damaged: delete it and run: fedbench data verify {NAME}") from error
+        raise DataError(f"{skin / MANIFEST} is damaged: delete it and run: {data_command('verify', NAME)}") from error
     damaged = []
     with progress("checking HAM10000", len(expected), "files") as advance:
         for path, (size, sha256) in expected.items():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fedbench.datasets import Dataset, TrainingData
 from fedbench.datasets.content import make_dataset
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
+from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 from fedbench.util.files import CHUNK, exclusive, file_digest, plain_errors, regular, replacing
 
@@ -51,7 +52,7 @@ class IdxDataset:
     @property
     def command(self) -> str:
         """The command that downloads it."""
-        return f"fedbench data fetch {self.name}"
+        return data_command("fetch", self.name)
 
     def raw(self, data_dir: Path) -> Path:
         """The folder of its files, as torchvision lays it out."""

@@ -26,6 +26,7 @@ from fedbench.datasets.decoded import kept
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
 from fedbench.datasets.npz import OF_TRAINING, known
 from fedbench.datasets.pictures import LEAST, channels_of, pixels_of
+from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError, SuiteError, one_line
 from fedbench.util.files import exclusive, plain_errors, replacing
 from fedbench.util.progress import progress
@@ -140,7 +141,7 @@ class TorchvisionDataset:
     @property
     def command(self) -> str:
         """The command that downloads it."""
-        return f"fedbench data fetch {self.title}"
+        return data_command("fetch", self.title)
 
     @cached_property
     def INFO(self) -> DatasetInfo:  # noqa: N802 - as every dataset has it

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from fedbench.datasets import Dataset, TrainingData, checked_split, data_dir, dataset_info, dataset_module
 from fedbench.datasets.content import content_digest
+from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _load_training(name: str, source: object, split: str, folder: Path | None) -
     if len(training.labels) != info.sizes[split][0]:
         raise DataError(
             f"dataset {name}, split {split}: {len(training.labels)} training examples "
-            f"instead of {info.sizes[split][0]}: run: fedbench data verify {name}"
+            f"instead of {info.sizes[split][0]}: run: {data_command('verify', name)}"
         )
     return training, info.url
 

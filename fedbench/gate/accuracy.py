@@ -18,6 +18,7 @@ from fedbench.gate.power import minimum_detectable_effect, seeds_needed
 from fedbench.measures import Verdict
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.stats import Difference, difference_of, shown_of, spread
+from fedbench.suites.files import argument_of
 from fedbench.suites.schema import Cell, Scenario, Suite
 from fedbench.util.environment import environment, environment_changes
 
@@ -47,7 +48,7 @@ def check_suite(
     """
     started = time.perf_counter()
     cells = measure_suite(suite, data, execute)
-    require_data(baseline, cells, path)
+    require_data(baseline, cells, path, argument_of(suite.name, suite.path))
 
     def compare(now: Sequence[CellRecord]) -> AccuracyCheck:
         seconds = time.perf_counter() - started

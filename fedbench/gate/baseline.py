@@ -9,12 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from fedbench.executors import THREADS
+from fedbench.gate import BASELINES
 from fedbench.gate.files import Update, read_stored, update
 from fedbench.measures import Verdict
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import IMPLIED, in_order, without_implied
+from fedbench.suites.files import argument_of
 from fedbench.suites.schema import Cell, Suite
+from fedbench.util.advice import command, data_command
 from fedbench.util.commits import commit_of
 from fedbench.util.environment import environment
 from fedbench.util.errors import BaselineError
@@ -133,15 +136,15 @@ def reserve_seeds(suite: Suite, before: Baseline | None, number: int | None) -> 
     return tuple(range(first, first + number))
 
 
-def read_baseline(path: Path, suite: str) -> Baseline:
-    """Read the baseline of the suite of that name.
+def read_baseline(path: Path, suite: str, given: str = "") -> Baseline:
+    """Read the baseline of the suite of that name; `given` is how commands name it, such as by its file.
 
     Raises
     ------
     BaselineError
         If the file is missing, unreadable, no baseline, of another format or suite, or was changed by hand.
     """
-    baseline = read_stored(path, Baseline, f"fedbench baseline {suite}")
+    baseline = read_stored(path, Baseline, _make(given or suite, path))
     if baseline.suite != suite:
         raise BaselineError(f"{path} is the baseline of suite {baseline.suite}, not of {suite}: delete it or rename it")
     return baseline
@@ -155,7 +158,7 @@ def comparable_baseline(path: Path, suite: Suite, seeds_are_given: bool, margin:
     BaselineError
         See `read_baseline`, `require_comparable` and `require_judgeable`.
     """
-    baseline = read_baseline(path, suite.name)
+    baseline = read_baseline(path, suite.name, argument_of(suite.name, suite.path))
     require_comparable(baseline, suite, seeds_are_given, path)
     require_judgeable(margin, None)
     return baseline if margin is None else baseline.model_copy(update={"margin": margin})
@@ -188,7 +191,7 @@ def require_comparable(baseline: Baseline, suite: Suite, seeds_are_given: bool, 
     BaselineError
         One line that names the first difference.
     """
-    recreate = _recreate(suite.name)
+    recreate = _recreate(argument_of(suite.name, suite.path), path)
     if baseline.revision != ALGORITHM_REVISION:
         raise BaselineError(
             f"{path} has revision {baseline.revision} of the algorithm, this is {ALGORITHM_REVISION}: {recreate}"
@@ -206,7 +209,7 @@ def require_comparable(baseline: Baseline, suite: Suite, seeds_are_given: bool, 
             raise BaselineError(f"{path} lacks seed {_and_more(lacking)} of cell {cell.label}: {recreate}")
 
 
-def require_data(baseline: Baseline, cells: Iterable[CellRecord], path: Path) -> None:
+def require_data(baseline: Baseline, cells: Iterable[CellRecord], path: Path, given: str = "") -> None:
     """Refuse a baseline of other data.
 
     Raises
@@ -218,13 +221,18 @@ def require_data(baseline: Baseline, cells: Iterable[CellRecord], path: Path) ->
     for cell in cells:
         if before[cell.label] != cell.data:
             raise BaselineError(
-                f"{path} was made with other data of {cell.spec['dataset']}: restore the data (see: fedbench data "
-                f"verify), or {_recreate(baseline.suite)}"
+                f"{path} was made with other data of {cell.spec['dataset']}: restore the data (see: "
+                f"{data_command('verify', cell.spec['dataset'])}), or {_recreate(given or baseline.suite, path)}"
             )
 
 
-def _recreate(suite: str) -> str:
-    return f"recreate the baseline with: fedbench baseline {suite} --reason TEXT"
+def _recreate(suite: str, path: Path) -> str:
+    return f"recreate the baseline with: {_make(suite, path, 'TEXT')}"
+
+
+def _make(suite: str, path: Path, reason: str | None = None) -> str:
+    folder = None if path.parent == BASELINES else path.parent
+    return command("fedbench", "baseline", suite, baselines=folder, reason=reason)
 
 
 def _first_difference(recorded: Mapping[str, Any], now: CellSpec) -> str | None:

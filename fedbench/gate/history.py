@@ -11,9 +11,11 @@ from fedbench.gate.recording import EXPERIMENT, NAMES, shown_name
 from fedbench.gate.views import SPEED_ALONE
 from fedbench.reports.history import Check, History, Timing
 from fedbench.stats import Spread
+from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.door import names_of
 from fedbench.tracking.mlflow.reading import infinite, search_runs
 from fedbench.tracking.mlflow.store import open_existing_store, store_errors, without_password
+from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 FINISHED = "status = 'FINISHED'"
 
 
-def read_history(suite: str, uri: str) -> History:
-    """Read all checks of a suite; the name `speed` stands for the speed alone.
+def read_history(suite: str, uri: str, given: str = "") -> History:
+    """Read all checks of a suite, which was named as `given`; the name `speed` stands for the speed alone.
 
     Raises
     ------
@@ -41,8 +43,9 @@ def read_history(suite: str, uri: str) -> History:
     if suite == SPEED_ALONE:
         own = tuple(map(_speed_part, timed))
     if not own:
-        command = "--speed" if suite == SPEED_ALONE else suite
-        raise StoreError(f"no check of {suite} is recorded in {without_password(uri)}: fedbench check {command}")
+        words = ("--speed", "--against", "main") if suite == SPEED_ALONE else (given or suite,)
+        check = command("fedbench", "check", *words, tracking_uri=chosen_store(uri))
+        raise StoreError(f"no check of {suite} is recorded in {without_password(uri)}: {check}")
     return History(suite, own, timed, _timings(client, uri))
 
 

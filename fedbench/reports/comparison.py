@@ -82,7 +82,7 @@ def compare(
     common = [key for key in sides[0] if key in sides[1]]
     if not common:
         raise StoreError(
-            f"{names[0]} and {names[1]} have no cell with {metric} in common: see what there is with fedbench runs list"
+            f"{names[0]} and {names[1]} have no cell with {metric} in common: name others, or another --metric"
         )
     cells = tuple(_compare_cell(key[0], sides[0][key], sides[1][key], metric) for key in common)
     only = [tuple(cell.label for key, cell in side.items() if key not in common) for side in sides]

@@ -22,8 +22,10 @@ from fedbench.reports.results import CLIENTS_ALONE, clients_alone, rounds_to_tar
 from fedbench.reports.sentences import sentences
 from fedbench.reports.studies import NO_STUDIES, Studies, study_parts
 from fedbench.reports.style import Figure
+from fedbench.tracking.mlflow.database import DEFAULT_FOLDER, chosen_store
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.tuning.results import SUFFIX
+from fedbench.util.advice import command
 from fedbench.util.files import plain_errors, replacing
 
 if TYPE_CHECKING:
@@ -94,6 +96,11 @@ COLUMNS = (
 )
 
 
+def default_folder(name: str) -> Path:
+    """Where the report of a suite is written if no other place is given."""
+    return DEFAULT_FOLDER / "reports" / name
+
+
 def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None = None) -> Path:
     """Write the page and the figures into `folder`, which is created; returns the page's path.
 
@@ -107,7 +114,7 @@ def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None 
     partitions, undealt = read_partitions(stored)
     figures = draw_figures(stored, confusions, partitions)
     missing = {"confusion matrices": gone, "partitions": undealt}
-    page = render(stored, figures, missing, studies)
+    page = render(stored, figures, missing, studies, None if folder == default_folder(stored.name) else folder)
     pictures = {f"{figure.name}.png": figure.png for figure in (*figures, *studies.figures)}
     with plain_errors(f"the report cannot be written to {folder}"):
         (folder / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -132,8 +139,9 @@ def render(
     figures: Sequence[Figure],
     missing: Mapping[str, Sequence[str]] = MappingProxyType({}),
     studies: Studies = NO_STUDIES,
+    out: Path | None = None,
 ) -> str:
-    """The page's HTML. `missing` are the cells of which something is no longer in the store."""
+    """The page's HTML. `missing` are the cells of which something is no longer in the store, `out` the option."""
     environment = Environment(
         loader=PackageLoader("fedbench.reports", "."),
         autoescape=select_autoescape(["jinja"]),
@@ -161,7 +169,7 @@ def render(
         figures=figures,
         studies=studies.parts,
         studies_first=stored.name.endswith(SUFFIX),
-        origins=list(_origins(stored, missing, studies.lost)),
+        origins=list(_origins(stored, missing, studies.lost, out)),
     )
 
 
@@ -176,13 +184,18 @@ def _facts(stored: StoredSuite) -> str:
     )
 
 
-def _origins(stored: StoredSuite, missing: Mapping[str, Sequence[str]], lost: Sequence[str]) -> Iterable[str]:
+def _origins(
+    stored: StoredSuite, missing: Mapping[str, Sequence[str]], lost: Sequence[str], out: Path | None
+) -> Iterable[str]:
     runs = [run for cell in stored.cells for run in cell.runs.values()]
 
     def values(tag: str) -> str:
         return ", ".join(sorted({run.tags[tag] for run in runs if tag in run.tags})) or "unknown"
 
     last = max((run.ended or run.started for run in runs), default=0)
+    place = chosen_store(stored.place)
+    again = command("fedbench", "report", stored.name, out=out, tracking_uri=place)
+    look = command("fedbench", "ui", stored.name, tracking_uri=place)
     yield f"Store: {stored.place}, experiment {stored.name}."
     yield f"Last run ended {datetime.fromtimestamp(last / 1000, UTC):%Y-%m-%d %H:%M} UTC."
     yield (
@@ -191,7 +204,7 @@ def _origins(stored: StoredSuite, missing: Mapping[str, Sequence[str]], lost: Se
         f"machine {values('fedbench.machine')}; "
         f"commit {values('mlflow.source.git.commit')}."
     )
-    yield f"Report by fedbench {__version__}. To update it: fedbench report {stored.name}"
+    yield f"Report by fedbench {__version__}. To update it: {again}"
     if stored.left_out:
         yield f"{stored.left_out} older runs of other code, data or device are left out."
     for what, cells in missing.items():
@@ -201,5 +214,5 @@ def _origins(stored: StoredSuite, missing: Mapping[str, Sequence[str]], lost: Se
         yield f"The files of {len(lost)} studies cannot be read from the store: runs {', '.join(lost)}."
     yield (
         "All accuracies are on the test set, which was not used to "
-        f"choose anything. Single runs are in the MLflow UI: fedbench ui {stored.name}."
+        f"choose anything. Single runs are in the MLflow UI: {look}"
     )

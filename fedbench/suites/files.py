@@ -26,6 +26,11 @@ def list_suites() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def argument_of(name: str, path: Path) -> str:
+    """How a command names a suite: by its name if that finds the file, else by the file."""
+    return name if list_suites().get(name) == path else str(path)
+
+
 def find_suite(name_or_path: str | Path) -> Path:
     """Return the file of a suite.
 

@@ -106,7 +106,7 @@ def read_yaml(path: Path) -> object:
         with regular(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise SuiteError("there is no such file; `fedbench suites` lists the suites") from None
+        raise SuiteError("there is no such file; fedbench suites lists the suites") from None
     except IsADirectoryError:
         raise SuiteError("this is a directory; name a YAML file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path

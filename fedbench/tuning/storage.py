@@ -25,6 +25,7 @@ from fedbench.tracking.mlflow.errors import elsewhere
 from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, checkpoint_folder, local_folder
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.slots import CHOSEN, MAX_RETRIES
+from fedbench.util.advice import command
 from fedbench.util.errors import StoreError, one_line
 from fedbench.util.files import sqlite_address
 
@@ -127,7 +128,8 @@ def open_study(storage: RDBStorage, plan: Plan, identity: str) -> optuna.Study:
     name = f"{plan.suite}.{plan.scenario} {plan.objective} {identity[:8]}"
     direction = StudyDirection.MINIMIZE if plan.objective.is_minimised else StudyDirection.MAXIMIZE
     place = without_password(storage.url)
-    advice = "delete it with `optuna delete-study`, or name another storage with --storage"
+    delete = command("optuna", "delete-study", study_name=name, storage=place)
+    advice = f"delete it with `{delete}`, or name another storage with --storage"
     with storage_errors(storage.url), _readable(f"storage {place} has a study {name!r} that", advice):
         study = optuna.create_study(
             storage=storage,
@@ -171,9 +173,10 @@ def storage_errors(url: str) -> Iterator[None]:
     except RuntimeError as error:
         if "optuna version" not in str(error):
             raise
+        upgrade = command("optuna", "storage", "upgrade", storage=shown)
         raise StoreError(
             f"storage {shown} was made by another version of Optuna than this one ({optuna.__version__}): upgrade "
-            f"optuna if it is newer, run `optuna storage upgrade --storage {shown}` if it is older, or name another "
+            f"optuna if it is newer, run `{upgrade}` if it is older, or name another "
             "with --storage"
         ) from error
     except ImportError as error:

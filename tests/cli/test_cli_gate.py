@@ -100,7 +100,7 @@ def test_without_a_baseline_the_exit_code_is_2_and_neither_torch_nor_mlflow_is_i
         text=True,
         check=False,
     )
-    said = "fedbench: error: there is no baselines/tiny.json: make it with fedbench baseline tiny\n"
+    said = "fedbench: error: there is no baselines/tiny.json: make it with fedbench baseline tiny.yaml\n"
     assert (2, "[]\n", said) == (done.returncode, done.stdout, done.stderr)
 
 

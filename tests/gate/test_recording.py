@@ -203,8 +203,10 @@ def test_the_history_has_the_checks_by_commit_and_the_speed_of_every_suite(uri: 
 
 def test_a_suite_without_checks_is_refused_with_the_command(uri: str) -> None:
     recorded(uri, Gate(made_accuracy(made_check()), None))
-    for name, command in (("other", "fedbench check other"), ("speed", "fedbench check --speed")):
-        with pytest.raises(StoreError, match=rf"^no check of {name} is recorded in .*: {command}$"):
+    for name, command in (("other", "fedbench check other"), ("speed", "fedbench check --speed --against main")):
+        with pytest.raises(
+            StoreError, match=rf"^no check of {name} is recorded in .*: {command} --tracking-uri {uri}$"
+        ):
             read_history(name, uri)
 
 

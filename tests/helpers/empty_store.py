@@ -6,6 +6,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from fedbench.tracking.mlflow.store import open_store
 
 
@@ -20,7 +22,7 @@ def empty_store() -> bytes:
 
 def put_empty_store(uri: str) -> str:
     """Put a new store where this address says, if there is none yet; gives the address."""
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = Path(make_url(uri).database or "")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(empty_store())

@@ -68,14 +68,14 @@ def test_where_nobody_can_know_a_run_is_not_orphaned(uri: str, monkeypatch: pyte
 def test_a_run_is_found_by_the_beginning_of_its_id(uri: str) -> None:
     run_id = list_runs("tiny", uri)[0].run_id
     runs = list_runs("tiny", uri)
-    assert run_id == find_run(run_id[:12], runs).run_id
+    assert run_id == find_run(run_id[:12], runs, uri).run_id
     with pytest.raises(StoreError, match="no run begins with zzzz"):
-        find_run("zzzz", runs)
+        find_run("zzzz", runs, uri)
     with pytest.raises(StoreError, match="2 runs begin with"):
-        find_run(run_id, [*runs, *runs])
+        find_run(run_id, [*runs, *runs], uri)
     for short in (run_id[:3], ""):
         with pytest.raises(StoreError, match="at least 4 characters"):
-            find_run(short, runs)
+            find_run(short, runs, uri)
 
 
 @pytest.mark.parametrize("tag", ["fedbench.fingerprint", "fedbench.cell_fingerprint"])

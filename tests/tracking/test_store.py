@@ -83,7 +83,7 @@ def test_a_file_in_the_folders_place(tiny_suite: Suite, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tiny_suite: Suite, tmp_path: Path) -> None:
     with only_reading(tmp_path):
-        assert "can only be read ([Errno 13]" in refusal(tiny_suite, f"sqlite:///{tmp_path}/mlflow.db")
+        assert "can only be read (Permission denied)" in refusal(tiny_suite, f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_a_sqlite_address_without_a_file(tiny_suite: Suite) -> None:

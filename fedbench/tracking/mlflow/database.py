@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
@@ -11,8 +12,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from fedbench.util.errors import StoreError
-from fedbench.util.files import SQLITE
+from fedbench.util.files import SQLITE, sqlite_address
 
+DEFAULT_FOLDER = Path("mlruns")
 DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 ANSWER_SECONDS = 10
 
@@ -47,6 +49,17 @@ def _connection_error(url: URL) -> OSError | None:
         except OSError as error:
             return error
     return None
+
+
+def default_tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else a SQLite database inside ``mlruns/`` of the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_address(DEFAULT_FOLDER / "mlflow.db")
+
+
+def chosen_store(uri: str | None) -> str | None:
+    """The option ``--tracking-uri`` of an advised command on this store, without a password; None if it needs none."""
+    shown = without_password(uri) if uri else None
+    return None if shown == without_password(default_tracking_uri()) else shown
 
 
 def mlflow_uri(uri: str) -> str:

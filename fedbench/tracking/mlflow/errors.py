@@ -18,8 +18,9 @@ from alembic.util.exc import CommandError
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from fedbench.tracking.mlflow.database import local_folder, without_password
+from fedbench.tracking.mlflow.database import local_folder, mlflow_uri, without_password
 from fedbench.tracking.mlflow.server import explain_refusal
+from fedbench.util.advice import command
 from fedbench.util.errors import StoreError, causes
 
 RESUMES = "the same command resumes"
@@ -64,9 +65,10 @@ def _explain(uri: str, error: Exception) -> str:
     if "PERMISSION_DENIED" in text:
         return explain_refusal(f"tracking server {uri}", HTTPStatus.FORBIDDEN)
     if "out-of-date database schema" in text or "Can't locate revision" in text:
+        upgrade = command("mlflow", "db", "upgrade", mlflow_uri(uri))
         return (
             f"tracking store {uri} was made by another version of MLflow than this one ({mlflow.__version__}): upgrade "
-            f"mlflow if it is newer, run `mlflow db upgrade {uri}` if it is older, or choose another --tracking-uri"
+            f"mlflow if it is newer, run `{upgrade}` if it is older, or choose another --tracking-uri"
         )
     if "disk is full" in text or getattr(error, "errno", None) == errno.ENOSPC:
         return f"tracking store {uri}: the disk is full: make room, then {RESUMES}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from fedbench.tracking.mlflow.cells import CELL, Cells
 from fedbench.tracking.mlflow.client import REQUEST
+from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.models import discard_models
 from fedbench.tracking.mlflow.reading import require_schema, run_record, search_runs
 from fedbench.tracking.mlflow.store import (
@@ -21,6 +22,7 @@ from fedbench.tracking.mlflow.store import (
     without_password,
 )
 from fedbench.tracking.records import RunRecord
+from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
 from fedbench.util.files import remove
 from fedbench.util.locks import is_locked
@@ -34,9 +36,10 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 MIN_PREFIX = 4  # characters of a run's id that may name it
 
 
-def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
+def list_runs(suite_name: str | None, uri: str | None, given: str | None = None) -> list[RunRecord]:
     """The seeds' runs of a suite, or of all suites, in the order in which they began.
 
+    `given` is the suite as it was named, such as by its file.
     Their status is MLflow's, but for ``orphaned``: RUNNING, and the process has ended, as far as this machine can know.
 
     Raises
@@ -47,15 +50,15 @@ def list_runs(suite_name: str | None, uri: str | None) -> list[RunRecord]:
     place = uri or default_tracking_uri()
     client = open_existing_store(place)
     found: list[Run] = []
-    for experiment in _experiments(client, place, suite_name):
+    for experiment in _experiments(client, place, suite_name, given):
         with store_errors(place):
             found += search_runs(client, experiment.experiment_id, "tags.`fedbench.fingerprint` IS NOT NULL")
     return [run_record(run, _status(run, place)) for run in found]
 
 
-def _experiments(client: MlflowClient, uri: str, suite_name: str | None) -> list[Experiment]:
+def _experiments(client: MlflowClient, uri: str, suite_name: str | None, given: str | None) -> list[Experiment]:
     if suite_name is not None:
-        experiment = experiment_of(client, uri, suite_name)
+        experiment = experiment_of(client, uri, suite_name, ("run", given or suite_name))
         require_schema(experiment, without_password(uri))
         return [experiment]
     with store_errors(uri):
@@ -77,20 +80,21 @@ def _lock_path(fingerprint: str, uri: str) -> Path:
     return checkpoint_folder(uri) / f"{fingerprint}.lock"
 
 
-def find_run(prefix: str, runs: Sequence[RunRecord]) -> RunRecord:
-    """The one of these runs whose id begins with `prefix`.
+def find_run(prefix: str, runs: Sequence[RunRecord], uri: str | None) -> RunRecord:
+    """The one of these runs of a store whose id begins with `prefix`.
 
     Raises
     ------
     StoreError
         If there is none, or more than one.
     """
+    ids = command("fedbench", "runs", "list", tracking_uri=chosen_store(uri))
     if len(prefix) < MIN_PREFIX:
-        raise StoreError(f"run {prefix!r}: give at least {MIN_PREFIX} characters of its id (see: fedbench runs list)")
+        raise StoreError(f"run {prefix!r}: give at least {MIN_PREFIX} characters of its id (see: {ids})")
     found = [each for each in runs if each.run_id.startswith(prefix)]
     if len(found) != 1:
         what = f"{len(found)} runs begin with {prefix}" if found else f"no run begins with {prefix}"
-        raise StoreError(f"{what}: see their ids with fedbench runs list")
+        raise StoreError(f"{what}: see their ids with {ids}")
     return found[0]
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from fedbench.measures import RunResult, Verdict, run_result
 from fedbench.tracking import SCHEMA_VERSION
+from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.door import let_in
 from fedbench.tracking.records import INTERPOLATION, REPORTED, RunRecord
+from fedbench.util.advice import command
 from fedbench.util.environment import COMPUTED_BY
 from fedbench.util.errors import StoreError
 from fedbench.util.files import regular
@@ -86,10 +88,11 @@ def require_schema(experiment: Experiment, place: str) -> None:
         One line that says what to do.
     """
     schema = experiment.tags.get("fedbench.schema")
-    if command := experiment.tags.get(RECORDED_BY):
+    if recorder := experiment.tags.get(RECORDED_BY):
+        look = command("fedbench", "ui", experiment.name, tracking_uri=chosen_store(place))
         raise StoreError(
-            f"experiment {experiment.name} in {place} was recorded by {command} and is not a suite: see it with "
-            f"fedbench ui {experiment.name}; a suite needs another name"
+            f"experiment {experiment.name} in {place} was recorded by {recorder} and is not a suite: see it with "
+            f"{look}; a suite needs another name"
         )
     if schema is None:
         raise StoreError(

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -19,13 +20,22 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from fedbench.tracking.mlflow.client import StoreClient
-from fedbench.tracking.mlflow.database import connect_once, driver_of, mlflow_uri, require_reachable_database
-from fedbench.tracking.mlflow.database import local_folder as local_folder  # for all who use a store
-from fedbench.tracking.mlflow.database import without_password as without_password  # for all who use a store
+from fedbench.tracking.mlflow.database import DEFAULT_FOLDER as DEFAULT_FOLDER  # for all who use a store
+from fedbench.tracking.mlflow.database import (
+    chosen_store,
+    connect_once,
+    driver_of,
+    mlflow_uri,
+    require_reachable_database,
+)
+from fedbench.tracking.mlflow.database import default_tracking_uri as default_tracking_uri  # the same
+from fedbench.tracking.mlflow.database import local_folder as local_folder  # the same
+from fedbench.tracking.mlflow.database import without_password as without_password  # the same
 from fedbench.tracking.mlflow.errors import RESUMES
 from fedbench.tracking.mlflow.errors import store_errors as store_errors  # the same
 from fedbench.tracking.mlflow.moved import follow_move
 from fedbench.tracking.mlflow.server import is_server, require_answering_server
+from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
 from fedbench.util.files import SQLITE, regular, sqlite_address
 from fedbench.util.locks import put_new
@@ -34,14 +44,8 @@ for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING),
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and errors are explained in one line
 
 CHECKPOINTS = "FEDBENCH_CHECKPOINT_DIR"
-DEFAULT_FOLDER = Path("mlruns")
 MAX_BATCH = 1_000  # metrics that MLflow takes at once
 MIN_FREE_BYTES = 100 << 20  # on the disk of a local store, below which no run is begun
-
-
-def default_tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, else a SQLite database inside ``mlruns/`` of the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_address(DEFAULT_FOLDER / "mlflow.db")
 
 
 def open_existing_store(uri: str) -> StoreClient:
@@ -54,7 +58,8 @@ def open_existing_store(uri: str) -> StoreClient:
     """
     folder = local_folder(uri)
     if folder and not Path(make_url(uri).database or "").exists():
-        raise StoreError(f"there is no tracking store {uri}: fedbench run makes one, or name another store")
+        run = command("fedbench", "run", "SUITE", tracking_uri=chosen_store(uri))
+        raise StoreError(f"there is no tracking store {uri}: make one with {run}, or name another store")
     return open_store(uri, for_reading=True)
 
 
@@ -93,8 +98,8 @@ def check_store(uri: str | None) -> str:
     return f"{without_password(uri)} can be written; {count} suites in it"
 
 
-def experiment_of(client: MlflowClient, uri: str, suite_name: str, command: str | None = None) -> Experiment:
-    """A suite's experiment, or one that the fedbench `command` records (default: ``run SUITE``).
+def experiment_of(client: MlflowClient, uri: str, suite_name: str, recorded_by: Sequence[str] = ()) -> Experiment:
+    """A suite's experiment, or another that a command of fedbench records (default: ``run SUITE``).
 
     Raises
     ------
@@ -104,8 +109,9 @@ def experiment_of(client: MlflowClient, uri: str, suite_name: str, command: str 
     with store_errors(uri):
         experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
-        command = command or f"run {suite_name}"
-        raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: fedbench {command}")
+        words = recorded_by or ("run", suite_name)
+        record = command("fedbench", *words, tracking_uri=chosen_store(uri))
+        raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: {record}")
     require_not_deleted(experiment, uri)
     return experiment
 

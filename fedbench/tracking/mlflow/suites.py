@@ -15,6 +15,7 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import COMMON, in_order
 from fedbench.suites.schema import Cell
+from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.door import spec_values
 from fedbench.tracking.mlflow.reading import (
     infinite,
@@ -27,6 +28,7 @@ from fedbench.tracking.mlflow.reading import (
 )
 from fedbench.tracking.mlflow.store import experiment_of, open_existing_store, store_errors, without_password
 from fedbench.tracking.records import StoredCell, StoredSuite, cell_result
+from fedbench.util.advice import command
 from fedbench.util.commits import git_answer
 from fedbench.util.errors import StoreError
 from fedbench.util.files import sqlite_address
@@ -60,8 +62,8 @@ class MlflowSource:
                 return None
 
 
-def read_suite(name: str, uri: str) -> StoredSuite:
-    """Read a suite's experiment from the store at `uri`.
+def read_suite(name: str, uri: str, given: str = "") -> StoredSuite:
+    """Read a suite's experiment from the store at `uri`; `given` is the suite as it was named, such as by its file.
 
     Raises
     ------
@@ -69,7 +71,8 @@ def read_suite(name: str, uri: str) -> StoredSuite:
         If the store cannot be read, the suite never ran in it, or a newer fedbench recorded it.
     """
     client = open_existing_store(uri)
-    return _read_experiment(client, uri, experiment_of(client, uri, name))
+    experiment = experiment_of(client, uri, name, ("run", given or name))
+    return _read_experiment(client, uri, experiment, given=given)
 
 
 def find_suites(text: str, uri: str, suite_name: str | None = None) -> list[StoredSuite]:
@@ -98,7 +101,7 @@ def find_suites(text: str, uri: str, suite_name: str | None = None) -> list[Stor
         place, which = address, ""
     place = place or uri
     client = open_existing_store(place)
-    wanted = _expression(which)
+    wanted = _expression(which, place)
     with store_errors(place):
         experiments = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'")
     found = []
@@ -114,7 +117,7 @@ def find_suites(text: str, uri: str, suite_name: str | None = None) -> list[Stor
         of = f" of suite {suite_name}" if suite_name else ""
         raise StoreError(
             f"{without_password(text)} has no finished runs{of} in {without_password(place)}: name an invocation of "
-            "fedbench runs list, a commit, or a store"
+            f"{command('fedbench', 'runs', 'list', tracking_uri=chosen_store(place))}, a commit, or a store"
         )
     return found
 
@@ -132,7 +135,7 @@ def _store_address(text: str) -> str | None:
     return sqlite_address(path) if path.is_file() else None
 
 
-def _expression(which: str) -> str:
+def _expression(which: str, uri: str) -> str:
     """MLflow's expression for the runs of an invocation or a commit."""
     if not which:
         return ""
@@ -142,12 +145,14 @@ def _expression(which: str) -> str:
     if commit is None or not COMMIT.fullmatch(commit):
         raise StoreError(
             f"{which} is no store, invocation or commit: give a store's address, file or folder, an invocation of "
-            "fedbench runs list, or a commit's hash"
+            f"{command('fedbench', 'runs', 'list', tracking_uri=chosen_store(uri))}, or a commit's hash"
         )
     return f"tags.`mlflow.source.git.commit` LIKE '{commit}%'"
 
 
-def _read_experiment(client: MlflowClient, uri: str, experiment: Experiment, wanted: str = "") -> StoredSuite:
+def _read_experiment(
+    client: MlflowClient, uri: str, experiment: Experiment, wanted: str = "", given: str = ""
+) -> StoredSuite:
     """Read an experiment; with `wanted`, an expression of MLflow, only those runs."""
     name, place = experiment.name, without_password(uri)
     require_schema(experiment, place)
@@ -156,7 +161,8 @@ def _read_experiment(client: MlflowClient, uri: str, experiment: Experiment, wan
         runs = search_runs(client, experiment.experiment_id, f"{seeds} and {wanted}" if wanted else seeds)
     counted = [run for run in runs if run.data.tags.get("fedbench.kind") == "run" and _has_verdict(run)]
     if not counted:
-        raise StoreError(f"suite {name} has no finished runs in {place}: fedbench run {name}")
+        run = command("fedbench", "run", given or name, tracking_uri=chosen_store(uri))
+        raise StoreError(f"suite {name} has no finished runs in {place}: {run}")
     groups = _by_cell(counted)
     labels = _label_fields([group[-1] for group in groups])
     by_scenario: dict[str, list[StoredCell]] = defaultdict(list)

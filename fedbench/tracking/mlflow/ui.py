@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
 
@@ -25,10 +26,12 @@ START_SECONDS = 120.0
 REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - hosts that listen everywhere; only compared
 
 
-def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None, command: str | None = None) -> None:
+def serve(
+    suite_name: str | None, host: str, port: int, tracking_uri: str | None, recorded_by: Sequence[str] = ()
+) -> None:
     """Serve the MLflow UI until Ctrl-C; for a store that is a tracking server, say where its own UI is.
 
-    `command` is the one of fedbench that records `suite_name`, where that is not ``run SUITE``.
+    `recorded_by` is the command of fedbench that records `suite_name`, where that is not ``run SUITE``.
 
     Raises
     ------
@@ -37,7 +40,7 @@ def serve(suite_name: str | None, host: str, port: int, tracking_uri: str | None
     """
     uri = tracking_uri or default_tracking_uri()
     client = open_store(uri)
-    experiment = experiment_of(client, uri, suite_name, command) if suite_name else None
+    experiment = experiment_of(client, uri, suite_name, recorded_by) if suite_name else None
     if uri.startswith(("http://", "https://")):
         typer.echo(_where_to_look(without_password(uri.rstrip("/")), experiment))
         return
