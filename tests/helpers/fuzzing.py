@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -22,7 +23,7 @@ from fedbench.util.errors import FedbenchError
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 DEADLINE = timedelta(seconds=30)  # of one example
-MEMORY = 1 << 20  # KiB that a test may add to the largest size of its process
+MEMORY = 1 << 30  # bytes that a test may add to the largest size of its process
 ODD = (
     *("", " ", "\x00", "\x1b[31m", "a\nb", "\u202e", "²", "٣", "é", "日本", "-", "--", "~", ".", "..", "/", "../../x"),
     *("nan", "inf", "-inf", "1e999", "-0", "1_000", "0x10", "true", "null", "[]", "{}", "[1, 2]", "a=b", "a:b", "a;b"),
@@ -65,7 +66,8 @@ def fuzz(*inputs: SearchStrategy[Any], examples: int = 100) -> Callable[[Callabl
 
 
 def _largest_size() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else 1024 * size
 
 
 def result_of(read: Callable[[], Any], *named: object) -> Any:
