@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from rights import only_reading
@@ -20,8 +21,10 @@ from sqlalchemy.exc import PendingRollbackError
 from tiny_store import Store, track
 
 from fedbench.measures import Verdict
+from fedbench.models import build_model
 from fedbench.suites.schema import Suite
 from fedbench.tracking.mlflow.errors import store_errors
+from fedbench.tracking.mlflow.models import log_model
 from fedbench.tracking.mlflow.store import (
     check_store,
     default_tracking_uri,
@@ -236,3 +239,15 @@ def test_an_error_of_another_path_is_not_the_stores(tmp_path: Path, monkeypatch:
     assert shown(errno.ENOENT, str(tmp_path / "mlflow.db")).startswith("tracking store ")
     assert f"{full} cannot be used (No space left on device): make room there, or set TMPDIR" in shown(errno.ENOSPC)
     assert "the disk is full: make room" in shown(errno.ENOSPC, str(tmp_path / "mlflow.db"))
+
+
+def test_a_temporary_folder_without_room_for_a_model_is_named_before_pytorch_writes_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch ends the process where it cannot write the file of a program."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4_000_000))
+    example = np.zeros((1, 1, 28, 28), dtype=np.float32)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        log_model(MlflowClient("sqlite://"), "1", "run", "name", build_model("simple-cnn"), example, 10)
+    assert caught.value.filename == str(tmp_path)

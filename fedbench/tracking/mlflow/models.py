@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 PROGRAM = Path("data") / "model.pt2"
 STATE = Path("data") / "state_dict.pt"  # of a model that cannot be exported
 MLMODEL = "MLmodel"
+COPIES = 4  # of a model that are in the temporary folder at once, at most
+OVERHEAD = 4 << 20  # bytes of the files around it
 
 logger = logging.getLogger("fedbench")
 
@@ -48,6 +52,7 @@ def log_model(
     """Record the model of a run; see `fedbench.tracking.TrackedRun.log_model`."""
     from mlflow.models import Model
 
+    _require_room(model)
     logged = client.create_logged_model(experiment_id, "model", run_id)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
@@ -104,6 +109,13 @@ def _save(path: Path, name: str, model: nn.Module, example: NDArray[np.float32],
         for each, tensor in program.state_dict.items():
             tensor.copy_(state[each])
     torch.export.save(program, path / PROGRAM)
+
+
+def _require_room(model: nn.Module) -> None:
+    """Check that the temporary folder has room for a model: PyTorch ends the process where its file cannot be written."""
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if shutil.disk_usage(tempfile.gettempdir()).free < COPIES * size + OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
 
 
 @cache
