@@ -112,7 +112,7 @@ def _save(path: Path, name: str, model: nn.Module, example: NDArray[np.float32],
 
 
 def _require_room(model: nn.Module) -> None:
-    """Check that the temporary folder has room for a model: PyTorch ends the process where its file cannot be written."""
+    """Check that the temporary folder has room: PyTorch ends the process where it cannot write its file."""
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
     if shutil.disk_usage(tempfile.gettempdir()).free < COPIES * size + OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
