@@ -25,8 +25,10 @@ settings.load_profile("short")
 
 
 @pytest.fixture(autouse=True)
-def _no_store_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def _no_store_and_no_data_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "FEDBENCH_DATA_DIR"):
+        monkeypatch.setenv(name, "")  # so that what a command sets is put back, too
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -120,13 +120,13 @@ class MlflowTracker:
                 ours = found or self._create(run, fingerprint, cell_fingerprint, key)
                 self._complete(ours, run, dataset, is_new=found is None)
                 recorded = self._recorded(found) if found else 0
+                tracked = MlflowRun(self.client, self.uri, self.cells, ours, self._invocation, recorded, fresh)
+                self.cells.touch(cell_fingerprint)
             except BaseException:
                 with suppress(FedbenchError, MlflowException):
                     self._abandon(fingerprint, found)
                 raise
-        tracked = MlflowRun(self.client, self.uri, self.cells, ours, self._invocation, recorded, fresh)
         tracked.seconds += time.perf_counter() - began
-        self.cells.touch(cell_fingerprint)
         return tracked
 
     def _abandon(self, fingerprint: str, found: Run | None) -> None:
