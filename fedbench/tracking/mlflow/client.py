@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,7 @@ from tenacity.wait import wait_chain, wait_none, wait_random
 from fedbench.tracking.mlflow.database import mlflow_uri, without_password
 from fedbench.tracking.mlflow.server import is_server
 from fedbench.util.errors import StoreError, causes
+from fedbench.util.interruptions import uninterrupted
 
 Made = TypeVar("Made")
 
@@ -95,7 +97,8 @@ class StoreClient(MlflowClient):
             reraise=True,
         )
         try:
-            answer = attempts(request, *arguments, **options)
+            with nullcontext() if self._is_remote else uninterrupted():  # SQLite would be left locked
+                answer = attempts(request, *arguments, **options)
         except KeyboardInterrupt:
             self.hurry()
             self._is_given_up = self._away_since is not None
