@@ -19,7 +19,7 @@ from multiprocessing.synchronize import Barrier
 import torch
 
 from fedbench.bench.yardsticks import measure
-from fedbench.core import ClientData, FlatModel, ModelState, WeightedMean, evaluate
+from fedbench.core import ClientData, FlatModel, ModelState, Purpose, WeightedMean, evaluate, numpy_stream
 from fedbench.core.client import client_update
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.models import build_model
@@ -54,7 +54,7 @@ def work(start: Barrier, results: object) -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     model, client, test_set = FlatModel(build_model("simple-cnn")), images(500), images(NUM_TEST_IMAGES)
-    order = torch.Generator().manual_seed(0)
+    order = numpy_stream(0, Purpose.BATCH_ORDER)
     steps = repeated(lambda: client_update(model, client, 1, 50, 0.01, order), 150, start)
     evaluations = repeated(lambda: evaluate(model.module, test_set.inputs, test_set.labels), 25, start)
     results.put((statistics.median(steps) / 10, statistics.median(evaluations)))  # type: ignore[attr-defined]

@@ -19,6 +19,28 @@ GradientTerm = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
+class AffineTerm:
+    """A `GradientTerm` that the kernels compute themselves: factor · (w − start) + added.
+
+    Attributes
+    ----------
+    start
+        (P,); None: the term is `added` alone.
+    added
+        (P,); None: zero.
+    """
+
+    factor: float = 0.0
+    start: Tensor | None = None
+    added: Tensor | None = None
+
+    def __call__(self, parameters: Tensor) -> Tensor:
+        """See the class."""
+        term = parameters.new_zeros(()) if self.start is None else self.factor * (parameters - self.start)
+        return term if self.added is None else term + self.added
+
+
+@dataclass(frozen=True)
 class ClientContext:
     """What a client knows in a round.
 

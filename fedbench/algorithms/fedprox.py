@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedbench.hooks import Algorithm, ClientContext, GradientTerm
+from fedbench.hooks import AffineTerm, Algorithm, ClientContext
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,6 @@ class FedProx(Algorithm):
 
     proximal_weight: Annotated[float, Field(ge=0)] = 0.01
 
-    def gradient_term(self, context: ClientContext) -> GradientTerm:
+    def gradient_term(self, context: ClientContext) -> AffineTerm:
         """See the class."""
-        return lambda parameters: self.proximal_weight * (parameters - context.start)
+        return AffineTerm(self.proximal_weight, context.start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fedbench.hooks import Algorithm, ClientContext, GradientTerm, ServerContext, Vectors
+from fedbench.hooks import AffineTerm, Algorithm, ClientContext, ServerContext, Vectors
 from fedbench.util.frozen import Positive
 
 if TYPE_CHECKING:
@@ -35,10 +35,9 @@ class Scaffold(Algorithm):
         """No correction: c = 0."""
         return {"c": parameters.new_zeros(parameters.shape)}
 
-    def gradient_term(self, context: ClientContext) -> GradientTerm:
+    def gradient_term(self, context: ClientContext) -> AffineTerm:
         """See the class; the messages of client k add up to c_k."""
-        correction = context.server["c"] - context.sent
-        return lambda _: correction
+        return AffineTerm(added=context.server["c"] - context.sent)
 
     def message(self, parameters: Tensor, num_steps: int, context: ClientContext) -> Tensor:
         """See the class: c_k⁺ − c_k."""

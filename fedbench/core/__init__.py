@@ -8,7 +8,7 @@ from fedbench.core.flat import FlatModel, ModelState, model_with
 from fedbench.core.rules import Accumulator, accumulator_of
 from fedbench.core.selection import select_clients
 from fedbench.core.state import RoundResult, ServerState
-from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
+from fedbench.core.streams import Purpose, derive_seed, numpy_stream, permutation, torch_stream
 from fedbench.core.trainer import ClientUpdate
 from fedbench.hooks import Algorithm, ClientContext, GradientTerm, ServerContext, Vectors
 from fedbench.util.selection import num_selected
@@ -42,6 +42,7 @@ __all__ = [
     "normalise_weights",
     "num_selected",
     "numpy_stream",
+    "permutation",
     "select_clients",
     "torch_stream",
 ]

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from fedbench import kernels
+from fedbench.core.chains import flat_parameters
 from fedbench.core.flat import ModelState, at_least_float32
 
 
 class WeightedMean:
     """Σ_k share_k · w_k, summed in the order given, holding one sum. The aggregation of Federated Averaging.
 
-    The sum is kept in at least float32 and rounded to the models' type at the end. Counters, such as BatchNorm's number
+    The sum is kept in double precision and rounded to the models' type at the end. Counters, such as BatchNorm's number
     of batches, are those of the largest share (the first of equals).
     """
 
@@ -32,10 +34,12 @@ class WeightedMean:
         """Add a state with its share, n_k / n. A share of zero adds nothing, not even what is not finite."""
         if share == 0:
             return
+        vector = state.vector
         if self._sum is None:
-            self._sum, self._type = at_least_float32(state.vector) * share, state.vector.dtype
-        else:
-            self._sum.add_(state.vector, alpha=share)
+            self._type = vector.dtype
+            self._sum = torch.zeros_like(vector, dtype=torch.promote_types(vector.dtype, torch.float64))
+        if not kernels.add_scaled(self._sum, vector, share):
+            self._sum.add_(vector.to(self._sum.dtype), alpha=share)
         if share > self._largest:
             self._largest, self._counters = share, state.counters
 
@@ -137,7 +141,8 @@ def interpolate(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
     for name, target in _named_tensors(between).items():
         if _is_averaged(target):
             is_equal = target == others[name]
-            target.copy_(target.where(is_equal, target.lerp(others[name], theta)))  # w′ + θ·(w − w′)
+            w, other = (each.to(torch.promote_types(each.dtype, torch.float64)) for each in (others[name], target))
+            target.copy_(other.where(is_equal, other + theta * (w - other)))
         else:
             target.copy_(others[name])
     return between
@@ -146,6 +151,8 @@ def interpolate(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
 @torch.no_grad()
 def distance(first: nn.Module, second: nn.Module) -> float:
     """The Euclidean distance ‖w − w′‖₂ between the parameters of two models of one architecture."""
+    if (squared := kernels.squared_distance(*(flat_parameters(each) for each in (first, second)))) is not None:
+        return math.sqrt(squared)
     pairs = zip(first.parameters(), second.parameters(), strict=True)
     return float(torch.linalg.vector_norm(torch.cat([_difference(one, other).flatten() for one, other in pairs])))
 

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
-from torch import Tensor, nn
+from torch import Tensor
 
+from fedbench.core.chains import can_compute, own_attribute
 from fedbench.core.evaluation import in_fast_layout
 from fedbench.core.flat import FlatModel, at_least_float32
-from fedbench.hooks import GradientTerm
+from fedbench.core.streams import permutation
+from fedbench.hooks import AffineTerm, GradientTerm
+from fedbench.kernels import Kernels, Stop
 from fedbench.util.errors import RunError, one_line
 
 MakeOptimiser = Callable[[Iterable[Tensor], float], torch.optim.Optimizer]  # of parameters and a learning rate
@@ -91,9 +94,9 @@ def client_update(
     local_epochs: int,
     batch_size: int | None,
     learning_rate: float,
-    order: torch.Generator,
+    order: np.random.Generator,
     gradient_term: GradientTerm | None = None,
-    cancelled: Event | None = None,
+    stop: Stop | None = None,
     optimiser: MakeOptimiser | None = None,
     clip_norm: float | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
@@ -103,7 +106,7 @@ def client_update(
     Each epoch is reshuffled from the stream `order`; its last batch may be smaller than B. `gradient_term` of the
     parameters is added to each step's gradient, which is then scaled down to the Euclidean norm `clip_norm`, as
     `torch.nn.utils.clip_grad_norm_` does. Without an `optimiser` the steps are those of plain SGD. `augment` changes
-    the inputs of a batch. Once `cancelled` is set it raises `CancelledError`.
+    the inputs of a batch. Once `stop` is set it raises `CancelledError`.
 
     Raises
     ------
@@ -111,19 +114,31 @@ def client_update(
         If a batch has one example and the model cannot train on it, or the optimiser or the augmentation returns what
         it must not.
     """
-    model.module.train()
-    backpropagate = _own_backpropagation(model.module) or partial(_backpropagate, model)
-    step = _steps(model, optimiser, learning_rate)
     inputs, labels = data.inputs, data.labels
     size = batch_size or len(data)
+    stop = stop or Stop()
+    orders = (permutation(order, len(data)) for _ in range(local_epochs))
+    kernels = model.kernels if model.kernels and can_compute(model.kernels, inputs, labels) else None
+    is_plain = optimiser is None or getattr(optimiser, "is_plain", False)
+    term = gradient_term if isinstance(gradient_term, AffineTerm) else None
+    if kernels and is_plain and term is gradient_term and clip_norm is None and augment is None:
+        examples, order_of_all = (inputs.contiguous(), labels.contiguous()), np.stack(list(orders))
+        total = kernels.update(model.parameters, *examples, order_of_all, size, learning_rate, term, stop)
+        if stop.is_set():
+            raise CancelledError
+        return total / (local_epochs * len(data))
+    model.module.train()
+    backpropagate = _backpropagation(model, kernels)
+    lay_out = Tensor.contiguous if kernels else in_fast_layout
+    step = _steps(model, optimiser, learning_rate)
     total_loss = torch.zeros((), device=inputs.device)
-    for _ in range(local_epochs):
-        permutation = torch.randperm(len(data), generator=order).to(labels.device)
-        batches = torch.split(in_fast_layout(inputs.index_select(0, permutation)), size)
-        for number, (batch, target) in enumerate(zip(batches, torch.split(labels[permutation], size), strict=True), 1):
-            if cancelled is not None and cancelled.is_set():
+    for epoch in orders:
+        indices = torch.from_numpy(epoch).to(labels.device)
+        batches = torch.split(lay_out(inputs.index_select(0, indices)), size)
+        for number, (batch, target) in enumerate(zip(batches, torch.split(labels[indices], size), strict=True), 1):
+            if stop.is_set():
                 raise CancelledError
-            seen = batch if augment is None else in_fast_layout(augment(batch))
+            seen = batch if augment is None else lay_out(augment(batch))
             try:
                 loss = backpropagate(seen, target)
             except ValueError as error:  # as BatchNorm raises
@@ -137,6 +152,17 @@ def client_update(
             step()  # w ← w − η∇ℓ(w; b)
             total_loss.add_(loss, alpha=len(target))
     return total_loss.item() / (local_epochs * len(data))
+
+
+def _backpropagation(model: FlatModel, kernels: Kernels | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """What computes a batch's mean loss and sets its gradient."""
+    if kernels is None:
+        return own_attribute(model.module, "backpropagate") or partial(_backpropagate, model)
+
+    def backpropagate(inputs: Tensor, labels: Tensor) -> Tensor:
+        return torch.tensor(kernels.gradient(model.parameters, inputs, labels, model.gradients) / len(labels))
+
+    return backpropagate
 
 
 def _backpropagate(model: FlatModel, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -182,11 +208,3 @@ def _too_small(error: ValueError, batch: str, batch_size: int, num_examples: int
         f"cannot train: {one_line(error)}; set another batch_size or examples_per_client, or normalise without "
         "statistics of the batch, as by nn.GroupNorm"
     )
-
-
-def _own_backpropagation(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """The module's method `backpropagate`, which does the same, if it has one that belongs to its `forward`."""
-    for each in type(module).__mro__:
-        if methods := vars(each).keys() & {"forward", "backpropagate"}:
-            return getattr(module, "backpropagate", None) if len(methods) == 2 else None
-    return None

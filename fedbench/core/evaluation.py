@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,10 +13,13 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedbench.core.chains import can_compute, flat_parameters, kernels_of
 from fedbench.core.flat import at_least_float32
 from fedbench.core.threads import thread_map
 
-EVALUATION_BATCH_SIZE = 250  # fits the caches of current processors; fixed, since it is part of the loss's last bits
+# Fixed, since they are part of the loss's last bits.
+EVALUATION_BATCH_SIZE = 250  # fits the caches of current processors
+KERNELS_BATCH_SIZE = 512  # which the kernels divide themselves
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Evaluation:
     @property
     def balanced_accuracy(self) -> float:
         """The mean recall over the classes that have examples, in [0, 1]; 1/C at chance level."""
-        return float(np.nanmean(self.per_class_recall))
+        recalls = self.per_class_recall[self.confusion.any(axis=1)]
+        return math.fsum(recalls) / len(recalls)
 
     @property
     def majority_rate(self) -> float:
@@ -85,19 +91,32 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, num_threads: int 
     """
     if len(labels) == 0:
         raise ValueError("there are no examples to evaluate on")
+    kernels = kernels_of(model)
+    if kernels is not None and can_compute(kernels, inputs, labels):
+        measure = partial(kernels.evaluate, flat_parameters(model))
+        return _in_batches(measure, inputs.contiguous(), labels.contiguous(), KERNELS_BATCH_SIZE, num_threads)
     was_training = model.training
     model.eval()
     try:
-        batches = zip(*(torch.split(each, EVALUATION_BATCH_SIZE) for each in (inputs, labels)), strict=True)
-        losses, counts = zip(*thread_map(partial(_loss_and_confusion, model), batches, num_threads), strict=True)
+        return _in_batches(partial(_loss_and_confusion, model), inputs, labels, EVALUATION_BATCH_SIZE, num_threads)
     finally:
         model.train(was_training)
-    return Evaluation(sum(losses) / len(labels), sum(counts))
+
+
+def _in_batches(
+    measure: Callable[[Tensor, Tensor], tuple[float, NDArray[np.int64]]],
+    inputs: Tensor,
+    labels: Tensor,
+    size: int,
+    num_threads: int,
+) -> Evaluation:
+    batches = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
+    losses, counts = zip(*thread_map(lambda batch: measure(*batch), batches, num_threads), strict=True)
+    return Evaluation(math.fsum(losses) / len(labels), sum(counts))
 
 
 @torch.inference_mode()
-def _loss_and_confusion(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[float, NDArray[np.int64]]:
-    inputs, labels = batch
+def _loss_and_confusion(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, NDArray[np.int64]]:
     output = at_least_float32(model(in_fast_layout(inputs)))  # (B, C)
     num_classes = output.shape[1]
     loss = F.cross_entropy(output, labels, reduction="sum").item()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fedbench.core.chains import kernels_of
+
 
 @dataclass(frozen=True)
 class ModelState:
@@ -51,6 +53,8 @@ class FlatModel:
         (P,) the head of `vector` that is trained, and its gradient, which is also ``parameters.grad``.
     num_frozen
         The number of components at the end of `vector` that are frozen: parameters that do not require gradients.
+    kernels
+        What computes it instead of PyTorch, if anything does.
     counters
         The buffers that are not floating, in the module's order.
 
@@ -76,6 +80,7 @@ class FlatModel:
         self.parameters = self.vector[: sum(parameter.numel() for parameter in parameters)]
         self.gradients = self.parameters.grad = torch.zeros_like(self.parameters)
         self.num_frozen = sum(parameter.numel() for parameter in frozen)
+        self.kernels = None if frozen else kernels_of(module)
         self.counters = [buffer for buffer in module.buffers() if not buffer.is_floating_point()]
         with torch.no_grad():
             for tensor, view in zip(tensors, _views(self.vector, tensors), strict=True):

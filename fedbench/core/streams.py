@@ -10,6 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
@@ -40,3 +41,9 @@ def torch_stream(seed: int, purpose: Purpose, *indices: int) -> torch.Generator:
 def numpy_stream(seed: int, purpose: Purpose, *indices: int) -> np.random.Generator:
     """A NumPy generator for the stream of `purpose` and `indices`."""
     return np.random.Generator(np.random.PCG64(_sequence(seed, purpose, indices)))
+
+
+def permutation(stream: np.random.Generator, n: int) -> NDArray[np.int64]:
+    """(n,) a permutation of indices: it sorts the stream's raw integers, which no version of NumPy changes."""
+    raw: NDArray[np.uint64] = stream.bit_generator.random_raw(n)
+    return raw.argsort(kind="stable")

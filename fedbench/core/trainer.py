@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Event
 from typing import Self
 
 import torch
@@ -19,9 +18,10 @@ from fedbench.core.client import Augment, Client, LocalTraining, augmented, clie
 from fedbench.core.evaluation import in_fast_layout
 from fedbench.core.flat import FlatModel, ModelState
 from fedbench.core.state import ServerState
-from fedbench.core.streams import Purpose, derive_seed, torch_stream
+from fedbench.core.streams import Purpose, derive_seed, numpy_stream, torch_stream
 from fedbench.core.threads import thread_map
 from fedbench.hooks import Algorithm, ClientContext
+from fedbench.kernels import Stop
 from fedbench.util.errors import RunError
 
 
@@ -90,13 +90,13 @@ class Trainer:
         self._idle: SimpleQueue[FlatModel] = SimpleQueue()  # models to train in, as many as clients train at once
         self._idle.put(worker)
         self._no_message = torch.zeros_like(worker.parameters)
-        self._cancelled = Event()
+        self._stop = Stop()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cancelled.set()
+        self._stop.set()
 
     def initial_model(self, client: int) -> FlatModel:
         """A new model drawn from a client's own stream; client 0's is w_0."""
@@ -126,7 +126,7 @@ class Trainer:
         learning_rate = local.learning_rate_in(t)
         context = ClientContext(start.vector[: len(worker.parameters)], server.memory, sent, learning_rate)
         term = self.algorithm.gradient_term(context)
-        order = torch_stream(self.seed, Purpose.BATCH_ORDER, t, client)
+        order = numpy_stream(self.seed, Purpose.BATCH_ORDER, t, client)
         augment = None
         if local.augmentation is not None:
             stream = torch_stream(self.seed, Purpose.AUGMENTATION, t, client)
@@ -136,7 +136,7 @@ class Trainer:
             settings = (local.local_epochs, local.batch_size, learning_rate)
             more = (local.optimiser, local.clip_norm, augment)
             try:
-                loss = client_update(worker, data, *settings, order, term, self._cancelled, *more)
+                loss = client_update(worker, data, *settings, order, term, self._stop, *more)
             except RunError as error:
                 raise RunError(f"client {client}: {error}") from error
         message = self.algorithm.message(worker.parameters, local.num_steps(len(data)), context)

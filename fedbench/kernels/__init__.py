@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-EVALUATED_AT_ONCE = 64  # examples; part of the loss's last bits
+    from fedbench.hooks import AffineTerm
+
 SIDE = 5  # of a convolution's kernel
 
 
@@ -107,8 +108,7 @@ class Kernels:
         order: NDArray[np.int64],
         batch_size: int,
         learning_rate: float,
-        proximal: tuple[float, Tensor] | None,
-        added: Tensor | None,
+        term: AffineTerm | None,
         stop: Stop,
     ) -> float:
         """Take the SGD steps of E epochs in place; returns the sum of the examples' losses.
@@ -117,19 +117,17 @@ class Kernels:
         ----------
         order
             (E, N) the examples' indices, epoch by epoch.
-        proximal
-            (μ, w₀): μ (w − w₀) is added to each gradient.
-        added
-            (P,) added to each gradient.
+        term
+            Is added to each gradient.
         stop
             Once it is set, the remaining steps are left out.
         """
         epochs, n = order.shape
-        weight, start = proximal or (0.0, None)
+        factor, start, added = (term.factor, term.start, term.added) if term else (0.0, None, None)
         with self._memory(batch_size) as memory:
             total: float = self.library.update(
                 *(self._shape, memory, parameters.data_ptr(), images.data_ptr(), labels.data_ptr(), order.ctypes.data),
-                *(n, epochs, batch_size, learning_rate, weight, _address(start), _address(added), stop.address),
+                *(n, epochs, batch_size, learning_rate, factor, _address(start), _address(added), stop.address),
             )
         return total
 
@@ -143,18 +141,15 @@ class Kernels:
             )
         return total
 
-    def evaluate(
-        self, parameters: Tensor, images: Tensor, labels: Tensor
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """The sums of the losses of each `EVALUATED_AT_ONCE` examples, and the confusion matrix (C, C)."""
-        losses = np.empty(-(-len(labels) // EVALUATED_AT_ONCE))
+    def evaluate(self, parameters: Tensor, images: Tensor, labels: Tensor) -> tuple[float, NDArray[np.int64]]:
+        """The sum of the examples' losses, and the confusion matrix (C, C)."""
         counts = np.zeros((self.chain.units[-1],) * 2, dtype=np.int64)
-        with self._memory(EVALUATED_AT_ONCE) as memory:
-            self.library.evaluate(
+        with self._memory(len(labels)) as memory:
+            total: float = self.library.evaluate(
                 *(self._shape, memory, parameters.data_ptr(), images.data_ptr(), labels.data_ptr(), len(labels)),
-                *(EVALUATED_AT_ONCE, losses.ctypes.data, counts.ctypes.data),
+                counts.ctypes.data,
             )
-        return losses, counts
+        return total, counts
 
     @property
     def _shape(self) -> int:
@@ -178,8 +173,38 @@ class Kernels:
 def kernels_for(chain: Chain) -> Kernels | None:
     """The kernels for a model; None where PyTorch computes."""
     library = choice().library
-    return None if library is None else Kernels(chain, library)
+    return None if library is None else _kernels(chain, library)
+
+
+@cache
+def _kernels(chain: Chain, library: ctypes.CDLL) -> Kernels:
+    """One for each model, whose memory is used again."""
+    return Kernels(chain, library)
 
 
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
+
+
+def add_scaled(total: Tensor, values: Tensor, share: float) -> bool:
+    """Add share · values to a sum in float64, in place; False, and nothing is done, where PyTorch has to."""
+    library = choice().library
+    if library is None or not _is_plain(values):
+        return False
+    library.add_scaled(total.data_ptr(), values.data_ptr(), share, values.numel())
+    return True
+
+
+def squared_distance(first: Tensor, second: Tensor) -> float | None:
+    """‖first − second‖², where equal infinities differ by nothing; None where PyTorch has to compute it."""
+    library = choice().library
+    if library is None or first.shape != second.shape or not (_is_plain(first) and _is_plain(second)):
+        return None
+    squared: float = library.squared_distance(first.data_ptr(), second.data_ptr(), first.numel())
+    return squared
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    import torch
+
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()

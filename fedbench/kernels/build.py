@@ -25,7 +25,17 @@ TARGETS = {
     "linux-aarch64": {"aarch64": ("aarch64-linux-gnu.2.17", "generic")},
     "macos-arm64": {"aarch64": ("aarch64-macos.11.0", "apple_m1")},
 }
-FLAGS = "-O3 -ffp-contract=off -fno-math-errno -fvisibility=hidden -fPIC -shared -s -Wall -Wextra".split()
+FLAGS = [
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-fPIC",
+    "-shared",
+    "-s",
+    "-Wall",
+    "-Wextra",
+]
 
 
 def own_target() -> str:

@@ -457,6 +457,8 @@ static void forward(const Model *m, const Batch *b, const Memory *mem) {
         }
         zero_border(c, pad, N, to);
         for (int i = 0; i + 1 < m->num_convs; i++) zero_border(c + i + 1, c[i].pad_next, N, mem->input[i + 1]);
+        for (int i = 0; i < m->num_convs; i++)  /* read beyond the end, and multiplied by zeros */
+            memset(mem->input[i] + c[i].in * c[i].height * c[i].width * N, 0, 4 * LANES);
         for (int i = 0; i < m->num_convs; i++)
             conv_forward(m->conv + i, N, mem->weights, mem->input[i], mem->rows,
                          i + 1 < m->num_convs ? mem->input[i + 1] : mem->values[0], mem->taken[i]);
@@ -652,27 +654,29 @@ EXPORT double gradient(const int64_t *shape, char *block, const float *parameter
     return loss;
 }
 
-/* losses[i]: the sum of the losses of the i-th `chunk` of examples; counts[label][predicted] goes up by each example. */
-EXPORT void evaluate(const int64_t *shape, char *block, const float *parameters, const float *images,
-                     const int64_t *labels, int64_t n, int64_t chunk, double *losses, int64_t *counts) {
+/* The sum of the losses of n examples; counts[label][predicted] goes up by each. */
+EXPORT double evaluate(const int64_t *shape, char *block, const float *parameters, const float *images,
+                       const int64_t *labels, int64_t n, int64_t *counts) {
     Model m = model_of(shape);
     Memory mem;
-    memory_of(&m, most_at_once(&m, chunk), block, &mem);
+    long chunk = most_at_once(&m, n);
+    memory_of(&m, chunk, block, &mem);
     pack(&m, parameters, mem.weights);
+    double loss = 0;
     long size = m.channels * m.height * m.width, C = m.num_classes, padded = m.dense[m.num_dense - 1].padded;
-    for (long first = 0; first < n; first += chunk, losses++) {
+    for (long first = 0; first < n; first += chunk) {
         Batch b = {images + first * size, labels + first, 0, least(chunk, n - first)};
         forward(&m, &b, &mem);
-        *losses = 0;
         for (long k = 0; k < b.N; k++) {
             float *logits = mem.values[m.num_dense] + k * padded;
             long best = 0;
             for (long j = 1; j < C; j++)
                 if (logits[j] > logits[best] || (logits[j] != logits[j] && logits[best] == logits[best])) best = j;
             counts[b.labels[k] * C + best]++;
-            *losses += cross_entropy(logits, C, b.labels[k], 1.0f);
+            loss += cross_entropy(logits, C, b.labels[k], 1.0f);
         }
     }
+    return loss;
 }
 
 /* sum <- sum + share * values, in double precision. */

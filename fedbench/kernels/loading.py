@@ -21,7 +21,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {  # results and arguments
     "memory_bytes": (_int64, [_pointer, _int64]),
     "update": (_double, [*[_pointer] * 6, *[_int64] * 3, _float, _float, *[_pointer] * 3]),
     "gradient": (_double, [*[_pointer] * 6, _int64, _pointer]),
-    "evaluate": (None, [*[_pointer] * 5, _int64, _int64, _pointer, _pointer]),
+    "evaluate": (_double, [*[_pointer] * 5, _int64, _pointer]),
     "add_scaled": (None, [_pointer, _pointer, _double, _int64]),
     "squared_distance": (_double, [_pointer, _pointer, _int64]),
 }

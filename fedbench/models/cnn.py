@@ -3,10 +3,13 @@
 The paper leaves the padding open; its number of parameters is that of convolutions that keep the image's size.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from fedbench.models.layers import pooled_relu
+from fedbench.kernels import Chain
+from fedbench.models.layers import Conv2d, Linear, pooled_relu
 
 
 class CNN(nn.Module):
@@ -15,12 +18,14 @@ class CNN(nn.Module):
     (B, 1, 28, 28) float32 -> (B, 10) logits.
     """
 
+    chain: ClassVar = Chain((1, 28, 28), convolutions=((32, 2), (64, 2)), units=(512, 10))
+
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, kernel_size=5, padding=2)
-        self.conv2 = nn.Conv2d(32, 64, kernel_size=5, padding=2)
-        self.fc1 = nn.Linear(3136, 512)
-        self.fc2 = nn.Linear(512, 10)
+        self.conv1 = Conv2d(1, 32, kernel_size=5, padding=2)
+        self.conv2 = Conv2d(32, 64, kernel_size=5, padding=2)
+        self.fc1 = Linear(3136, 512)
+        self.fc2 = Linear(512, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

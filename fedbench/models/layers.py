@@ -1,8 +1,40 @@
 """Layers that several models share."""
 
+from __future__ import annotations
+
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
+
+BITS = 24  # of a float32's precision
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` whose initial parameters are the same bits on every processor."""
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters."""
+        _draw(self.weight, self.bias)
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d` whose initial parameters are the same bits on every processor."""
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters."""
+        _draw(self.weight, self.bias)
+
+
+@torch.no_grad()
+def _draw(weight: Tensor, *more: Tensor | None) -> None:
+    """Draw from PyTorch's distribution: uniform within ±1/√fan_in, from integers of the global random state."""
+    bound = 1 / math.sqrt(weight[0].numel())
+    for parameter in (weight, *more):
+        if parameter is not None:
+            integers = torch.randint(-(1 << BITS - 1), 1 << BITS - 1, parameter.shape)
+            parameter.copy_(integers.float() * (bound / (1 << BITS - 1)))  # one rounding
 
 
 def pooled_relu(x: Tensor, convolution: nn.Conv2d, size: int = 2) -> Tensor:

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from fedbench.core import ClientData, FlatModel, evaluate
+from fedbench.core import ClientData, FlatModel, Purpose, evaluate, numpy_stream
 from fedbench.core.client import augmented, client_update
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
@@ -97,8 +97,8 @@ def _seconds_per_example(spec: CellSpec, batch_size: int) -> tuple[float, float]
     size = (number, *info.image_shape)
     inputs = torch.randn(size) if info.dtype == "float32" else torch.zeros(size, dtype=getattr(torch, info.dtype))
     data = ClientData(inputs, torch.zeros(len(inputs), dtype=torch.int64))
-    order = torch.Generator().manual_seed(0)
-    augment = partial(augmented, spec.part("augmentation"), order)
+    order = numpy_stream(0, Purpose.BATCH_ORDER)
+    augment = partial(augmented, spec.augment, torch.Generator()) if spec.augment else None
     more = {"optimiser": spec.part("optimiser"), "clip_norm": spec.clip_norm, "augment": augment}
     client_update(model, data, 1, batch_size, 1e-3, order, **more)  # warm-up
     start = time.perf_counter()

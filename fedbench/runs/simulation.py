@@ -178,7 +178,7 @@ def fedavg_rounds(
         optimiser=spec.part("optimiser"),
         learning_rate_decay=spec.learning_rate_decay,
         clip_norm=spec.clip_norm,
-        augmentation=spec.part("augmentation"),
+        augmentation=spec.augment,
         aggregation=accumulator_of(spec.part("aggregation")),
         weights=spec.weights,
         average_frozen=spec.average_frozen,

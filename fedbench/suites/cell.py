@@ -215,6 +215,11 @@ class CellSpec(CommonFields):
         """The chosen `Partition`, `Algorithm` or model with its options, or the object that loads the dataset."""
         return self.component(kind).make(**self.options_of(kind))
 
+    @property
+    def augment(self) -> Any:
+        """What changes the inputs of a batch; None where nothing does."""
+        return None if self.augmentation == "none" else self.part("augmentation")
+
     def build_model(self) -> nn.Module:
         """A new model with random parameters."""
         model: nn.Module = self.part("model")

@@ -25,7 +25,8 @@ from fedbench.core import (
     RoundResult,
     ServerContext,
     fedavg,
-    torch_stream,
+    numpy_stream,
+    permutation,
 )
 from fedbench.core.trainer import initial_model
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -158,9 +159,9 @@ def initial() -> Tensor:
 
 def batches(t: int, k: int, batch_size: int | None) -> Iterator[ClientData]:
     """What client k steps on in round t."""
-    data, order = CLIENTS[k], torch_stream(OPTIONS["seed"], Purpose.BATCH_ORDER, t, k)
+    data, order = CLIENTS[k], numpy_stream(OPTIONS["seed"], Purpose.BATCH_ORDER, t, k)
     for _ in range(OPTIONS["local_epochs"]):
-        for chosen in torch.randperm(len(data), generator=order).split(batch_size or len(data)):
+        for chosen in torch.from_numpy(permutation(order, len(data))).split(batch_size or len(data)):
             yield ClientData(data.inputs[chosen], data.labels[chosen])
 
 

@@ -16,12 +16,14 @@ from fedbench.core import (
     ClientData,
     ClientUpdate,
     FlatModel,
+    Purpose,
     RoundResult,
     ServerState,
     accumulator_of,
     fedavg,
     interpolate,
     model_with,
+    numpy_stream,
 )
 from fedbench.core.client import client_update
 from fedbench.optimisers.sgd import SGD
@@ -261,4 +263,4 @@ def test_a_batch_of_one_is_right_for_other_models_and_another_error_is_its_own()
             raise ValueError("no")
 
     with pytest.raises(ValueError, match=r"^no$"):
-        client_update(FlatModel(Wrong(3, 2)), client(0, 4), 1, 2, 0.1, torch.Generator())
+        client_update(FlatModel(Wrong(3, 2)), client(0, 4), 1, 2, 0.1, numpy_stream(0, Purpose.BATCH_ORDER))

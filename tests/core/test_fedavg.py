@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from weakref import WeakSet
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
@@ -28,12 +29,14 @@ from fedbench.core import (
     fedavg,
     model_with,
     num_selected,
+    numpy_stream,
+    permutation,
     select_clients,
-    torch_stream,
 )
 from fedbench.core.client import client_update
 from fedbench.core.trainer import initial_model
 from fedbench.models import build_model
+from fedbench.models.layers import Conv2d, Linear
 from fedbench.suites.cell import CellSpec
 
 OPTIONS: dict[str, Any] = {"rounds": 1, "local_epochs": 1, "learning_rate": 0.1}
@@ -95,14 +98,14 @@ class Observed:
 
 
 class PlainCNN(nn.Module):
-    """The study's network as its notebook has it, with PyTorch's plain layers: the specification of ``simple-cnn``."""
+    """The study's network as its notebook has it, in PyTorch's operators: the specification of ``simple-cnn``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 10, kernel_size=5)
-        self.conv2 = nn.Conv2d(10, 20, kernel_size=5)
-        self.fc1 = nn.Linear(320, 50)
-        self.fc2 = nn.Linear(50, 10)
+        self.conv1 = Conv2d(1, 10, kernel_size=5)
+        self.conv2 = Conv2d(10, 20, kernel_size=5)
+        self.fc1 = Linear(320, 50)
+        self.fc2 = Linear(50, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu(F.max_pool2d(self.conv1(x), 2))
@@ -116,24 +119,24 @@ def plain_sgd(
     epochs: int,
     batch_size: int | None,
     learning_rate: float,
-    order: torch.Generator,
+    order: np.random.Generator,
 ) -> nn.Module:
     """The reference: torch's own optimiser over batches cut by slices."""
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
     model.train()
     for _ in range(epochs):
-        permutation = torch.randperm(len(data), generator=order)
+        shuffled = torch.from_numpy(permutation(order, len(data)))
         size = batch_size or len(data)
         for start in range(0, len(data), size):
-            chosen = permutation[start : start + size]
+            chosen = shuffled[start : start + size]
             optimizer.zero_grad()
             F.cross_entropy(model(data.inputs[chosen]), data.labels[chosen]).backward()
             optimizer.step()
     return model
 
 
-def order_of(seed: int, t: int, k: int) -> torch.Generator:
-    return torch_stream(seed, Purpose.BATCH_ORDER, t, k)
+def order_of(seed: int, t: int, k: int) -> np.random.Generator:
+    return numpy_stream(seed, Purpose.BATCH_ORDER, t, k)
 
 
 # The client's half
@@ -195,7 +198,7 @@ def test_the_last_smaller_batch_is_used() -> None:
     client_update(flat, data, 1, 4, 0.1, order_of(0, 1, 0))
     assert torch.allclose(vector(expected), vector(flat.module), atol=1e-7)
     kept = order_of(0, 1, 0)
-    first_four = torch.randperm(5, generator=kept)[:4]
+    first_four = permutation(kept, 5)[:4]
     without = FlatModel(initial_model(build_linear, 0, 0))
     model = without.module
     F.cross_entropy(model(data.inputs[first_four]), data.labels[first_four]).backward()

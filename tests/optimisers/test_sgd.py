@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
 from fedbench.components import find
-from fedbench.core import ClientData, FlatModel, fedavg
+from fedbench.core import ClientData, FlatModel, Purpose, fedavg, numpy_stream, permutation
 from fedbench.core.client import client_update
 from fedbench.optimisers.sgd import SGD
 from fedbench.suites.cell import CellSpec
@@ -72,7 +73,7 @@ def test_a_client_takes_the_steps_of_torchs_own_sgd_on_separate_parameters(optio
     optimiser = torch.optim.SGD(separate.parameters(), 0.1, **options)
     stream = order()
     for _ in range(3):
-        for chosen in torch.randperm(len(data), generator=stream).split(5):
+        for chosen in torch.from_numpy(permutation(stream, len(data))).split(5):
             optimiser.zero_grad(set_to_none=False)
             batch = data.inputs[chosen].contiguous(memory_format=torch.channels_last)
             F.cross_entropy(separate(batch), data.labels[chosen]).backward()
@@ -84,8 +85,8 @@ def test_a_client_takes_the_steps_of_torchs_own_sgd_on_separate_parameters(optio
         assert torch.equal(expected, found) or (clip_norm and torch.allclose(expected, found, atol=1e-6)), name
 
 
-def order() -> torch.Generator:
-    return torch.Generator().manual_seed(2)
+def order() -> np.random.Generator:
+    return numpy_stream(2, Purpose.BATCH_ORDER)
 
 
 def line(*xs: float) -> ClientData:

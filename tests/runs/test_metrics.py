@@ -10,7 +10,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
-from fedbench.core import ClientUpdate, Evaluation, Purpose, ServerState, evaluate, model_with, torch_stream
+from fedbench.core import (
+    ClientUpdate,
+    Evaluation,
+    Purpose,
+    ServerState,
+    evaluate,
+    model_with,
+    numpy_stream,
+    permutation,
+)
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.models import build_model
 from fedbench.partitions.skew import label_skew
@@ -48,10 +57,10 @@ def share(right: Tensor) -> float:
 def loss_of_steps(server: ServerState, clients: Clients, k: int, t: int) -> float:
     """Client k's SGD in round t: the mean over its epochs and examples of the losses before the steps."""
     model = model_with(server.model, build_model("2nn")).train()
-    sgd, order, total = torch.optim.SGD(model.parameters(), lr=0.1), torch_stream(0, Purpose.BATCH_ORDER, t, k), 0.0
+    sgd, order, total = torch.optim.SGD(model.parameters(), lr=0.1), numpy_stream(0, Purpose.BATCH_ORDER, t, k), 0.0
     data = clients[k]
     for _ in range(2):
-        for chosen in torch.randperm(len(data), generator=order).split(16):
+        for chosen in torch.from_numpy(permutation(order, len(data))).split(16):
             sgd.zero_grad()
             loss = F.cross_entropy(model(data.inputs[chosen]), data.labels[chosen])
             loss.backward()
