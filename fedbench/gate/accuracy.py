@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.executors import THREADS
-from fedbench.gate.baseline import Baseline, CellRecord, SeedRecord, require_data
+from fedbench.gate.baseline import Baseline, CellRecord, SeedRecord, environment_of, require_data
 from fedbench.gate.bits import where_changed
 from fedbench.gate.checks import AccuracyCheck, CellCheck, Judgement
 from fedbench.gate.measure import measure_suite
@@ -20,7 +19,7 @@ from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.stats import Difference, difference_of, shown_of, spread
 from fedbench.suites.files import argument_of
 from fedbench.suites.schema import Cell, Scenario, Suite
-from fedbench.util.environment import environment, environment_changes
+from fedbench.util.environment import environment_changes
 
 if TYPE_CHECKING:
     from fedbench.executors import Executor
@@ -105,7 +104,7 @@ def check_against_baseline(
     """
     by_label = {record.label: record for record in now}
     pairs = [(cell, before, by_label[cell.label]) for cell in suite.cells if (before := baseline.of(cell))]
-    others = environment_changes(baseline.environment, environment(device, THREADS))
+    others = environment_changes(baseline.environment, environment_of(suite, device))
     compare_bits = not others and not ignore_bits and baseline.revision == ALGORITHM_REVISION
     cells = check_cells(pairs, baseline.metric, baseline.margin, compare_bits, uses_reserve and not compare_bits)
     return AccuracyCheck(

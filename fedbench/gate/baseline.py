@@ -12,6 +12,7 @@ from fedbench.executors import THREADS
 from fedbench.gate import BASELINES
 from fedbench.gate.files import Update, read_stored, update
 from fedbench.measures import Verdict
+from fedbench.runs.computing import KERNELS, computed_with
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import IMPLIED, in_order, without_implied
@@ -121,10 +122,17 @@ def new_baseline(
         metric=metric or (before.metric if before else METRICS[0]),
         margin=margin or (before.margin if before else MARGIN),
         revision=ALGORITHM_REVISION,
-        environment=environment(device, THREADS),
+        environment=environment_of(suite, device),
         history=(*(before.history if before else ()), update(commit_of(suite.path.parent, Path.cwd()).name, reason)),
         cells=cells,
     )
+
+
+def environment_of(suite: Suite, device: str) -> dict[str, str]:
+    """What the bits of a suite's runs depend on apart from its cells, its data and the code."""
+    if all(computed_with(cell.spec, device) == KERNELS for cell in suite.cells):
+        return {"computed with": KERNELS}
+    return environment(device, THREADS)
 
 
 def reserve_seeds(suite: Suite, before: Baseline | None, number: int | None) -> tuple[int, ...]:

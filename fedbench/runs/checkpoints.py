@@ -19,7 +19,6 @@ from torch import Tensor
 from fedbench.core import ServerState
 from fedbench.core.flat import FlatModel, ModelState
 from fedbench.tracking.records import REPORTED
-from fedbench.util.environment import torch_and_machine
 from fedbench.util.errors import CheckpointError
 from fedbench.util.files import regular, replacing
 
@@ -84,10 +83,13 @@ class _Content(BaseModel):
     checkpoint: Checkpoint
 
 
-def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint of the run `fingerprint` atomically, in place of an earlier one."""
+def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint, made_by: str = "") -> None:
+    """Write the checkpoint of the run `fingerprint` atomically, in place of an earlier one.
+
+    `made_by` is what else its bits depend on.
+    """
     server = vars(checkpoint.server) | {"model": vars(checkpoint.server.model)}  # only plain types are read back
-    content = vars(checkpoint) | {"server": server, "fingerprint": fingerprint, "environment": torch_and_machine()}
+    content = vars(checkpoint) | {"server": server, "fingerprint": fingerprint, "environment": made_by}
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with replacing(path, sync=False) as file:  # the checksum detects what a power cut damaged
@@ -95,14 +97,13 @@ def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint) -> Non
         file.write(buffer.getbuffer())
 
 
-def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
-    """The checkpoint of the run `fingerprint`; None if there is none.
+def load_checkpoint(path: Path, fingerprint: str, made_by: str = "") -> Checkpoint | None:
+    """The checkpoint of the run `fingerprint`, made by what is the same here; None if there is none.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is damaged, belongs to another run, or was made by another PyTorch or on another
-        machine.
+        If the file cannot be read, is damaged, belongs to another run, or was made by something else.
     """
     try:
         digest, _, body = regular(path).read_bytes().partition(b"\n")
@@ -114,7 +115,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
         raise CheckpointError(f"checkpoint {path} is damaged")
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(body), weights_only=True)
-        found, made_by = content.pop("fingerprint"), content.pop("environment")
+        found, there = content.pop("fingerprint"), content.pop("environment")
         checkpoint = _Content(checkpoint=content).checkpoint  # a mapping is validated
         shapes = checkpoint.server.model.vector.shape, checkpoint.confusion.shape
         if not checkpoint.server.round == checkpoint.round > 0 or tuple(map(len, shapes)) != (1, 2):
@@ -123,6 +124,6 @@ def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
         raise CheckpointError(f"checkpoint {path} is not one of this fedbench") from error
     if found != fingerprint:
         raise CheckpointError(f"checkpoint {path} belongs to another run")
-    if made_by != torch_and_machine():
-        raise CheckpointError(f"checkpoint {path} was made with {made_by}, this is {torch_and_machine()}")
+    if there != made_by:
+        raise CheckpointError(f"checkpoint {path} was made with {there}, this is {made_by}")
     return checkpoint

@@ -27,6 +27,8 @@ class Job:
         Whether each round has the digests of its models.
     data
         The digest of the data that it reads; empty: any.
+    computed_with
+        What is to compute it (see `fedbench.runs.computing`); empty: whatever does.
     """
 
     run: RunSpec
@@ -35,6 +37,7 @@ class Job:
     checkpoint: Path | None = None
     digests: bool = False
     data: str = ""
+    computed_with: str = ""
 
 
 @dataclass(frozen=True)

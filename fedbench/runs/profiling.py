@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from fedbench.runs.computing import bits_depend_on
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.traces import WHOLE, Operator, read_trace
 from fedbench.util.errors import DataError, SuiteError
@@ -141,7 +142,11 @@ class _Recording:
 
         from fedbench.runs.checkpoints import load_checkpoint
 
-        kept = load_checkpoint(job.checkpoint, job.fingerprint) if job.checkpoint else None
+        kept = (
+            load_checkpoint(job.checkpoint, job.fingerprint, bits_depend_on(job.computed_with))
+            if job.checkpoint
+            else None
+        )
         self.run = job.run
         self.first = kept.round + 1 if kept else 1
         self.rounds = 0

@@ -19,6 +19,7 @@ from fedbench.core import ClientData, ClientUpdate, Evaluation, RoundResult, acc
 from fedbench.measures import RunResult, Verdict, judge, run_result
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.runs.clients import Clients, clients_of, warn_of_idle
+from fedbench.runs.computing import bits_depend_on, computed_with
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.metrics import (
     MAX_CLIENTS_MEASURED,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 Threads = Callable[[], int]
 
+HOW_TO_AGREE = "FEDBENCH_KERNELS=torch for the command and its workers makes PyTorch compute everywhere"
 FREE_SAVING = 0.02  # seconds; a checkpoint that is saved as quickly is saved after each round
 SHARE_OF_SAVING = 0.05  # of a run's time, otherwise
 
@@ -66,7 +68,12 @@ def _own_place(error: Exception, spec: CellSpec) -> str:
 
 def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threads) -> Iterator[Event]:
     run, spec = job.run, job.run.spec
-    latest = load_checkpoint(job.checkpoint, job.fingerprint) if job.checkpoint else None
+    computed = computed_with(spec, device.type)
+    if job.computed_with not in ("", computed):
+        raise RunError(
+            f"it is to be computed by {job.computed_with}, but here it would be by {computed}; {HOW_TO_AGREE}"
+        )
+    latest = load_checkpoint(job.checkpoint, job.fingerprint, bits_depend_on(computed)) if job.checkpoint else None
     history = list(latest.history) if latest else []
     for t, metrics in enumerate(history, start=1):
         yield RoundDone(run, t, metrics)
@@ -80,7 +87,7 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
             raise RunError("interpolation: it is between two models, and one of the two clients has no examples")
         test_set = ClientData(dataset.normalise(dataset.test_images).to(device), dataset.test_labels.to(device))
     measure = partial(_measure, test_set, num_threads)
-    own, saving = ClientModels(), _Saving(job)
+    own, saving = ClientModels(), _Saving(job, bits_depend_on(computed))
     observe = own.updates.append if spec.clients_per_round <= MAX_CLIENTS_MEASURED else None
     started = time.perf_counter()
     for result in fedavg_rounds(spec, run.seed, clients, latest, num_threads, observe):
@@ -116,6 +123,7 @@ class _Saving:
     """Saves a run's checkpoint after a round, but not so often that it takes much of the run's time."""
 
     job: Job
+    made_by: str
     next_time: float = 0.0
 
     def is_due(self) -> bool:
@@ -125,7 +133,7 @@ class _Saving:
         if self.job.checkpoint is None:
             return
         began = time.monotonic()
-        save_checkpoint(self.job.checkpoint, self.job.fingerprint, checkpoint)
+        save_checkpoint(self.job.checkpoint, self.job.fingerprint, checkpoint, self.made_by)
         ended = time.monotonic()
         if ended - began > FREE_SAVING:
             self.next_time = ended + (ended - began) / SHARE_OF_SAVING
@@ -152,7 +160,8 @@ def run_done(run: RunSpec, final: Checkpoint, device: str = "cpu") -> RunDone:
     verdict, reason = judge(Evaluation(last["loss"], final.confusion.numpy()))
     if unmet := unmet_requirement(run.spec, final.history):
         verdict, reason = Verdict.FAILED, unmet
-    return RunDone(run, replace(run_result(verdict, reason, last), computed_by=version_tags(device)), final)
+    tags = version_tags(device) | {"fedbench.computed_with": computed_with(run.spec, device)}
+    return RunDone(run, replace(run_result(verdict, reason, last), computed_by=tags), final)
 
 
 def fedavg_rounds(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbench.measures import RunResult, Verdict
+from fedbench.runs.computing import bits_depend_on, computed_with
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Job, RoundDone, RunDone
 from fedbench.runs.identity import fingerprint
@@ -104,7 +105,8 @@ def _jobs(runs: Iterable[RunSpec], data: DataSource, tracker: Tracker) -> dict[R
         identity = fingerprint(run, digest, data.device)
         cell_identity = fingerprint(run, digest, data.device, of_cell=True)
         checkpoint = folder / f"{identity}.ckpt" if folder else None
-        jobs[run] = Job(run, identity, cell_identity, checkpoint, data=digest)
+        computed = computed_with(run.spec, data.device)
+        jobs[run] = Job(run, identity, cell_identity, checkpoint, data=digest, computed_with=computed)
     return jobs
 
 
@@ -236,7 +238,8 @@ class _SuiteRun:
         if job.checkpoint is None or self.fresh:
             return 0
         try:
-            if checkpoint := load_checkpoint(job.checkpoint, job.fingerprint):
+            made_by = bits_depend_on(job.computed_with)
+            if checkpoint := load_checkpoint(job.checkpoint, job.fingerprint, made_by):
                 require_fit(checkpoint, job.checkpoint, job.run.spec)
         except CheckpointError as error:
             logger.warning("fedbench: %s: %s seed=%d starts over", error, job.run.cell, job.run.seed)

@@ -16,7 +16,9 @@ from fedbench.util.commits import commit_of
 
 SOURCE_TAGS = {"mlflow.source.name": "fedbench", "mlflow.source.type": "LOCAL"}
 CPUINFO = Path("/proc/cpuinfo")
-COMPUTED_BY = tuple(f"fedbench.{name}" for name in ("version", "python", "torch", "processor", "machine"))  # tags
+COMPUTED_BY = tuple(
+    f"fedbench.{name}" for name in ("version", "python", "torch", "processor", "machine", "computed_with")
+)  # tags
 VECTOR = re.compile(r"(s?sse\w*|avx\w*|fma\w*|f16c|amx\w*|asimd\w*|sve\w*|bf16|i8mm|fp\w+)")  # instruction sets
 SETTINGS = (  # variables that make the libraries below PyTorch choose other kernels
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
@@ -60,8 +62,10 @@ def machine(device: str = "cpu") -> str:
 def elsewhere(tags: Mapping[str, str], device: str) -> str | None:
     """How what computed a run, by its tags, differs from this process, such as ``PyTorch 2.13.0, here 2.14.1``.
 
-    None if it does not, or the tags do not say. It imports PyTorch only for a GPU.
+    None if it does not, or the tags do not say, or the kernels computed it. It imports PyTorch only for a GPU.
     """
+    if tags.get("fedbench.computed_with") == "kernels":
+        return None
     changes = []
     if (there := public_version(tags.get("fedbench.torch", ""))) not in ("", here := _torch_version()):
         changes.append(f"PyTorch {there}, here {here}")

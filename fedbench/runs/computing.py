@@ -1,0 +1,33 @@
+"""What computes a run: the kernels, PyTorch, or both. Its identity and its bits depend on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedbench.kernels.loading import choice
+from fedbench.models import MODELS
+from fedbench.util.environment import torch_and_machine
+
+if TYPE_CHECKING:
+    from fedbench.suites.cell import CellSpec
+
+KERNELS = "kernels"  # everything: the bits are the same on every processor and with every PyTorch
+GRADIENTS = "kernels and PyTorch"  # PyTorch changes the inputs, or takes the steps, or combines the models
+PYTORCH = "PyTorch"
+
+
+def computed_with(spec: CellSpec, device: str) -> str:
+    """What computes a cell's runs in this process: `KERNELS`, `GRADIENTS` or `PYTORCH`."""
+    if device != "cpu" or spec.component("model").digest or spec.model not in MODELS or choice().library is None:
+        return PYTORCH
+    is_whole = (
+        not any(part.digest for part in spec.parts)
+        and getattr(spec.part("optimiser"), "is_plain", False)
+        and (spec.clip_norm, spec.augmentation, spec.aggregation) == (None, "none", "mean")
+    )
+    return KERNELS if is_whole else GRADIENTS
+
+
+def bits_depend_on(computed: str) -> str:
+    """What else the bits of such a run depend on: another one's checkpoint cannot be resumed."""
+    return KERNELS if computed == KERNELS else torch_and_machine()
