@@ -58,7 +58,7 @@ def choice() -> Choice:
     wanted = os.environ.get(VARIABLE, "")
     if wanted == PYTORCH:
         return Choice(PYTORCH, None, f"{VARIABLE} says so")
-    able = _able()
+    able = usable_variants()
     if wanted:
         if wanted not in able:
             raise FedbenchError(f"{VARIABLE} is {wanted!r}: this processor can {', '.join([*able, PYTORCH])}")
@@ -71,7 +71,7 @@ def choice() -> Choice:
         return Choice(PYTORCH, None, str(error))
 
 
-def _able() -> list[str]:
+def usable_variants() -> list[str]:
     """The variants that this processor can compute, the fastest last."""
     import torch
 

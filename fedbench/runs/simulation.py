@@ -70,9 +70,7 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
     run, spec = job.run, job.run.spec
     computed = computed_with(spec, device.type)
     if job.computed_with not in ("", computed):
-        raise RunError(
-            f"it is to be computed by {job.computed_with}, but here it would be by {computed}; {HOW_TO_AGREE}"
-        )
+        raise RunError(f"the command computes with {job.computed_with}, this worker with {computed}; {HOW_TO_AGREE}")
     latest = load_checkpoint(job.checkpoint, job.fingerprint, bits_depend_on(computed)) if job.checkpoint else None
     history = list(latest.history) if latest else []
     for t, metrics in enumerate(history, start=1):

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from made_records import made_suite
 
 from fedbench.core import WeightedMean
@@ -103,7 +102,7 @@ def test_a_changed_average_is_found_where_it_began(
     assert [None] * 2 == [cell.changed for cell in ignored.cells]
     elsewhere = baseline.model_copy(update={"environment": baseline.environment | {"torch": "1.0"}})
     other = check_against_baseline(suite, elsewhere, now, "cpu", 1.0)
-    assert (f"torch {torch.__version__}, was 1.0",) == other.other_environment
+    assert ("torch none, was 1.0",) == other.other_environment
     assert [None] * 2 == [cell.changed for cell in other.cells]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import CDLL
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from fedbench.algorithms import ALGORITHMS
 from fedbench.algorithms.fedprox import FedProx
 from fedbench.components import find
 from fedbench.hooks import Algorithm, ServerContext, Vectors
+from fedbench.kernels.loading import Choice
+from fedbench.runs import computing
 from fedbench.runs.identity import fingerprint
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.schema import RunSpec
@@ -20,10 +23,33 @@ def fingerprint_of(**fields: Any) -> str:
     return fingerprint(RunSpec(suite="s", scenario="a", cell="a", spec=CellSpec(**fields), seed=0), "d", "cpu")
 
 
-def test_a_run_keeps_the_fingerprint_that_it_had_before_there_were_more_fields() -> None:
-    """Computed by the version that had no optimiser, aggregation and augmentation: finished runs stay finished."""
-    assert "7e3e8caf2736384d2c20e4409e3282e9cd2dc6dacf6c27abf1fe41b040f95ddc" == fingerprint_of()
-    assert "0d7822da2e145ea0aff652b6187c60865333a41ed4e96966053293998e13acf5" == fingerprint_of(algorithm="fedprox")
+def test_what_computes_it_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(computing, "choice", lambda: Choice("x86-64-v3", CDLL(None), ""))
+    by_kernels, with_momentum = fingerprint_of(), fingerprint_of(momentum=0.5)
+    monkeypatch.setattr(computing, "choice", lambda: Choice("x86-64-v4", CDLL(None), ""))
+    assert (by_kernels, with_momentum) == (fingerprint_of(), fingerprint_of(momentum=0.5))
+    monkeypatch.setattr(computing, "choice", lambda: Choice("torch", None, ""))
+    assert by_kernels != fingerprint_of()
+    assert with_momentum != fingerprint_of(momentum=0.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, computing.KERNELS),
+        ({"algorithm": "scaffold", "model": "2nn"}, computing.KERNELS),
+        ({"momentum": 0.5}, computing.GRADIENTS),
+        ({"clip_norm": 1.0}, computing.GRADIENTS),
+        ({"augmentation": "random-crop"}, computing.GRADIENTS),
+        ({"aggregation": "median"}, computing.GRADIENTS),
+    ],
+)
+def test_what_computes_a_run_follows_from_its_fields(
+    fields: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computing, "choice", lambda: Choice("x86-64-v3", CDLL(None), ""))
+    assert expected == computing.computed_with(CellSpec(**fields), "cpu")
+    assert computing.PYTORCH == computing.computed_with(CellSpec(**fields), "cuda")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.reports.profile import profile_json, profile_summary
 from fedbench.runs.checkpoints import load_checkpoint
+from fedbench.runs.computing import bits_depend_on, computed_with
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job
 from fedbench.runs.profiling import MAX_STEPS, Recorder, recordable_rounds
@@ -152,7 +153,8 @@ def test_rounds_re_emitted_from_a_checkpoint_do_not_count(tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         list(running)
     (checkpoint,) = (tmp_path / "checkpoints").glob("*.ckpt")
-    kept = load_checkpoint(checkpoint, tracker.runs[0].fingerprint)
+    made_by = bits_depend_on(computed_with(run.spec, "cpu"))
+    kept = load_checkpoint(checkpoint, tracker.runs[0].fingerprint, made_by)
     assert kept is not None
     recorder, _ = computed(tmp_path / "profiles", run, tracker=tracker)
     assert recorder.profile is not None

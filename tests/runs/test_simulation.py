@@ -21,6 +21,7 @@ from fedbench.models import build_model
 from fedbench.runs import simulation
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint
 from fedbench.runs.clients import clients_of
+from fedbench.runs.computing import bits_depend_on, computed_with
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.metrics import THETAS, digest, unmet_requirement
 from fedbench.runs.simulation import fedavg_rounds, simulate
@@ -411,8 +412,9 @@ def test_the_checkpoint_is_written_before_the_round_is_emitted_and_is_its_state(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     job = Job(make_run(rounds=3), "fingerprint", "of the cell", tmp_path / "run.ckpt")
+    made_by = bits_depend_on(computed_with(job.run.spec, "cpu"))
     for event in simulate(job, dataset):
-        checkpoint = load_checkpoint(tmp_path / "run.ckpt", "fingerprint")
+        checkpoint = load_checkpoint(tmp_path / "run.ckpt", "fingerprint", made_by)
         assert checkpoint is not None
         if isinstance(event, RoundDone):
             assert (event.round, event.metrics) == (checkpoint.round, checkpoint.history[-1])
@@ -500,8 +502,8 @@ def test_slow_checkpoints_are_made_rarely_but_always_at_the_end(
     saved: list[int] = []
     clock = [0.0]
 
-    def save(path: Path, fingerprint: str, checkpoint: Checkpoint) -> None:
-        del path, fingerprint
+    def save(path: Path, fingerprint: str, checkpoint: Checkpoint, made_by: str) -> None:
+        del path, fingerprint, made_by
         saved.append(checkpoint.round)
         clock[0] += 0.09
 

@@ -19,6 +19,7 @@ from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.runs import simulation
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from fedbench.runs.computing import PYTORCH
 from fedbench.runs.data import DataSource, choose_device
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.identity import fingerprint
@@ -65,8 +66,9 @@ def test_skipped_runs_that_were_computed_elsewhere_are_reported(ran: Ran, caplog
     assert not caplog.messages
     before = tracker.runs[1].result
     assert before is not None
+    another = {"fedbench.torch": "2.0.1+cpu", "fedbench.computed_with": PYTORCH}
     try:
-        tracker.runs[1].result = replace(before, computed_by=before.computed_by | {"fedbench.torch": "2.0.1+cpu"})
+        tracker.runs[1].result = replace(before, computed_by=before.computed_by | another)
         outcomes = run_all(runs, tracker)
     finally:
         tracker.runs[1].result = before
@@ -623,9 +625,9 @@ def test_an_unknown_device_is_refused_with_those_that_there_are() -> None:
 
 
 def test_a_fingerprint_does_not_change_by_accident() -> None:
-    """The value is of revision 2. If it must change, raise `ALGORITHM_REVISION`; stored runs are computed again."""
-    expected = "4e79f144dfe89c26e8a0ea3e8df53c248f1af315cf126647a44d4d594a0fb06c"
-    assert expected == fingerprint(make_run(), "digest", "cpu")
+    """The value is of revision 3. If it must change, raise `ALGORITHM_REVISION`; stored runs are computed again."""
+    expected = "7c5eac242f82bc2a56ea152ee2139bfa6988735c36a409eefbf2dec18009058f"
+    assert expected == fingerprint(make_run(), "digest", "cuda")
 
 
 def test_the_fingerprint_of_a_cell_is_the_same_for_all_its_seeds_and_no_runs() -> None:
