@@ -13,11 +13,10 @@ from fuzzing import ANYTHING, any_bytes, damaged, fuzz, near, result_of
 from hypothesis import strategies as st
 
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from fedbench.util.environment import torch_and_machine
 
 CONTENT: dict[str, Any] = {
     "fingerprint": "mine",
-    "environment": torch_and_machine(),
+    "environment": "",
     "server": {
         "round": 2,
         "model": {"vector": torch.ones(3), "counters": [torch.tensor(7)]},

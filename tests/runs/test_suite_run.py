@@ -19,7 +19,7 @@ from fedbench.executors import in_process
 from fedbench.measures import TIMES, RunResult, Verdict
 from fedbench.runs import simulation
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from fedbench.runs.computing import PYTORCH
+from fedbench.runs.computing import PYTORCH, bits_depend_on, computed_with
 from fedbench.runs.data import DataSource, choose_device
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.identity import fingerprint
@@ -474,9 +474,10 @@ def test_a_checkpoint_that_fits_another_model_is_one_line_of_warning_and_the_run
 ) -> None:
     tracker, run = MemoryTracker(checkpoints=tmp_path), make_run(**LONG)
     path = interrupt_after_three_rounds(run, tracker)
-    found = load_checkpoint(path, identity(run))
+    made_by = bits_depend_on(computed_with(run.spec, "cpu"))
+    found = load_checkpoint(path, identity(run), made_by)
     assert found is not None
-    save_checkpoint(path, identity(run), alter(found))
+    save_checkpoint(path, identity(run), alter(found), made_by)
     (outcome,) = run_all([run], tracker)
     assert [f"fedbench: checkpoint {path} is not of this model: {run.cell} seed=0 starts over"] == caplog.messages
     assert outcome.result.metrics
