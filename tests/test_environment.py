@@ -44,11 +44,13 @@ def test_a_machine_has_its_processors_name_and_a_digest_of_what_chooses_kernels(
 
 def test_what_computed_a_run_differs_by_pytorch_and_by_machine() -> None:
     here, torch_here = version_tags(), public_version(torch.__version__)
-    assert set(COMPUTED_BY) == set(here)
+    assert set(COMPUTED_BY) == {*here, "fedbench.computed_with"}
     assert elsewhere(here, "cpu") is None
     assert elsewhere({**here, "fedbench.torch": f"{torch_here}+other"}, "cpu") is None
     assert f"PyTorch 1.0, here {torch_here}" == elsewhere({"fedbench.torch": "1.0"}, "cpu")
-    assert f"Abacus (0), here {machine()}" == elsewhere({**here, "fedbench.machine": "Abacus (0)"}, "cpu")
+    abacus = {**here, "fedbench.machine": "Abacus (0)"}
+    assert f"Abacus (0), here {machine()}" == elsewhere(abacus, "cpu")
+    assert elsewhere({**abacus, "fedbench.computed_with": "kernels"}, "cpu") is None
 
 
 def test_nothing_is_claimed_of_runs_whose_tags_say_nothing() -> None:

@@ -92,8 +92,7 @@ def weighted_average(model: str, num_clients: int) -> Task:
 
 def client_update(num_images: int, model: str = MODEL, batch_size: int = BATCH_SIZE) -> Task:
     """One epoch of minibatch SGD, from the same model each time."""
-    import torch
-
+    from fedbench.core import Purpose, numpy_stream
     from fedbench.core.client import client_update
 
     trained, data = _flat_model(model), _images(num_images)
@@ -101,7 +100,7 @@ def client_update(num_images: int, model: str = MODEL, batch_size: int = BATCH_S
 
     def arguments() -> tuple[Any, ...]:
         trained.load(start)
-        return trained, data, 1, batch_size, LEARNING_RATE, torch.Generator().manual_seed(0)
+        return trained, data, 1, batch_size, LEARNING_RATE, numpy_stream(0, Purpose.BATCH_ORDER)
 
     return Task(client_update, arguments, lambda loss: loss > 0, flops=training_flops(num_images, model))
 
