@@ -28,6 +28,12 @@ def computed_with(spec: CellSpec, device: str) -> str:
     return KERNELS if is_whole else GRADIENTS
 
 
+def device_and_kernels(spec: CellSpec, device: str) -> str:
+    """What an identity says of what computes a cell's runs: ``cpu, kernels``, or the device alone for PyTorch."""
+    computed = computed_with(spec, device)
+    return device if computed == PYTORCH else f"{device}, {computed}"
+
+
 def bits_depend_on(computed: str) -> str:
     """What else the bits of such a run depend on: another one's checkpoint cannot be resumed."""
     return KERNELS if computed == KERNELS else torch_and_machine()

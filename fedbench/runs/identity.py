@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from fedbench.runs.computing import PYTORCH, computed_with
+from fedbench.runs.computing import device_and_kernels
 
 if TYPE_CHECKING:
     from fedbench.suites.schema import RunSpec
@@ -21,13 +21,12 @@ def fingerprint(run: RunSpec, dataset_digest: str, device: str, *, of_cell: bool
     content, what computes it and `ALGORITHM_REVISION`. The fingerprint of its cell is the same without the seed. Runs
     of one fingerprint have equal bits where `fedbench.util.environment.elsewhere` finds no difference.
     """
-    computed = computed_with(run.spec, device)
     content = {
         "scenario": run.scenario,
         "spec": run.spec.identity,
         "seed": run.seed,
         "data": dataset_digest,
-        "device": device if computed == PYTORCH else f"{device}, {computed}",
+        "device": device_and_kernels(run.spec, device),
         "revision": ALGORITHM_REVISION,
     }
     if of_cell:

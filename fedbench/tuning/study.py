@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedbench.runs.data import digest_of
+from fedbench.runs.computing import device_and_kernels
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.runs.suite_run import run_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
@@ -54,7 +55,9 @@ class Tuning:
         held_out = held_out_of(plan, data.folder)
         require_enough(plan, len(held_out.train_labels))
         require_skilful_target(plan, held_out.test_labels.bincount().tolist())
-        of_study = identity(plan, digest_of(held_out, plan.spec), data.device, ALGORITHM_REVISION)
+        of_study = identity(
+            plan, digest_of(held_out, plan.spec), device_and_kernels(plan.spec, data.device), ALGORITHM_REVISION
+        )
         with turn(self._locks):
             self.study = open_study(self._storage, plan, of_study)
         self._work = TrialWork(plan, of_study, self._url, data.folder, data.device, held_out)
