@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help set-up set-up-tests demo test test-slow prove bench check docs gate gate-speed wheel clean
+.PHONY: help set-up set-up-tests demo test test-slow prove bench check docs gate gate-speed wheel wheels clean
 
 help:
 	@echo "make demo      set up, run the suite quickstart and show its table"
@@ -16,7 +16,8 @@ help:
 	@echo "make gate-speed AGAINST=REV  set up, check that the code is not slower than that revision"
 	@echo "make check     set up, run the linters and the type checker"
 	@echo "make docs      set up, build the site into site/"
-	@echo "make wheel     build the wheel into dist/"
+	@echo "make wheel     build the wheel of this machine into dist/"
+	@echo "make wheels    build the wheels of all platforms into dist/"
 	@echo "make clean     remove .venv and what was built"
 
 set-up: $(VENV)/.installed
@@ -86,8 +87,12 @@ gate-speed: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-dev
 	@$(RUN) build --wheel
 
+# One for each platform, all compiled here; see hatch_build.py.
+wheels: $(VENV)/.installed-dev
+	@for target in linux-x86_64 linux-aarch64 macos-arm64; do FEDBENCH_BUILD_TARGET=$$target $(RUN) build --wheel || exit; done
+
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache fedbench/kernels/*.so
 
 # A stamp is written last, so an interrupted installation is repeated. What the tests need includes what users need.
 define set-up

@@ -1,4 +1,4 @@
-"""The built wheel, in an empty folder: it carries the suites and runs one, and a tutorial works with it."""
+"""The built wheel, in an empty folder: it carries suites and kernels and runs a suite, and a tutorial works with it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from fedbench.kernels.build import TARGETS, own_target
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -57,6 +59,18 @@ def test_the_wheel_runs_a_suite_in_an_empty_folder_and_writes_only_its_store(ins
     results = json.loads(fedbench(installed, tmp_path, "run", "quickstart", *little, "--json"))
     assert (2, 0, 0) == (results["executed"], results["skipped"], results["failed"])
     assert ["mlruns"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(own_target() not in TARGETS, reason=f"there are no kernels for {own_target()}")
+def test_the_wheel_is_of_its_platform_and_computes_with_its_kernels(installed: Path, tmp_path: Path) -> None:
+    (wheel,) = (installed.parent / "dist").iterdir()
+    assert wheel.name.endswith(f"_{own_target().partition('-')[2]}.whl")
+    libraries = [path.stem for path in (installed / "fedbench/kernels").glob("*.so")]
+    assert sorted(TARGETS[own_target()]) == sorted(libraries)
+    report = json.loads(fedbench(installed, tmp_path, "doctor", "--json"))
+    (found,) = (each for each in report["findings"] if each["check"] == "kernels")
+    assert ("ok", True) == (found["status"], found["text"].partition(":")[0] in libraries)
 
 
 def files(folder: Path) -> set[Path]:

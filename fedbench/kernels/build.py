@@ -1,4 +1,4 @@
-"""Compiles kernels.c with the clang of the package `ziglang`. Run by the build of the wheel, so it imports nothing else.
+"""Compiles kernels.c with the clang of the package `ziglang`. The wheel's build runs it, so it imports nothing else.
 
 ``python fedbench/kernels/build.py TARGET`` with TARGET one of `TARGETS`; without it, the machine's own.
 """
@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -45,8 +46,8 @@ def own_target() -> str:
 
 
 def source_digest() -> str:
-    """What a library says of the source that it was compiled from."""
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    """What a library contains of the source and the settings that it was compiled from."""
+    return hashlib.sha256(SOURCE.read_bytes() + repr((TARGETS, FLAGS)).encode()).hexdigest()[:16]
 
 
 def library_file(variant: str) -> Path:
@@ -54,23 +55,45 @@ def library_file(variant: str) -> Path:
     return FOLDER / f"{variant}.so"
 
 
-def build(target: str) -> list[Path]:
-    """Compile all variants for a target, next to the source; a file appears when it is whole."""
-    files = []
-    for variant, (triple, processor) in TARGETS[target].items():
-        file = library_file(variant)
-        part = file.with_suffix(f".{os.getpid()}.part")
-        compiler = [sys.executable, "-m", "ziglang", "cc", "-target", triple, f"-mcpu={processor}"]
-        command = [*compiler, *FLAGS, f"-DSOURCE_DIGEST={source_digest()}", "-o", str(part), str(SOURCE)]
-        try:
-            subprocess.run(command, check=True)  # noqa: S603 - our own command
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
-        files.append(file)
-    return files
+def is_fresh(file: Path) -> bool:
+    """Whether a file is a whole library of this source: the digest is in the last of what is loaded from it."""
+    try:
+        return source_digest().encode() in file.read_bytes()
+    except OSError:
+        return False
+
+
+def build(target: str, folder: Path = FOLDER, only: str = "") -> list[Path]:
+    """Compile the variants for a target, or only one, into a folder; a file appears when it is whole.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    RuntimeError
+        If it does not compile; the text says why.
+    """
+    variants = {only: TARGETS[target][only]} if only else TARGETS[target]
+    return [_compile(folder / library_file(name).name, *settings) for name, settings in variants.items()]
+
+
+def _compile(file: Path, triple: str, processor: str) -> Path:
+    part = file.with_suffix(f".{os.getpid()}.so")
+    command = [sys.executable, "-P", "-m", "ziglang", "cc", "-target", triple, f"-mcpu={processor}", *FLAGS]
+    command += [f"-DSOURCE_DIGEST={source_digest()}", "-o", str(part), str(SOURCE)]
+    try:
+        part.touch()  # says why the folder cannot be written
+        with tempfile.TemporaryDirectory() as cache:  # there may be no home folder
+            environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+            raise RuntimeError(next((line for line in lines if "error" in line), lines[-1]))
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return file
 
 
 if __name__ == "__main__":
-    for built in build(*sys.argv[1:] or [own_target()]):
-        print(built)
+    build(sys.argv[1] if sys.argv[1:] else own_target())

@@ -99,7 +99,7 @@ static void product(long M, long N, long K, Matrix A, const float *B, long b_row
         long m = M * part / parts, rows = M * (part + 1) / parts - m;
         for (long n = 0; n < N; n += WIDTH)
             tile_of(rows, loops, A.p + m * A.row, A.row, B + n, C + m * c_row + n, c_row, N - n, kind,
-                    kind == OF_COLUMN ? init + n : init + m);
+                    kind == OF_COLUMN ? init + n : kind == OF_ROW ? init + m : 0);
     }
 }
 
@@ -594,7 +594,7 @@ static double backward(const Model *m, const Batch *b, const Memory *mem, long b
 
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
-EXPORT const char *source_digest(void) { return TEXT(SOURCE_DIGEST); }
+EXPORT char source_digest[] = TEXT(SOURCE_DIGEST);  /* not constant, so it is at the end of the library: see build.py */
 
 enum { CHUNK = 64, DENSE_CHUNK = 1024 };
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
+import sys
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
-from fedbench.kernels.build import TARGETS, library_file, own_target, source_digest
-from fedbench.util.errors import FedbenchError
+from fedbench.kernels.build import TARGETS, build, is_fresh, library_file, own_target
+from fedbench.util.environment import processor_flags
+from fedbench.util.errors import FedbenchError, one_line
 
 VARIABLE = "FEDBENCH_KERNELS"
 PYTORCH = "torch"
+V3 = {"abm", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}  # as Linux calls what the x86-64 levels need
+LEVELS = {"x86-64-v3": V3, "x86-64-v4": V3 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}}
 
 _pointer, _int64, _float, _double = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_double
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {  # results and arguments of the functions of kernels.c
-    "source_digest": (ctypes.c_char_p, []),
     "num_parameters": (_int64, [_pointer]),
     "memory_bytes": (_int64, [_pointer, _int64]),
     "update": (_double, [*[_pointer] * 6, *[_int64] * 3, _float, _float, *[_pointer] * 3]),
@@ -59,45 +63,51 @@ def choice() -> Choice:
     if wanted == PYTORCH:
         return Choice(PYTORCH, None, f"{VARIABLE} says so")
     able = usable_variants()
-    if wanted:
-        if wanted not in able:
-            raise FedbenchError(f"{VARIABLE} is {wanted!r}: this processor can {', '.join([*able, PYTORCH])}")
-        return Choice(wanted, load(wanted), f"{VARIABLE} says so")
+    if wanted and wanted not in able:
+        raise FedbenchError(f"{VARIABLE} is {wanted!r}: here it can be {' or '.join([*able, PYTORCH])}")
     if not able:
         return Choice(PYTORCH, None, f"there are no kernels for {own_target()} with this processor")
+    name = wanted or able[-1]
     try:
-        return Choice(able[-1], load(able[-1]), "the fastest that this processor can")
+        return Choice(name, load(name), f"{VARIABLE} says so" if wanted else "the fastest that this processor can")
     except FedbenchError as error:
+        if wanted:
+            raise
         return Choice(PYTORCH, None, str(error))
 
 
 def usable_variants() -> list[str]:
     """The variants that this processor can compute, the fastest last."""
-    import torch
-
-    variants = list(TARGETS.get(own_target(), ()))
-    if platform.machine() != "x86_64":
-        return variants
-    flags = torch.backends.cpu.get_cpu_capability()
-    return variants[: {"AVX2": 1, "AVX512": 2}.get(flags, 0)]
+    variants = TARGETS.get(own_target(), {})
+    return [name for name in variants if LEVELS.get(name, set()) <= processor_flags()]
 
 
 def load(variant: str) -> ctypes.CDLL:
-    """The library of a variant.
+    """The library of a variant, which is compiled first where it is missing or belongs to another source.
 
     Raises
     ------
     FedbenchError
-        If it was not built, or from another source.
+        If it cannot be compiled or used.
     """
     file = library_file(variant)
+    if not is_fresh(file):
+        _compile(variant, file)
     try:
         library = ctypes.CDLL(str(file))
-    except OSError:
-        raise FedbenchError(f"there is no {file}: the kernels were not built") from None
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    if library.source_digest().decode() != source_digest():
-        raise FedbenchError(f"{file} was built from another kernels.c: build it again")
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise FedbenchError(f"{file} cannot be used ({one_line(error)}): remove it, then try again") from None
     return library
+
+
+def _compile(variant: str, file: Path) -> None:
+    if find_spec("ziglang") is None:
+        raise FedbenchError(f"{file} is missing or not of this kernels.c: pip install ziglang, which compiles it")
+    sys.stderr.write(f"Compiling the kernels ({variant})\n")
+    try:
+        build(own_target(), file.parent, variant)
+    except (OSError, RuntimeError) as error:
+        raise FedbenchError(f"the kernels cannot be compiled: {error}") from None

@@ -32,6 +32,7 @@ def examine(data_dir: Path | None = None, tracking_uri: str | None = None) -> li
         "fedbench": lambda: Finding("fedbench", "ok", f"{__version__} on Python {platform.python_version()}"),
         "packages": _packages,
         "processor": _processor,
+        "kernels": _kernels,
         "training": _training,
         "suites": _suites,
         "tracking store": lambda: _store(tracking_uri),
@@ -67,6 +68,13 @@ def _processor() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     return Finding("processor", "ok", f"{cores} cores, {torch.backends.cpu.get_cpu_capability()}{gpu}, {sys.platform}")
+
+
+def _kernels() -> Finding:
+    from fedbench.kernels.loading import choice
+
+    found = choice()
+    return Finding("kernels", "note" if found.library is None else "ok", f"{found.name}: {found.reason}")
 
 
 def _training() -> Finding:

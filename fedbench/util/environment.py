@@ -140,6 +140,12 @@ def public_version(version: str) -> str:
     return version.partition("+")[0]
 
 
+def processor_flags() -> frozenset[str]:
+    """The processor's instruction sets and other features, as Linux calls them; none elsewhere."""
+    first = _cpuinfo()
+    return frozenset((first.get("flags") or first.get("Features") or "").split())
+
+
 @cache  # a store may have a hundred thousand runs to compare with
 def _torch_version() -> str:
     return public_version(version("torch"))
@@ -168,6 +174,5 @@ def _processor() -> tuple[str, str]:
     first = _cpuinfo()
     known = [first[name] for name in ("vendor_id", "model name", "CPU implementer", "CPU part") if name in first]
     known += [f"{name} {first[name]}" for name in ("cpu family", "model", "stepping", "cache size") if name in first]
-    flags = (first.get("flags") or first.get("Features") or "").split()
     name = ", ".join(known) or platform.processor() or platform.machine()
-    return name, " ".join(sorted(filter(VECTOR.fullmatch, flags)))
+    return name, " ".join(sorted(filter(VECTOR.fullmatch, processor_flags())))
