@@ -68,7 +68,7 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
 
 def sizes(chain: Chain) -> tuple[int, int]:
     """How many examples and how large batches: little work for an emulator, and a last batch that is partial."""
-    return (23, 10) if chain.num_parameters > 10**6 else (67, 50)
+    return (12, 10) if chain.num_parameters > 10**6 else (67, 50)
 
 
 @pytest.mark.slow
