@@ -171,9 +171,7 @@ def test_what_the_image_is_built_from_makes_the_wheel(tmp_path: Path) -> None:
             shutil.copy(ROOT / name, source)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, check=True, capture_output=True)
-    assert [f"fedbench_mlflow-{fedbench.__version__}-py3-none-any.whl"] == [
-        each.name for each in tmp_path.glob("*.whl")
-    ]
+    assert 1 == len(list(tmp_path.glob(f"fedbench_mlflow-{fedbench.__version__}-py3-none-*.whl")))
 
 
 # The scripts
