@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from needed import needs
 
 from fedbench.kernels import Chain
 from fedbench.kernels.build import TARGETS, build, own_target
@@ -55,8 +56,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def arm(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """The command of the program with the library of the wheel for aarch64, under an emulator."""
-    if not (shutil.which("qemu-aarch64") and ARM.is_dir()):
-        pytest.skip("needs qemu-aarch64 and a C library for it: apt-get install qemu-user libc6-arm64-cross")
     folder = tmp_path_factory.mktemp("arm")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(CHECKOUT)]
     target = "linux-aarch64"
@@ -82,6 +81,11 @@ def test_the_variants_of_this_processor_give_the_same_bits_whatever_memory_held(
 
 
 @pytest.mark.slow
+@needs(
+    None
+    if shutil.which("qemu-aarch64") and ARM.is_dir()
+    else "needs an emulator of aarch64 and its C library: apt-get install qemu-user libc6-arm64-cross"
+)
 @pytest.mark.parametrize("model", MODELS)
 def test_the_library_of_the_wheel_for_aarch64_gives_the_bits_of_this_processor(
     model: type[SimpleCNN], here: list[Path], arm: list[object]
