@@ -7,8 +7,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fedbench.runs.data import digest_of
 from fedbench.runs.computing import device_and_kernels
+from fedbench.runs.data import digest_of
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.runs.suite_run import run_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
