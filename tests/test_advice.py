@@ -46,6 +46,7 @@ FIXED = {
     "datasets/mnist_5k.py": {"pip install"},
     "executors/__init__.py": {"pip install"},
     "gate/recording.py": {"fedbench check"},
+    "kernels/loading.py": {"pip install"},
     "reports/listings.py": {"fedbench components", "fedbench run", "fedbench suites", "fedbench doctor"},
     "reports/parts.py": {"fedbench components", "fedbench new"},
     "reports/runs.py": {"fedbench run"},
