@@ -7,7 +7,8 @@
  *
  * Why bits are equal: each output is one chain of fused multiply-adds in a fixed order, whatever the width of the
  * vectors. Where a sum is split, it is split into 16 lanes by definition, which are added in a fixed tree. Nothing else
- * than +, -, *, / and fma is used, each rounded as IEEE 754 says (compiled with -ffp-contract=off).
+ * than +, -, *, / and fma is used, each rounded as IEEE 754 says (compiled with -ffp-contract=off). What is no number
+ * leaves as the same one.
  */
 #include <stdint.h>
 #include <string.h>
@@ -38,6 +39,9 @@ INLINE vec fma_(vec a, vec b, vec c) { return __builtin_elementwise_fma(a, b, c)
 INLINE vec choose(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 INLINE long round_up(long n, long to) { return (n + to - 1) / to * to; }
 INLINE long least(long a, long b) { return a < b ? a : b; }
+
+/* Processors differ in the sign and the payload of what is no number. */
+INLINE float same_nan(float x) { return x == x ? x : __builtin_nanf(""); }
 
 /* The first `count` floats of a vector. */
 INLINE void store_head(float *p, vec v, long count) {
@@ -170,16 +174,16 @@ static void pack(const Model *m, const float *from, float *to) {
 static void unpack(const Model *m, const float *from, float *to) {
     for (const Conv *c = m->conv; c < m->conv + m->num_convs; c++) {
         for (long o = 0; o < c->out; o++) for (long t = 0; t < TAPS; t++) for (long i = 0; i < c->in; i++)
-            *to++ = from[c->weights + (i * TAPS + t) * c->out + o];
-        memcpy(to, from + c->bias, 4 * c->out), to += c->out;
+            *to++ = same_nan(from[c->weights + (i * TAPS + t) * c->out + o]);
+        for (long o = 0; o < c->out; o++) *to++ = same_nan(from[c->bias + o]);
     }
     for (const Dense *d = m->dense; d < m->dense + m->num_dense; d++) {
         for (long first = 0; first < d->in; first += LANES)
             for (long o = 0; o < d->out; o++)
                 for (long i = first; i < least(first + LANES, d->in); i++)
-                    to[o * d->in + i] = from[d->weights + i * d->padded + o];
+                    to[o * d->in + i] = same_nan(from[d->weights + i * d->padded + o]);
         to += d->in * d->out;
-        memcpy(to, from + d->bias, 4 * d->out), to += d->out;
+        for (long o = 0; o < d->out; o++) *to++ = same_nan(from[d->bias + o]);
     }
 }
 
@@ -681,7 +685,10 @@ EXPORT double evaluate(const int64_t *shape, char *block, const float *parameter
 
 /* sum <- sum + share * values, in double precision. */
 EXPORT void add_scaled(double *sum, const float *values, double share, int64_t n) {
-    for (long k = 0; k < n; k++) sum[k] = __builtin_fma(share, (double)values[k], sum[k]);
+    for (long k = 0; k < n; k++) {
+        double next = __builtin_fma(share, (double)values[k], sum[k]);
+        sum[k] = next == next ? next : __builtin_nan("");
+    }
 }
 
 /* The sum of the squared differences, in LANES lanes; those that are equal count nothing, infinities too. */

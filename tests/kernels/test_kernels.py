@@ -321,3 +321,19 @@ def test_initial_parameters_are_uniform_within_pytorchs_bounds() -> None:
 
 def test_the_choice_is_the_fastest_variant() -> None:
     assert choice().name in (*VARIANTS, "torch")
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf])
+def test_what_is_no_number_is_the_same_one_by_all_variants(value: float) -> None:
+    """A sum that meets both infinities is another NaN on x86 than on Arm, and which of two NaNs stays is left open."""
+    chain: Chain = type(build_model("simple-cnn")).chain  # type: ignore[attr-defined]
+    images, labels = examples(chain, 3)
+    images[0, 0, 5, 5] = value
+    stop, order = Stop(), np.arange(3)[None]
+    for variant in VARIANTS:
+        parameters = parameters_of(chain)[0]
+        kernels_of(chain, variant).update(parameters, images, labels, order, 3, 0.1, None, stop)
+        total = torch.zeros(len(parameters), dtype=torch.float64)
+        assert add_scaled(total, parameters, 0.5)
+        for bits in (parameters.view(torch.int32), total.float().view(torch.int32)):
+            assert {0x7FC00000} == set(bits[parameters.isnan()].tolist())
