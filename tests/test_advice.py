@@ -156,6 +156,7 @@ def follow(message: str, folder: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["report", "history"])
+@pytest.mark.nightly
 def test_following_the_advice_leads_to_the_results(name: str, folder: Path) -> None:
     """A report needs a run, a history needs a check, which needs a baseline."""
     store = ("--tracking-uri", address(folder))

@@ -22,6 +22,7 @@ from fedbench.core import model_with
 from fedbench.executors import Work, choose_executor, in_process, workers
 from fedbench.measures import Verdict
 from fedbench.runs.checkpoints import load_checkpoint
+from fedbench.runs.computing import bits_depend_on, computed_with
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.suite_run import run_suite
@@ -224,14 +225,15 @@ def test_a_run_whose_worker_is_killed_resumes_in_the_same_record_with_the_same_b
                 worker.join()
                 paths = list((tmp_path / "checkpoints").glob("*.ckpt"))
                 assert kept == bool(paths)
-                checkpoint = load_checkpoint(paths[0], paths[0].stem) if paths else None
+                checkpoint = load_checkpoint(paths[0], paths[0].stem, made_by) if paths else None
                 at_death = checkpoint.round if checkpoint else 2
 
     # Long enough that the worker cannot end the run before it is killed.
-    runs = make_runs(2, rounds=20)
+    runs = make_runs(2, rounds=60)
+    made_by = bits_depend_on(computed_with(runs[0].spec, "cpu"))
     expected = ends(in_process.execute([Job(run) for run in runs], WORK))
     outcomes = list(run_suite(runs, DataSource(), tracker, kill_once))
-    assert 2 <= at_death < 20
+    assert 2 <= at_death < 60
     assert {seed: done.result for seed, done in expected.items()} == {each.run.seed: each.result for each in outcomes}
     assert [None, None] == [run.killed for run in tracker.runs]
     for tracked in tracker.runs:
@@ -241,7 +243,7 @@ def test_a_run_whose_worker_is_killed_resumes_in_the_same_record_with_the_same_b
         assert tracked.model is not None
         model = model_with(final.server.model, like=tracked.model).state_dict()
         assert all(torch.equal(model[name], each) for name, each in tracked.model.state_dict().items())
-    assert [1, 2] == [emitted.count((0, 20)), emitted.count((0, 1))]  # the rounds before its death are re-emitted
+    assert [1, 2] == [emitted.count((0, 60)), emitted.count((0, 1))]  # the rounds before its death are re-emitted
 
 
 def test_ctrl_c_while_a_worker_starts_is_not_lost_and_does_not_reach_the_worker(

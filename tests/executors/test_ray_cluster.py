@@ -129,13 +129,13 @@ def test_a_run_whose_worker_or_node_is_killed_ends_with_the_same_bits_in_the_sam
         cluster.add_node()
 
     tracker = MemoryTracker(checkpoints=tmp_path / "kept" if kept else None)
-    runs = make_runs(3, rounds=25)
+    runs = make_runs(3, rounds=75)
     expected = ends(list(in_process.execute([Job(run) for run in runs], WORK)))
     emitted: list[Event] = []
     kill = cluster.kill_worker if what == "worker" else kill_node_and_add_another
     outcomes = list(run_suite(runs, DataSource(), tracker, killing(kill, execute, emitted)))
     assert {seed: done.result for seed, done in expected.items()} == {each.run.seed: each.result for each in outcomes}
-    assert [25, 25, 25] == [len(run.rounds) for run in tracker.runs]
+    assert [75, 75, 75] == [len(run.rounds) for run in tracker.runs]
     for tracked in tracker.runs:
         final = expected[tracked.run.seed].final
         assert final is not None
@@ -236,11 +236,13 @@ def test_a_ray_of_ones_own_listens_on_loopback_asks_for_a_token_and_needs_no_hom
     assert "" == done.stderr
 
 
+@pytest.mark.nightly
 def test_a_ray_of_ones_own_that_is_open_says_so() -> None:
     done = own_ray(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1")
     assert "fedbench: Ray's ports on this machine are open to its network: close them by a firewall\n" == done.stderr
 
 
+@pytest.mark.nightly
 def test_a_long_tmpdir_is_one_line_that_says_what_to_set(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 20)
     folder.mkdir()

@@ -45,6 +45,7 @@ def build(source: Path, target: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_wheel_whose_kernels_do_not_compile_is_pure_and_says_so(source: Path) -> None:
     code, said = build(source, "")
     assert (0, True) == (code, "the wheel has no kernels: " in said)
@@ -57,6 +58,8 @@ def test_a_wheel_whose_kernels_do_not_compile_is_pure_and_says_so(source: Path) 
     ("target", "reason"),
     [("linux-aarch64", "error: broken"), ("sparc", "FEDBENCH_BUILD_TARGET is 'sparc': it can be linux-x86_64, ")],
 )
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_wheel_for_a_named_target_has_kernels_or_fails(target: str, reason: str, source: Path) -> None:
     code, said = build(source, target)
     assert (1, True) == (code, reason in said)

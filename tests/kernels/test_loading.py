@@ -128,6 +128,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_tree_without_libraries_compiles_one_also_for_two_processes_at_once(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "fedbench", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     command = [sys.executable, "-c", "from fedbench.kernels.loading import choice; print(choice().reason)"]

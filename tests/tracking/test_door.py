@@ -175,6 +175,7 @@ def test_each_command_leaves_such_runs_out_by_name(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_report_of_such_numbers_is_drawn(altered: tuple[Path, list[str]]) -> None:
     done = fedbench_here("report", "made", "--no-log", folder=altered[0])
     assert (0, "") == (done.code, done.err)
