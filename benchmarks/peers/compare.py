@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/peers/compare.py --repeats 3 --out peers.json
 
-Exit code 1 if a contender fails or the accuracies show that the work was not the same.
+A contender that fails is left out of that repeat. Exit code 1 if one fails, or the accuracies show that the work was
+not the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import fedbench_run
 import work
-from measure import Measurement, cpu_model, end_on_request, measure, versions
+from measure import ContenderError, Measurement, cpu_model, end_on_request, measure, versions
 
 from fedbench.bench import yardsticks
 
@@ -63,7 +64,8 @@ def run_contender(name: str, options: Options) -> Measurement:
         if name == OWN:
             measurement = replace(measurement, rounds=fedbench_run.rounds(measurement, folder))
     if len(measurement.rounds) != work.ROUNDS:
-        sys.exit(f"{name} told of {len(measurement.rounds)} rounds, not {work.ROUNDS}:\n{measurement.output[-2_000:]}")
+        told = f"{name} told of {len(measurement.rounds)} rounds, not {work.ROUNDS}"
+        raise ContenderError(f"{told}:\n{measurement.output[-2_000:]}")
     return measurement
 
 
@@ -134,23 +136,38 @@ def main() -> None:
         sys.exit(f"torch is {own_versions['torch']} here and {peer_versions['torch']} in the peers' environment")
     speeds: list[float] = []
     measurements: dict[str, list[Measurement]] = {name: [] for name in options.only}
+    failures: list[str] = []
     for repeat in range(1, options.repeats + 1):
         speeds.append(yardsticks.measure().flop_rate_all_cores / 1e9)
         for name in options.only:
             print(f"{repeat}/{options.repeats} {name}", file=sys.stderr, flush=True)
-            measurements[name].append(run_contender(name, options))
-    runs = {name: [figures(each) for each in several] for name, several in measurements.items()}
+            try:
+                measurements[name].append(run_contender(name, options))
+            except ContenderError as error:
+                failures.append(f"{name} in repeat {repeat}")
+                print(error, file=sys.stderr, flush=True)
+    runs = {name: [figures(each) for each in several] for name, several in measurements.items() if several}
     machine = {"cpu": cpu_model(), "cores": yardsticks.usable_cores(), "yardstick_gflops": speeds}
     print(table(runs))
     print()
     print(f"Medians of {options.repeats} (smallest–largest). Ratios are peer / fedbench.")
+    if failures:
+        print(f"Failed, and left out: {', '.join(failures)}.")
     print(f"Processor: {machine['cpu']}, {machine['cores']} cores; {', '.join(f'{s:.0f}' for s in speeds)} GFLOP/s.")
     print("Versions: " + ", ".join(f"{key} {value}" for key, value in (own_versions | peer_versions).items()) + ".")
     if options.out:
         raw = {name: [asdict(each) for each in several] for name, several in measurements.items()}
-        content = {**machine, "versions": own_versions | peer_versions, "figures": runs, "runs": raw}
+        content = {
+            **machine,
+            "versions": own_versions | peer_versions,
+            "figures": runs,
+            "runs": raw,
+            "failures": failures,
+        }
         options.out.write_text(json.dumps(content, indent=2) + "\n")
     accuracies = [each["accuracy"] for several in runs.values() for each in several]
+    if failures:
+        sys.exit(f"failed: {', '.join(failures)}")
     if max(accuracies) - min(accuracies) > SAME:
         sys.exit(f"this is not the same work: accuracies from {min(accuracies):.1%} to {max(accuracies):.1%}")
 

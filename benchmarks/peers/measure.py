@@ -63,8 +63,12 @@ class Measurement:
     output: str
 
 
+class ContenderError(SystemExit):
+    """A contender failed; where nobody minds, its text is the program's last."""
+
+
 def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Measurement:
-    """Run a command in `folder`, which also has its temporary files; raises SystemExit if it fails."""
+    """Run a command in `folder`, which also has its temporary files; raises `ContenderError` if it fails."""
     mark = uuid.uuid4().hex
     marked = {
         **os.environ,
@@ -103,7 +107,7 @@ def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str]
         listener.join()
         errors.seek(0)
         if code != 0:
-            sys.exit(
+            raise ContenderError(
                 f"{' '.join(command)} ended with exit code {code}:\n{''.join(output)[-2_000:]}{errors.read()[-4_000:]}"
             )
     return Measurement(started, seconds, sampler.peak_bytes, tuple(rounds), "".join(output))
