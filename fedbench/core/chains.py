@@ -13,9 +13,9 @@ from fedbench.kernels import Chain, Kernels, kernels_for
 
 def kernels_of(module: nn.Module) -> Kernels | None:
     """The kernels of a module whose class declares a `chain` with its `forward`; None where PyTorch computes."""
-    chain: Chain | None = own_attribute(module, "chain")
+    chain = own_attribute(module, "chain")
     tensors = [*module.parameters(), *module.buffers()]
-    if chain is None or sum(each.numel() for each in tensors) != chain.num_parameters:
+    if not isinstance(chain, Chain) or sum(each.numel() for each in tensors) != chain.num_parameters:
         return None
     if any(each.device.type != "cpu" or each.dtype != torch.float32 for each in tensors):
         return None

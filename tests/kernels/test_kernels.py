@@ -304,6 +304,14 @@ def test_a_subclass_with_another_forward_and_a_frozen_layer_are_pytorchs() -> No
     assert FlatModel(frozen).kernels is None
     assert FlatModel(build_model("2nn").double()).kernels is None
 
+    class OfTheirOwn(nn.Linear):
+        chain = "a name that means something else here"
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    assert FlatModel(OfTheirOwn(2, 2)).kernels is None
+
 
 def test_sums_are_kept_in_double_precision() -> None:
     total, ones = torch.zeros(3, dtype=torch.float64), torch.full((3,), 0.1)
