@@ -120,7 +120,11 @@ def killing(kill: Callable[[], object], execute: Any, emitted: list[Event]) -> A
     return executor
 
 
-@pytest.mark.parametrize(("what", "kept"), [("worker", False), ("node", True)], ids=["worker", "node, checkpoints"])
+@pytest.mark.parametrize(
+    ("what", "kept"),
+    [pytest.param("worker", False, marks=pytest.mark.nightly), ("node", True)],
+    ids=["worker", "node, checkpoints"],
+)
 def test_a_run_whose_worker_or_node_is_killed_ends_with_the_same_bits_in_the_same_record(
     execute: Any, cluster: Nodes, tmp_path: Path, what: str, kept: bool
 ) -> None:

@@ -86,7 +86,7 @@ def test_the_variants_of_this_processor_give_the_same_bits_whatever_memory_held(
     if shutil.which("qemu-aarch64") and ARM.is_dir()
     else "needs an emulator of aarch64 and its C library: apt-get install qemu-user libc6-arm64-cross"
 )
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS[:-1], pytest.param(CNN, marks=pytest.mark.nightly)])
 def test_the_library_of_the_wheel_for_aarch64_gives_the_bits_of_this_processor(
     model: type[SimpleCNN], here: list[Path], arm: list[object]
 ) -> None:
