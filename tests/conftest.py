@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -29,6 +30,12 @@ def _no_store_and_no_data_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     for name in ("MLFLOW_TRACKING_URI", "FEDBENCH_DATA_DIR"):
         monkeypatch.setenv(name, "")  # so that what a command sets is put back, too
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_debugging_by_libraries() -> None:
+    """One of them lowers the root logger's level for good, and `caplog` would have the messages of all."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,13 +17,12 @@ from typing import Any, NoReturn
 from typer.exceptions import TyperException
 
 from fedbench.util.errors import FedbenchError, InterruptedSuiteError, one_line
+from fedbench.util.interruptions import REQUESTS
 from fedbench.util.text import printable
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-# Signals by which somebody asks to end: an interruption. SIGHUP comes when a terminal is closed.
-REQUESTS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 OUTPUT = "standard output"
 HINT = "please report it (FEDBENCH_DEBUG=1 shows the traceback)"
 
@@ -69,7 +68,7 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
             code = _failed(EXIT_BAD_INPUT, "error: the home folder is not known: set HOME")
         else:
             code = _failed(EXIT_FAILED, f"error: unexpected {one_line(error)}: {HINT}")
-    for number in (signal.SIGINT, *REQUESTS):
+    for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)  # the exit code is decided
     if code == EXIT_INTERRUPTED:
         gc.collect()  # close now what the interruption left open

@@ -84,7 +84,8 @@ class Trainer:
         worker, self._template = self.initial_model(client=0), self.initial_model(client=0).module
         if worker.module is self._template:
             raise ValueError("build_model must make a new model each time that it is called")
-        draws = _draws_random_numbers(worker, examples[: local.batch_size], local.augmentation)
+        may_draw = worker.kernels is None or local.augmentation is not None
+        draws = may_draw and _draws_random_numbers(worker, examples[: local.batch_size], local.augmentation)
         may_share = self.device.type == "cpu" and not draws
         self._num_threads = num_threads if may_share else lambda: 1
         self._idle: SimpleQueue[FlatModel] = SimpleQueue()  # models to train in, as many as clients train at once

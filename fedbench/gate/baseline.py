@@ -12,7 +12,7 @@ from fedbench.executors import THREADS
 from fedbench.gate import BASELINES
 from fedbench.gate.files import Update, read_stored, update
 from fedbench.measures import Verdict
-from fedbench.runs.computing import KERNELS, computed_with
+from fedbench.runs.computing import computed_with
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import IMPLIED, in_order, without_implied
@@ -20,7 +20,7 @@ from fedbench.suites.files import argument_of
 from fedbench.suites.schema import Cell, Suite
 from fedbench.util.advice import command, data_command
 from fedbench.util.commits import commit_of
-from fedbench.util.environment import environment
+from fedbench.util.environment import KERNELS, environment
 from fedbench.util.errors import BaselineError
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import show, unknown

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import multiprocessing
 import os
 import sys
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from pathlib import Path
 from fedbench.kernels.build import TARGETS, build, is_fresh, library_file, own_target
 from fedbench.util.environment import processor_flags
 from fedbench.util.errors import FedbenchError, one_line
+
+logger = logging.getLogger("fedbench")
 
 VARIABLE = "FEDBENCH_KERNELS"
 PYTORCH = "torch"
@@ -73,6 +77,8 @@ def choice() -> Choice:
     except FedbenchError as error:
         if wanted:
             raise
+        if multiprocessing.parent_process() is None:  # the command's own, once
+            logger.warning("fedbench: PyTorch computes the built-in models, with other last bits: %s", error)
         return Choice(PYTORCH, None, str(error))
 
 

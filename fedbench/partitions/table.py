@@ -49,7 +49,7 @@ def parse_partition(text: str) -> PartitionTable:
 
 
 def parse_counts(text: str) -> tuple[list[str], list[str], NDArray[np.int64]]:
-    """The titles of a table's columns, the names of its R rows, and the counts below and beside them, (R, columns - 1).
+    """The titles of a table's columns, the names of its R rows, and the counts of each row, (R, columns - 1).
 
     Raises
     ------

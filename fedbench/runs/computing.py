@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from fedbench.kernels.loading import choice
 from fedbench.models import MODELS
-from fedbench.util.environment import torch_and_machine
+from fedbench.util.environment import KERNELS, torch_and_machine
 
 if TYPE_CHECKING:
     from fedbench.suites.cell import CellSpec
 
-KERNELS = "kernels"  # everything: the bits are the same on every processor and with every PyTorch
 GRADIENTS = "kernels and PyTorch"  # PyTorch changes the inputs, or takes the steps, or combines the models
 PYTORCH = "PyTorch"
 

@@ -16,6 +16,7 @@ from fedbench.util.commits import commit_of
 
 SOURCE_TAGS = {"mlflow.source.name": "fedbench", "mlflow.source.type": "LOCAL"}
 CPUINFO = Path("/proc/cpuinfo")
+KERNELS = "kernels"  # they alone computed a run: its bits are the same on every processor and with every PyTorch
 COMPUTED_BY = tuple(
     f"fedbench.{name}" for name in ("version", "python", "torch", "processor", "machine", "computed_with")
 )  # tags
@@ -64,7 +65,7 @@ def elsewhere(tags: Mapping[str, str], device: str) -> str | None:
 
     None if it does not, or the tags do not say, or the kernels computed it. It imports PyTorch only for a GPU.
     """
-    if tags.get("fedbench.computed_with") == "kernels":
+    if tags.get("fedbench.computed_with") == KERNELS:
         return None
     changes = []
     if (there := public_version(tags.get("fedbench.torch", ""))) not in ("", here := _torch_version()):

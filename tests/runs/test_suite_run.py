@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from fedbench.core import trainer
 from fedbench.core.flat import ModelState
 from fedbench.datasets import Dataset, dataset_info
 from fedbench.executors import in_process
@@ -164,16 +165,16 @@ def test_a_cell_beyond_the_data_is_skipped_with_its_numbers_and_nothing_is_track
 
 
 def test_a_run_that_fails_is_recorded_with_its_reason_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch.nn.Module.train
+    real = trainer.client_update
 
-    def breaks(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
-        if mode and breaking:
+    def breaks(*arguments: Any) -> float:
+        if breaking:
             breaking.pop()
             raise RuntimeError("no memory")
-        return real(module, mode)
+        return real(*arguments)
 
     breaking = [True]
-    monkeypatch.setattr(torch.nn.Module, "train", breaks)
+    monkeypatch.setattr(trainer, "client_update", breaks)
     tracker = MemoryTracker()
     first, second = run_all([make_run(0), make_run(1)], tracker)
     assert (Verdict.FAILED, "RuntimeError: no memory") == (first.result.verdict, first.result.reason)

@@ -1,4 +1,4 @@
-"""A local store that was moved or copied: its artifacts are those beside it, not those of the place it was made in.
+"""A local store that was moved or copied: its artifacts are those next to it, not those of the place it was made in.
 
 MLflow keeps whole addresses. Left as they are, a copy would write into, and delete from, the original.
 """
@@ -27,7 +27,7 @@ logger = logging.getLogger("fedbench")
 
 
 def follow_move(database: Path, shown: str, for_reading: bool = False) -> dict[str, str]:
-    """Let the experiments of a SQLite store, if they were made elsewhere, have their artifacts beside it.
+    """Let the experiments of a SQLite store, if they were made elsewhere, have their artifacts next to it.
 
     Returns
     -------
