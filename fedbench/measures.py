@@ -35,6 +35,7 @@ class Verdict(StrEnum):
     SKIPPED = "skipped"
 
 
+DEAD = (Verdict.COLLAPSED, Verdict.DIVERGED)  # of a model that has learned nothing, or is lost
 MEANINGS = {
     Verdict.BELOW_MAJORITY: "the model tells classes apart (its balanced accuracy is above chance), but is not shown "
     "to be right more often than always predicting the largest class",
@@ -151,6 +152,12 @@ def judge_cell(verdicts: Sequence[Verdict], reasons: Sequence[str | None]) -> tu
         return worst, None
     reason = next(reason for verdict, reason in zip(verdicts, reasons, strict=True) if verdict is worst)
     return worst, f"{verdicts.count(worst)} of {len(verdicts)} seeds: {reason}"
+
+
+def without_skill(verdicts: Sequence[Verdict]) -> str | None:
+    """``collapsed in 3 of 5 seeds``: how many of a cell's models are dead; None if none is."""
+    counts = [f"{each} in {count}" for each in DEAD if (count := verdicts.count(each))]
+    return f"{', '.join(counts)} of {len(verdicts)} seeds" if counts else None
 
 
 def rounds_to_target(accuracies: Sequence[float], target: float) -> float | None:

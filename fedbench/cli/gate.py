@@ -72,13 +72,16 @@ def baseline_command(
             show_default=False,
         ),
     ] = None,
+    allow_collapsed: Annotated[
+        bool, typer.Option("--allow-collapsed", help="Keep models that collapsed or diverged too.")
+    ] = False,
     workers: WorkersOption = None,
     baselines: BaselinesOption = BASELINES,
     data_dir: DataDirOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Write what every run of a suite gives to a file, for `fedbench check` to compare with."""
-    from fedbench.gate.baseline import new_baseline, read_baseline, require_judgeable, reserve_seeds
+    from fedbench.gate.baseline import dead_cells, new_baseline, read_baseline, require_judgeable, reserve_seeds
     from fedbench.gate.files import require_reason, write_stored
     from fedbench.suites.loading import load_suite
 
@@ -96,7 +99,7 @@ def baseline_command(
     data = _data(data_dir, device)
     started = time.perf_counter()
     cells = measure_suite(suite, data, choose_executor(workers))
-    baseline = new_baseline(suite, cells, data.device, why, before, margin, metric)
+    baseline = new_baseline(suite, cells, data.device, why, before, margin, metric, allow_collapsed)
     if before:
         from fedbench.gate.accuracy import check_against_baseline
         from fedbench.gate.checks import Gate
@@ -109,6 +112,8 @@ def baseline_command(
         typer.echo(f"{path} is up to date; nothing was written.")
         return
     write_stored(path, baseline)
+    if dead := dead_cells(cells):
+        say(f"warning: the baseline keeps models that collapsed or diverged: {'; '.join(dead)}")
     kept = f" ({len(more)} of {len(suite.seeds)} seeds in reserve)" if more else ""
     done = f"{path}: {len(cells)} cells, {len(suite.runs)} runs{kept}."
     typer.echo(f"{done} Commit it with the code that it was measured on.")

@@ -199,9 +199,11 @@ def _require_model_name(name: str) -> None:
 
 def _register(tuning: Tuning, result: TuningResult, name: str) -> str:
     from fedbench.tuning.results import Answer
+    from fedbench.tuning.verification import dead
 
-    if result.best is None or result.answer is not Answer.BETTER:
-        return f"No model is registered as {name}: the best is not shown to be better than the default."
+    lost = dead(result.best) if result.best else None
+    if result.best is None or result.answer is not Answer.BETTER or lost:
+        return f"No model is registered as {name}: the best {lost or 'is not shown to be better than the default'}."
     return tuning.study_run.register(name, result.best)
 
 

@@ -14,7 +14,7 @@ from fedbench.gate.bits import where_changed
 from fedbench.gate.checks import AccuracyCheck, CellCheck, Judgement
 from fedbench.gate.measure import measure_suite
 from fedbench.gate.power import minimum_detectable_effect, seeds_needed
-from fedbench.measures import Verdict
+from fedbench.measures import Verdict, without_skill
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.stats import Difference, difference_of, shown_of, spread
 from fedbench.suites.files import argument_of
@@ -190,8 +190,9 @@ def _pair(cell: Cell, before: CellRecord, now: CellRecord) -> _Pair:
 
 def _check(pair: _Pair, metric: str, compare_bits: bool, judged: Judgement | None) -> CellCheck:
     before, now = (spread(list(_values(side, metric).values())) for side in (pair.before, pair.now))
+    lost = without_skill([record.verdict for record in pair.now.values()])
     if pair.is_same:
-        return CellCheck(pair.cell, before, now, 0.0, (0.0, 0.0), True, Judgement.SAME)
+        return CellCheck(pair.cell, before, now, 0.0, (0.0, 0.0), True, Judgement.SAME, lost=lost)
     difference = pair.difference(metric)
     return CellCheck(
         pair.cell,
@@ -203,6 +204,7 @@ def _check(pair: _Pair, metric: str, compare_bits: bool, judged: Judgement | Non
         judged or Judgement.WORSE,  # not judged: broken
         changed=where_changed(pair.before, pair.now) if compare_bits else None,
         reason=pair.broken or ("one seed" if difference.error is None else None),
+        lost=lost,
     )
 
 

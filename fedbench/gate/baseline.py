@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from fedbench.executors import THREADS
 from fedbench.gate import BASELINES
 from fedbench.gate.files import Update, read_stored, update
-from fedbench.measures import Verdict
+from fedbench.measures import Verdict, without_skill
 from fedbench.runs.computing import computed_with
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.cell import CellSpec
@@ -105,18 +105,24 @@ def new_baseline(
     before: Baseline | None,
     margin: float | None = None,
     metric: str | None = None,
+    allow_collapsed: bool = False,
 ) -> Baseline:
     """The baseline of what was measured; margin, metric and history continue those of the one before.
 
     Raises
     ------
     BaselineError
-        If a run failed.
+        If a run failed; or, without `allow_collapsed`, if a model collapsed or diverged.
     """
     for cell in cells:
         if failed := [record for record in cell.seeds if record.verdict is Verdict.FAILED]:
             reason = f"{cell.label} seed={failed[0].seed} failed: {failed[0].reason}"
             raise BaselineError(f"no baseline is written, since a run failed: {reason}")
+    if (dead := dead_cells(cells)) and not allow_collapsed:
+        raise BaselineError(
+            f"no baseline is written, since models collapsed or diverged: {'; '.join(dead)}: correct the suite, or "
+            "keep them with --allow-collapsed"
+        )
     return Baseline(
         suite=suite.name,
         metric=metric or (before.metric if before else METRICS[0]),
@@ -126,6 +132,12 @@ def new_baseline(
         history=(*(before.history if before else ()), update(commit_of(suite.path.parent, Path.cwd()).name, reason)),
         cells=cells,
     )
+
+
+def dead_cells(cells: Iterable[CellRecord]) -> list[str]:
+    """The cells with models that collapsed or diverged: ``grid num_clients=2 (collapsed in 3 of 5 seeds)``."""
+    found = ((cell.label, without_skill([each.verdict for each in cell.seeds])) for cell in cells)
+    return [f"{label} ({lost})" for label, lost in found if lost]
 
 
 def environment_of(suite: Suite, device: str) -> dict[str, str]:

@@ -63,6 +63,8 @@ class CellCheck:
         Then how many seeds the baseline must have, with as many new ones.
     first_seeds
         How many seeds suggested a change, so that all of the baseline's were compared; None if there was one look.
+    lost
+        How many of the models are dead now; see `fedbench.measures.without_skill`.
     """
 
     cell: Cell
@@ -79,6 +81,7 @@ class CellCheck:
     fresh_seeds_needed: int | None = None
     baseline_seeds_needed: int | None = None
     first_seeds: int | None = None
+    lost: str | None = None
 
     def suggests_change(self, margin: float) -> bool:
         """Whether the numbers differ by more than the margin, shown or not, and no run is broken."""

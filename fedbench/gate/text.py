@@ -140,6 +140,7 @@ def accuracy_notes(accuracy: AccuracyCheck) -> list[str]:
         f"Equivalence margin: {_margin(accuracy)}. Baseline: {_commit(accuracy.baseline_commit)}.",
         _environment(accuracy),
         *(f"{each.cell.label}: {each.reason}." for each in accuracy.cells if each.reason),
+        *(f"{each.cell.label}: {each.lost}, whatever the judgement." for each in accuracy.cells if each.lost),
         *(_look(each, accuracy) for each in accuracy.cells if each.first_seeds or _lacks_seeds(each, accuracy)),
         *(f"{each.cell.label}: bits changed in {each.changed}." for each in accuracy.cells if each.changed),
         *_meanings(accuracy),

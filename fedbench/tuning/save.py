@@ -13,6 +13,7 @@ from fedbench.suites.cell import CellSpec
 from fedbench.tuning.results import Candidate, TuningResult
 from fedbench.util.errors import SuiteError
 from fedbench.util.files import plain_errors, replacing
+from fedbench.util.text import one_line
 
 MARK = "# Written by fedbench tune"  # how a file begins that may be replaced
 
@@ -58,6 +59,9 @@ def save_suite(path: Path, result: TuningResult, best: Candidate, seeds: tuple[i
         "scenarios": [{"name": plan.scenario, **fields}],
     }
     text = yaml.safe_dump(content, sort_keys=False)
-    head = f"{MARK}: the best of {len(result.trials)} trials by {plan.objective} on a validation split.\n"
+    head = (
+        f"{MARK}: the best of {len(result.trials)} trials by {plan.objective} on a validation split.\n"
+        f"# {result.answer}: {one_line(result.reason)}\n"
+    )
     with plain_errors(f"cannot write {path}"), replacing(path) as file:
         file.write((head + text).encode())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.measures import Verdict, judge_cell
+from fedbench.measures import DEAD, Verdict, judge_cell
 from fedbench.runs.identity import fingerprint
 from fedbench.stats import Spread, difference_of, spread
 from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
@@ -105,7 +105,23 @@ class Verification:
 def answer(
     plan: Plan, trials: Sequence[TrialResult], best: Candidate | None, default: Candidate | None, seconds: float
 ) -> TuningResult:
-    """What can be said of the best compared with the default."""
+    """What can be said of the best compared with the default, and whether the best is dead on fresh seeds."""
+    result = _compared(plan, trials, best, default, seconds)
+    if best is None or (lost := dead(best)) is None:
+        return result
+    return replace(result, reason=f"{result.reason}; but the {'best' if best.trial else 'default'} {lost}")
+
+
+def dead(candidate: Candidate) -> str | None:
+    """``collapsed in 1 of 5 fresh seeds``; None if it did not, nor diverged."""
+    if candidate.verdict not in DEAD or candidate.reason is None:
+        return None
+    return f"{candidate.verdict} in {candidate.reason.partition(' seeds:')[0]} fresh seeds"
+
+
+def _compared(
+    plan: Plan, trials: Sequence[TrialResult], best: Candidate | None, default: Candidate | None, seconds: float
+) -> TuningResult:
     result = TuningResult(plan, tuple(trials), best, default, None, Answer.NONE, "", seconds)
     if best is None:
         return replace(result, reason=_no_answer(plan, trials))

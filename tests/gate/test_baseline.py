@@ -12,11 +12,13 @@ from made_records import TEXT, made_baseline, made_cell, made_suite
 
 from fedbench.gate.baseline import (
     CellRecord,
+    new_baseline,
     read_baseline,
     require_comparable,
     require_data,
 )
 from fedbench.gate.files import write_stored
+from fedbench.measures import Verdict
 from fedbench.suites.fields import IMPLIED
 from fedbench.suites.schema import Suite
 from fedbench.util.errors import BaselineError
@@ -45,6 +47,18 @@ def test_another_number_is_a_small_diff(path: Path, suite: Suite) -> None:
     write_stored(path, made_baseline(suite, *cells))
     after = path.read_text().splitlines()
     assert 2 == sum(one != other for one, other in zip(before, after, strict=True))  # its line and the checksum
+
+
+def test_models_that_collapsed_or_diverged_are_kept_only_if_the_user_says_so(suite: Suite) -> None:
+    sound, dead = made_baseline(suite).cells
+    verdicts = (Verdict.COLLAPSED, Verdict.OK, Verdict.DIVERGED, Verdict.COLLAPSED, Verdict.BELOW_MAJORITY)
+    records = zip(dead.seeds, verdicts, strict=True)
+    seeds = tuple(record.model_copy(update={"verdict": verdict}) for record, verdict in records)
+    cells = (sound, dead.model_copy(update={"seeds": seeds}))
+    named = r"diverged: grid num_clients=3 \(collapsed in 2, diverged in 1 of 5 seeds\): .* --allow-collapsed$"
+    with pytest.raises(BaselineError, match=named):
+        new_baseline(suite, cells, "cpu", None, None)
+    assert cells == new_baseline(suite, cells, "cpu", None, None, allow_collapsed=True).cells
 
 
 def test_a_missing_baseline_says_how_to_make_it(tmp_path: Path) -> None:

@@ -156,6 +156,18 @@ def test_where_the_default_is_best_the_search_bought_nothing(plan: Plan) -> None
     assert (Answer.SAME, None) == (result.answer, result.gain)  # nothing was compared
 
 
+def test_a_best_that_collapsed_on_fresh_seeds_is_named_in_the_answer(plan: Plan) -> None:
+    trials = [trial(0), trial(1, 0.6)]
+    default, best = candidate(plan, trials[0], 0.1, 0.2, 0.3), candidate(plan, trials[1], 0.3, 0.4, 0.5)
+    reason = "1 of 3 seeds: predicts class 7 for every image"
+    lost = replace(best, verdict=Verdict.COLLAPSED, reason=reason)
+    result = answer(plan, trials, lost, default, 1.0)
+    assert Answer.BETTER is result.answer
+    assert result.reason.endswith("better than the default; but the best collapsed in 1 of 3 fresh seeds")
+    same = replace(default, verdict=Verdict.DIVERGED, reason="3 of 3 seeds: the loss is not finite")
+    assert answer(plan, trials, same, same, 1.0).reason.endswith("but the default diverged in 3 of 3 fresh seeds")
+
+
 def test_where_no_trial_is_sound_there_is_no_answer_and_it_is_said_why(plan: Plan) -> None:
     trials = [
         trial(0, state="pruned"),
