@@ -19,6 +19,7 @@ CHANCE_LEVEL = 0.05  # significance level of each of the two tests behind a verd
 SHUFFLES = 4_999  # of the permutation test
 CLIENT_ACCURACY = "client_accuracy/"  # a metric's name; the client's number follows
 ROUNDS_TO_TARGET = "rounds_to_target"  # a metric's name
+BARRIER = "barrier"  # a metric's name
 LABEL_SKEW = "label_skew"  # a metric's name; it describes the partition, not a round
 TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
 NOT_RESULTS = (*TIMES, LABEL_SKEW)  # metrics that are no part of a run's result
@@ -173,3 +174,28 @@ def rounds_to_target(accuracies: Sequence[float], target: float) -> float | None
             return t - 1 + (target - best) / (accuracy - best) if t > 1 else 1.0
         best = max(best, accuracy)
     return None
+
+
+def barrier(line: Sequence[tuple[float, float, float]]) -> float | None:
+    """The loss barrier between two models: how far the line between them rises above the line between their losses.
+
+    The largest excess of the loss at θ over θ·L(1) + (1 − θ)·L(0), for θ in [0, 1]; it is 0 at the two models, so never
+    below 0 (Frankle et al. 2020, arXiv:1912.05671, section 2; Entezari et al. 2022, arXiv:2110.06296, equation 1).
+
+    Parameters
+    ----------
+    line
+        (θ, loss, accuracy) of models between and beyond two models, which are among them: θ = 0 and θ = 1.
+
+    Returns
+    -------
+    float or None
+        In the unit of the loss. Infinite if a loss between the models is not finite; None if one of the two's is not.
+    """
+    losses = {theta: loss for theta, loss, _ in line if 0 <= theta <= 1}
+    first, last = losses[0.0], losses[1.0]
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return None
+    if not all(map(math.isfinite, losses.values())):
+        return math.inf
+    return max(0.0, *(loss - (theta * last + (1 - theta) * first) for theta, loss in losses.items()))

@@ -13,6 +13,7 @@ from fedbench.measures import (
     CHANCE_LEVEL,
     MEANINGS,
     Verdict,
+    barrier,
     is_above_chance,
     judge,
     judge_cell,
@@ -230,6 +231,23 @@ def test_rounds_to_a_target_are_those_of_the_best_so_far_interpolated(
 ) -> None:
     found = rounds_to_target(accuracies, 0.8)
     assert found == (None if rounds is None else pytest.approx(rounds))
+
+
+@pytest.mark.parametrize(
+    ("losses", "height"),
+    [
+        ({-0.2: 9.0, 0.0: 1.0, 0.25: 2.0, 0.5: 2.75, 1.0: 3.0, 1.2: 20.0}, 0.75),  # at 0.25: 2 - 1.5; at 0.5: 2.75 - 2
+        ({0.0: 1.0, 0.5: 0.5, 1.0: 1.0}, 0.0),  # a valley
+        ({0.0: 1.0, 0.5: 1.5, 1.0: 2.0}, 0.0),  # a slope
+        ({0.0: 1.0, 0.5: math.nan, 1.0: 2.0}, math.inf),
+        ({0.0: 1.0, 0.5: 1.5, 1.0: math.inf}, None),
+        ({0.0: math.nan, 0.5: 1.5, 1.0: 1.0}, None),
+    ],
+)
+def test_the_barrier_is_the_largest_excess_over_the_straight_line_between_the_two_losses(
+    losses: dict[float, float], height: float | None
+) -> None:
+    assert height == barrier([(theta, loss, 0.5) for theta, loss in losses.items()])
 
 
 def test_a_spread_over_what_is_not_all_known_is_none() -> None:

@@ -14,11 +14,22 @@ def where_changed(before: Mapping[int, SeedRecord], now: Mapping[int, SeedRecord
     For example ``3 of 5 seeds, first in seed 0: round 2, client 1``.
     """
     common = sorted(before.keys() & now.keys())
+    now = {seed: _without_newer_metrics(before[seed], now[seed]) for seed in common}
     changed = [seed for seed in common if before[seed] not in (now[seed], _by_the_older_rule(now[seed]))]
     if not changed:
         return None
     seed = changed[0]
     return f"{len(changed)} of {len(common)} seeds, first in seed {seed}: {_first_change(before[seed], now[seed])}"
+
+
+def _without_newer_metrics(before: SeedRecord, now: SeedRecord) -> SeedRecord:
+    """As a baseline has it that is older than some metrics."""
+    known = {name for each in before.rounds for name in each.metrics}
+    rounds = tuple(
+        each.model_copy(update={"metrics": {name: value for name, value in each.metrics.items() if name in known}})
+        for each in now.rounds
+    )
+    return now.model_copy(update={"rounds": rounds})
 
 
 def _by_the_older_rule(record: SeedRecord) -> SeedRecord:

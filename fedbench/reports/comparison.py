@@ -11,15 +11,19 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fedbench.measures import ROUNDS_TO_TARGET
+from fedbench.measures import BARRIER, ROUNDS_TO_TARGET
 from fedbench.reports.layout import mean_std, number, plain_table, spread_json
 from fedbench.stats import CONFIDENCE, Difference, Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.util.errors import StoreError
 
-LOWER_IS_BETTER = ("loss", "train_loss", ROUNDS_TO_TARGET)
+LOWER_IS_BETTER = ("loss", "train_loss", BARRIER, ROUNDS_TO_TARGET)
 RATES = ("accuracy", "balanced_accuracy", "averaging_gain")  # shown in percent
-UNITS = {**dict.fromkeys(RATES, "percent"), "loss": "nats", "train_loss": "nats", ROUNDS_TO_TARGET: "rounds"}
+UNITS = {
+    **dict.fromkeys(RATES, "percent"),
+    **dict.fromkeys(("loss", "train_loss", BARRIER), "nats"),
+    ROUNDS_TO_TARGET: "rounds",
+}
 
 
 class Change(StrEnum):

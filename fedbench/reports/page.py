@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from fedbench import __version__
-from fedbench.measures import MEANINGS
+from fedbench.measures import BARRIER, MEANINGS
 from fedbench.reports.class_figures import read_confusions, read_partitions
 from fedbench.reports.figures import draw_figures
 from fedbench.reports.layout import mean_std, seeds_text, short_verdict
@@ -72,6 +72,9 @@ TARGET = (
     "until the accuracy reaches the cell's target, mean ± standard deviation over seeds if all reached it; otherwise "
     "how many did, within how many rounds"
 )
+BARRIER_MEANING = (
+    "nats: how far the loss on the line between the two clients' models rises above the line between their losses"
+)
 SEEDS = (
     "the number of seeds that have numbers; ± is the standard deviation over them, which a single seed does not have"
 )
@@ -89,6 +92,7 @@ COLUMNS = (
         "percentage points: the average's accuracy minus the clients' mean",
         _final("averaging_gain", 1, 100, "+"),
     ),
+    Column("barrier", BARRIER_MEANING, _final(BARRIER, 3)),
     Column("client drift", "Euclidean distance of the clients' models from their average", _final("client_drift", 2)),
     Column("majority rate", "percent: the accuracy of always predicting the largest class", _majority_rate),
     Column("training s", "seconds of training in the last round", _final("training_seconds", 2)),

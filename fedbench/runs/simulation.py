@@ -16,7 +16,7 @@ from torch import nn
 from torch.profiler import record_function
 
 from fedbench.core import ClientData, ClientUpdate, Evaluation, RoundResult, accumulator_of, evaluate, fedavg
-from fedbench.measures import RunResult, Verdict, judge, run_result
+from fedbench.measures import BARRIER, RunResult, Verdict, barrier, judge, run_result
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.runs.clients import Clients, clients_of, warn_of_idle
 from fedbench.runs.computing import bits_depend_on, computed_with
@@ -101,6 +101,7 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
                 examples = test_set if spec.interpolation_set == "test" else _training_set(dataset, device)
                 on_the_line = partial(_measure, examples, num_threads)
                 line = interpolation(result, own, on_the_line, THETAS[spec.interpolation_set])
+                metrics |= {} if (height := barrier(line)) is None else {BARRIER: height}
         times = {"training_seconds": trained - started, "evaluation_seconds": time.perf_counter() - trained}
         history.append(metrics | times)
         if is_last or saving.is_due():

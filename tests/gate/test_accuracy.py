@@ -174,6 +174,14 @@ def test_a_run_that_an_older_baseline_calls_collapsed_may_be_below_the_majority(
     assert said == where_changed({3: now}, {3: before})
 
 
+def test_a_metric_that_an_older_baseline_lacks_is_no_change_and_one_that_is_gone_is() -> None:
+    before = made_seed(3, made_round(0.1), made_round(0.9))
+    more = before.rounds[1].model_copy(update={"metrics": before.rounds[1].metrics | {"barrier": 0.5}})
+    now = before.model_copy(update={"rounds": (before.rounds[0], more)})
+    assert where_changed({3: before}, {3: now}) is None
+    assert "1 of 1 seeds, first in seed 3: round 2, barrier of the same model" == where_changed({3: now}, {3: before})
+
+
 def test_without_models_of_clients_the_model_itself_changed() -> None:
     before, now = (made_seed(0, made_round(0.9, model, ())) for model in ("aa", "ff"))
     assert "1 of 1 seeds, first in seed 0: round 1, the model" == where_changed({0: before}, {0: now})

@@ -164,7 +164,7 @@ def test_the_gain_of_averaging_is_against_the_mean_of_the_clients_own_models(dat
 
 
 def test_the_models_between_the_two_clients_are_measured_if_the_scenario_asks_for_it(dataset: Dataset) -> None:
-    run = make_run(interpolation=True, learning_rate=0.2, examples_per_client=50, init="independent")
+    run = make_run(interpolation=True, learning_rate=0.2, examples_per_client=50, init="independent", rounds=1)
     end = done(run, dataset)
     line = {theta: (loss, right) for theta, loss, right in final(end).interpolation}
     assert [pytest.approx(-0.2 + 0.05 * step) for step in range(29)] == list(line) == list(THETAS["test"])
@@ -176,7 +176,11 @@ def test_the_models_between_the_two_clients_are_measured_if_the_scenario_asks_fo
     beyond = build_model("simple-cnn")
     torch.nn.utils.vector_to_parameters((1.2 * vector(first) - 0.2 * vector(second)).float(), beyond.parameters())
     assert pytest.approx(accuracy(beyond, dataset), abs=0.002) == line[1.2][1]
-    assert () == final(done(make_run(), dataset)).interpolation
+    straight = {theta: theta * line[1.0][0] + (1 - theta) * line[0.0][0] for theta in line if 0 <= theta <= 1}
+    assert max(line[theta][0] - straight[theta] for theta in straight) == end.result.metrics["barrier"] > 0
+    plain = done(make_run(), dataset)
+    assert () == final(plain).interpolation
+    assert "barrier" not in plain.result.metrics
 
 
 def test_two_models_of_whose_clients_one_has_no_examples_are_not_interpolated(dataset: Dataset) -> None:
