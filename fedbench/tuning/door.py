@@ -45,7 +45,7 @@ class _Result(BaseModel):
     state: Literal["complete", "pruned", "failed"]
     rounds: list[_Round]
     values: list[Measured]
-    verdict: Annotated[str, AfterValidator(Verdict)]
+    verdict: Annotated[Verdict, Field(strict=False)]
     reason: str | None
     local_steps: Annotated[int, Field(ge=0, lt=2**53)]
     seconds: Annotated[float, Field(ge=0, lt=1e9)]

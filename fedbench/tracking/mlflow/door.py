@@ -125,7 +125,7 @@ class _Seed(_Run):
     scenario: Text
     cell: Text
     seed: Whole
-    verdict: Annotated[str, AfterValidator(Verdict)] | None = None
+    verdict: Annotated[Verdict, Field(strict=False)] | None = None
     metrics: dict[Annotated[str, AfterValidator(_checked_metric)], float]
     params: Annotated[dict[str, str], AfterValidator(_checked_fields)]
 
