@@ -67,7 +67,7 @@ def main() -> None:
     models: dict[str, FlatModel] = {}
     for name, batch_size, number in WORKS:
         model = models.setdefault(name, FlatModel(build_model(name)))
-        chain: Chain = type(model.module).chain  # type: ignore[assignment]
+        chain: Chain = model.module.chain  # type: ignore[assignment]
         data = examples(chain, number)
 
         def update(kernels: Kernels | None, model=model, data=data, batch_size=batch_size) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
         by_variant = {variant: Kernels(chain, load(variant)) for variant in usable_variants()}
         calls = {key: lambda kernels=kernels: update(kernels) for key, kernels in {"torch": None, **by_variant}.items()}
         report(f"{name}, B = {batch_size}, a step", in_turns(calls), -(-number // batch_size))
-    chain = type(models["simple-cnn"].module).chain  # type: ignore[assignment]
+    chain = models["simple-cnn"].module.chain  # type: ignore[assignment]
     test, module = examples(chain, NUM_EVALUATED), models["simple-cnn"].module
 
     class ByPyTorch(type(module)):  # type: ignore[misc]

@@ -128,15 +128,20 @@ def described_part(kind: str) -> str:
 
     rows = []
     for name in built_in_names(kind):
-        part = describe_part(kind, name)
-        by_meaning: dict[str, list[str]] = {}
-        for option in part.options:
-            default = "required" if option.required else shown(option.default)
-            by_meaning.setdefault(option.meaning, []).append(f"`{option.name}` ({default})")
-        options = [", ".join(names) + (f": {meaning}" if meaning else "") for meaning, names in by_meaning.items()]
-        text = " ".join([part.about, *paragraphs(find(kind, name).load().__doc__)])
-        rows.append((f"`{name}`", text, "<br>".join(options)))
+        text = " ".join([describe_part(kind, name).about, *paragraphs(find(kind, name).load().__doc__)])
+        rows.append((f"`{name}`", text, options_text(kind, name)))
     return table(("name", "what it does", "options (default)"), rows)
+
+
+def options_text(kind: str, name: str) -> str:
+    """The options of a built-in part, with their defaults."""
+    from fedbench.suites.catalogue import describe_part
+
+    by_meaning: dict[str, list[str]] = {}
+    for option in describe_part(kind, name).options:
+        default = "required" if option.required else shown(option.default)
+        by_meaning.setdefault(option.meaning, []).append(f"`{option.name}` ({default})")
+    return "<br>".join(", ".join(names) + (f": {meaning}" if meaning else "") for meaning, names in by_meaning.items())
 
 
 def datasets() -> str:
@@ -168,9 +173,10 @@ def models() -> str:
         info, model = MODELS[name], build_model(name)
         size = sum(each.numel() for each in model.parameters())
         shape = "x".join(map(str, info.image_shape))
-        return f"`{name}`", shape, str(info.num_classes), f"{size:,}", paragraphs(type(model).__doc__)[0]
+        about = paragraphs(type(model).__doc__)[0]
+        return f"`{name}`", shape, str(info.num_classes), f"{size:,}", about, options_text("model", name)
 
-    return table(("name", "images", "classes", "parameters", "what it is"), map(row, MODELS))
+    return table(("name", "images", "classes", "parameters", "what it is", "options (default)"), map(row, MODELS))
 
 
 def partitions() -> str:

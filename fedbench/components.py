@@ -132,8 +132,10 @@ class Component:
     @property
     def options(self) -> type[Options]:
         """The declaration of its options, with their types and defaults."""
-        if self.kind in ("dataset", "model") and self.digest is None and not self.data:
-            return Options  # these have none, and reading the parameters of a built-in model would import torch
+        if self.digest is None and self.kind == "model":
+            return MODELS[self.name].options  # reading the parameters of the model itself would import torch
+        if self.digest is None and self.kind == "dataset" and not self.data:
+            return Options  # these have none
         return _declared(self)
 
     def make(self, **options: Any) -> Any:

@@ -293,7 +293,7 @@ def test_a_pickled_part_needs_no_file(tmp_path: Path) -> None:
         ("model: {use: ./own_net.py:net, width: [4, 16]}", ["a width=4", "a width=16"]),
         (
             "model: [simple-cnn, {use: ./own_net.py:net, width: [4, 16]}]",
-            ["a model=simple-cnn", "a model=./own_net.py:net width=4", "a model=./own_net.py:net width=16"],
+            ["a model=simple-cnn width=1", "a model=./own_net.py:net width=4", "a model=./own_net.py:net width=16"],
         ),
         (
             "algorithm: [fedavg, {use: fedprox, proximal_weight: 0.5}], init: [shared, independent]",
@@ -327,7 +327,7 @@ def test_a_mapping_and_a_field_of_its_own_give_the_same_cell(tmp_path: Path) -> 
         ("{use: ./own_net.py:net, width: 4}", "width: 5", {"width": 6}, 6),
         ("{use: ./own_net.py:net, width: 4}", "model: ./own_net.py:net", {}, 8),
         ("{use: ./own_net.py:net, width: 4}", "model: {use: ./own_net.py:net}", {"width": 6}, 6),
-        ("{use: ./own_net.py:net, width: 4}", "model: simple-cnn", {}, None),
+        ("{use: ./own_net.py:net, width: 4}", "model: simple-cnn", {}, 1),
         ("./own_net.py:net, width: 4", "model: {use: ./own_net.py:net, width: 5}", {}, 5),
         ("./own_net.py:net", "width: 5", {"model": {"use": "./own_net.py:net", "width": 6}}, 6),
     ],

@@ -15,7 +15,7 @@ from fedbench.measures import Verdict, without_skill
 from fedbench.runs.computing import computed_with
 from fedbench.runs.identity import ALGORITHM_REVISION
 from fedbench.suites.cell import CellSpec
-from fedbench.suites.fields import IMPLIED, in_order, without_implied
+from fedbench.suites.fields import implied, in_order, without_implied
 from fedbench.suites.files import argument_of
 from fedbench.suites.schema import Cell, Suite
 from fedbench.util.advice import command, data_command
@@ -258,9 +258,10 @@ def _make(suite: str, path: Path, reason: str | None = None) -> str:
 def _first_difference(recorded: Mapping[str, Any], now: CellSpec) -> str | None:
     """The first scenario field that differs. One that an older baseline lacks had its default; null is absent."""
     before, after = CellSpec.model_construct().values | dict(recorded), now.values
+    had = implied(before)
     before, after = without_implied(before), without_implied(after)
     name = next((name for name in in_order({**before, **after}) if before.get(name) != after.get(name)), None)
-    return f"{name} {show(now.get(name))}, was {show(before.get(name, IMPLIED.get(name)))}" if name else None
+    return f"{name} {show(now.get(name))}, was {show(before.get(name, had.get(name)))}" if name else None
 
 
 def _and_more(names: Sequence[object]) -> str:

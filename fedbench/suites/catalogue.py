@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fedbench.components import GROUP, KINDS, Component, built_in_names, find, installed
 from fedbench.datasets.named import DATA
-from fedbench.suites.describe import about_built_in, meanings, paragraphs, type_text
+from fedbench.suites.describe import about_built_in, option_meanings, paragraphs, type_text
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import unknown
 
@@ -124,7 +124,7 @@ def _read(part: Component, origin: str) -> Listed:
     """A part with its options; a built-in part without options is not imported."""
     declared = part.options.model_fields
     about = about_built_in(part.target) if part.digest is None else next(iter(paragraphs(part.load().__doc__)), "")
-    said = meanings(part.load()) if declared else {}
+    said = option_meanings(part)
     options = tuple(
         Option(
             name,

@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fedbench.components import Component
+
 SECTION = r"^(\w[\w ]*)\n-{3,}\n"  # a heading of a NumPy-style docstring
 
 
@@ -78,6 +80,12 @@ def meanings(part: Any) -> dict[str, str]:
     for each in reversed(part.__mro__) if inspect.isclass(part) else [part]:
         found |= _meanings(each.__doc__ or "")
     return found
+
+
+def option_meanings(part: Component) -> dict[str, str]:
+    """What its docstring says of each option of a part; a built-in model, which imports torch, declares it itself."""
+    is_declared = part.kind == "model" and part.digest is None
+    return {} if is_declared or not part.options.model_fields else meanings(part.load())
 
 
 def _meanings(text: str) -> dict[str, str]:

@@ -93,10 +93,19 @@ IMPLIED: Mapping[str, Any] = {
     "pixels": "standardised",
 }
 
+# The same of options of one model, which others may have by the same name.
+IMPLIED_BY_MODEL: Mapping[str, Mapping[str, Any]] = {"simple-cnn": {"width": 1}}
+
+
+def implied(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an earlier version's runs had where it lacked the scenario field."""
+    return {**IMPLIED, **IMPLIED_BY_MODEL.get(fields["model"], {})}
+
 
 def without_implied(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Scenario fields as an earlier version had them, if it had them."""
-    return {field: value for field, value in fields.items() if field not in IMPLIED or value != IMPLIED[field]}
+    had = implied(fields)
+    return {field: value for field, value in fields.items() if field not in had or value != had[field]}
 
 
 @cache

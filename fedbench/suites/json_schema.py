@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from fedbench.components import KINDS, Component, built_in_names, built_in_options, installed
 from fedbench.suites.checks import NAME
 from fedbench.suites.conformance import Reference
-from fedbench.suites.describe import about_built_in, comments, meanings
+from fedbench.suites.describe import about_built_in, comments, option_meanings
 from fedbench.suites.fields import CommonFields
 from fedbench.suites.loading import REQUIRED
 from fedbench.suites.tune import SEARCHABLE, TuneSpec
@@ -57,6 +57,7 @@ def suite_schema(with_installed: bool = True) -> Schema:
             "name": {"type": "string", "pattern": f"^{NAME}$"},
             "scalar": {"type": ["number", "string", "boolean", "null"]},
             "settings": {"type": "object", "properties": fields},
+            "options": {"properties": _built_in_options()},
             **{kind: {"anyOf": _parts(kind, others[kind])} for kind in KINDS},
         },
     }
@@ -103,13 +104,17 @@ def _axis(schema: Schema) -> Schema:
 
 
 def _fields() -> dict[str, Schema]:
-    """Every scenario field: the common ones, and after each kind of part the options of the built-in ones."""
+    """Every scenario field: the common ones, and after each kind of part the options of the built-in ones.
+
+    A part of one's own may have an option of the same name, which may be any: see `_other_keys`.
+    """
     fields: dict[str, Schema] = {}
     for name, schema in _properties(CommonFields, comments(CommonFields)).items():
         fields[name] = _axis(schema)
         if name in KINDS:
             fields[name] = _axis({**_without_value(schema), "anyOf": [_ref(name)]})
-            fields |= {option: _flat_option(name, option) for option in built_in_options(name)}
+            options = {option: _flat_option(name, option) for option in built_in_options(name)}
+            fields |= {name: {**_without_value(each), **_axis(_ref("scalar"))} for name, each in options.items()}
     return fields
 
 
@@ -118,7 +123,12 @@ def _options(kind: str, name: str) -> dict[str, Schema]:
     part = Component(kind, name, built_in_names(kind)[name])
     if not part.options.model_fields:
         return {}
-    return _properties(part.options, meanings(part.load()))
+    return _properties(part.options, option_meanings(part))
+
+
+def _built_in_options() -> dict[str, Schema]:
+    """The values that built-in parts take for their options."""
+    return {option: _value(_flat_option(kind, option)) for kind in KINDS for option in built_in_options(kind)}
 
 
 def _flat_option(kind: str, option: str) -> Schema:
@@ -151,7 +161,7 @@ def _parts(kind: str, others: list[str]) -> list[Schema]:
 
 
 def _other_keys(fields: list[str], others: dict[str, list[str]]) -> Schema:
-    """Allow further scenario fields only where a part of one's own may read them."""
+    """Allow further scenario fields, and other values of options, only where a part of one's own may read them."""
 
     def names_own(kind: str) -> Schema:
         own = [{"type": "string", "pattern": OWN[kind]}, *({"const": name} for name in others[kind])]
@@ -164,12 +174,9 @@ def _other_keys(fields: list[str], others: dict[str, list[str]]) -> Schema:
     places.append({"required": ["scenarios"], "properties": {"scenarios": {"type": "array", "contains": some}}})
     of_tune = {"type": "object", "required": ["set"], "properties": {"set": some}}
     places.append({"required": ["tune"], "properties": {"tune": of_tune}})
-    known = {"propertyNames": {"enum": fields}}
-    closed = {
-        "defaults": known,
-        "scenarios": {"items": {"propertyNames": {"enum": ["name", *fields]}}},
-        "tune": {"properties": {"set": known}},
-    }
+    known: Schema = {"allOf": [_ref("options")], "propertyNames": {"enum": fields}}
+    named = known | {"propertyNames": {"enum": ["name", *fields]}}
+    closed = {"defaults": known, "scenarios": {"items": named}, "tune": {"properties": {"set": known}}}
     return {"if": {"anyOf": places}, "else": {"properties": closed}}
 
 

@@ -75,7 +75,7 @@ def sizes(chain: Chain) -> tuple[int, int]:
 def test_the_variants_of_this_processor_give_the_same_bits_whatever_memory_held(
     model: type[SimpleCNN], here: list[Path]
 ) -> None:
-    arguments = (*sizes(model.chain), *model.chain.shape)
+    arguments = (*sizes(model().chain), *model().chain.shape)
     hashes = {said(program, fill, arguments[0], 2, *arguments[1:]) for program in here for fill in (0, 255)}
     assert 1 == len(hashes)
 
@@ -90,8 +90,8 @@ def test_the_variants_of_this_processor_give_the_same_bits_whatever_memory_held(
 def test_the_library_of_the_wheel_for_aarch64_gives_the_bits_of_this_processor(
     model: type[SimpleCNN], here: list[Path], arm: list[object]
 ) -> None:
-    n, batch = sizes(model.chain)
-    arguments = (255, n, 2, batch, *model.chain.shape)
+    n, batch = sizes(model().chain)
+    arguments = (255, n, 2, batch, *model().chain.shape)
     assert said(here[-1], *arguments) == said(*arm, *arguments)
 
 
@@ -120,7 +120,7 @@ ODD = [
 
 @pytest.mark.slow
 @pytest.mark.nightly
-@pytest.mark.parametrize("chain", [*ODD, *(model.chain for model in MODELS)])
+@pytest.mark.parametrize("chain", [*ODD, *(model().chain for model in MODELS)])
 def test_odd_shapes_touch_no_memory_but_their_own(chain: Chain, checked: Path, here: list[Path]) -> None:
     for batch in (1, 2, 7, 15, 16, 17, 31, 65):
         arguments = (255, batch + 1, 1, batch, *chain.shape)

@@ -90,7 +90,7 @@ def has_pixels(chain: Chain) -> bool:
     return True
 
 
-BUILT_IN = [type(build_model(name)).chain for name in MODELS]  # type: ignore[attr-defined]
+BUILT_IN = [build_model(name).chain for name in MODELS]  # type: ignore[attr-defined]
 
 
 @settings(deadline=None)
@@ -131,7 +131,7 @@ def gradient(kernels: Kernels, parameters: Tensor, images: Tensor, labels: Tenso
 @pytest.mark.parametrize("name", MODELS)
 def test_what_the_memory_held_before_does_not_matter(name: str, number: int) -> None:
     """It is used again, and a model that diverged may have left what is no number in it."""
-    chain = type(build_model(name)).chain  # type: ignore[attr-defined]
+    chain = build_model(name).chain  # type: ignore[attr-defined]
     kernels, parameters, (images, labels) = kernels_of(chain), parameters_of(chain)[0], examples(chain, number)
     first = gradient(kernels, parameters, images, labels)
     for spare in kernels._spare.values():
@@ -157,7 +157,7 @@ def test_a_whole_update_is_pytorchs_and_the_same_bits_by_all_variants(name: str,
     """Three epochs of batches of 7, the last of 2, against a call a step with PyTorch's gradients."""
     torch.manual_seed(0)
     model = build_model(name)
-    chain: Chain = type(model).chain  # type: ignore[attr-defined]
+    chain: Chain = model.chain  # type: ignore[attr-defined]
     data = ClientData(*examples(chain, 23))
     plain = FlatModel(model)
     start, plain.kernels = plain.vector.clone(), None
@@ -187,7 +187,7 @@ def test_a_whole_update_is_pytorchs_and_the_same_bits_by_all_variants(name: str,
 @pytest.mark.parametrize("name", MODELS)
 def test_an_evaluation_is_pytorchs_and_the_same_bits_whatever_the_threads_and_variants(name: str) -> None:
     model = build_model(name)
-    chain: Chain = type(model).chain  # type: ignore[attr-defined]
+    chain: Chain = model.chain  # type: ignore[attr-defined]
     images, labels = examples(chain, 600 if name == "2nn" else 150)
     found = evaluate(model, images, labels)
     assert found.loss == evaluate(model, images, labels, num_threads=3).loss
@@ -230,7 +230,7 @@ def test_extreme_logits_give_what_pytorch_gives() -> None:
 def test_what_is_not_a_number_in_an_image_is_not_one_in_the_loss() -> None:
     for name in MODELS:
         model = build_model(name)
-        images, labels = examples(type(model).chain, 3)  # type: ignore[attr-defined]
+        images, labels = examples(model.chain, 3)  # type: ignore[attr-defined]
         images[1, 0, 10, 10] = math.nan
         assert math.isnan(evaluate(model, images, labels).loss)
 
@@ -244,7 +244,7 @@ def test_of_equal_logits_the_first_class_is_predicted_and_what_is_no_number_is_t
 
 
 def test_an_update_stops_within_a_fraction_of_a_second() -> None:
-    chain: Chain = type(build_model("simple-cnn")).chain  # type: ignore[attr-defined]
+    chain: Chain = build_model("simple-cnn").chain  # type: ignore[attr-defined]
     images, labels = examples(chain, 500)
     order, stop = np.tile(np.arange(500), (1000, 1)), Stop()
     update = (parameters_of(chain)[0], images, labels, order, 50, 0.01, None, stop)
@@ -284,7 +284,7 @@ def test_a_step_that_pytorch_takes_has_the_kernels_gradient(options: dict[str, A
         model = FlatModel(build_model("simple-cnn"))
         assert model.kernels is not None
         model.kernels = model.kernels if uses_kernels else None
-        data = ClientData(*examples(type(model.module).chain, 20))  # type: ignore[attr-defined]
+        data = ClientData(*examples(model.module.chain, 20))  # type: ignore[attr-defined]
         loss = client_update(model, data, 2, 8, 0.1, stream_of_batches(), **options)
         found.append((loss, model.vector.clone()))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
@@ -343,7 +343,7 @@ def test_the_choice_is_the_fastest_variant() -> None:
 @pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf])
 def test_what_is_no_number_is_the_same_one_by_all_variants(value: float) -> None:
     """A sum that meets both infinities is another NaN on x86 than on Arm, and which of two NaNs stays is left open."""
-    chain: Chain = type(build_model("simple-cnn")).chain  # type: ignore[attr-defined]
+    chain: Chain = build_model("simple-cnn").chain  # type: ignore[attr-defined]
     images, labels = examples(chain, 3)
     images[0, 0, 5, 5] = value
     stop, order = Stop(), np.arange(3)[None]
