@@ -127,7 +127,8 @@ class _Pair:
 
     @property
     def is_same(self) -> bool:
-        return self.before == self.now and self.broken is None
+        is_equal = self.before.keys() == self.now.keys() and where_changed(self.before, self.now) is None
+        return is_equal and self.broken is None
 
     def difference(self, metric: str) -> Difference:
         return difference_of(_values(self.before, metric), _values(self.now, metric))

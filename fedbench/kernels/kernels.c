@@ -34,7 +34,11 @@ typedef uint8_t bytes_anywhere __attribute__((vector_size(VL), aligned(1), may_a
 
 INLINE vec load(const float *p) { return *(const vec_anywhere *)p; }
 INLINE void store(float *p, vec v) { *(vec_anywhere *)p = v; }
-INLINE vec splat(float x) { return (vec){} + x; }
+INLINE vec splat(float x) {
+    vec v;
+    UNROLL for (int i = 0; i < VL; i++) v[i] = x;
+    return v;
+}
 INLINE vec fma_(vec a, vec b, vec c) { return __builtin_elementwise_fma(a, b, c); }
 INLINE vec choose(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 INLINE long round_up(long n, long to) { return (n + to - 1) / to * to; }

@@ -55,6 +55,16 @@ def test_equal_bits_are_the_same_in_any_environment(cell: Cell) -> None:
         assert (Judgement.SAME, None, 0.0) == (found.judgement, found.changed, found.difference)
 
 
+def test_a_metric_that_the_baseline_lacks_leaves_a_cell_the_same(cell: Cell) -> None:
+    now = made_cell(cell, BEFORE)
+    seeds = [
+        (seed, [each.model_copy(update={"metrics": each.metrics | {"barrier": 0.5}}) for each in seed.rounds])
+        for seed in now.seeds
+    ]
+    newer = tuple(seed.model_copy(update={"rounds": tuple(rounds)}) for seed, rounds in seeds)
+    assert Judgement.SAME is check(cell, now, now.model_copy(update={"seeds": newer})).judgement
+
+
 def test_other_bits_are_a_change_in_the_environment_of_the_baseline(cell: Cell) -> None:
     before, now = made_cell(cell, BEFORE), made_cell(cell, BEFORE, model="ff")
     found = check(cell, before, now)
