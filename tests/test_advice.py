@@ -47,7 +47,7 @@ FIXED = {
     "executors/__init__.py": {"pip install"},
     "gate/recording.py": {"fedbench check"},
     "kernels/loading.py": {"pip install"},
-    "reports/listings.py": {"fedbench components", "fedbench run", "fedbench suites", "fedbench doctor"},
+    "reports/listings.py": {"fedbench components", "fedbench run", "fedbench suites"},
     "reports/parts.py": {"fedbench components", "fedbench new"},
     "reports/runs.py": {"fedbench run"},
     "runs/doctor.py": {"pip install"},

@@ -25,6 +25,7 @@ from fedbench.cli.options import (
 from fedbench.gate import BASELINES
 from fedbench.util.errors import BaselineError
 from fedbench.util.files import require_writable
+from fedbench.util.text import counted
 
 if TYPE_CHECKING:
     from fedbench.gate.baseline import Baseline
@@ -115,7 +116,7 @@ def baseline_command(
     if dead := dead_cells(cells):
         say(f"warning: the baseline keeps models that collapsed or diverged: {'; '.join(dead)}")
     kept = f" ({len(more)} of {len(suite.seeds)} seeds in reserve)" if more else ""
-    done = f"{path}: {len(cells)} cells, {len(suite.runs)} runs{kept}."
+    done = f"{path}: {counted(len(cells), 'cell')}, {counted(len(suite.runs), 'run')}{kept}."
     typer.echo(f"{done} Commit it with the code that it was measured on.")
 
 

@@ -10,6 +10,7 @@ import typer
 from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
 from fedbench.util.errors import StoreError, SuiteError
+from fedbench.util.text import counted
 
 if TYPE_CHECKING:
     from fedbench.tracking.records import StoredSuite
@@ -137,7 +138,7 @@ def export_command(
 
     require_known_suffix(out)
     stored, _ = _read(suite_name, tracking_uri)
-    typer.echo(f"{out}: {export_suite(stored, out)} rows")
+    typer.echo(f"{out}: {counted(export_suite(stored, out), 'row')}")
 
 
 def history_command(

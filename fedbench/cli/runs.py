@@ -11,6 +11,7 @@ from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
 from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
+from fedbench.util.text import counted
 
 if TYPE_CHECKING:
     from fedbench.tracking.records import RunRecord
@@ -91,7 +92,7 @@ def runs_delete(
         from fedbench.reports.runs import runs_table
 
         console().print(runs_table(runs))
-        if not _confirm(f"Delete these {len(runs)} runs?"):
+        if not _confirm("Delete this run?" if len(runs) == 1 else f"Delete these {len(runs)} runs?"):
             say("nothing was deleted")
             raise typer.Exit(EXIT_FAILED)
         shown = {(each.run_id, each.status) for each in runs}  # one that began or ended meanwhile is another now
@@ -104,7 +105,7 @@ def runs_delete(
     place = tracking_uri or default_tracking_uri()
     restore = mlflow_command(place, "runs restore --run-id ID")
     clear = mlflow_command(place, f"gc --backend-store-uri {shlex.quote(without_password(mlflow_uri(place)))}")
-    typer.echo(f"{len(runs)} runs deleted. To restore one: {restore}\nTo free the disk for good: {clear}")
+    typer.echo(f"{counted(len(runs), 'run')} deleted. To restore one: {restore}\nTo free the disk for good: {clear}")
 
 
 def _confirm(question: str) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fedbench.gate.checks import Gate, Judgement
@@ -18,10 +16,11 @@ from fedbench.gate.text import (
     speed_rows,
     strict_note,
 )
+from fedbench.reports.fitted import Column, Fitted
 from fedbench.util.text import one_line
 
-NAME_WIDTH = 12  # at least
 FAILED = "bold red"
+DROPPED = {"samples": 2, "MDE": 1}  # where there is no room, the last first
 STYLES = {
     Judgement.SAME: "green",
     Judgement.EQUIVALENT: "green",
@@ -63,26 +62,14 @@ def _line(text: str) -> Text:
     return Text(one_line(text))
 
 
-def _table(rows: Rows) -> Table:
-    """The rows; a name wraps where there is no room, a number does not."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, name in enumerate(rows.columns):
-        if index in (0, rows.judgement_column):
-            table.add_column(name, overflow="fold", min_width=_longest_word(rows, index) if index else NAME_WIDTH)
-        else:
-            table.add_column(_title(rows, index), justify="right", no_wrap=True)
-    for entry, judgement, failed in zip(rows.entries, rows.judgements, rows.failed, strict=True):
-        styles = {rows.judgement_column: FAILED if failed else STYLES[judgement]}
-        table.add_row(*(Text(one_line(text), style=styles.get(index, "")) for index, text in enumerate(entry)))
-    return table
+def _table(rows: Rows) -> Fitted:
+    return Fitted(*(_column(rows, index) for index in range(len(rows.columns))))
 
 
-def _longest_word(rows: Rows, index: int) -> int:
-    return max((len(word) for entry in rows.entries for word in entry[index].split()), default=0)
-
-
-def _title(rows: Rows, index: int) -> str:
-    """A column's title, on two lines where the entries below are narrower."""
+def _column(rows: Rows, index: int) -> Column:
+    is_judgement = index == rows.judgement_column
+    styles = [FAILED if failed else STYLES[each] for each, failed in zip(rows.judgements, rows.failed, strict=True)]
+    texts = [one_line(entry[index]) for entry in rows.entries]
+    entries = [Text(text, style if is_judgement else "") for text, style in zip(texts, styles, strict=True)]
     title = rows.columns[index]
-    is_wider = len(title) > max((len(entry[index]) for entry in rows.entries), default=0)
-    return "\n".join(title.rsplit(" ", 1)) if is_wider else title
+    return Column(title, entries, is_text=is_judgement or index == 0, drop=DROPPED.get(title, 0))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 
+from fedbench.reports.fitted import Column, Fitted
 from fedbench.util.text import duration
 
 if TYPE_CHECKING:
@@ -19,14 +18,18 @@ NOTEWORTHY_DRIFT = 0.1  # of a yardstick, from the start to the end
 
 def speed_table(measured: Measured) -> RenderableType:
     """One line per benchmark, and the yardsticks below."""
-    table = Table("benchmark", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("median", "IQR", "timing rounds", "rate", "of the yardstick"):
-        table.add_column(name, justify="right")
-    for each in measured.results:
-        multiple = f"{each.rates['yardstick_multiple']:.2f}x" if each.rates else ""
-        table.add_row(
-            each.name, duration(each.median), duration(each.iqr), str(each.timing_rounds), _rate(each), multiple
-        )
+    found = measured.results
+    table = Fitted(
+        Column("benchmark", [each.name for each in found], is_text=True),
+        Column("median", [duration(each.median) for each in found]),
+        Column("IQR", [duration(each.iqr) for each in found], drop=1),
+        Column("timing rounds", [str(each.timing_rounds) for each in found], drop=3),
+        Column("rate", [_rate(each) for each in found], drop=2),
+        Column(
+            "of the yardstick",
+            [f"{each.rates['yardstick_multiple']:.2f}x" if each.rates else "" for each in found],
+        ),
+    )
     return Group(table, "", *_yardsticks(measured))
 
 

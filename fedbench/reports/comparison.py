@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fedbench.measures import BARRIER, ROUNDS_TO_TARGET
-from fedbench.reports.layout import mean_std, number, plain_table, spread_json
+from fedbench.reports.fitted import Column, Fitted
+from fedbench.reports.layout import mean_std, number, spread_json
 from fedbench.stats import CONFIDENCE, Difference, Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.util.errors import StoreError
@@ -118,25 +119,27 @@ def judge_change(interval: tuple[float, float] | None, lower_is_better: bool) ->
 def comparison_table(comparison: Comparison) -> RenderableType:
     """The comparison as a table for people."""
     scale, digits = (100, 1) if comparison.metric in RATES else (1, 3)
-    table = plain_table("cell")
-    for name in ("A", "B", "B − A", "95 % interval", "seeds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("B is")
-    several = len({cell.suite for cell in comparison.cells}) > 1
-    for cell in comparison.cells:
-        before, after = cell.verdicts
-        table.add_row(
-            f"{cell.suite}: {cell.label}" if several else cell.label,
-            mean_std(cell.first, digits, scale),
-            mean_std(cell.second, digits, scale),
-            f"{scale * cell.difference.mean:+.{digits}f}",
-            " to ".join(f"{scale * each:+.{digits}f}" for each in cell.difference.interval or ()),
-            _seeds(cell),
-            Text(
-                cell.change if before == after else f"{cell.change} ({before} → {after})", STYLES.get(cell.change, "")
-            ),
-        )
+    cells = comparison.cells
+    several = len({cell.suite for cell in cells}) > 1
+    table = Fitted(
+        Column("cell", [f"{cell.suite}: {cell.label}" if several else cell.label for cell in cells], is_text=True),
+        Column("A", [mean_std(cell.first, digits, scale) for cell in cells], drop=1),
+        Column("B", [mean_std(cell.second, digits, scale) for cell in cells]),
+        Column("B − A", [f"{scale * cell.difference.mean:+.{digits}f}" for cell in cells]),
+        Column(
+            "95 % interval",
+            [" to ".join(f"{scale * each:+.{digits}f}" for each in cell.difference.interval or ()) for cell in cells],
+        ),
+        Column("seeds", [_seeds(cell) for cell in cells], drop=2),
+        Column("B is", [_change(cell) for cell in cells], is_text=True),
+    )
     return Group(table, "", *_notes(comparison))
+
+
+def _change(cell: CellComparison) -> Text:
+    before, after = cell.verdicts
+    changed = "" if before == after else f" ({before} → {after})"
+    return Text(f"{cell.change}{changed}", STYLES.get(cell.change, ""))
 
 
 def _seeds(cell: CellComparison) -> str:

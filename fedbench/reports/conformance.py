@@ -13,7 +13,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fedbench.measures import ROUNDS_TO_TARGET
-from fedbench.reports.layout import mean_std, number, plain_table, reached, spread_json
+from fedbench.reports.fitted import Column, Fitted
+from fedbench.reports.layout import mean_std, number, reached, spread_json
 from fedbench.stats import Spread, spread_if_all
 from fedbench.suites.conformance import Measure, Reference
 from fedbench.suites.schema import Cell, Suite
@@ -145,28 +146,23 @@ def _ratio(first: Spread, second: Spread) -> tuple[float, float | None]:
 
 def conformance_table(suite: Suite, rows: Sequence[ConformanceRow]) -> RenderableType:
     """The rows as a table, and how many are reproduced."""
-    table = plain_table(title=suite.name)
-    table.add_column("row", no_wrap=True)
-    speedups = ("speed-up\npaper, ours",) if any(row.reference.speedup_over for row in rows) else ()
-    for name in ("paper", "ours", "seeds", "band", *speedups):
-        table.add_column(name, justify="right", no_wrap=name != "band")
-    table.add_column("verdict", no_wrap=True)
-    for row in rows:
-        paper = row.reference.paper
-        table.add_row(
-            row.reference.scenario,
-            "–" if paper is None else f"{paper:g}" if isinstance(paper, int | float) else paper,
-            "\n".join(filter(None, (_ours(row), _interval(row)))),
-            str(len(row.values) or ""),
-            _band(row),
-            *([_speedups(row)] if speedups else ()),
-            Text(row.verdict, style=STYLES.get(row.verdict, "")),
-        )
+    speedups = [Column("speed-up paper, ours", [_speedups(row) for row in rows], drop=2)]
+    has_speedups = any(row.reference.speedup_over for row in rows)
+    table = Fitted(
+        Column("row", [row.reference.scenario for row in rows], is_text=True),
+        Column("paper", [_paper(row.reference.paper) for row in rows]),
+        Column("ours", ["\n".join(filter(None, (_ours(row), _interval(row)))) for row in rows]),
+        Column("seeds", [str(len(row.values) or "") for row in rows], drop=1),
+        Column("band", [_band(row) for row in rows]),
+        *(speedups if has_speedups else ()),
+        Column("verdict", [Text(row.verdict, STYLES.get(row.verdict, "")) for row in rows], is_text=True),
+        title=suite.name,
+    )
     measures = dict.fromkeys(row.reference.measure for row in rows)
     about = (
         "Ours: mean ± standard deviation over seeds, and the interval of the mean; the verdict is on the mean alone."
     )
-    if speedups:
+    if has_speedups:
         about += " Speed-up: the ratio of the means, ± as far as one seed scatters."
     return Group(table, "", suite.question, *(UNITS[each] for each in measures), about, summary(rows))
 
@@ -178,6 +174,10 @@ def summary(rows: Sequence[ConformanceRow]) -> str:
     rest = [each for each in Conformance if each not in (Conformance.WITHIN, *OUTSIDE) and counts[each]]
     left = f"; {', '.join(f'{counts[each]} {each}' for each in rest)}" if rest else ""
     return f"{counts[Conformance.WITHIN]} of {decided} rows are within their bands{left}."
+
+
+def _paper(value: float | str | None) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:g}"
 
 
 def _ours(row: ConformanceRow) -> str:

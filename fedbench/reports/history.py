@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fedbench.reports.layout import plain_table
+from fedbench.reports.fitted import Column, Fitted
 from fedbench.stats import Spread
 from fedbench.util.commits import short_commit
 
@@ -102,21 +102,19 @@ def date(milliseconds: int) -> datetime:
 
 def history_table(history: History) -> RenderableType:
     """The last checks, latest first."""
-    table = plain_table("date", "commit", "outcome")
-    table.add_column("worst cell", overflow="fold")
-    table.add_column("change", justify="right", no_wrap=True)
-    table.add_column("slowest benchmark", overflow="fold")
-    table.add_column("ratio", justify="right", no_wrap=True)
-    for check in history.checks[: -SHOWN - 1 : -1]:
-        worst = min(check.differences.items(), key=lambda pair: pair[1], default=None)
-        slowest = max(check.ratios.items(), key=lambda pair: pair[1], default=None)
-        table.add_row(
-            Text(f"{date(check.began):%Y-%m-%d\n%H:%M}"),
-            Text(short_commit(check.commit)),
-            Text(check.outcome, style="green" if check.outcome == "passed" else "bold red"),
-            *_entries(check, worst, 100, "+.1f"),
-            *_entries(check, slowest, 1, ".2f"),
-        )
+    shown = history.checks[: -SHOWN - 1 : -1]
+    worst = [_entries(each, min(each.differences.items(), key=_value, default=None), 100, "+.1f") for each in shown]
+    slowest = [_entries(each, max(each.ratios.items(), key=_value, default=None), 1, ".2f") for each in shown]
+    passed = {True: "green", False: "bold red"}
+    table = Fitted(
+        Column("date", [f"{date(each.began):%Y-%m-%d\n%H:%M}" for each in shown]),
+        Column("commit", [short_commit(each.commit) for each in shown]),
+        Column("outcome", [Text(each.outcome, passed[each.outcome == "passed"]) for each in shown]),
+        Column("worst cell", [name for name, _ in worst], is_text=True),
+        Column("change", [value for _, value in worst]),
+        Column("slowest benchmark", [name for name, _ in slowest], is_text=True),
+        Column("ratio", [value for _, value in slowest]),
+    )
     left_out = len(history.checks) - SHOWN
     notes = [
         "Dates in UTC. Change: against the baseline, in points, the mean over the check's seeds. Ratio: the time over "
@@ -125,13 +123,17 @@ def history_table(history: History) -> RenderableType:
     return Group(table, "", *notes, *([f"{left_out} earlier checks are not listed."] if left_out > 0 else []))
 
 
-def _entries(check: Check, found: tuple[str, float] | None, scale: float, form: str) -> tuple[Text, str]:
+def _value(pair: tuple[str, float]) -> float:
+    return pair[1]
+
+
+def _entries(check: Check, found: tuple[str, float] | None, scale: float, form: str) -> tuple[str, str]:
     """The name, and the value above its interval."""
     if found is None:
-        return Text(""), ""
+        return "", ""
     name, value = found
     interval = " to ".join(f"{scale * bound:{form}}" for bound in check.intervals.get(name, ()))
-    return Text(name), f"{scale * value:{form}}" + (f"\n{interval}" if interval else "")
+    return name, f"{scale * value:{form}}" + (f"\n{interval}" if interval else "")
 
 
 def history_json(history: History, figures: Sequence[str]) -> dict[str, Any]:

@@ -6,9 +6,6 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from fedbench.measures import Verdict
 from fedbench.stats import Spread
 from fedbench.suites.cell import CellSpec
@@ -24,11 +21,6 @@ STYLES = {
     Verdict.FAILED: "red",
     Verdict.SKIPPED: "dim",
 }
-
-
-def plain_table(*columns: str, **options: Any) -> Table:
-    """A table with a rule below its head and no frame; `options` are those of `rich.table.Table`."""
-    return Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), **options)
 
 
 def mean_std(spread: Spread, digits: int, scale: float = 1, sign: str = "") -> str:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from fedbench.reports.fitted import Column, Fitted
 from fedbench.suites.listing import Outline
-from fedbench.util.text import duration
+from fedbench.util.text import counted, duration
 
 if TYPE_CHECKING:
     from fedbench.datasets import DatasetStatus
@@ -40,30 +40,43 @@ def outline_summary(suite: Outline) -> dict[str, Any]:
 
 def suites_table(suites: Sequence[Suite | Outline]) -> RenderableType:
     """Names, questions and sizes."""
-    table = Table("suite", "question", "datasets", title="Suites")
-    table.add_column("cells", justify="right")
-    table.add_column("runs", justify="right")
-    for suite in suites:
-        if isinstance(suite, Outline):  # its size is known once its code is executed
-            table.add_row(suite.name, suite.question, f"not executed: {', '.join(suite.own)}", "?", "?")
-            continue
-        datasets = sorted({cell.spec.dataset for cell in suite.cells})
-        table.add_row(suite.name, suite.question, ", ".join(datasets), str(len(suite.cells)), str(len(suite.runs)))
-    return Group(table, "Run one with: fedbench run SUITE. See its cells with: fedbench suites SUITE.")
+    table = Fitted(
+        Column("suite", [suite.name for suite in suites], is_text=True),
+        Column("question", [suite.question for suite in suites], is_text=True),
+        Column("datasets", [_datasets(suite) for suite in suites], is_text=True, drop=1),
+        # Its size is known once its code is executed.
+        Column("cells", ["?" if isinstance(suite, Outline) else str(len(suite.cells)) for suite in suites]),
+        Column("runs", ["?" if isinstance(suite, Outline) else str(len(suite.runs)) for suite in suites]),
+    )
+    return Group(table, "", "Run one with: fedbench run SUITE. See its cells with: fedbench suites SUITE.")
+
+
+def _datasets(suite: Suite | Outline) -> str:
+    if isinstance(suite, Outline):
+        return f"not executed: {', '.join(suite.own)}"
+    return ", ".join(sorted({cell.spec.dataset for cell in suite.cells}))
 
 
 def cells_table(suite: Suite) -> RenderableType:
     """One suite's cells."""
-    table = Table("cell", "dataset", "model", title=suite.name, caption=f"{suite.question}\n{suite.path}{_own(suite)}")
-    for name in ("K", "n", "E", "B", "rounds", "learning rate", "seeds"):
-        table.add_column(name, justify="right")
-    for cell in suite.cells:
-        spec = cell.spec
-        numbers = (spec.num_clients, spec.num_examples, spec.local_epochs, spec.batch_size or "all", spec.rounds)
-        table.add_row(
-            cell.label, spec.dataset, spec.model, *map(str, numbers), f"{spec.learning_rate:g}", str(len(cell.seeds))
-        )
-    return table
+    specs = [cell.spec for cell in suite.cells]
+    columns = (
+        Column("dataset", [spec.dataset for spec in specs], is_text=True, drop=1),
+        Column("model", [spec.model for spec in specs], is_text=True, drop=2),
+        Column("K", [str(spec.num_clients) for spec in specs]),
+        Column("n", [str(spec.num_examples) for spec in specs]),
+        Column("E", [str(spec.local_epochs) for spec in specs]),
+        Column("B", [str(spec.batch_size or "all") for spec in specs]),
+        Column("rounds", [str(spec.rounds) for spec in specs]),
+        Column("learning rate", [f"{spec.learning_rate:g}" for spec in specs]),
+        Column("seeds", [str(len(cell.seeds)) for cell in suite.cells], drop=3),
+    )
+    differ = [each for each in columns if len(set(each.entries)) > 1]
+    same = ", ".join(f"{each.title} {each.entries[0]}" for each in columns if each not in differ)
+    labels = Column("cell", [cell.label for cell in suite.cells], is_text=True)
+    about = [f"All cells: {same}."] if same else []
+    table = Fitted(labels, *differ, title=suite.name)
+    return Group(table, "", suite.question, *about, f"{suite.path}{_own(suite)}")
 
 
 def _own(suite: Suite) -> str:
@@ -74,20 +87,20 @@ def _own(suite: Suite) -> str:
 
 def estimate_table(suite: Suite, estimates: Sequence[CellEstimate], num_workers: int) -> RenderableType:
     """What would run, and an estimate of the time: of a cell on one core, of all on `num_workers`."""
-    table = Table("cell", title=f"{suite.name}: what would run")
-    for name in ("runs", "local steps", "about"):
-        table.add_column(name, justify="right")
-    for each in estimates:
-        if each.shortfall:
-            table.add_row(each.cell.label, "0", "", f"skipped: {each.shortfall}")
-        else:
-            table.add_row(
-                each.cell.label, str(len(each.cell.seeds)), f"{each.local_steps:,}", duration(max(each.seconds, 1), 2)
-            )
-    runs = _num_runs(estimates)
+    table = Fitted(
+        Column("cell", [each.cell.label for each in estimates], is_text=True),
+        Column("runs", ["0" if each.shortfall else str(len(each.cell.seeds)) for each in estimates]),
+        Column("local steps", ["" if each.shortfall else f"{each.local_steps:,}" for each in estimates], drop=1),
+        Column("about", [_about(each) for each in estimates], is_text=True),
+        title=f"{suite.name}: what would run",
+    )
+    runs, cores = counted(_num_runs(estimates), "run"), counted(num_workers, "core")
     total = duration(sum(each.seconds for each in estimates) / num_workers, 2)
-    cores = "1 core" if num_workers == 1 else f"{num_workers} cores"
-    return Group(table, f"{runs} runs, about {total} on {cores}, if none is finished yet.{_own(suite)}")
+    return Group(table, "", f"{runs}, about {total} on {cores}, if none is finished yet.{_own(suite)}")
+
+
+def _about(estimate: CellEstimate) -> str:
+    return f"skipped: {estimate.shortfall}" if estimate.shortfall else duration(max(estimate.seconds, 1), 2)
 
 
 def estimate_json(suite: Suite, estimates: Sequence[CellEstimate]) -> dict[str, Any]:
@@ -113,24 +126,19 @@ def _num_runs(estimates: Sequence[CellEstimate]) -> int:
 
 def datasets_table(statuses: Sequence[DatasetStatus]) -> RenderableType:
     """The datasets and whether they are present."""
-    table = Table("dataset", "split", title="Datasets")
-    for name in ("train", "test", "classes"):
-        table.add_column(name, justify="right")
-    table.add_column("licence")
-    table.add_column("present")
-    for status in statuses:
-        sizes = status.info.sizes
-        table.add_row(
-            status.name,
-            "\n".join(sizes),
-            "\n".join(str(train) for train, _ in sizes.values()),
-            "\n".join(str(test) for _, test in sizes.values()),
-            str(status.info.num_classes),
-            status.info.licence,
-            Text("yes", "green") if status.present else Text(f"no: {status.command}", "yellow"),
-        )
+    sizes = [status.info.sizes for status in statuses]
+    present = [Text("yes", "green") if each.present else Text(f"no: {each.command}", "yellow") for each in statuses]
+    table = Fitted(
+        Column("dataset", [status.name for status in statuses], is_text=True),
+        Column("split", ["\n".join(each) for each in sizes], is_text=True),
+        Column("train", ["\n".join(str(train) for train, _ in each.values()) for each in sizes]),
+        Column("test", ["\n".join(str(test) for _, test in each.values()) for each in sizes]),
+        Column("classes", [str(status.info.num_classes) for status in statuses], drop=2),
+        Column("licence", [status.info.licence for status in statuses], is_text=True, drop=1),
+        Column("present", present, is_text=True),
+    )
     own = "Your own files, folders and functions, and the datasets of torchvision: fedbench components dataset"
-    return Group(table, own)
+    return Group(table, "", own)
 
 
 def datasets_json(statuses: Sequence[DatasetStatus]) -> dict[str, Any]:
@@ -153,7 +161,8 @@ def datasets_json(statuses: Sequence[DatasetStatus]) -> dict[str, Any]:
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
     """The doctor's findings."""
     styles = {"ok": "green", "note": "yellow", "failed": "red"}
-    table = Table("check", "status", "finding", title="fedbench doctor")
-    for finding in findings:
-        table.add_row(finding.check, Text(finding.status, styles[finding.status]), finding.text)
-    return table
+    return Fitted(
+        Column("check", [finding.check for finding in findings], is_text=True),
+        Column("status", [Text(finding.status, styles[finding.status]) for finding in findings], is_text=True),
+        Column("finding", [finding.text for finding in findings], is_text=True),
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fedbench.reports.layout import number, plain_table
+from fedbench.reports.fitted import Column, Fitted
+from fedbench.reports.layout import number
 from fedbench.util.text import show
 
 if TYPE_CHECKING:
@@ -30,10 +32,14 @@ def _options_json(part: Listed) -> list[dict[str, Any]] | None:
 
 def parts_table(parts: Sequence[Listed]) -> RenderableType:
     """What there is, kind by kind."""
-    table = plain_table("kind", "name", "from", "what it is", title="Parts")
-    for part, after in zip(parts, [*parts[1:], None], strict=True):
-        is_last = after is None or after.kind != part.kind
-        table.add_row(part.kind, part.name, part.origin, _about(part), end_section=is_last)
+    table = Fitted(
+        Column("kind", [part.kind for part in parts], is_text=True),
+        Column("name", [part.name for part in parts], is_text=True),
+        Column("from", [part.origin for part in parts], is_text=True, drop=1),
+        Column("what it is", [_about(part) for part in parts], is_text=True),
+        title="Parts",
+        sections={index for index, (part, after) in enumerate(pairwise(parts)) if part.kind != after.kind},
+    )
     return Group(table, "Options: fedbench components KIND. One of your own: fedbench new KIND NAME.")
 
 
@@ -43,10 +49,14 @@ def options_table(parts: Sequence[Listed]) -> RenderableType:
     for part in parts:
         blocks += [Text(f"{part.name} ({part.origin})", "bold"), _about(part)]
         if part.options:
-            table = plain_table("option", "takes", "default", "meaning")
-            for option in part.options:
-                table.add_row(option.name, option.type, _default(option), option.meaning)
-            blocks.append(table)
+            blocks.append(
+                Fitted(
+                    Column("option", [each.name for each in part.options], is_text=True),
+                    Column("takes", [each.type for each in part.options], is_text=True),
+                    Column("default", [_default(each) for each in part.options], is_text=True),
+                    Column("meaning", [each.meaning for each in part.options], is_text=True),
+                )
+            )
         blocks.append("")
     return Group(*blocks[:-1])
 

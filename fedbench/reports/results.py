@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fedbench.measures import MEANINGS, ROUNDS_TO_TARGET, RunResult, Verdict
+from fedbench.reports.fitted import Column, Fitted
 from fedbench.reports.layout import (
     STYLES,
     field_text,
@@ -18,18 +19,19 @@ from fedbench.reports.layout import (
     number,
     over_seeds,
     percent,
-    plain_table,
     reached,
     short_verdict,
     spread_json,
 )
 from fedbench.stats import Spread, spread, spread_if_all
 from fedbench.tracking.records import REPORTED, CellResult, StoredSuite, cell_result
+from fedbench.util.text import counted
 
 if TYPE_CHECKING:
     from fedbench.runs.suite_run import Outcome
     from fedbench.suites.schema import Suite
 
+DROPPED = {"balanced_accuracy": 1, "clients_alone": 2, "majority_rate": 3}  # where there is no room, the last first
 CLIENTS_ALONE = "Clients alone: the mean accuracy of their own models just before the last average."
 
 
@@ -45,9 +47,9 @@ def count_runs(outcomes: Sequence[Outcome]) -> str:
     """How many runs were executed, finished before, skipped and failed."""
     executed = sum(outcome.executed for outcome in outcomes)
     impossible = sum(_has(outcome, Verdict.SKIPPED) for outcome in outcomes)
-    parts = [f"{executed} runs executed"]
+    parts = [f"{counted(executed, 'run')} executed"]
     if finished := len(outcomes) - executed - impossible:
-        parts.append(f"{finished} were already finished")
+        parts.append(f"{finished} {'was' if finished == 1 else 'were'} already finished")
     if impossible:
         parts.append(f"{impossible} skipped for lack of data")
     if failed := num_failed(outcomes):
@@ -123,7 +125,7 @@ def _client_spreads(client_accuracy: Sequence[Mapping[int, float]]) -> list[Spre
 
 
 def results_table(name: str, question: str, results: Sequence[CellResult]) -> RenderableType:
-    """A table that fits a terminal of 80 columns, and below it what needs explaining."""
+    """A table, and below it what needs explaining."""
     axes = list(dict.fromkeys(axis for each in results for axis in each.cell.axes))
     targets = sorted({target for each in results if (target := each.cell.spec.target_accuracy) is not None})
     columns: dict[str, list[str | Text]] = {
@@ -131,8 +133,7 @@ def results_table(name: str, question: str, results: Sequence[CellResult]) -> Re
         **{axis: [field_text(each.cell.spec, axis, none="") for each in results] for axis in axes},
         "accuracy": [_measure(each, "accuracy") for each in results],
         "balanced_accuracy": [_measure(each, "balanced_accuracy") for each in results],
-        # There is no room for both.
-        **({} if targets else {"clients_alone": [clients_alone(each) for each in results]}),
+        "clients_alone": [clients_alone(each) for each in results],
         **({"rounds_to_target": [rounds_to_target(each) for each in results]} if targets else {}),
         "majority_rate": [
             f"{100 * each.measures['majority_rate'].mean:.1f}" if each.measures else "" for each in results
@@ -141,22 +142,25 @@ def results_table(name: str, question: str, results: Sequence[CellResult]) -> Re
         "verdict": [Text(short_verdict(each.verdict, each.reason), style=STYLES[each.verdict]) for each in results],
     }
     same = {key: str(columns[key][0]) for key in ("scenario", "majority_rate", "seeds") if len(set(columns[key])) == 1}
-    table = plain_table(title=name)
-    shown = {key: column for key, column in columns.items() if key not in same}
-    for key in shown:
-        may_wrap, is_text = key in ("clients_alone", "verdict"), key in ("scenario", "verdict")  # on a narrow terminal
-        table.add_column(key.replace("_", "\n"), no_wrap=not may_wrap, justify="left" if is_text else "right")
+    names = {axis for axis in axes if any(isinstance(each.cell.spec.get(axis), str) for each in results)}
+    shown = [
+        Column(key.replace("_", " "), column, key in {"scenario", "verdict", *names}, DROPPED.get(key, 0))
+        for key, column in columns.items()
+        if key not in same and any(map(str, column))
+    ]
     scenarios = [each.cell.scenario for each in results]
-    ends = [one != other for one, other in pairwise([*scenarios, *scenarios[-1:]])]  # of a scenario, but for the last
-    for row, is_end in zip(zip(*shown.values(), strict=True), ends, strict=True):
-        table.add_row(*row, end_section=is_end)
-    about = _about_targets(targets, results) if targets else CLIENTS_ALONE
-    return Group(table, "", question, _caption(same, results), about, *_notes(results))
+    ends = {index for index, (one, other) in enumerate(pairwise(scenarios)) if one != other}
+    table = Fitted(*shown, title=name, sections=ends)
+    about = [_about_targets(targets, results)] if targets else []
+    about += [CLIENTS_ALONE] if any(columns["clients_alone"]) else []
+    return Group(table, "", question, _caption(same, results), *about, *_notes(results))
 
 
 def _caption(same: Mapping[str, str], results: Sequence[CellResult]) -> str:
     majority = f" Always predicting the largest class: {same['majority_rate']}." if same.get("majority_rate") else ""
-    return f"Percent, {over_seeds([len(each.seeds) for each in results])}.{majority}"
+    counts = [len(each.seeds) for each in results]
+    unequal = " The mean of a cell with fewer seeds is less certain." if len(set(counts)) > 1 else ""
+    return f"Percent, {over_seeds(counts)}.{unequal}{majority}"
 
 
 def _about_targets(targets: Sequence[float], results: Sequence[CellResult]) -> str:

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from fedbench.reports.layout import number, plain_table
+from fedbench.reports.fitted import Column, Fitted, Pairs
+from fedbench.reports.layout import number
 from fedbench.tracking.records import RunRecord
+from fedbench.util.text import counted
 
 STYLES = {"finished": "green", "failed": "red", "killed": "yellow", "orphaned": "yellow", "running": "cyan"}
 HINTS = {
@@ -22,35 +23,29 @@ HINTS = {
 
 def runs_table(runs: Sequence[RunRecord]) -> RenderableType:
     """One line for each run."""
-    table = plain_table("run", "cell")
-    table.add_column("seed", justify="right")
-    table.add_column("status")
-    table.add_column("verdict")
-    table.add_column("accuracy", justify="right")
-    table.add_column("invocation", no_wrap=True)
     several = len({run.tags.get("fedbench.suite") for run in runs}) > 1
-    for run in runs:
-        tags = {key.removeprefix("fedbench."): value for key, value in run.tags.items()}
-        cell, accuracy = tags.get("cell", ""), run.metrics.get("accuracy")
-        table.add_row(
-            run.run_id[:8],
-            f"{tags.get('suite')}: {cell}" if several else cell,
-            tags.get("seed", ""),
-            Text(run.status, style=STYLES.get(run.status, "dim")),
-            tags.get("verdict", ""),
-            "" if accuracy is None else f"{100 * accuracy:.1f}",
-            tags.get("invocation", ""),
-        )
+    accuracies = [run.metrics.get("accuracy") for run in runs]
+
+    def tag(name: str) -> list[str]:
+        return [run.tags.get(f"fedbench.{name}", "") for run in runs]
+
+    pairs = zip(tag("suite"), tag("cell"), strict=True)
+    table = Fitted(
+        Column("run", [run.run_id[:8] for run in runs]),
+        Column("cell", [f"{suite}: {cell}" if several else cell for suite, cell in pairs], is_text=True),
+        Column("seed", tag("seed")),
+        Column("status", [Text(run.status, STYLES.get(run.status, "dim")) for run in runs], is_text=True),
+        Column("verdict", tag("verdict"), is_text=True),
+        Column("accuracy", ["" if value is None else f"{100 * value:.1f}" for value in accuracies]),
+        Column("invocation", tag("invocation"), drop=1),
+    )
     hints = [hint for status, hint in HINTS.items() if any(run.status == status for run in runs)]
-    return Group(table, "", f"{len(runs)} runs.", *hints)
+    return Group(table, "", f"{counted(len(runs), 'run')}.", *hints)
 
 
 def run_details(run: RunRecord) -> RenderableType:
     """Everything about one run that is worth reading."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in _details(run):
-        table.add_row(name, value)
-    return table
+    return Pairs(_details(run))
 
 
 def _details(run: RunRecord) -> Iterable[tuple[str, str]]:

@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fedbench.measures import Verdict
+from fedbench.reports.fitted import Column, Fitted
 from fedbench.reports.layout import STYLES, WITHOUT, short_verdict
 from fedbench.stats import spread
 from fedbench.suites.tune import Objective
@@ -31,17 +30,13 @@ NO_GAIN = {  # before the reason
 
 
 def tuning_table(result: TuningResult) -> RenderableType:
-    """The table of default and best, for a terminal of 80 columns, between a headline and the answer."""
+    """The table of default and best, between a headline and the answer."""
     document = study_json(result)
     parts: list[RenderableType] = [Text(line) for line in headline(document)]
     if rows := candidate_rows(document):
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)
-        table.add_column("", no_wrap=True)
-        for name in ("default", "best"):
-            table.add_column(name, justify="right")
-        for title, *values in rows:
-            table.add_row(title, *(Text(value, style=_style(title, value)) for value in values))
-        parts += ["", table]
+        sides = [[Text(row[side], _style(row[0], row[side])) for row in rows] for side in (1, 2)]
+        titles = Column("", [title for title, *_ in rows], is_text=True)
+        parts += ["", Fitted(titles, Column("default", sides[0]), Column("best", sides[1]))]
     parts += ["", *(Text(line) for line in sentences(document))]
     return Group(*parts, Text(answer(document), style=ANSWER_STYLES.get(result.answer, "bold yellow")))
 

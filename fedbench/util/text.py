@@ -50,6 +50,11 @@ def unknown(kind: str, value: object, valid: Collection[str]) -> str:
     return f"unknown {kind} {show(value)}; {hint}choose from {', '.join(valid) or 'nothing yet'}"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``, ``1,200 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def any_of(names: Collection[str]) -> str:
     """``a, b or c``."""
     *others, last = names

@@ -270,7 +270,7 @@ def test_a_failed_run_is_exit_code_1_and_the_table_says_why(ran: tuple[Path, Don
     done = fedbench_here("run", "tiny.yaml", *options, folder=folder)
     assert 1 == done.code
     assert "is below the required 100.0%" in done.out
-    assert "1 runs executed, 1 failed." in done.out
+    assert "1 run executed, 1 failed." in done.out
 
 
 def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:

@@ -49,7 +49,7 @@ def measured(suite: Suite, workers: int = 1) -> tuple[CellRecord, ...]:
 
 
 def baseline_of(suite: Suite, cells: tuple[CellRecord, ...], before: Baseline | None = None) -> Baseline:
-    return new_baseline(suite, cells, "cpu", "a reason", before)
+    return new_baseline(suite, cells, "cpu", "a reason", before, allow_collapsed=True)
 
 
 def test_the_records_follow_the_suite_with_every_round_and_client(suite: Suite, cells: tuple[CellRecord, ...]) -> None:
@@ -109,11 +109,11 @@ def test_a_changed_average_is_found_where_it_began(
 def test_history_margin_and_metric_continue_those_of_the_baseline_before(
     suite: Suite, cells: tuple[CellRecord, ...]
 ) -> None:
-    first = new_baseline(suite, cells, "cpu", "first baseline", None, 0.05, "balanced_accuracy")
+    first = new_baseline(suite, cells, "cpu", "first baseline", None, 0.05, "balanced_accuracy", True)
     second = baseline_of(suite, cells, first)
     assert ["first baseline", "a reason"] == [entry.reason for entry in second.history]
     assert (0.05, "balanced_accuracy") == (second.margin, second.metric)
-    third = new_baseline(suite, cells, "cpu", "narrower", second, 0.02)
+    third = new_baseline(suite, cells, "cpu", "narrower", second, 0.02, allow_collapsed=True)
     assert (0.02, "balanced_accuracy", 3) == (third.margin, third.metric, len(third.history))
 
 

@@ -198,5 +198,5 @@ def test_a_single_seed_has_no_interval(suite: Suite) -> None:
 def test_the_runs_are_counted_in_words(suite: Suite) -> None:
     ok, failed, short = result(0.5), RunResult(Verdict.FAILED), RunResult(Verdict.SKIPPED)
     made = [*outcomes(suite, ok, failed), *outcomes(suite, ok, ok, ok, short, executed=False)]
-    assert "1 runs executed." == count_runs(made[:1])
+    assert "1 run executed." == count_runs(made[:1])
     assert "2 runs executed, 3 were already finished, 1 skipped for lack of data, 1 failed." == count_runs(made)

@@ -39,6 +39,7 @@ from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
 from fedbench.util.files import SQLITE, regular, sqlite_address
 from fedbench.util.locks import put_new
+from fedbench.util.text import counted
 
 for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING), ("mlflow.store.db", logging.CRITICAL)):
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and errors are explained in one line
@@ -95,7 +96,7 @@ def check_store(uri: str | None) -> str:
     """Open the store; a sentence about it for `fedbench doctor`."""
     uri = uri or default_tracking_uri()
     count = len(open_store(uri).search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'"))
-    return f"{without_password(uri)} can be written; {count} suites in it"
+    return f"{without_password(uri)} can be written; {counted(count, 'suite')} in it"
 
 
 def experiment_of(client: MlflowClient, uri: str, suite_name: str, recorded_by: Sequence[str] = ()) -> Experiment:
