@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	@echo
 	@echo "Next:"
 	@echo "  $(VENV)/bin/fedbench ui quickstart           compare the runs in the MLflow UI"
-	@echo "  $(VENV)/bin/fedbench report quickstart       the same on one page with figures, to send to a colleague"
+	@echo "  $(VENV)/bin/fedbench report quickstart       the same on one page to explore and send"
 	@echo "  $(VENV)/bin/fedbench tune quickstart         search local epochs and learning rate, test the answer"
 	@echo "  $(VENV)/bin/fedbench data fetch mnist        download the full MNIST, then"
 	@echo "  $(VENV)/bin/fedbench run client-grid-mnist   the study's table: clients x images per client"

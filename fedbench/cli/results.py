@@ -49,7 +49,7 @@ def report_command(
     ] = False,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
-    """Write a suite's results on one page, with figures."""
+    """Write a suite's results on one page to explore, print and send."""
     stored, uri = _read(suite_name, tracking_uri)
     if as_json:
         from fedbench.reports.results import stored_json
@@ -57,21 +57,20 @@ def report_command(
         print_json(stored_json(stored))
         if out is None:
             return
-    from fedbench.reports.page import FIGURES, default_folder, make_report
+    from fedbench.reports.page import default_folder, make_report
     from fedbench.tracking.mlflow.store import open_existing_store
     from fedbench.tuning.reading import read_studies
 
     studies = read_studies(open_existing_store(uri), uri, stored.name)
     page = make_report(stored, out or default_folder(stored.name), studies)
-    figures = page.parent / FIGURES
     if log:
         from fedbench.tracking.mlflow.report import log_report
 
         try:
-            log_report(uri, stored.name, page, figures)
+            log_report(uri, stored.name, page)
         except StoreError as error:  # such as one that can only be read
             say(f"warning: the report is not kept in the store: {error}")
-    typer.echo(f"{page}: open it in a browser. The figures are in {figures}.", err=as_json)
+    typer.echo(f"{page}: open it in a browser.", err=as_json)
 
 
 def compare_command(

@@ -1,89 +1,172 @@
-"""A suite's figures by class: recall, confusion matrices, and the partition."""
+"""A suite's figures by class, as data: recall, confusion matrices, and the partition."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fedbench.components import KINDS, built_in_options
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import PartitionTable, parse_partition
+from fedbench.reports.figure import Figure, Kind, Row, number
 from fedbench.reports.layout import mean_std, over_seeds, seeds_text
-from fedbench.reports.style import (  # before Matplotlib, which it sets up
-    MAX_PANELS,
-    Drawn,
-    draw_matrix,
-    left_out,
-    new_panels,
-)
 from fedbench.tracking.records import StoredCell, StoredSuite, sum_confusions
-
-# isort: split
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedbench.stats import Spread
-
     ByClass = Mapping[str, tuple[list[str], NDArray[np.int64]]]
 
+MAX_PANELS = 9  # of confusion matrices and of partitions, for which artifacts are read
+MAX_CLIENTS = 100  # in a panel
+CLASSES, DATA = "By class", "Who has what"
+RECALL = "recall/"  # a metric's name; the class follows
 
-def draw_recall(stored: StoredSuite) -> Drawn:
+
+def recall_figure(stored: StoredSuite) -> Iterator[Figure]:
     """A heat map of the recall of each class in each cell."""
-    cells = [cell for cell in stored.measured if any(name.startswith("recall/") for name in cell.metrics)]
     by_classes: dict[tuple[str, ...], list[StoredCell]] = defaultdict(list)
-    for cell in cells:
+    for cell in stored.measured:
         run = next(iter(cell.runs.values()))
-        recalls = sorted(name for name in run.metrics if name.startswith("recall/"))
-        by_classes[tuple(name.removeprefix("recall/") for name in recalls)].append(cell)
-    if not by_classes:
-        return None
-    shown = [(classes, same[: 2 * MAX_PANELS]) for classes, same in by_classes.items()]
-    heights = [1 + 0.28 * len(same) for _, same in shown]
-    size = (9, sum(heights) + 0.6)
-    drawing, all_axes = plt.subplots(
-        len(shown), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained"
-    )
-    for axes, (classes, same) in zip(all_axes.flat, shown, strict=True):
-        found = [[cell.final(f"recall/{name}") for name in classes] for cell in same]
-        image = np.array([[100 * recall.mean if recall else np.nan for recall in row] for row in found])
-        texts = np.array([[_recall(recall) for recall in row] for row in found], dtype=object)
-        draw_matrix(axes, image, ([cell.label for cell in same], classes), "viridis", (0, 100), texts, fontsize=7)
-        axes.tick_params(labelsize=7)
-    shown_cells = [cell for _, same in shown for cell in same]
-    over = over_seeds([len(cell.finished) for cell in shown_cells])
-    caption = f"Percent of each class's test images that are recognised after the last round, {over}."
-    return drawing, f"{caption} {left_out(len(cells), shown_cells, 'cells')}".strip()
+        classes = [name.removeprefix(RECALL) for name in run.metrics if name.startswith(RECALL)]
+        if classes:
+            by_classes[tuple(sorted(classes, key=_place))].append(cell)
+    rows: list[Row] = [
+        {
+            "panel": f"{len(classes)} classes",
+            "cell": cell.label,
+            "class": name,
+            "recall (%)": number(over.mean, 100),
+            "shown": mean_std(over, 0, 100),
+        }
+        for classes, cells in by_classes.items()
+        for cell in cells
+        for name in classes
+        if (over := cell.final(f"{RECALL}{name}"))
+    ]
+    if rows:
+        seeds = over_seeds([len(cell.finished) for cells in by_classes.values() for cell in cells])
+        yield Figure(
+            CLASSES,
+            "Recall by class",
+            f"Percent of each class's test images that are recognised after the last round, {seeds}.",
+            Kind.MATRIX,
+            rows,
+            x="class",
+            y="cell",
+            panel="panel",
+            value="recall (%)",
+            text="shown",
+            possible=(0, 100),
+        )
 
 
-def _recall(recall: Spread | None) -> str:
-    return mean_std(recall, 0, 100).replace(" ", "") if recall else ""
+def _place(name: str) -> tuple[bool, int, str]:
+    """Numbers by size, then other names."""
+    return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
 
 
-def draw_confusion(stored: StoredSuite, confusions: ByClass) -> Drawn:
-    """The confusion matrix of each cell; `confusions` as in `fedbench.reports.figures.draw_figures`."""
-    shown = [cell.label for cell in stored.cells if cell.label in confusions][:MAX_PANELS]
-    if not shown:
-        return None
-    drawing, all_axes = new_panels(len(shown), height=3.6)
-    for axes, label in zip(all_axes, shown, strict=True):
+def confusion_figure(stored: StoredSuite, confusions: ByClass) -> Iterator[Figure]:
+    """The confusion matrix of each cell; `confusions` as in `fedbench.reports.figures.suite_figures`."""
+    shown = [cell.label for cell in stored.cells if cell.label in confusions]
+    rows: list[Row] = []
+    for label in shown:
         names, confusion = confusions[label]
-        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        draw_matrix(axes, 100 * shares, (names, names), "Blues", (0, 100))
-        axes.set_title(label, fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.tick_params(axis="x", rotation=90)
-        axes.set(xlabel="predicted class", ylabel="true class", aspect="equal")
-    seeds = seeds_text([len(cell.finished) for cell in stored.cells if cell.label in shown])
-    caption = (
-        f"Share of each true class (row) that was predicted as each class (column), all images of {seeds} counted "
-        "together; dark is 100 %."
+        shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        rows += [
+            {
+                "cell": label,
+                "true class": true,
+                "predicted class": predicted,
+                "images": int(count),
+                "share (%)": number(share),
+                "shown": f"{share:.0f}" if count else "",
+            }
+            for true, counts, of_class in zip(names, confusion, shares, strict=True)
+            for predicted, count, share in zip(names, counts, of_class, strict=True)
+        ]
+    if rows:
+        seeds = seeds_text([len(cell.finished) for cell in stored.cells if cell.label in shown])
+        yield Figure(
+            CLASSES,
+            "Confusion matrices",
+            f"Percent of each true class (row) that was predicted as each class (column), all images of {seeds} "
+            f"counted together. {_left_out(len(stored.measured), len(shown), 'cells')}".strip(),
+            Kind.MATRIX,
+            rows,
+            x="predicted class",
+            y="true class",
+            panel="cell",
+            value="share (%)",
+            text="shown",
+            possible=(0, 100),
+        )
+
+
+def partition_figure(stored: StoredSuite, partitions: Mapping[str, PartitionTable]) -> Iterator[Figure]:
+    """The examples of each client and class; `partitions` as in `fedbench.reports.figures.suite_figures`.
+
+    Partitions of which all clients have the same are one sentence.
+    """
+    if not partitions:
+        return
+    balanced = [label for label, table in partitions.items() if _is_balanced(table)]
+    rows: list[Row] = []
+    cut = 0
+    for label, table in partitions.items():
+        if label not in balanced:
+            skew = label_skew(table.counts)
+            title = label if skew is None else f"{label} (label skew {skew:.2f})"
+            cut = max(cut, len(table.clients))
+            rows += [
+                {"panel": title, "class": name, "client": client, "examples": int(count), "shown": str(count)}
+                for client, counts in zip(table.clients[:MAX_CLIENTS], table.counts, strict=False)
+                for name, count in zip(table.class_names, counts, strict=True)
+            ]
+    sentences = [
+        "Training examples of each class (row) at each client (column), for the first finished seed.",
+        "Label skew: the mean total variation distance between the clients' label distributions and the overall one; "
+        "0 if they are equal.",
+        f"The first {MAX_CLIENTS} of up to {cut} clients are shown." if cut > MAX_CLIENTS else "",
+        _left_out(len(distinct_partitions(stored)), len(partitions), "partitions"),
+        _balance(partitions, balanced),
+    ]
+    yield Figure(
+        DATA,
+        "Examples by client and class",
+        " ".join(filter(None, sentences)),
+        Kind.MATRIX,
+        rows,
+        x="client",
+        y="class",
+        panel="panel",
+        value="examples",
+        text="shown",
+        possible=(0, None),
     )
-    return drawing, f"{caption} {left_out(len(stored.measured), shown, 'cells')}".strip()
+
+
+def _is_balanced(table: PartitionTable) -> bool:
+    """Whether all clients have the same number of examples of each class, but for one."""
+    return bool((np.ptp(table.counts, axis=0) <= 1).all())
+
+
+def _balance(partitions: Mapping[str, PartitionTable], balanced: list[str]) -> str:
+    """One sentence for all partitions that would be panels of one colour."""
+    if not balanced:
+        return ""
+    counts = [partitions[label].counts for label in balanced]
+    low, high = min(int(each.min()) for each in counts), max(int(each.max()) for each in counts)
+    each = f"{low}" if low == high else f"{low} to {high}"
+    return f"Balanced, each client with {each} examples of each class: {', '.join(balanced)}."
+
+
+def _left_out(count: int, shown: int, what: str) -> str:
+    """What a caption says if not everything is shown."""
+    return f"The first {shown} of {count} {what} are shown." if count > shown else ""
 
 
 def read_confusions(stored: StoredSuite) -> tuple[ByClass, list[str]]:
@@ -100,7 +183,7 @@ def read_confusions(stored: StoredSuite) -> tuple[ByClass, list[str]]:
 
 
 def read_partitions(stored: StoredSuite) -> tuple[dict[str, PartitionTable], list[str]]:
-    """The partitions that are drawn, and the labels of cells that lack theirs.
+    """The partitions that are shown, and the labels of cells that lack theirs.
 
     They are those of the first finished seed, by the label of the first cell that has each.
     """
@@ -126,31 +209,3 @@ def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
         dealt = (spec.dataset, spec.split, spec.partition, spec.num_clients, spec.examples_per_client, options)
         first.setdefault(dealt, cell)
     return list(first.values())
-
-
-def draw_partition(stored: StoredSuite, partitions: Mapping[str, PartitionTable]) -> Drawn:
-    """The examples of each client and class; `partitions` as in `fedbench.reports.figures.draw_figures`."""
-    if not partitions:
-        return None
-    drawing, all_axes = plt.subplots(
-        len(partitions), 1, figsize=(9, 2.4 * len(partitions)), squeeze=False, layout="constrained"
-    )
-    for axes, (label, table) in zip(all_axes.flat, partitions.items(), strict=True):
-        image = axes.imshow(table.counts.T, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0)
-        drawing.colorbar(image, ax=axes, label="examples", pad=0.01)
-        skew = label_skew(table.counts)
-        axes.set_title(label if skew is None else f"{label} (label skew {skew:.2f})", fontsize=8)
-        if table.clients == [str(k) for k in range(len(table.clients))]:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        else:
-            axes.set_xticks(range(len(table.clients)), table.clients, rotation=30, ha="right", fontsize=7)
-        axes.set_yticks(range(len(table.class_names)), table.class_names, fontsize=7)
-        axes.set_xlabel("client")
-        axes.set_ylabel("class")
-        axes.grid(visible=False)
-    caption = (
-        "Training examples of each class (row) at each client (column), for the first finished seed. "
-        "Label skew: the mean total variation distance between the clients' label distributions and the overall one; "
-        "0 if they are equal."
-    )
-    return drawing, f"{caption} {left_out(len(distinct_partitions(stored)), list(partitions), 'partitions')}".strip()

@@ -1,53 +1,45 @@
-"""A suite's figures: accuracies by cell, curves by round, and models on the line between two models."""
+"""A suite's figures, as data: numbers by cell and by round, models between two models, and the clients' own."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fedbench.measures import Verdict
-from fedbench.reports.class_figures import draw_confusion, draw_partition, draw_recall
-from fedbench.reports.layout import field_text, mean_std, over_seeds, seeds_text
-from fedbench.reports.style import (
-    BAND,
-    MAX_PANELS,
-    NATS,
-    PANEL_INCHES,
-    PERCENT,
-    STYLE,
-    Drawn,
-    Figure,
-    draw_matrix,
-    left_out,
-    new_panels,
-    same_scale,
+from fedbench.measures import CLIENT_ACCURACY, Verdict
+from fedbench.reports.class_figures import confusion_figure, partition_figure, recall_figure
+from fedbench.reports.figure import ACCURACY, BAND, DRIFT, GAIN, LOSS, RISE, Figure, Kind, Measure, Row, measured
+from fedbench.reports.layout import mean_std, over_seeds, seeds_text
+from fedbench.reports.panels import (
+    Panel,
+    axis_words,
+    by_scenario,
+    describe,
+    grouped,
+    in_order,
+    panels_of,
+    shown,
+    varying,
 )
+from fedbench.stats import Spread, spread
 from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, StoredCell, StoredSuite
 from fedbench.util.progress import progress
 
-# isort: split
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.ticker import MaxNLocator
-
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from fedbench.partitions.table import PartitionTable
     from fedbench.reports.class_figures import ByClass
-    from fedbench.stats import Spread
 
-MAX_LINES = 8  # in one panel; more cannot be distinguished
-MAX_LABEL_LETTERS = 36  # below a panel, side by side
-MAX_CURVES = 6  # panels of curves, for which every round of every seed is read
+MAX_CURVES = 48  # cells with curves, for which every round of every seed is read
+BY_CELL, BY_ROUND, BETWEEN, CLIENTS = "By cell", "By round", "Between two models", "Clients"
+CLIENT_DRIFT = f"{DRIFT.metric}/"  # a metric's name; the client's number follows
+
+Curve = Callable[[StoredCell, str], Mapping[int, Spread]]
 
 
-def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[str, PartitionTable]) -> list[Figure]:
-    """Draw the figures for which a suite has results.
+def suite_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[str, PartitionTable]) -> list[Figure]:
+    """The figures for which a suite has results.
 
     Parameters
     ----------
@@ -58,98 +50,137 @@ def draw_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[s
     partitions
         The number of examples of each client and class, by the label of the first cell with this partition.
     """
-    drawings: tuple[tuple[str, str, Callable[[], Drawn]], ...] = (
-        ("grid", "Accuracy by cell", lambda: _grids(stored)),
-        ("curves", "Accuracy by round", lambda: _curves(stored, "accuracy", "accuracy (%)", 100)),
-        ("loss", "Loss by round", lambda: _curves(stored, "loss", "loss (nats)", 1)),
-        ("interpolation", "Interpolation between two models", lambda: _interpolation(stored)),
-        ("recall", "Recall by class", lambda: draw_recall(stored)),
-        ("confusion", "Confusion matrices", lambda: draw_confusion(stored, confusions)),
-        ("partition", "Examples by client and class", lambda: draw_partition(stored, partitions)),
-    )
-    figures = []
-    with plt.rc_context(STYLE), progress("drawing", len(drawings), "figures") as advance:
-        for name, title, draw in drawings:
-            if drawn := draw():
-                drawing, caption = drawn
-                buffer = io.BytesIO()
-                drawing.savefig(buffer, metadata={"Software": None})
-                plt.close(drawing)
-                figures.append(Figure(name, title, caption, buffer.getvalue()))
-            advance(1, title)
+    cells = stored.measured
+    curved = [cell for cell in cells if cell.spec.rounds > 1]
+    between = [cell for cell in cells if f"{INTERPOLATION}{LOSS.metric}" in cell.metrics]
+    figures = [figure for measure in (ACCURACY, GAIN, RISE, DRIFT) for figure in _by_cell(cells, measure)]
+    reads = 3 * len(curved[:MAX_CURVES]) + 2 * len(between)
+    with progress(f"reading {stored.name}", reads, "curves") as advance:
+
+        def curve(cell: StoredCell, metric: str) -> Mapping[int, Spread]:
+            advance(1, cell.label)
+            return stored.curve(cell, metric)
+
+        for measure in (ACCURACY, LOSS, DRIFT):
+            figures += _by_round(curved, measure, curve)
+        for measure in (LOSS, ACCURACY):
+            figures += _interpolation(between, measure, curve)
+    for measure, prefix in ((ACCURACY, CLIENT_ACCURACY), (DRIFT, CLIENT_DRIFT)):
+        figures += _of_clients(cells, measure, prefix)
+    figures += [
+        *partition_figure(stored, partitions),
+        *recall_figure(stored),
+        *confusion_figure(stored, confusions),
+    ]
     return figures
 
 
-def _grouped(cells: Iterable[StoredCell], key: Callable[[StoredCell], str]) -> dict[str, list[StoredCell]]:
-    groups: dict[str, list[StoredCell]] = defaultdict(list)
-    for cell in cells:
-        groups[key(cell)].append(cell)
-    return groups
+def _counts(cells: Iterable[StoredCell]) -> list[int]:
+    return [len(cell.finished) for cell in cells]
 
 
-def _by_scenario(cells: Iterable[StoredCell]) -> dict[str, list[StoredCell]]:
-    return _grouped(cells, lambda cell: cell.scenario)
+def _cells_of(panels: Iterable[Panel]) -> list[StoredCell]:
+    return [cell for _, cells in panels for _, cell in cells]
 
 
-def _varying(cells: Sequence[StoredCell]) -> list[str]:
-    """The axes on which cells of one scenario differ."""
-    axes = dict.fromkeys(axis for cell in cells for axis in cell.result.cell.axes)
-    return [axis for axis in axes if len({cell.spec.get(axis) for cell in cells}) > 1]
+def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
+    """A figure for each set of one or two axes: heat maps over a scenario's last two, intervals over one or none."""
+    panels: dict[tuple[str, ...], list[Panel]] = defaultdict(list)
+    for scenario, same in by_scenario(cell for cell in cells if measure.metric in cell.metrics).items():
+        axes = varying(same)
+        for words, some in grouped(same, partial(describe, axes=axes[:-2])).items():
+            title = f"{scenario}: {words}" if words else scenario if axes else "all scenarios"
+            panels[tuple(axes[-2:])].append((title, [("", cell) for cell in in_order(some, axes[-2:])]))
+    for pair, found in panels.items():
+        names = [axis_words(axis) for axis in pair] or ["scenario"]
+        rows = [
+            {"panel": title} | dict(zip(names, places, strict=True)) | measured(over, measure) | {"shown": words}
+            for title, some in found
+            for _, cell in some
+            for over, places, words in _places(cell, pair, measure)
+        ]
+        if not rows:
+            continue
+        is_matrix = len(pair) == 2
+        counts = _counts(_cells_of(found))
+        bars = "" if is_matrix or max(counts) == 1 else f" Bars: {BAND}; small dots: the seeds."
+        yield Figure(
+            BY_CELL,
+            f"{measure.name} by {' and '.join(names)}",
+            f"{measure.column.capitalize()} after the last round, {over_seeds(counts)}.{bars} "
+            "* not every seed has the verdict ok.",
+            Kind.MATRIX if is_matrix else Kind.DOTS,
+            rows,
+            x=names[-1],
+            y=names[0] if is_matrix else measure.column,
+            panel="panel",
+            value=measure.column if is_matrix else "",
+            text="shown",
+            possible=(None, None) if is_matrix else measure.possible,
+            levels=_majority(found) if measure is ACCURACY and not is_matrix else [],
+        )
 
 
-def _show(cell: StoredCell, axis: str) -> str:
-    return field_text(cell.spec, axis, none="none")
+def _places(cell: StoredCell, axes: Sequence[str], measure: Measure) -> Iterator[tuple[Spread, list[str], str]]:
+    """A cell's number, its values on the axes, and how it is written; nothing if the number is not finite."""
+    over = cell.final(measure.metric)
+    if over and math.isfinite(over.mean):
+        mark = "" if cell.result.verdict is Verdict.OK else " *"
+        places = [shown(cell, axis) for axis in axes] or [cell.scenario]
+        text = mean_std(over, measure.digits, measure.scale, measure.sign).replace(" ±", "\n±")
+        yield over, places if len(places) == 2 else [places[0] + mark], text + mark
 
 
-def _describe(cell: StoredCell, axes: Sequence[str]) -> str:
-    return ", ".join(f"{axis.replace('_', ' ')} {_show(cell, axis)}" for axis in axes)
+def _majority(panels: Iterable[Panel]) -> list[tuple[str, float, str]]:
+    """The level of always predicting the largest class, in each panel."""
+    rates = {
+        (title, round(100 * over.mean, 2))
+        for title, cells in panels
+        for over in (cell.final("majority_rate") for _, cell in cells)
+        if over
+    }
+    return [(title, rate, "always the largest class") for title, rate in sorted(rates)]
 
 
-def _line_panels(cells: Sequence[StoredCell]) -> Iterator[tuple[str, list[tuple[str, StoredCell]]]]:
-    """Titles of panels, each with few enough cells, labelled by what they differ in."""
-    for scenario, same in _by_scenario(cells).items():
-        axes = _varying(same)
-        split = axes[:1] if len(same) > MAX_LINES or len(axes) > 1 else []
-        rest = [axis for axis in axes if axis not in split]
-        for words, some in _grouped(same, partial(_describe, axes=split)).items():
-            title = f"{scenario}: {words}" if words else scenario
-            yield title, [(_describe(cell, rest) or cell.scenario, cell) for cell in some[:MAX_LINES]]
+def _targets(panels: Iterable[Panel]) -> list[tuple[str, float, str]]:
+    levels = {(title, cell.spec.target_accuracy) for title, cells in panels for _, cell in cells}
+    return [(title, 100 * each, f"target: {100 * each:g} %") for title, each in levels if each is not None]
 
 
-def _draw_curve(axes: Axes, curve: Mapping[int, Spread], label: str, scale: float, x_scale: float = 1) -> None:
-    steps = [step / x_scale for step in curve]
-    means = [scale * spread.mean for spread in curve.values()]
-    (line,) = axes.plot(steps, means, label=label, marker="o" if len(steps) < 12 else "", markersize=3)
-    bounds = [spread.interval or (spread.mean, spread.mean) for spread in curve.values()]
-    low, high = ([scale * bound[side] for bound in bounds] for side in (0, 1))
-    axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
-
-
-def _curves(stored: StoredSuite, metric: str, label: str, scale: float) -> Drawn:
-    panels = list(_line_panels([cell for cell in stored.measured if cell.spec.rounds > 1]))
-    if not panels:
-        return None
-    shown = panels[:MAX_CURVES]
-    drawing, all_axes = new_panels(len(shown))
-    for axes, (title, cells) in zip(all_axes, shown, strict=True):
-        for words, cell in cells:
-            _draw_curve(axes, stored.curve(cell, metric), words, scale)
-        axes.set(title=title, xlabel="round", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if metric == "accuracy":
-            _draw_majority(axes, [cell for _, cell in cells])
-            _draw_targets(axes, [cell for _, cell in cells])
-    _draw_legends(all_axes)
-    same_scale(all_axes, PERCENT if metric == "accuracy" else NATS)
-    caption = _means(cell for _, cells in shown for _, cell in cells)
-    if any(_stopped_apart(cell) for _, cells in shown for _, cell in cells):
+def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> Iterator[Figure]:
+    cells = curved[:MAX_CURVES]
+    panels = list(panels_of([cell for cell in cells if measure.metric in cell.metrics]))
+    rows: list[Row] = [
+        {"panel": title, "cell": words, "round": step} | measured(over, measure)
+        for title, some in panels
+        for words, cell in some
+        for step, over in curve(cell, measure.metric).items()
+    ]
+    if not rows:
+        return
+    caption = _means(_cells_of(panels))
+    if any(_stopped_apart(cell) for cell in cells):
         caption += " A seed that stopped at its target before the others counts in later rounds with its last value."
-    return drawing, f"{caption} {left_out(len(panels), shown, 'panels')}".strip()
+    if len(curved) > len(cells):
+        caption += f" The first {len(cells)} of {len(curved)} cells are shown."
+    yield Figure(
+        BY_ROUND,
+        f"{measure.name} by round",
+        caption,
+        Kind.LINES,
+        rows,
+        x="round",
+        y=measure.column,
+        series="cell",
+        panel="panel",
+        possible=measure.possible,
+        levels=[*_majority(panels), *_targets(panels)] if measure is ACCURACY else [],
+    )
 
 
 def _means(cells: Iterable[StoredCell]) -> str:
     """What lines and bands are."""
-    seeds = seeds_text([len(cell.finished) for cell in cells])
+    seeds = seeds_text(_counts(cells))
     return "One seed, so no band." if seeds == "one seed" else f"Mean over {seeds}; band: {BAND}."
 
 
@@ -160,116 +191,72 @@ def _stopped_apart(cell: StoredCell) -> bool:
     return cell.spec.stop_at_target and len(ends) > 1
 
 
-def _draw_legends(all_axes: Sequence[Axes]) -> None:
-    """A legend in the first panel, and in each whose lines have other labels."""
-    first = all_axes[0].get_legend_handles_labels()[1]
-    for axes in all_axes:
-        if axes is all_axes[0] or axes.get_legend_handles_labels()[1] != first:
-            axes.legend(fontsize=7)
-
-
-def _draw_majority(axes: Axes, cells: Sequence[StoredCell]) -> None:
-    rates = [cell.final("majority_rate") for cell in cells]
-    for rate in sorted({round(each.mean, 4) for each in rates if each}):
-        axes.axhline(100 * rate, color="grey", linestyle=":", linewidth=1, label="always the largest class")
-
-
-def _draw_targets(axes: Axes, cells: Sequence[StoredCell]) -> None:
-    for target in sorted({each for cell in cells if (each := cell.spec.target_accuracy) is not None}):
-        axes.axhline(100 * target, color="grey", linestyle="--", linewidth=0.8, label=f"target: {100 * target:g} %")
-
-
-def _grids(stored: StoredSuite) -> Drawn:
-    panels = [panel for same in _by_scenario(stored.measured).values() for panel in _grid_panels(same)]
-    if not panels:
-        return None
-    shown = panels[:MAX_PANELS]
-    drawing, all_axes = new_panels(len(shown))
-    means = [100 * spread.mean for _, cells, _ in shown for cell in cells if (spread := cell.final("accuracy"))]
-    for axes, (title, cells, names) in zip(all_axes, shown, strict=True):
-        axes.set_title(title)
-        if len(names) == 2:
-            _draw_heat_map(axes, cells, names, (min(means), max(means)))
-        else:
-            _draw_dots(axes, cells, names)
-    dotted = [axes for axes, (_, _, names) in zip(all_axes, shown, strict=True) if len(names) < 2]
-    if dotted:
-        same_scale(dotted, PERCENT)
-    counts = [len(cell.finished) for _, cells, _ in shown for cell in cells]
-    caption = f"Percent after the last round, {over_seeds(counts)}. * not every seed has the verdict ok."
-    if dotted and max(counts) > 1:
-        caption += f" Bars: {BAND}; small dots: the seeds."
-    return drawing, f"{caption} {left_out(len(panels), shown, 'panels')}".strip()
-
-
-def _grid_panels(cells: list[StoredCell]) -> Iterator[tuple[str, list[StoredCell], list[str]]]:
-    """Title, cells, and up to two axes for each panel: a scenario's last two axes."""
-    axes = _varying(cells)
-    for words, some in _grouped(cells, lambda cell: _describe(cell, axes[:-2])).items():
-        yield f"{some[0].scenario} {words}".strip(), some, axes[-2:]
-
-
-def _draw_heat_map(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str], limits: tuple[float, float]) -> None:
-    rows, columns = (list(dict.fromkeys(_show(cell, name) for cell in cells)) for name in names)
-    image = np.full((len(rows), len(columns)), np.nan)
-    texts = np.full(image.shape, "", dtype=object)
-    for cell in cells:
-        if spread := cell.final("accuracy"):
-            position = rows.index(_show(cell, names[0])), columns.index(_show(cell, names[1]))
-            image[position] = 100 * spread.mean
-            mark = "" if cell.result.verdict is Verdict.OK else " *"
-            texts[position] = mean_std(spread, 1, 100).replace(" ±", "\n±") + mark
-    draw_matrix(axes, image, (rows, columns), "viridis", (limits[0], max(limits[1], limits[0] + 1)), texts)
-    axes.set_ylabel(names[0].replace("_", " "))
-    axes.set_xlabel(names[1].replace("_", " "))
-
-
-def _draw_dots(axes: Axes, cells: Sequence[StoredCell], names: Sequence[str]) -> None:
-    labels = [_show(cell, names[0]) if names else "" for cell in cells]
-    for index, cell in enumerate(cells):
-        if spread := cell.final("accuracy"):
-            mean, (low, high) = 100 * spread.mean, spread.interval or (spread.mean, spread.mean)
-            axes.plot([index, index], [100 * low, 100 * high], color="C0", linewidth=2)
-            axes.plot(index, mean, "o", color="C0")
-            seeds = 100 * np.array(spread.values)
-            axes.plot(np.full(len(seeds), index + 0.08), seeds, ".", color="grey", markersize=3)
-            if cell.result.verdict is not Verdict.OK:
-                axes.annotate("*", (index, mean), textcoords="offset points", xytext=(-9, 2))
-    _draw_majority(axes, cells)
-    is_wide = sum(map(len, labels)) > MAX_LABEL_LETTERS
-    axes.set_xticks(range(len(cells)), labels, rotation=30 if is_wide else 0, ha="right" if is_wide else "center")
-    axes.set_xlim(-0.6, len(cells) - 0.4)
-    axes.set_ylabel("accuracy (%)")
-    axes.set_xlabel(names[0].replace("_", " ") if names else "")
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize=7)
-
-
-def _interpolation(stored: StoredSuite) -> Drawn:
-    cells = [cell for cell in stored.measured if f"{INTERPOLATION}loss" in cell.metrics]
+def _interpolation(cells: Sequence[StoredCell], measure: Measure, curve: Curve) -> Iterator[Figure]:
     if not cells:
-        return None
-    others = {name: [axis for axis in _varying(same) if axis != "init"] for name, same in _by_scenario(cells).items()}
-    groups = _grouped(cells, lambda cell: f"{cell.scenario} {_describe(cell, others[cell.scenario])}".strip())
-    shown = list(groups.items())[: MAX_PANELS // 2]
-    size = (2 * PANEL_INCHES[0], PANEL_INCHES[1] * len(shown))
-    drawing, grid = plt.subplots(len(shown), 2, figsize=size, squeeze=False, layout="constrained")
-    kinds = (("loss", "loss (nats)", 1, NATS), ("accuracy", "accuracy (%)", 100, PERCENT))
-    for row, (title, some) in zip(grid, shown, strict=True):
-        for axes, (metric, label, scale, possible) in zip(row, kinds, strict=True):
-            for cell in some:
-                curve = stored.curve(cell, f"{INTERPOLATION}{metric}")
-                _draw_curve(axes, curve, f"init {cell.spec.init}", scale, STEPS_PER_THETA)
-            axes.set(title=title, xlabel="θ, in θ·w + (1 − θ)·w′", ylabel=label)
-            axes.legend(fontsize=7)
-            same_scale([axes], possible)
-            for end in (0, 1):
-                axes.axvline(end, color="grey", linewidth=0.8, linestyle=":")
-    sets = sorted({cell.spec.interpolation_set for _, some in shown for cell in some})
+        return
+    others = {name: [axis for axis in varying(same) if axis != "init"] for name, same in by_scenario(cells).items()}
+    rows: list[Row] = [
+        {"panel": f"{cell.scenario} {describe(cell, others[cell.scenario])}".strip(), "init": cell.spec.init}
+        | {"θ": step / STEPS_PER_THETA}
+        | measured(over, measure)
+        for cell in cells
+        for step, over in curve(cell, f"{INTERPOLATION}{measure.metric}").items()
+    ]
+    sets = sorted({cell.spec.interpolation_set for cell in cells})
     where = " or ".join({"test": "the test set", "train": "all training data"}[each] for each in sets)
-    caption = (
-        f"The models on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on {where}; "
-        f"θ = 1/2 is their average. {_means(cell for _, some in shown for cell in some)} "
-        "After figure 1 of McMahan et al. (2017), who show the training loss."
+    yield Figure(
+        BETWEEN,
+        f"{measure.name} between two models",
+        f"The models θ·w + (1 − θ)·w′ on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on "
+        f"{where}; θ = 1/2 is their average. {_means(cells)} "
+        "After figure 1 of McMahan et al. (2017), who show the training loss.",
+        Kind.LINES,
+        rows,
+        x="θ",
+        y=measure.column,
+        series="init",
+        panel="panel",
+        possible=measure.possible,
     )
-    return drawing, f"{caption} {left_out(len(groups), shown, 'settings')}".strip()
+
+
+def _of_clients(cells: Sequence[StoredCell], measure: Measure, prefix: str) -> Iterator[Figure]:
+    """How far the clients of a cell lie apart: each client's own model, and for accuracy the server's."""
+    panels = list(panels_of([cell for cell in cells if any(name.startswith(prefix) for name in cell.metrics)]))
+    rows: list[Row] = [
+        {"panel": title, "cell": words, "model": model, "client": client} | measured(over, measure)
+        for title, some in panels
+        for words, cell in some
+        for model, client, over in _models(cell, measure, prefix)
+    ]
+    if not rows:
+        return
+    what = {
+        ACCURACY: "Each client's own model before the last average, on the whole test set, and the server's model.",
+        DRIFT: "Euclidean distance between each client's own model and their average, in the last round.",
+    }[measure]
+    yield Figure(
+        CLIENTS,
+        f"{measure.name} of each client",
+        f"{what} A dot is a client's mean over {seeds_text(_counts(_cells_of(panels)))}.",
+        Kind.DOTS,
+        rows,
+        x="cell",
+        y=measure.column,
+        series="model",
+        panel="panel",
+        possible=measure.possible,
+    )
+
+
+def _models(cell: StoredCell, measure: Measure, prefix: str) -> Iterator[tuple[str, int | None, Spread]]:
+    """Each client's number over the seeds in which it was measured, and the server's."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for run in cell.finished.values():
+        for name, value in run.metrics.items():
+            if name.startswith(prefix):
+                values[int(name.removeprefix(prefix))].append(value)
+    for client, found in sorted(values.items()):
+        yield "a client's own", client, spread(found)
+    if measure is ACCURACY and (over := cell.final(measure.metric)):
+        yield "the server's", None, over

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fedbench.reports.figures import MAX_LINES
+from fedbench.reports.panels import MAX_LINES
 from fedbench.reports.style import STYLE  # before Matplotlib, which it sets up
 
 # isort: split

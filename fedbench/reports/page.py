@@ -1,27 +1,32 @@
-"""A suite's report: one HTML page that needs no network, and its figures as files."""
+"""A suite's report: one HTML page that needs no network."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from fedbench import __version__
 from fedbench.measures import BARRIER, MEANINGS
 from fedbench.reports.class_figures import read_confusions, read_partitions
-from fedbench.reports.figures import draw_figures
+from fedbench.reports.figure import Figure, figure_json
+from fedbench.reports.figures import suite_figures
 from fedbench.reports.layout import mean_std, seeds_text, short_verdict
 from fedbench.reports.results import CLIENTS_ALONE, clients_alone, rounds_to_target
 from fedbench.reports.sentences import sentences
 from fedbench.reports.studies import NO_STUDIES, Studies, study_parts
-from fedbench.reports.style import Figure
 from fedbench.tracking.mlflow.database import DEFAULT_FOLDER, chosen_store
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.tuning.results import SUFFIX
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from fedbench.tuning.reading import StoredStudies
 
 PAGE = "report.html"
-FIGURES = "figures"
+SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "report.js")  # in the order in which they run
 
 
 @dataclass(frozen=True)
@@ -106,36 +111,24 @@ def default_folder(name: str) -> Path:
 
 
 def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None = None) -> Path:
-    """Write the page and the figures into `folder`, which is created; returns the page's path.
+    """Write the page into `folder`, which is created; returns its path.
 
     Raises
     ------
     DataError
-        If they cannot be written.
+        If it cannot be written.
     """
     studies = study_parts(tuning) if tuning else NO_STUDIES
     confusions, gone = read_confusions(stored)
     partitions, undealt = read_partitions(stored)
-    figures = draw_figures(stored, confusions, partitions)
+    figures = suite_figures(stored, confusions, partitions)
     missing = {"confusion matrices": gone, "partitions": undealt}
     page = render(stored, figures, missing, studies, None if folder == default_folder(stored.name) else folder)
-    pictures = {f"{figure.name}.png": figure.png for figure in (*figures, *studies.figures)}
     with plain_errors(f"the report cannot be written to {folder}"):
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder, pictures)
-        for name, png in pictures.items():
-            (folder / FIGURES / name).write_bytes(png)
+        folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / PAGE, sync=False) as file:
             file.write(page.encode())
     return folder / PAGE
-
-
-def _remove_stale(folder: Path, pictures: Collection[str]) -> None:
-    """Remove figures of the page that is there which the next one lacks. The others in the folder are not ours."""
-    page = (folder / PAGE).read_bytes() if (folder / PAGE).is_file() else b""
-    for old in (folder / FIGURES).glob("*.png"):
-        if old.name not in pictures and base64.b64encode(old.read_bytes()) in page:
-            old.unlink()
 
 
 def render(
@@ -151,10 +144,15 @@ def render(
         autoescape=select_autoescape(["jinja"]),
         undefined=StrictUndefined,
     )
-    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
+    environment.filters["base64"] = _base64
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     present = {cell.result.verdict for cell in stored.cells}
     columns = [column for column in COLUMNS if any(column.value(cell) for cell in stored.cells)]
     scenarios = [cell.scenario for cell in stored.cells]
+    scripts = [(files("fedbench.reports") / path).read_text("utf-8") for path in SCRIPTS]
+    parts: dict[str, list[Figure]] = defaultdict(list)
+    for figure in figures:
+        parts[figure.part].append(figure)
     return environment.get_template("report.html.jinja").render(
         name=stored.name,
         question=stored.question,
@@ -166,15 +164,33 @@ def render(
                 "begins_scenario": before not in (cell.scenario, None),
                 "entries": [column.value(cell) for column in columns],
                 "verdict": cell.result.verdict,
+                "links": list(_links(stored.place, cell)),
             }
             for cell, before in zip(stored.cells, [None, *scenarios], strict=False)
         ],
         verdicts=[(verdict, meaning) for verdict, meaning in MEANINGS.items() if verdict in present],
-        figures=figures,
+        parts=parts,
+        data=[figure_json(figure) for figure in figures],
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - the package's own files
+        hashes=" ".join(f"'sha256-{_base64(hashlib.sha256(script.encode()).digest())}'" for script in scripts),
+        licence=(files("fedbench.reports") / "vendor/LICENSE").read_text("utf-8"),
         studies=studies.parts,
         studies_first=stored.name.endswith(SUFFIX),
         origins=list(_origins(stored, missing, studies.lost, out)),
     )
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _links(place: str, cell: StoredCell) -> Iterable[tuple[int, str]]:
+    """Each seed with the address of its run, if the store is a server."""
+    address = urlsplit(place)
+    if address.scheme in ("http", "https"):
+        server = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        for seed, run in cell.runs.items():
+            yield seed, f"{server}/#/runs/{quote(run.run_id, safe='')}"
 
 
 def _facts(stored: StoredSuite) -> str:

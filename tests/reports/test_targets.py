@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from made_store import address, record
@@ -19,7 +18,7 @@ from made_suite import made_suite, metrics_of, rounds_of, shown, stored_suite
 from fedbench.measures import Verdict, rounds_to_target, run_result
 from fedbench.reports.comparison import Change, compare, comparison_table
 from fedbench.reports.export import export_suite
-from fedbench.reports.figures import draw_figures
+from fedbench.reports.figures import suite_figures
 from fedbench.reports.page import make_report
 from fedbench.reports.results import results_table, stored_json, suite_json
 from fedbench.runs.suite_run import Outcome
@@ -132,26 +131,14 @@ def test_a_seed_that_stopped_counts_in_later_rounds_with_its_last_accuracy(store
     }
 
 
-def test_the_figure_has_each_target_as_a_dashed_line_and_says_that_seeds_stopped(
-    stored: StoredSuite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[Any] = []
-    monkeypatch.setattr(plt, "close", drawn.append)
-    figures = {figure.name: figure for figure in draw_figures(stored, {}, {})}
-    monkeypatch.undo()
-    curves = drawn[list(figures).index("curves")]
-    dashed = {
-        axes.get_title(): [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
-        for axes in curves.axes
-        if axes.lines
-    }
-    for drawing in drawn:
-        plt.close(drawing)
-    assert {"stop": [71.5], "some": [91.5], "none": [99.0], "without": []} == dashed
+def test_the_figure_has_a_level_at_each_target_and_says_that_seeds_stopped(stored: StoredSuite) -> None:
+    figures = {figure.name: figure for figure in suite_figures(stored, {}, {})}
+    levels = {panel: value for panel, value, label in figures["accuracy-by-round"].levels if "target" in label}
+    assert {"stop": 71.5, "some": 91.5, "none": 99.0} == levels
     said = "A seed that stopped at its target before the others counts in later rounds with its last value."
-    assert [True, True] == [said in figures[name].caption for name in ("curves", "loss")]
+    assert [True, True] == [said in figures[name].caption for name in ("accuracy-by-round", "loss-by-round")]
     others = replace(stored, cells=(stored.cells[SOME], stored.cells[NONE], stored.cells[WITHOUT]))
-    assert not any("stopped" in figure.caption for figure in draw_figures(others, {}, {}))
+    assert not any("stopped" in figure.caption for figure in suite_figures(others, {}, {}))
 
 
 def test_the_page_has_the_column(stored: StoredSuite, tmp_path: Path) -> None:

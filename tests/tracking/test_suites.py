@@ -174,17 +174,14 @@ def test_a_name_of_nothing_is_one_line_that_says_what_to_do(made: str, text: str
 
 
 def test_a_report_is_kept_in_one_run_of_the_experiment(tmp_path: Path, uri: str) -> None:
-    page, figures = tmp_path / "report.html", tmp_path / "figures"
-    figures.mkdir()
-    (figures / "grid.png").write_bytes(b"")
+    page = tmp_path / "report.html"
     page.write_text("")
     before = read_suite("made", uri)
     for _ in range(2):
-        log_report(uri, "made", page, figures)
+        log_report(uri, "made", page)
     client = open_store(uri)
     experiment = client.get_experiment_by_name("made")
     (run,) = client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'report'")
     assert "FINISHED" == run.info.status
-    artifacts = [*client.list_artifacts(run.info.run_id), *client.list_artifacts(run.info.run_id, "figures")]
-    assert ["figures", "report.html", "figures/grid.png"] == [each.path for each in artifacts]
+    assert ["report.html"] == [each.path for each in client.list_artifacts(run.info.run_id)]
     assert before.cells == read_suite("made", uri).cells  # it is no run of a cell

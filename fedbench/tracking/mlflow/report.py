@@ -10,8 +10,8 @@ from fedbench.tracking.mlflow.store import experiment_of, open_store, store_erro
 from fedbench.util.environment import SOURCE_TAGS
 
 
-def log_report(uri: str, suite_name: str, page: Path, figures: Path) -> None:
-    """Store a report's page and its folder of figures in a run of the suite's experiment, the same run each time."""
+def log_report(uri: str, suite_name: str, page: Path) -> None:
+    """Store a report's page in a run of the suite's experiment, the same run each time."""
     client = open_store(uri)
     experiment_id = experiment_of(client, uri, suite_name).experiment_id
     with store_errors(uri):
@@ -27,5 +27,4 @@ def log_report(uri: str, suite_name: str, page: Path, figures: Path) -> None:
             }
             run_id = client.create_run(experiment_id, run_name="report", tags=tags).info.run_id
         client.log_artifact(run_id, str(page))
-        client.log_artifacts(run_id, str(figures), figures.name)
         client.set_terminated(run_id, "FINISHED")

@@ -1,0 +1,142 @@
+"""A figure of the report as data: one table, and which of its columns are drawn in what way."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from fedbench.measures import BARRIER
+from fedbench.stats import CONFIDENCE, Spread
+
+BAND = f"{100 * CONFIDENCE:.0f} % interval of the mean"
+LOW, HIGH, VALUES = "low", "high", "values"  # columns: the ends of an interval, and the seeds' own values
+DIGITS = 6  # of a number on the page
+
+Row = Mapping[str, object]  # by the titles of the columns: text, numbers, None, or a list of numbers
+
+
+class Kind(StrEnum):
+    """How a table is drawn.
+
+    ``lines``: y over x, which are numbers, a line for each series with a band from `LOW` to `HIGH`. ``dots``: y at each
+    x, which are names, with a bar from `LOW` to `HIGH` and small dots for `VALUES`. ``matrix``: a field for each y
+    (row) and x (column), coloured by `value`.
+    """
+
+    LINES = "lines"
+    DOTS = "dots"
+    MATRIX = "matrix"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report. `report.js` draws it; the table is also shown, and saved as CSV.
+
+    Attributes
+    ----------
+    part
+        The title of the part of the page that it belongs to.
+    rows
+        The table, with the same columns in each row, by their titles; none if the caption says it all. Text comes from
+        a store: it may be anything.
+    x, y, series, panel, value, text
+        Columns. `text` is how a number is written in a matrix's fields. There is a panel for each value of `panel`.
+    possible
+        The smallest and the largest possible value, which an interval may exceed; None if there is none. A matrix's
+        colours are between these, or else between the smallest and largest there are.
+    levels
+        Horizontal lines: their panel, value and label.
+    """
+
+    part: str
+    title: str
+    caption: str
+    kind: Kind
+    rows: Sequence[Row]
+    x: str
+    y: str
+    series: str = ""
+    panel: str = ""
+    value: str = ""
+    text: str = ""
+    possible: tuple[float | None, float | None] = (None, None)
+    levels: Sequence[tuple[str, float, str]] = ()
+
+    @property
+    def name(self) -> str:
+        """Its id on the page, and the name of its files."""
+        return re.sub("[^a-z0-9]+", "-", self.title.lower())
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric as it is shown.
+
+    Attributes
+    ----------
+    column
+        Its title, with the unit.
+    scale
+        What a value is multiplied with.
+    """
+
+    metric: str
+    column: str
+    scale: float = 1
+    digits: int = 2
+    sign: str = ""
+    possible: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def name(self) -> str:
+        """Its title without the unit."""
+        return self.column.partition(" (")[0].capitalize()
+
+
+ACCURACY = Measure("accuracy", "accuracy (%)", 100, 1, possible=(0, 100))
+LOSS = Measure("loss", "loss (nats)", possible=(0, None))
+DRIFT = Measure("client_drift", "client drift", digits=3, possible=(0, None))
+RISE = Measure(BARRIER, "loss barrier (nats)", digits=3)
+GAIN = Measure("averaging_gain", "averaging gain (points)", 100, 1, "+", (-100, 100))
+
+
+def measured(over: Spread, measure: Measure) -> dict[str, object]:
+    """The columns of a number over seeds: its mean, the ends of its interval, the number of seeds, and their values."""
+    low, high = over.interval or (None, None)
+    values = [number(value, measure.scale) for value in over.values]
+    return {
+        measure.column: number(over.mean, measure.scale),
+        LOW: number(low, measure.scale),
+        HIGH: number(high, measure.scale),
+        "seeds": len(values),
+        VALUES: values,
+    }
+
+
+def number(value: float | None, scale: float = 1) -> float | None:
+    """A number as the page has it: scaled, rounded, None if it is not finite."""
+    return float(f"{scale * value:.{DIGITS}g}") if value is not None and math.isfinite(value) else None
+
+
+def figure_json(figure: Figure) -> dict[str, Any]:
+    """The figure for `report.js`."""
+    columns = list(figure.rows[0]) if figure.rows else []
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "kind": figure.kind,
+        "columns": columns,
+        "rows": [[row[column] for column in columns] for row in figure.rows],
+        "x": figure.x,
+        "y": figure.y,
+        "series": figure.series,
+        "panel": figure.panel,
+        "value": figure.value,
+        "text": figure.text,
+        "possible": figure.possible,
+        "levels": figure.levels,
+    }

@@ -1,0 +1,71 @@
+"""What the cells of a suite differ in, and how they are dealt to the panels of a figure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from fedbench.reports.layout import field_text
+from fedbench.tracking.records import StoredCell
+
+MAX_LINES = 8  # in one panel: as many as there are colours
+Panel = tuple[str, list[tuple[str, StoredCell]]]  # its title, and its cells by what they differ in
+
+
+def grouped(cells: Iterable[StoredCell], key: Callable[[StoredCell], str]) -> dict[str, list[StoredCell]]:
+    """The cells by a text."""
+    groups: dict[str, list[StoredCell]] = defaultdict(list)
+    for cell in cells:
+        groups[key(cell)].append(cell)
+    return groups
+
+
+def by_scenario(cells: Iterable[StoredCell]) -> dict[str, list[StoredCell]]:
+    """The cells by their scenario."""
+    return grouped(cells, lambda cell: cell.scenario)
+
+
+def varying(cells: Sequence[StoredCell]) -> list[str]:
+    """The axes on which cells of one scenario differ."""
+    axes = dict.fromkeys(axis for cell in cells for axis in cell.result.cell.axes)
+    return [axis for axis in axes if len({cell.spec.get(axis) for cell in cells}) > 1]
+
+
+def axis_words(axis: str) -> str:
+    """An axis as text."""
+    return axis.replace("_", " ")
+
+
+def shown(cell: StoredCell, axis: str) -> str:
+    """A cell's value on an axis as text."""
+    return field_text(cell.spec, axis, none="none")
+
+
+def describe(cell: StoredCell, axes: Sequence[str]) -> str:
+    """``num clients 2, init shared``."""
+    return ", ".join(f"{axis_words(axis)} {shown(cell, axis)}" for axis in axes)
+
+
+def in_order(cells: Iterable[StoredCell], axes: Sequence[str]) -> list[StoredCell]:
+    """Sorted by the values on the axes: numbers by size, then "all"; text stays in the suite's order."""
+
+    def place(cell: StoredCell) -> list[tuple[bool, float]]:
+        values = [cell.spec.get(axis) for axis in axes]
+        return [(value is None, value if isinstance(value, int | float) else 0) for value in values]
+
+    return sorted(cells, key=place)
+
+
+def panels_of(cells: Sequence[StoredCell]) -> Iterator[Panel]:
+    """Panels with few enough cells to tell them apart."""
+    for scenario, same in by_scenario(cells).items():
+        axes = varying(same)
+        split = axes[:1] if len(axes) > 1 else []
+        rest = [axis for axis in axes if axis not in split]
+        for words, some in grouped(in_order(same, axes), partial(describe, axes=split)).items():
+            title = f"{scenario}: {words}" if words else scenario
+            parts = [some[start : start + MAX_LINES] for start in range(0, len(some), MAX_LINES)]
+            for part, few in enumerate(parts, start=1):
+                numbered = f"{title} ({part} of {len(parts)})" if len(parts) > 1 else title
+                yield numbered, [(describe(cell, rest) or cell.scenario, cell) for cell in few]
