@@ -117,7 +117,8 @@ class AccuracyCheck:
     other_environment
         What differs from the environment of the baseline, as text.
     compares_bits
-        Whether any differing bit counts as a change: in the baseline's environment, unless the user said otherwise.
+        Whether any differing bit counts as a change: on a CPU in the baseline's environment, unless the user said
+        otherwise.
     seconds
         How long the runs took.
     """

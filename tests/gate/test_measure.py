@@ -11,6 +11,7 @@ from made_records import made_suite
 
 from fedbench.core import WeightedMean
 from fedbench.executors import choose_executor
+from fedbench.gate import accuracy
 from fedbench.gate.accuracy import check_against_baseline
 from fedbench.gate.baseline import Baseline, CellRecord, new_baseline, require_judgeable
 from fedbench.gate.checks import Judgement
@@ -104,6 +105,16 @@ def test_a_changed_average_is_found_where_it_began(
     other = check_against_baseline(suite, elsewhere, now, "cpu", 1.0)
     assert ("torch none, was 1.0",) == other.other_environment
     assert [None] * 2 == [cell.changed for cell in other.cells]
+
+
+def test_bits_of_a_gpu_are_not_compared_in_the_environment_of_the_baseline_either(
+    suite: Suite, cells: tuple[CellRecord, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = baseline_of(suite, cells)
+    monkeypatch.setattr(accuracy, "environment_of", lambda *_: baseline.environment)
+    assert [True, False] == [
+        check_against_baseline(suite, baseline, cells, device, 1.0).compares_bits for device in ("cpu", "cuda")
+    ]
 
 
 def test_history_margin_and_metric_continue_those_of_the_baseline_before(
