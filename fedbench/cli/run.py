@@ -43,6 +43,9 @@ def suites_command(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of suite files, for an editor.")
     ] = False,
+    fields: Annotated[
+        bool, typer.Option("--fields", help="List the fields that a scenario, and --set, can have.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the suites, or the cells of one suite."""
@@ -50,6 +53,16 @@ def suites_command(
         from fedbench.suites.json_schema import suite_schema
 
         print_json(suite_schema())
+        return
+    if fields:
+        from fedbench.reports.parts import fields_json, fields_table
+        from fedbench.suites.catalogue import scenario_fields
+
+        found = scenario_fields()
+        if as_json:
+            print_json(fields_json(found))
+        else:
+            console().print(fields_table(found))
         return
     from fedbench.reports.listings import cells_table, outline_summary, suite_summary, suites_table
     from fedbench.suites.listing import Outline, load_suites

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from fedbench.reports.fitted import Column, Fitted
 from fedbench.reports.layout import number
+from fedbench.suites.fields import COMMON, known_fields
 from fedbench.util.text import show
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
 def parts_json(parts: Sequence[Listed]) -> dict[str, Any]:
     """The parts for machines; the options of a part whose code was not imported are null."""
-    return {"components": [{**asdict(part), "options": _options_json(part)} for part in parts]}
+    return {"components": [{**asdict(part), "options": _options_json(part.options)} for part in parts]}
 
 
-def _options_json(part: Listed) -> list[dict[str, Any]] | None:
-    if part.options is None:
+def _options_json(options: Sequence[Option] | None) -> list[dict[str, Any]] | None:
+    if options is None:
         return None
-    defaults = [number(each.default) if isinstance(each.default, float) else each.default for each in part.options]
-    return [asdict(each) | {"default": default} for each, default in zip(part.options, defaults, strict=True)]
+    defaults = [number(each.default) if isinstance(each.default, float) else each.default for each in options]
+    return [asdict(each) | {"default": default} for each, default in zip(options, defaults, strict=True)]
 
 
 def parts_table(parts: Sequence[Listed]) -> RenderableType:
@@ -49,16 +50,30 @@ def options_table(parts: Sequence[Listed]) -> RenderableType:
     for part in parts:
         blocks += [Text(f"{part.name} ({part.origin})", "bold"), _about(part)]
         if part.options:
-            blocks.append(
-                Fitted(
-                    Column("option", [each.name for each in part.options], is_text=True),
-                    Column("takes", [each.type for each in part.options], is_text=True),
-                    Column("default", [_default(each) for each in part.options], is_text=True),
-                    Column("meaning", [each.meaning for each in part.options], is_text=True),
-                )
-            )
+            blocks.append(_options(part.options))
         blocks.append("")
     return Group(*blocks[:-1])
+
+
+def _options(options: Sequence[Option], name: str = "option") -> Fitted:
+    return Fitted(
+        Column(name, [each.name for each in options], is_text=True),
+        Column("takes", [each.type for each in options], is_text=True),
+        Column("default", [_default(each) for each in options], is_text=True),
+        Column("meaning", [each.meaning for each in options], is_text=True),
+    )
+
+
+def fields_table(fields: Sequence[Option]) -> RenderableType:
+    """The scenario fields."""
+    options = [name for name in known_fields() if name not in COMMON]
+    more = f"Options of the built-in parts, which are fields too: {', '.join(options)}."
+    return Group(_options(fields, "field"), "", more, "What they mean: fedbench components KIND.")
+
+
+def fields_json(fields: Sequence[Option]) -> dict[str, Any]:
+    """The scenario fields for machines."""
+    return {"fields": _options_json(fields)}
 
 
 def _about(part: Listed) -> Text:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fedbench.components import GROUP, KINDS, Component, built_in_names, find, installed
 from fedbench.datasets.named import DATA
-from fedbench.suites.describe import about_built_in, option_meanings, paragraphs, type_text
+from fedbench.suites.describe import about_built_in, comments, option_meanings, paragraphs, type_text
+from fedbench.suites.fields import CommonFields
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import unknown
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,12 @@ class Listed:
     about: str = ""
     options: tuple[Option, ...] | None = None
     problem: str | None = None
+
+
+def scenario_fields() -> tuple[Option, ...]:
+    """The fields that all cells have; the options of parts are fields too."""
+    said, fields = comments(CommonFields), CommonFields.model_fields
+    return tuple(_option(name, field, said[name], field.default) for name, field in fields.items())
 
 
 def list_parts(kind: str | None = None) -> list[Listed]:
@@ -126,13 +137,12 @@ def _read(part: Component, origin: str) -> Listed:
     about = about_built_in(part.target) if part.digest is None else next(iter(paragraphs(part.load().__doc__)), "")
     said = option_meanings(part)
     options = tuple(
-        Option(
-            name,
-            type_text(field).replace("`", ""),
-            None if field.is_required() else field.default,
-            field.is_required(),
-            re.sub(r"\bNone\b", "null", said.get(name) or field.description or ""),
-        )
+        _option(name, field, said.get(name) or field.description or "", None if field.is_required() else field.default)
         for name, field in declared.items()
     )
     return Listed(part.kind, part.name, origin, part.target, about, options)
+
+
+def _option(name: str, field: FieldInfo, meaning: str, default: object) -> Option:
+    text = re.sub(r"\bNone\b", "null", meaning)
+    return Option(name, type_text(field).replace("`", ""), default, field.is_required(), text)

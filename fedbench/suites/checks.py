@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from fedbench.components import KINDS, Component, built_in_names, built_in_options, find
 from fedbench.suites.cell import CellSpec
-from fedbench.suites.fields import COMMON, known_fields
+from fedbench.suites.fields import COMMON, SEE_FIELDS, known_fields
 from fedbench.suites.uses import USE, alternatives
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
@@ -215,11 +215,13 @@ def _choices(annotation: Any) -> list[str]:
 
 def check_mapping(value: object, place: str, keys: Sequence[str]) -> dict[str, Any]:
     """Check that `value` is a mapping without other keys than `keys`."""
+    see = SEE_FIELDS if set(COMMON) <= set(keys) else ""
     if not isinstance(value, dict):
-        raise SuiteError(f"{place} is {show(value)}; it must be a mapping of {', '.join(keys)}")
+        wanted = f"scenario fields (see: {see})" if see else ", ".join(keys)
+        raise SuiteError(f"{place} is {show(value)}; it must be a mapping of {wanted}")
     for key in value:
         if key not in keys:
-            raise SuiteError(f"{place}: {unknown('key', key, keys)}")
+            raise SuiteError(f"{place}: {unknown('key', key, keys, see)}")
     return value
 
 

@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from fedbench.components import KINDS, Component, built_in_options
 from fedbench.datasets import splits_of
+from fedbench.util.advice import command
 from fedbench.util.errors import FedbenchError, SuiteError
 from fedbench.util.frozen import Count, Fraction, Frozen, Positive
 from fedbench.util.imports import last_line
@@ -79,6 +80,7 @@ class CommonFields(Frozen):
 
 
 COMMON = tuple(CommonFields.model_fields)
+SEE_FIELDS = command("fedbench", "suites", "--fields")  # lists them
 # Fields and options that earlier versions lacked, and what their runs had: not their defaults, should these change.
 IMPLIED: Mapping[str, Any] = {
     "learning_rate_decay": 1.0,
@@ -184,4 +186,4 @@ def refuse_unread(field: str, value: object, parts: Mapping[str, Component], kno
         text = f"{field}: no part of this cell reads it; set it with one that does, as in {{use: NAME, {field}: ...}}"
         raise _problem(field, value, text)
     own = [option for part in parts.values() for option in part.options.model_fields]
-    raise _problem(field, value, unknown("field", field, dict.fromkeys([*known_fields(), *own])))
+    raise _problem(field, value, unknown("field", field, dict.fromkeys([*known_fields(), *own]), SEE_FIELDS))

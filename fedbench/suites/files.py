@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedbench.suites.checks import check_name
 from fedbench.suites.yaml_loader import read_yaml
+from fedbench.util.advice import command
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import one_line, unknown
 
@@ -49,7 +50,8 @@ def find_suite(name_or_path: str | Path) -> Path:
         return Path(name_or_path)
     suites = list_suites()
     if text not in suites:
-        raise SuiteError(one_line(f"{unknown('suite', text, suites)}, or give the path of a YAML file"))
+        all_of_them = command("fedbench", "suites")
+        raise SuiteError(one_line(f"{unknown('suite', text, suites, all_of_them)}, or give the path of a YAML file"))
     return suites[text]
 
 

@@ -11,6 +11,7 @@ UNITS = ((5400, 3600, "h"), (90, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"), (1
 
 
 LONGEST_LINE = 900  # characters
+MANY = 10  # names that a message lists
 PASSWORD = re.compile(r"(?<=://)([^\s/:@]*):[^\s/]*@")  # in a URL
 
 
@@ -43,10 +44,16 @@ def show(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
 
 
-def unknown(kind: str, value: object, valid: Collection[str]) -> str:
-    """Say that `value` is not one of `valid`, which is nearest, and which there are."""
-    nearest = get_close_matches(str(value)[:100], list(valid), n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
+def unknown(kind: str, value: object, valid: Collection[str], see: str = "") -> str:
+    """Say that `value` is not one of `valid`, which are nearest, and which there are.
+
+    Of more than `MANY` it names the nearest ones and the command `see`, if there is one, that lists all.
+    """
+    too_many = bool(see) and len(valid) > MANY
+    nearest = get_close_matches(str(value)[:100], list(valid), n=3 if too_many else 1)
+    hint = f"did you mean {any_of(nearest)}? " if nearest else ""
+    if too_many:
+        return f"unknown {kind} {show(value)}; {hint}see all {len(valid)} with: {see}"
     return f"unknown {kind} {show(value)}; {hint}choose from {', '.join(valid) or 'nothing yet'}"
 
 

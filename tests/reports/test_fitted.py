@@ -24,13 +24,13 @@ from fedbench.reports.conformance import ConformanceRow, conformance_table
 from fedbench.reports.fitted import Column, Fitted, Pairs
 from fedbench.reports.history import Check, History, history_table
 from fedbench.reports.listings import cells_table, datasets_table, estimate_table, findings_table, suites_table
-from fedbench.reports.parts import options_table, parts_table
+from fedbench.reports.parts import fields_table, options_table, parts_table
 from fedbench.reports.results import results_table
 from fedbench.reports.runs import run_details, runs_table
 from fedbench.reports.tuning import tuning_table
 from fedbench.runs.doctor import Finding
 from fedbench.runs.estimate import CellEstimate
-from fedbench.suites.catalogue import list_parts
+from fedbench.suites.catalogue import list_parts, scenario_fields
 from fedbench.suites.listing import load_suites
 from fedbench.suites.loading import load_suite
 from fedbench.tracking.records import RunRecord
@@ -155,6 +155,7 @@ TABLES: dict[str, Callable[[Path], RenderableType]] = {
         [ConformanceRow(each, (620.0, None, 710.5), 1000) for each in suite.conformance],
     ),
     "components": lambda _: parts_table(list_parts(None)),
+    "suites --fields": lambda _: fields_table(scenario_fields()),
     "components KIND": lambda _: options_table(list_parts("algorithm")),
 }
 

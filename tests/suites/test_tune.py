@@ -205,7 +205,7 @@ def test_a_budget_with_searched_rounds_is_refused() -> None:
         ("{num_clients: 0}", "tune: set: num_clients is 0; it must be at least 1"),
         ("{num_clients: [2, 3]}", "tune: set: num_clients is the list [2, 3]; one cell is tuned, so give one value"),
         ("{interpolation: true}", "tune: set: interpolation has no effect, trials are judged by the objective; remove"),
-        ("[1]", "tune: set is [1]; it must be a mapping of init, "),
+        ("[1]", "tune: set is [1]; it must be a mapping of scenario fields (see: "),
     ],
 )
 def test_a_wrong_setting_is_named(text: str, expected: str) -> None:
