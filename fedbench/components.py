@@ -291,4 +291,4 @@ def _is_function(kind: str, part: Any) -> bool:
     """
     if kind not in ARGUMENTS or not isinstance(part, type):
         return kind in ARGUMENTS
-    return kind != "partition" and not any("__call__" in vars(each) for each in part.__mro__)
+    return kind != "partition" and not any({"__call__", "for_model"} & vars(each).keys() for each in part.__mro__)

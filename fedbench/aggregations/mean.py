@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Mean:
     """Σ_k weight_k · w_k, summed in the order of the clients, holding one sum."""
+
+    is_portable: ClassVar[bool] = True
 
     def accumulator(self) -> WeightedMean:
         """The sum, to which models are added one by one."""

@@ -1,5 +1,6 @@
 """Federated Averaging itself. Imports torch and numpy only, and is usable from a notebook."""
 
+from fedbench.core.alignment import AlignedMean, Architecture, align, correlations, repair
 from fedbench.core.averaging import WeightedMean, average_model_parameters, distance, interpolate, normalise_weights
 from fedbench.core.client import Client, ClientData, LocalTraining
 from fedbench.core.evaluation import Evaluation, evaluate
@@ -16,6 +17,8 @@ from fedbench.util.selection import num_selected
 __all__ = [
     "Accumulator",
     "Algorithm",
+    "AlignedMean",
+    "Architecture",
     "Client",
     "ClientContext",
     "ClientData",
@@ -32,7 +35,9 @@ __all__ = [
     "Vectors",
     "WeightedMean",
     "accumulator_of",
+    "align",
     "average_model_parameters",
+    "correlations",
     "derive_seed",
     "distance",
     "evaluate",
@@ -43,6 +48,7 @@ __all__ = [
     "num_selected",
     "numpy_stream",
     "permutation",
+    "repair",
     "select_clients",
     "torch_stream",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -112,9 +112,8 @@ def average_model_parameters(models: Iterable[nn.Module], weights: Iterable[floa
     if len(models) != len(weights):
         raise ValueError(f"there are {len(models)} models but {len(weights)} weights")
     shares = normalise_weights(weights)
+    require_equal_architectures(models)
     tensors = [_named_tensors(model) for model in models]
-    for index, other in enumerate(tensors[1:], start=1):
-        _require_equal_architecture(tensors[0], other, index)
     average = copy.deepcopy(models[0])
     for name, target in _named_tensors(average).items():
         mean = WeightedMean()
@@ -169,6 +168,13 @@ def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def _is_averaged(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
+
+
+def require_equal_architectures(models: Sequence[nn.Module]) -> None:
+    """Raise a `ValueError` unless the parameters and buffers of all models have equal names, shapes and types."""
+    first, *others = map(_named_tensors, models)
+    for index, other in enumerate(others, start=1):
+        _require_equal_architecture(first, other, index)
 
 
 def _require_equal_architecture(first: dict[str, Tensor], other: dict[str, Tensor], index: int) -> None:

@@ -23,6 +23,7 @@ from fedbench.core.selection import require_valid, select_clients
 from fedbench.core.state import RoundResult, ServerState
 from fedbench.core.trainer import ClientUpdate, Trainer
 from fedbench.hooks import Algorithm, ServerContext
+from fedbench.util.errors import RunError
 from fedbench.util.selection import num_selected
 
 
@@ -133,6 +134,9 @@ def fedavg(
                 if observe is not None:
                     observe(update)
             combined, num_parameters = average.state(), len(model.parameters)
+            aligned: tuple[ModelState, ...] = getattr(average, "aligned", ())
+            if aligned and messages.vector is not None:
+                raise RunError("aggregation: it permutes the clients' models but not the messages of this algorithm")
             start, mean = server.model.vector[:num_parameters], combined.vector[:num_parameters]
             context = ServerContext(start, server.memory, messages.vector, n, total_weight)
             parameters, memory = algorithm.server_step(mean, context)
@@ -140,4 +144,4 @@ def fedavg(
             model.set_parameters(parameters)
             server = ServerState(t, model.state(), memory, sent)
             kept = server.model if parameters is mean else combined
-            yield RoundResult(t, model.module, tuple(selected), loss / n, server, kept)
+            yield RoundResult(t, model.module, tuple(selected), loss / n, server, kept, aligned)

@@ -62,6 +62,9 @@ class RoundResult:
     average
         What the aggregation made of the clients' models, before the server's step. It is `server.model` itself where
         the step took the average as it was, as FedAvg's does. Otherwise frozen parameters may be left out.
+    aligned
+        The clients' models as they were averaged, in the order of the clients, if the aggregation changes them first:
+        with their units in one order.
     """
 
     round: int
@@ -70,6 +73,7 @@ class RoundResult:
     train_loss: float
     server: ServerState = field(repr=False)
     average: ModelState = field(repr=False)
+    aligned: tuple[ModelState, ...] = field(default=(), repr=False)
 
     @property
     def is_average(self) -> bool:

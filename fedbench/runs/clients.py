@@ -15,7 +15,7 @@ from fedbench.core import Client, Purpose, numpy_stream
 from fedbench.partitions import TrainingTable
 from fedbench.partitions.skew import class_counts
 from fedbench.partitions.table import PartitionTable
-from fedbench.util.errors import PartitionError
+from fedbench.util.errors import PartitionError, RunError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,6 +78,19 @@ class Clients(Sequence[Client]):
 
     def __getitem__(self, k: int) -> Client:  # type: ignore[override]
         return _ClientOfPartition(self.dataset, self.parts[k], self.device)
+
+    def public_inputs(self, number: int) -> Tensor:
+        """(N, ...) of the last training examples that no client holds."""
+        is_left = np.ones(len(self.dataset.train_labels), dtype=np.bool_)
+        for part in self.parts:
+            is_left[part] = False
+        left = np.flatnonzero(is_left)
+        if number > len(left):
+            raise RunError(
+                f"public_examples: clients hold all but {len(left)} of {len(is_left)} training examples, but {number} "
+                "must be public; lower public_examples or set a smaller examples_per_client"
+            )
+        return _ClientOfPartition(self.dataset, left[len(left) - number :], self.device).inputs
 
 
 def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Clients:

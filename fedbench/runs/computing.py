@@ -22,7 +22,8 @@ def computed_with(spec: CellSpec, device: str) -> str:
     is_whole = (
         not any(part.digest for part in spec.parts)
         and getattr(spec.part("optimiser"), "is_plain", False)
-        and (spec.clip_norm, spec.augmentation, spec.aggregation) == (None, "none", "mean")
+        and getattr(spec.part("aggregation"), "is_portable", False)
+        and (spec.clip_norm, spec.augmentation) == (None, "none")
     )
     return KERNELS if is_whole else GRADIENTS
 

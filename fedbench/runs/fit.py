@@ -1,4 +1,4 @@
-"""Whether a model takes a dataset's inputs: tried once, before anything is recorded.
+"""Whether a model takes a dataset's inputs, and an aggregation the model: tried once, before anything is recorded.
 
 A built-in model whose dataset tells its shapes has been compared with it when the suite was read.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fedbench.datasets import is_deferred
-from fedbench.util.errors import SuiteError
+from fedbench.util.errors import RunError, SuiteError
 from fedbench.util.imports import last_line
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def require_fitting_models(specs: Iterable[CellSpec]) -> None:
     seen = set()
     for spec in specs:
         options = (*spec.options_of("model").items(), *spec.options_of("dataset").items())
-        key = (spec.component("model"), spec.dataset, spec.split, options)
+        key = (spec.component("model"), spec.dataset, spec.split, options, spec.aggregation)
         is_open = spec.component("model").digest or is_deferred(spec.part("dataset"))
         if is_open and key not in seen:
             seen.add(key)
@@ -71,6 +71,11 @@ def _require_fit(spec: CellSpec) -> None:
             f"{name} gives {_described(scores)} for inputs {given}; dataset {spec.dataset} has {info.num_classes} "
             f"classes, so it must give scores {wanted}"
         )
+    if for_model := getattr(spec.part("aggregation"), "for_model", None):
+        try:
+            for_model(model, torch.zeros(given, dtype=getattr(torch, info.dtype)))
+        except RunError as error:
+            raise SuiteError(f"aggregation {spec.aggregation}: {name}: {error}") from None
 
 
 def _described(scores: object) -> str:

@@ -15,7 +15,17 @@ import torch
 from torch import nn
 from torch.profiler import record_function
 
-from fedbench.core import ClientData, ClientUpdate, Evaluation, RoundResult, accumulator_of, evaluate, fedavg
+from fedbench.core import (
+    Accumulator,
+    ClientData,
+    ClientUpdate,
+    Evaluation,
+    RoundResult,
+    accumulator_of,
+    evaluate,
+    fedavg,
+)
+from fedbench.core.trainer import initial_model
 from fedbench.measures import BARRIER, RunResult, Verdict, barrier, judge, run_result
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.runs.clients import Clients, clients_of, warn_of_idle
@@ -163,6 +173,19 @@ def run_done(run: RunSpec, final: Checkpoint, device: str = "cpu") -> RunDone:
     return RunDone(run, replace(run_result(verdict, reason, last), computed_by=tags), final)
 
 
+def _aggregation(spec: CellSpec, seed: int, clients: Clients) -> Callable[[], Accumulator]:
+    """What makes the accumulators of a run's rounds."""
+    rule = spec.part("aggregation")
+    if not hasattr(rule, "for_model"):
+        return accumulator_of(rule)
+    model = initial_model(spec.build_model, seed, client=0).to(clients.device)
+    try:
+        made: Callable[[], Accumulator] = rule.for_model(model, clients.public_inputs(getattr(rule, "num_public", 0)))
+    except RunError as error:
+        raise RunError(f"aggregation {spec.aggregation}: {error}") from None
+    return made
+
+
 def fedavg_rounds(
     spec: CellSpec,
     seed: int,
@@ -187,7 +210,7 @@ def fedavg_rounds(
         learning_rate_decay=spec.learning_rate_decay,
         clip_norm=spec.clip_norm,
         augmentation=spec.augment,
-        aggregation=accumulator_of(spec.part("aggregation")),
+        aggregation=_aggregation(spec, seed, clients),
         weights=spec.weights,
         average_frozen=spec.average_frozen,
         participants=clients.participants,

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from fedbench.components import KINDS, Component, built_in_names, find
 from fedbench.datasets import DatasetInfo, is_deferred, splits_of
+from fedbench.hooks import Algorithm
 from fedbench.models import MODELS
 from fedbench.suites.fields import (
     COMMON,
@@ -114,7 +115,24 @@ class CellSpec(CommonFields):
                 f"{self.aggregation}: it needs {least} clients in each round, and {self.clients_per_round} are selected"
                 "; raise num_clients or client_fraction"
             )
+        if getattr(aggregation, "permutes", False) and type(algorithm).message is not Algorithm.message:
+            raise ValueError(
+                f"aggregation: {self.aggregation} changes the order of units, but not in what clients of "
+                f"{self.algorithm} send and remember; set another algorithm or aggregation"
+            )
+        self._require_public_examples(getattr(aggregation, "num_public", 0))
         return self
+
+    def _require_public_examples(self, number: int) -> None:
+        is_own = self.component("partition").digest or self.part("partition").has_own_sizes
+        if number == 0 or is_own or is_deferred(self.part("dataset")):
+            return  # the rest is known when the data is dealt
+        left = self.available - self.examples_needed
+        if 0 <= left < number:
+            raise ValueError(
+                f"public_examples: clients hold all but {left} of {self.available} training examples, but {number} "
+                "must be public; lower public_examples or set a smaller examples_per_client"
+            )
 
     def _require_equal_parts(self, number: int) -> None:
         try:

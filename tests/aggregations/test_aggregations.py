@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedbench.components import built_in_names, find
+from fedbench.components import find
 from fedbench.core import ClientData, ModelState, accumulator_of, fedavg
 from fedbench.suites.cell import CellSpec
 
@@ -119,7 +119,7 @@ def run(rule: Callable[..., Any], sizes: tuple[int, ...] = (4, 9, 5, 6, 7), **op
     return result, updates
 
 
-@pytest.mark.parametrize("name", built_in_names("aggregation"))
+@pytest.mark.parametrize("name", ["mean", "median", "trimmed-mean", "krum"])
 @pytest.mark.parametrize("weights", ["examples", "uniform"])
 def test_the_server_has_what_the_rule_makes_of_the_clients_models(name: str, weights: Any) -> None:
     result, updates = run(rule(name), weights=weights)
