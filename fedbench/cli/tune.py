@@ -145,9 +145,11 @@ def tune_command(
 
 
 def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> TuningResult:
+    from dataclasses import asdict
+
     from fedbench.executors import choose_executor
     from fedbench.executors.workers import default_workers
-    from fedbench.reports.tuning_figures import draw_study
+    from fedbench.reports.tuning_figures import study_figures
     from fedbench.util.progress import progress
 
     plan = tuning.plan
@@ -172,7 +174,7 @@ def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> Tun
             outcomes.append(outcome)
             advance(1, outcome.run.cell)
     result = tuning.result(ended, outcomes)
-    tuning.study_run.finish(result, draw_study(result))
+    tuning.study_run.finish(result, [asdict(figure) for figure in study_figures(result)])
     return result
 
 

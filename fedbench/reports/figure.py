@@ -16,18 +16,20 @@ BAND = f"{100 * CONFIDENCE:.0f} % interval of the mean"
 LOW, HIGH, VALUES = "low", "high", "values"  # columns: the ends of an interval, and the seeds' own values
 DIGITS = 6  # of a number on the page
 
-Row = Mapping[str, object]  # by the titles of the columns: text, numbers, None, or a list of numbers
+Value = float | str | list[float | None] | None
+Row = Mapping[str, Value]  # by the titles of the columns
 
 
 class Kind(StrEnum):
     """How a table is drawn.
 
-    ``lines``: y over x, which are numbers, a line for each series with a band from `LOW` to `HIGH`. ``dots``: y at each
-    x, which are names, with a bar from `LOW` to `HIGH` and small dots for `VALUES`. ``matrix``: a field for each y
-    (row) and x (column), coloured by `value`.
+    ``lines``: y over x, which are numbers, a line for each series with a band from `LOW` to `HIGH`. ``points``: a point
+    at each x and y. ``dots``: y at each x, which are names, with a bar from `LOW` to `HIGH` and dots for `VALUES`.
+    ``matrix``: a field for each y (row) and x (column), coloured by `value`.
     """
 
     LINES = "lines"
+    POINTS = "points"
     DOTS = "dots"
     MATRIX = "matrix"
 
@@ -43,13 +45,23 @@ class Figure:
     rows
         The table, with the same columns in each row, by their titles; none if the caption says it all. Text comes from
         a store: it may be anything.
-    x, y, series, panel, value, text
-        Columns. `text` is how a number is written in a matrix's fields. There is a panel for each value of `panel`.
+    x, y, panel, series, line, value, text
+        Columns. There is a panel for each value of `panel`, a colour for each of `series`, a line for each of `line` or
+        else of `series`. `text` is how a number is written in a matrix's fields.
     possible
         The smallest and the largest possible value, which an interval may exceed; None if there is none. A matrix's
         colours are between these, or else between the smallest and largest there are.
     levels
-        Horizontal lines: their panel, value and label.
+        Lines across a panel: its title, the value and the label.
+    is_log
+        Whether y is on a logarithmic scale. For x that follows from the numbers.
+    prefix
+        What tells its name from those of figures with the same title.
+
+    Raises
+    ------
+    ValueError
+        If the rows differ in their columns, or lack one that is drawn.
     """
 
     part: str
@@ -59,17 +71,26 @@ class Figure:
     rows: Sequence[Row]
     x: str
     y: str
+    panel: str
     series: str = ""
-    panel: str = ""
+    line: str = ""
     value: str = ""
     text: str = ""
     possible: tuple[float | None, float | None] = (None, None)
     levels: Sequence[tuple[str, float, str]] = ()
+    is_log: bool = False
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        drawn = {self.x, self.y, self.panel, self.series, self.line, self.value, self.text} - {""}
+        columns = list(self.rows[0]) if self.rows else list(drawn)
+        if not drawn <= set(columns) or any(list(row) != columns for row in self.rows):
+            raise ValueError(f"figure {self.title}: its rows lack columns of {', '.join(sorted(drawn))}")
 
     @property
     def name(self) -> str:
         """Its id on the page, and the name of its files."""
-        return re.sub("[^a-z0-9]+", "-", self.title.lower())
+        return re.sub("[^a-z0-9]+", "-", f"{self.prefix} {self.title}".strip().lower())
 
 
 @dataclass(frozen=True)
@@ -104,7 +125,7 @@ RISE = Measure(BARRIER, "loss barrier (nats)", digits=3)
 GAIN = Measure("averaging_gain", "averaging gain (points)", 100, 1, "+", (-100, 100))
 
 
-def measured(over: Spread, measure: Measure) -> dict[str, object]:
+def measured(over: Spread, measure: Measure) -> dict[str, Value]:
     """The columns of a number over seeds: its mean, the ends of its interval, the number of seeds, and their values."""
     low, high = over.interval or (None, None)
     values = [number(value, measure.scale) for value in over.values]
@@ -133,10 +154,12 @@ def figure_json(figure: Figure) -> dict[str, Any]:
         "rows": [[row[column] for column in columns] for row in figure.rows],
         "x": figure.x,
         "y": figure.y,
-        "series": figure.series,
         "panel": figure.panel,
+        "series": figure.series,
+        "line": figure.line,
         "value": figure.value,
         "text": figure.text,
         "possible": figure.possible,
         "levels": figure.levels,
+        "log": figure.is_log,
     }

@@ -93,8 +93,8 @@ def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
             panels[tuple(axes[-2:])].append((title, [("", cell) for cell in in_order(some, axes[-2:])]))
     for pair, found in panels.items():
         names = [axis_words(axis) for axis in pair] or ["scenario"]
-        rows = [
-            {"panel": title} | dict(zip(names, places, strict=True)) | measured(over, measure) | {"shown": words}
+        rows: list[Row] = [
+            {"panel": title, **dict(zip(names, places, strict=True)), **measured(over, measure), "shown": words}
             for title, some in found
             for _, cell in some
             for over, places, words in _places(cell, pair, measure)
@@ -151,7 +151,7 @@ def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> I
     cells = curved[:MAX_CURVES]
     panels = list(panels_of([cell for cell in cells if measure.metric in cell.metrics]))
     rows: list[Row] = [
-        {"panel": title, "cell": words, "round": step} | measured(over, measure)
+        {"panel": title, "cell": words, "round": step, **measured(over, measure)}
         for title, some in panels
         for words, cell in some
         for step, over in curve(cell, measure.metric).items()
@@ -196,9 +196,12 @@ def _interpolation(cells: Sequence[StoredCell], measure: Measure, curve: Curve) 
         return
     others = {name: [axis for axis in varying(same) if axis != "init"] for name, same in by_scenario(cells).items()}
     rows: list[Row] = [
-        {"panel": f"{cell.scenario} {describe(cell, others[cell.scenario])}".strip(), "init": cell.spec.init}
-        | {"θ": step / STEPS_PER_THETA}
-        | measured(over, measure)
+        {
+            "panel": f"{cell.scenario} {describe(cell, others[cell.scenario])}".strip(),
+            "init": cell.spec.init,
+            "θ": step / STEPS_PER_THETA,
+            **measured(over, measure),
+        }
         for cell in cells
         for step, over in curve(cell, f"{INTERPOLATION}{measure.metric}").items()
     ]
@@ -224,7 +227,7 @@ def _of_clients(cells: Sequence[StoredCell], measure: Measure, prefix: str) -> I
     """How far the clients of a cell lie apart: each client's own model, and for accuracy the server's."""
     panels = list(panels_of([cell for cell in cells if any(name.startswith(prefix) for name in cell.metrics)]))
     rows: list[Row] = [
-        {"panel": title, "cell": words, "model": model, "client": client} | measured(over, measure)
+        {"panel": title, "cell": words, "model": model, "client": client, **measured(over, measure)}
         for title, some in panels
         for words, cell in some
         for model, client, over in _models(cell, measure, prefix)

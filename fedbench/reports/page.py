@@ -144,7 +144,6 @@ def render(
         autoescape=select_autoescape(["jinja"]),
         undefined=StrictUndefined,
     )
-    environment.filters["base64"] = _base64
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     present = {cell.result.verdict for cell in stored.cells}
     columns = [column for column in COLUMNS if any(column.value(cell) for cell in stored.cells)]
@@ -170,7 +169,7 @@ def render(
         ],
         verdicts=[(verdict, meaning) for verdict, meaning in MEANINGS.items() if verdict in present],
         parts=parts,
-        data=[figure_json(figure) for figure in figures],
+        data=[figure_json(figure) for figure in (*figures, *studies.figures)],
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - the package's own files
         hashes=" ".join(f"'sha256-{_base64(hashlib.sha256(script.encode()).digest())}'" for script in scripts),
         licence=(files("fedbench.reports") / "vendor/LICENSE").read_text("utf-8"),

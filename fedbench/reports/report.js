@@ -121,6 +121,8 @@ function about(figure, row) {
 }
 
 const colour = index => `var(--s${index % 8})`;
+const SYMBOLS = {circle: d3.symbolCircle, diamond: d3.symbolDiamond, triangle: d3.symbolTriangle, square: d3.symbolSquare};
+const symbol = index => ["circle", "diamond", "triangle", "square"][index % 4];
 const dash = index => DASHES[(index + Math.floor(index / 8)) % 4];
 
 // Rounds are whole numbers.
@@ -132,11 +134,12 @@ function ticks(values, count) {
 function lines(figure, rows, series, width) {
   const {x, y} = figure;
   const few = rows.length < 12 * series.length;
+  const many = some => new Set(some.map(row => row[figure.line])).size > 1 ? {strokeWidth: 1.2, strokeOpacity: 0.7} : {strokeWidth: 2};
   const marks = series.flatMap((name, index) => {
     const some = rows.filter(row => row[figure.series] === name);
     return [
-      Plot.areaY(some, {x, y1: "low", y2: "high", fill: colour(index), fillOpacity: 0.15, clip: true}),
-      Plot.lineY(some, {x, y, stroke: colour(index), strokeDasharray: dash(index), strokeWidth: 2, clip: true}),
+      ...figure.line ? [] : [Plot.areaY(some, {x, y1: "low", y2: "high", fill: colour(index), fillOpacity: 0.15, clip: true})],
+      Plot.lineY(some, {x, y, z: figure.line || null, stroke: colour(index), strokeDasharray: dash(index), ...many(some), clip: true}),
       ...few ? [Plot.dot(some, {x, y, fill: colour(index), r: 2.5})] : [],
     ];
   });
@@ -148,14 +151,37 @@ function lines(figure, rows, series, width) {
   };
 }
 
+function scale(values, log) {
+  const names = [...new Set(values)];
+  if (names.some(name => typeof name === "string")) {
+    return {type: "point", domain: d3.sort(names, (a, b) => (typeof a > typeof b) - (typeof a < typeof b) || d3.ascending(a, b))};
+  }
+  return log ? {type: "log", tickFormat: "~g"} : {nice: true};
+}
+
+function points(figure, rows, series, width) {
+  const {x, y} = figure;
+  const values = rows.map(row => row[x]);
+  const [low, high] = d3.extent(values);
+  const index = row => series.indexOf(row[figure.series]);
+  return {
+    height: Math.min(Math.max(0.65 * width, 200), 300),
+    x: {...BELOW, label: x, ticks: width / 70, ...scale(values, low > 0 && high / low > 20)},
+    y: {label: y, grid: true},
+    marks: [
+      Plot.dot(rows, {x, y, fill: row => colour(index(row)), symbol: row => symbol(index(row)), r: 4, stroke: "var(--page)"}),
+      Plot.tip(rows, Plot.pointer({x, y, title: row => about(figure, row)})),
+    ],
+  };
+}
+
 // Names are on the vertical axis, where they have room.
 function dots(figure, rows, series, width) {
   const {x: names, y: value} = figure;
   const letters = Math.floor(width / 18);
   const domain = [...new Set(rows.map(row => row[names]))];
   const seeds = rows.flatMap(row => (row.values ?? []).map(each => ({...row, [value]: each}))).filter(row => row[value] !== null);
-  const fill = figure.series ? row => colour(series.indexOf(row[figure.series])) : colour(0);
-  const symbol = figure.series ? row => ["circle", "diamond"][series.indexOf(row[figure.series]) % 2] : "circle";
+  const index = row => Math.max(series.indexOf(row[figure.series]), 0);
   return {
     height: 70 + 26 * domain.length,
     marginLeft: 14 + 7 * Math.min(letters, Math.max(...domain.map(name => name.length))),
@@ -163,21 +189,21 @@ function dots(figure, rows, series, width) {
     y: {label: null, type: "point", domain, padding: 0.6, tickFormat: name => shorten(name, letters)},
     marks: [
       ...figure.series ? [] : [
-        Plot.ruleY(rows.filter(row => row.low !== null), {y: names, x1: "low", x2: "high", stroke: colour(0), strokeWidth: 2, clip: true}),
+        Plot.ruleY(rows.filter(row => row.low != null), {y: names, x1: "low", x2: "high", stroke: colour(0), strokeWidth: 2, clip: true}),
         Plot.dot(seeds, {y: names, x: value, r: 1.5, fill: "currentColor", dy: 6}),
       ],
-      Plot.dot(rows, {y: names, x: value, fill, symbol, r: 4.5, stroke: "var(--page)"}),
+      Plot.dot(rows, {y: names, x: value, fill: row => colour(index(row)), symbol: row => symbol(index(row)), r: 4.5, stroke: "var(--page)"}),
       Plot.tip(rows, Plot.pointer({y: names, x: value, title: row => about(figure, row)})),
     ],
   };
 }
 
-function chart(figure, title, rows, series, domain, width) {
+function chart(figure, title, rows, series, shared, width) {
   const levels = figure.levels.filter(([panel]) => panel === title);
-  const across = figure.kind === "lines";
-  const options = (across ? lines : dots)(figure, rows, series, width);
+  const across = figure.kind !== "dots";
+  const options = {lines, points, dots}[figure.kind](figure, rows, series, width);
   const rule = across ? Plot.ruleY : Plot.ruleX;
-  options[across ? "y" : "x"].domain = domain;
+  Object.assign(options[across ? "y" : "x"], shared);
   const ruled = levels.map(([, value, label], index) =>
     rule([value], {strokeDasharray: index % 2 ? "5 4" : "2 3", strokeOpacity: 0.6, title: () => label, clip: true}));
   const svg = Plot.plot({width, marginBottom: 40, style: {background: "transparent", fontSize: "12px"}, ...options, marks: [...ruled, ...options.marks]});
@@ -202,25 +228,29 @@ function charts(figure, panels, rows) {
         line.append("path").attr("d", "M0,5H26").attr("stroke", colour(index)).attr("stroke-width", 2.5).attr("stroke-dasharray", dash(index));
       } else {
         line.append("path").attr("transform", "translate(13,5)").attr("fill", colour(index))
-          .attr("d", d3.symbol(index % 2 ? d3.symbolDiamond : d3.symbolCircle, 45));
+          .attr("d", d3.symbol(SYMBOLS[symbol(index)], 45));
       }
       return make("label", {}, box, line.node(), name);
     }));
   const places = panels.map(([title]) => make("div", {className: "panel"}, make("h4", {textContent: title}), make("div")));
   const grid = make("div", {className: "panels"}, ...places);
 
+  function domain(shown) {
+    const single = figure.series && figure.kind === "dots" ? [] : ["low", "high", "values"];
+    const [low, high, least, most] = extent(figure, shown, [figure.y, ...single]);
+    const [first, last] = d3.extent([low, high, ...figure.levels.map(([, value]) => value)]);
+    const pad = 0.04 * (last - first) || 1;
+    return [Math.max(first - pad, least ?? -Infinity), Math.min(last + pad, most ?? Infinity)];
+  }
+
   function draw() {
     const width = places[0].clientWidth;
     const shown = rows.filter(row => row[figure.y] !== null && !hidden.has(row[figure.series]));
-    let [low, high, least, most] = extent(figure, shown, [figure.y, "low", "high", ...figure.series && figure.kind === "dots" ? [] : ["values"]]);
-    const levels = figure.levels.map(([, value]) => value);
-    [low, high] = d3.extent([low, high, ...levels]);
-    const pad = 0.04 * (high - low) || 1;
-    const domain = [Math.max(low - pad, least ?? -Infinity), Math.min(high + pad, most ?? Infinity)];
+    const shared = figure.kind === "points" ? scale(shown.map(row => row[figure.y]), figure.log) : {domain: domain(shown)};
     panels.forEach(([title, some], index) => {
       const visible = some.filter(row => shown.includes(row));
       places[index].lastChild.replaceChildren(
-        ...visible.length && width ? chart(figure, title, visible, series, domain, width) : ["Nothing is selected."]);
+        ...visible.length && width ? chart(figure, title, visible, series, shared, width) : ["Nothing is selected."]);
     });
   }
 

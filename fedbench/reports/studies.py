@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fedbench.reports.style import Figure
+from pydantic import TypeAdapter
+
+from fedbench.reports.figure import Figure
 from fedbench.reports.tuning import answer, candidate_rows, headline, sentences
 
 if TYPE_CHECKING:
     from fedbench.tuning.reading import StoredStudies, StoredStudy
+
+FIGURE = TypeAdapter(Figure)
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,15 @@ def study_parts(stored: StoredStudies) -> Studies:
 
 def _part(study: StoredStudy) -> StudyPart:
     document = study.document
-    figures = [
-        Figure(f"tuning-{study.run_id[:8]}-{name}", each["title"], each["caption"], study.figures[name])
-        for each in document["figures"]
-        if (name := each["name"]) in study.figures
-    ]
     title, *lines = headline(document)
-    if gone := [each["title"] for each in document["figures"] if each["name"] not in study.figures]:
-        lines.append(f"Gone from the store: {', '.join(gone)}.")
+    figures, others = [], []
+    for each in document["figures"]:
+        try:
+            figure = FIGURE.validate_python(each)
+        except ValueError:  # an earlier version drew it
+            others.append(str(each["title"]))
+        else:
+            figures.append(replace(figure, prefix=f"tuning {study.run_id[:8]}"))
+    if others:
+        lines.append(f"Only in the artifacts of run {study.run_id}: {', '.join(others)}.")
     return StudyPart(title, lines, candidate_rows(document), sentences(document), answer(document), figures)

@@ -1,10 +1,9 @@
-"""What the figures of studies and histories share: Matplotlib without a screen. Import it before Matplotlib."""
+"""Matplotlib without a screen, and a style. Import it before Matplotlib."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
 from typing import Any
 
 # Before Matplotlib is imported: else it leaves its list of fonts in the home folder.
@@ -18,7 +17,6 @@ from cycler import cycler  # noqa: E402
 
 mpl.use("agg")  # before pyplot: a report is made without a screen
 
-PANEL_INCHES = (4.2, 3.2)
 STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "font.size": 9,
@@ -31,13 +29,3 @@ STYLE: dict[Any, Any] = {
         color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
     ),
 }
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure: the content of a PNG file, its title and its caption."""
-
-    name: str
-    title: str
-    caption: str
-    png: bytes

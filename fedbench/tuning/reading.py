@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from fedbench.tracking.mlflow.errors import store_errors
-from fedbench.tracking.mlflow.reading import MAX_ARTIFACT, read_artifact, require_schema, search_runs
+from fedbench.tracking.mlflow.reading import read_artifact, require_schema, search_runs
 from fedbench.tracking.mlflow.store import without_password
-from fedbench.tuning.recording import FIGURES, STUDY_FILE
+from fedbench.tuning.recording import STUDY_FILE
 from fedbench.tuning.results import SUFFIX
 from fedbench.util.errors import StoreError
-from fedbench.util.files import regular
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
-
-
-class _Figure(BaseModel):
-    name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]  # of a file
-    title: str
-    caption: str
 
 
 class _Document(BaseModel):
@@ -36,16 +27,15 @@ class _Document(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    figures: list[_Figure]
+    figures: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """A study's file, ``study.json``, and those of its figures that the store still has, as PNG by name."""
+    """A study's file, ``study.json``."""
 
     run_id: str
     document: Mapping[str, Any]
-    figures: Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -87,11 +77,6 @@ def _experiment(client: MlflowClient, uri: str, suite_name: str) -> Experiment |
 
 
 def _read(client: MlflowClient, run: Run) -> StoredStudy:
-    figures = {}
     with TemporaryDirectory() as folder:
         document = _Document.model_validate_json(read_artifact(client, run.info.run_id, STUDY_FILE, folder))
-        for name in (each.name for each in document.figures):
-            with suppress(MlflowException, OSError):
-                path = client.download_artifacts(run.info.run_id, f"{FIGURES}/{name}.png", folder)
-                figures[name] = regular(Path(path), MAX_ARTIFACT).read_bytes()
-    return StoredStudy(str(run.info.run_id), document.model_dump(), figures)
+    return StoredStudy(str(run.info.run_id), document.model_dump())

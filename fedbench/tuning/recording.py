@@ -12,9 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Metric, Param, RunTag
 
@@ -36,20 +34,7 @@ if TYPE_CHECKING:
     from fedbench.tuning.results import Candidate, TrialResult, TuningResult
 
 MAX_REASON = 1_000  # characters of an error that ended the command
-STUDY_FILE, TRIALS_FILE, FIGURES = "study.json", "trials.csv", "figures"
-
-
-class Picture(Protocol):
-    """A figure as it is stored."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def title(self) -> str: ...  # noqa: D102
-    @property
-    def caption(self) -> str: ...  # noqa: D102
-    @property
-    def png(self) -> bytes: ...  # noqa: D102
+STUDY_FILE, TRIALS_FILE = "study.json", "trials.csv"
 
 
 class StudyRun:
@@ -152,8 +137,8 @@ class StudyRun:
         self._log(run_id, params=records.trial_params(self.plan, trial), metrics=metrics)
         self.client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED", end)
 
-    def finish(self, result: TuningResult, figures: Sequence[Picture]) -> None:
-        """Record the study's trials, numbers, answer and files."""
+    def finish(self, result: TuningResult, figures: Sequence[Mapping[str, Any]]) -> None:
+        """Record the study's trials, numbers, answer and files; `figures` as JSON."""
         self.record(result.trials)
         with self._writing():
             run = self.client.get_run(self.run_id)
@@ -162,13 +147,7 @@ class StudyRun:
             now, step = int(time.time() * 1000), len(result.trials)
             metrics = [Metric(key, value, now, step) for key, value in values.items()]
             self._log(self.run_id, metrics=metrics, tags=records.answer_tags(result))
-            shown = [{"name": each.name, "title": each.title, "caption": each.caption} for each in figures]
-            document = records.study_json(result) | {"figures": shown}
-            with TemporaryDirectory() as folder:
-                for figure in figures:
-                    (Path(folder) / f"{figure.name}.png").write_bytes(figure.png)
-                if figures:
-                    self.client.log_artifacts(self.run_id, folder, FIGURES)
+            document = records.study_json(result) | {"figures": list(figures)}
             self.client.log_text(self.run_id, records.trials_csv(result), TRIALS_FILE)
             self.client.log_text(self.run_id, json.dumps(document, indent=2, allow_nan=False), STUDY_FILE)
             self.client.set_terminated(self.run_id, "FINISHED")

@@ -1,29 +1,26 @@
-"""What a study came to: in a terminal, as JSON, in pictures, and on the report's page from the store alone."""
+"""What a study came to: in a terminal, as JSON, as figures, and on the report's page from the store alone."""
 
 from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
-from dataclasses import replace
-from io import BytesIO, StringIO
+from dataclasses import asdict, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 from made_store import address, record
 from made_study import WIDE_SPACE, made_plan, made_result, made_trial, without_answer
 from made_suite import made_suite
-from PIL import Image
 from rich.console import Console
 
 from fedbench.measures import Verdict
+from fedbench.reports.figure import Figure, Kind, figure_json
 from fedbench.reports.page import make_report
-from fedbench.reports.style import Figure
+from fedbench.reports.studies import FIGURE as FIGURE_OF
 from fedbench.reports.tuning import candidate_rows, headline, sentences, tuning_table
-from fedbench.reports.tuning_figures import _Shown, draw_study
+from fedbench.reports.tuning_figures import study_figures
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune import Objective
@@ -36,7 +33,9 @@ from fedbench.tuning.results import Answer, TuningResult
 from fedbench.tuning.study_records import study_json
 
 ADDED = ("answers", "below_majority", "diverged", "fresh_seeds_reused", "most_rounds")  # to the JSON, later
-ALL_FIGURES = ["history", "slice", "contour", "importance", "rounds"]
+SEARCH = "The search, trial by trial"
+FEW = [SEARCH, "Each field by itself", "Trials by round"]
+ALL_FIGURES = [*FEW[:2], "Two fields together", "Which field matters", FEW[2]]
 
 
 def printed(result: TuningResult) -> str:
@@ -182,59 +181,66 @@ def test_the_json_has_both_configurations_and_the_gain() -> None:
     assert ("better", 12, 1) == (document["verdict"], document["trials"], document["failed"])
 
 
-# In pictures
+# As figures
 
 
-def test_the_figures_of_a_study_are_pictures_with_something_in_them() -> None:
-    result = made_result(made_plan(space=WIDE_SPACE), count=30)
-    figures = draw_study(result)
-    assert ALL_FIGURES == [figure.name for figure in figures]
-    for figure in figures:
-        pixels = np.asarray(Image.open(BytesIO(figure.png)).convert("RGB"))
-        assert min(pixels.shape[:2]) > 150, figure.name
-        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50, figure.name
+def shown(result: TuningResult) -> dict[str, Figure]:
+    return {figure.title: figure for figure in study_figures(result)}
+
+
+def test_a_study_has_its_figures_which_survive_the_store() -> None:
+    figures = study_figures(made_result(made_plan(space=WIDE_SPACE), count=30))
+    assert ALL_FIGURES == [figure.title for figure in figures]
+    stored = json.loads(json.dumps([asdict(figure) for figure in figures], allow_nan=False))
+    read = [FIGURE_OF.validate_python(each) for each in stored]
+    first, second = ([json.loads(json.dumps(figure_json(each))) for each in some] for some in (figures, read))
+    assert first == second
 
 
 def test_trials_keep_their_numbers_where_one_is_not_there_yet() -> None:
     result = made_result(count=12)
-    shown = _Shown(replace(result, trials=result.trials[:3] + result.trials[4:])).study.trials
-    drawn = {trial.number: trial.params for trial in shown if trial.params}
-    assert 12 == len(shown)
-    assert 3 not in drawn
-    assert result.trials[9].params["learning_rate"] == drawn[9]["learning rate"]
+    rows = shown(replace(result, trials=result.trials[:3] + result.trials[4:]))[SEARCH].rows
+    rates = {row["trial"]: row["learning rate"] for row in rows}
+    assert 3 not in rates
+    assert pytest.approx(result.trials[9].params["learning_rate"], rel=1e-5) == rates[9]
 
 
-def test_the_best_so_far_is_one_that_can_be_the_answer_and_what_diverged_is_not_drawn() -> None:
+def test_the_best_so_far_is_one_that_can_be_the_answer_and_what_diverged_is_not_shown() -> None:
     """Trial 1 has collapsed with a higher value than all others, and trial 2 has diverged."""
     result = made_result()
     trials = [*result.trials]
     trials[1] = replace(trials[1], value=0.99, verdict=Verdict.COLLAPSED)
     trials[2] = replace(trials[2], value=-float("inf"), verdict=Verdict.DIVERGED)
-    shown = _Shown(replace(result, trials=tuple(trials)))
-    with plt.rc_context():
-        drawing, caption = shown.history() or pytest.fail("nothing is drawn")
-    plt.close(drawing)
+    figure = shown(replace(result, trials=tuple(trials)))[SEARCH]
+    kinds = {row["trial"]: row["it is"] for row in figure.rows}
     assert result.best is not None
-    assert pytest.approx(100 * result.best.validation.mean) == np.max(drawing.axes[0].lines[0].get_ydata())
-    assert "7 complete trials. Pruned, failed and diverged ones are not drawn." == caption
+    assert ("the default", "no answer by its verdict") == (kinds[0], kinds[1])
+    assert 2 not in kinds
+    assert result.best.trial == [trial for trial, kind in kinds.items() if kind == "the best so far"][-1]
+    assert "7 complete trials. Pruned, failed and diverged ones are not shown." == figure.caption
+
+
+def test_a_fields_choices_are_named() -> None:
+    rows = shown(made_result(made_plan(space=WIDE_SPACE), count=30))["Each field by itself"].rows
+    assert {10, 50, "all"} == {row["value"] for row in rows if row["field"] == "batch size"}
 
 
 def test_the_figures_are_the_same_each_time() -> None:
     result = made_result(count=20)
-    assert draw_study(result) == draw_study(result)
+    assert study_figures(result) == study_figures(result)
 
 
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
-        (made_result(count=2), ["history", "slice", "rounds"]),
-        (made_result(made_plan(space=WIDE_SPACE[3:]), 12), ["history", "slice", "rounds"]),
+        (made_result(count=2), FEW),
+        (made_result(made_plan(space=WIDE_SPACE[3:]), 12), FEW),
         (without_answer(), []),
     ],
     ids=["few trials", "one field", "no trial that ended"],
 )
-def test_what_cannot_be_drawn_is_left_out(result: TuningResult, expected: list[str]) -> None:
-    assert expected == [figure.name for figure in draw_study(result)]
+def test_what_cannot_be_shown_is_left_out(result: TuningResult, expected: list[str]) -> None:
+    assert expected == list(shown(result))
 
 
 def test_trials_of_equal_values_and_such_that_are_not_finite_do_not_disturb() -> None:
@@ -242,13 +248,14 @@ def test_trials_of_equal_values_and_such_that_are_not_finite_do_not_disturb() ->
     trials = [replace(trial, value=0.5, values=(0.5,) * 3) for trial in made_result(plan).trials if trial.values]
     trials[3] = replace(trials[3], value=float("inf"), values=(float("inf"),) * 3)
     result = replace(made_result(plan), trials=tuple(trials))
-    assert ["history", "slice", "rounds"] == [figure.name for figure in draw_study(result)]
+    assert list(shown(result)) == FEW
 
 
 # On the page
 
 
-FIGURE = Figure("history", "The <search>", "What is seen.", b"a picture")
+FIGURE = Figure("Tuning", "The <search>", "What is seen.", Kind.POINTS, [{"x": 1, "y": 2, "p": ""}], "x", "y", "p")
+EARLIER = {"name": "history", "title": "By an earlier version", "caption": "A picture."}
 
 
 @pytest.fixture
@@ -258,7 +265,7 @@ def store(tmp_path: Path) -> str:
     record(made_suite(tmp_path, text), address(tmp_path))
     record(made_suite(tmp_path, text.replace("name: made\n", "name: made.tuning\n")), address(tmp_path))
     for identity, cell in (("one", "pair <b>"), ("two", "later")):
-        study_run(address(tmp_path), identity, cell).finish(named(made_result(), cell), [FIGURE])
+        study_run(address(tmp_path), identity, cell).finish(named(made_result(), cell), [asdict(FIGURE), EARLIER])
     study_run(address(tmp_path), "three", "under way").record([made_trial(made_plan(), 0, made_plan().default)])
     return address(tmp_path)
 
@@ -290,7 +297,10 @@ def test_the_report_of_a_suite_shows_its_finished_studies_the_latest_first(
     assert "budget: rounds are held equal; the best takes 3.8x the default&#39;s local steps" in page
     first = "Tuning" if name == "made.tuning" else "Results by cell"
     assert first == next(title for title in re.findall(r"<h2[^>]*>(.*?)</h2>", page) if title != "Summary")
-    assert 2 == page.count(b64encode(b"a picture").decode())
+    assert (
+        2 == len(re.findall(r'id="tuning-[0-9a-f]{8}-the-search-"', page)) == page.count('"title":"The \\u003csearch')
+    )
+    assert 2 == len(re.findall(r"Only in the artifacts of run [0-9a-f]{32}: By an earlier version\.", page))
 
 
 def test_a_suite_without_studies_has_no_such_part(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from tiny_store import Store, track, write_suite
 
 from fedbench.measures import Verdict
 from fedbench.reports.export import export_suite
-from fedbench.reports.style import Figure
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune import Objective
@@ -37,7 +36,7 @@ from fedbench.tuning.recording import StudyRun
 from fedbench.tuning.views import TRIALS
 from fedbench.util.errors import StoreError
 
-FIGURE = Figure("history", "The search", "What is seen.", b"a picture")
+FIGURE = {"title": "The search"}
 
 
 @pytest.fixture
@@ -189,8 +188,7 @@ def test_a_finished_study_has_its_answer_its_numbers_and_its_files(tracker: Mlfl
     assert list(range(12)) == numbers(tracker)
     document = json.loads(artifact(tracker, study.run_id, "study.json", tmp_path))
     assert studies.study_json(result) | {"figures": document["figures"]} == document
-    assert [{"name": "history", "title": "The search", "caption": "What is seen."}] == document["figures"]
-    assert b"a picture" == artifact(tracker, study.run_id, "figures/history.png", tmp_path)
+    assert [FIGURE] == document["figures"]
 
 
 def test_the_table_of_trials_has_a_row_per_trial(tracker: MlflowTracker, tmp_path: Path) -> None:
