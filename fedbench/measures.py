@@ -22,6 +22,7 @@ ROUNDS_TO_TARGET = "rounds_to_target"  # a metric's name
 BARRIER = "barrier"  # a metric's name
 LABEL_SKEW = "label_skew"  # a metric's name; it describes the partition, not a round
 TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
+MAX_CLIENTS_MEASURED = 20  # with more clients a round, their own models are not measured
 NOT_RESULTS = (*TIMES, LABEL_SKEW)  # metrics that are no part of a run's result
 
 

@@ -116,12 +116,15 @@ def tune_command(
     for note in plan.notes:
         say(note)
     from fedbench.runs.data import DataSource, choose_device
+    from fedbench.util.progress import phase, progress
 
     data = DataSource(data_dir, choose_device(device))
     data.require([plan.spec])
     from fedbench.tuning.study import Tuning
 
-    tuning = Tuning(plan, data, tracking_uri, storage)
+    with progress(f"tuning {plan.suite}", 0):
+        phase("setting up the store and the study")
+        tuning = Tuning(plan, data, tracking_uri, storage)
     with _interruptible(tuning):
         result = _search_and_test(tuning, workers, timeout)
         registered = _register(tuning, result, register) if register else None

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fedbench.gate.baseline import CellRecord, RoundRecord, SeedRecord
 from fedbench.measures import CLIENT_ACCURACY, TIMES, Verdict
 from fedbench.runs.events import Job, RoundDone
+from fedbench.runs.pace import Pace
 from fedbench.runs.work import RunWork
 from fedbench.suites.schema import RunSpec, Suite
 from fedbench.util.errors import InterruptedSuiteError, SuiteError
-from fedbench.util.progress import progress
+from fedbench.util.progress import phase, progress
 
 if TYPE_CHECKING:
     from fedbench.executors import Executor
@@ -40,12 +41,14 @@ def measure_suite(suite: Suite, data: DataSource, execute: Executor) -> tuple[Ce
     for cell in suite.cells:
         if shortfall := cell.spec.shortfall():
             raise SuiteError(f"{suite.path}: cell {cell.label} cannot be checked: {shortfall}")
-    data.require(cell.spec for cell in suite.cells)
-    data.load(cell.spec for cell in suite.cells)
-    try:
-        runs = _runs(suite, data, execute)
-    except KeyboardInterrupt:
-        raise InterruptedSuiteError("nothing was written; the same command starts over") from None
+    with progress(suite.name, len(suite.runs), "runs") as advance:
+        phase("reading data")
+        data.require(cell.spec for cell in suite.cells)
+        data.load(cell.spec for cell in suite.cells)
+        try:
+            runs = _runs(suite, data, execute, advance)
+        except KeyboardInterrupt:
+            raise InterruptedSuiteError("nothing was written; the same command starts over") from None
     return tuple(
         CellRecord(
             label=cell.label,
@@ -57,16 +60,26 @@ def measure_suite(suite: Suite, data: DataSource, execute: Executor) -> tuple[Ce
     )
 
 
-def _runs(suite: Suite, data: DataSource, execute: Executor) -> dict[RunSpec, SeedRecord]:
+def _runs(suite: Suite, data: DataSource, execute: Executor, advance: Callable[..., None]) -> dict[RunSpec, SeedRecord]:
     rounds: dict[RunSpec, dict[int, RoundRecord]] = {run: {} for run in suite.runs}
     found: dict[RunSpec, SeedRecord] = {}
-    events = execute((Job(run, digests=True) for run in suite.runs), RunWork(data))
-    with progress(suite.name, len(suite.runs), "runs") as advance, closing(events):  # type: ignore[type-var]
+    pace = Pace(suite.runs)
+
+    def begun() -> Iterator[Job]:
+        for run in suite.runs:
+            pace.begin(run)
+            yield Job(run, digests=True)
+
+    phase("starting workers")
+    events = execute(begun(), RunWork(data))
+    with closing(events):  # type: ignore[type-var]
         for event in events:
             if isinstance(event, RoundDone):
+                pace.add_round(event.run, event.round, event.metrics)
                 rounds[event.run][event.round] = _round_record(event)  # re-emitted if a worker died
             else:
-                found[event.run] = _seed_record(event, rounds.pop(event.run))
+                with pace.recorded(event.run):
+                    found[event.run] = _seed_record(event, rounds.pop(event.run))
                 advance(1, event.run.cell)
     return found
 

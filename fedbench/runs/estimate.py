@@ -13,8 +13,9 @@ from fedbench.core import ClientData, FlatModel, Purpose, evaluate, numpy_stream
 from fedbench.core.client import augmented, client_update
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
+from fedbench.measures import MAX_CLIENTS_MEASURED
 from fedbench.runs.fit import require_fitting_models
-from fedbench.runs.metrics import MAX_CLIENTS_MEASURED, THETAS
+from fedbench.runs.metrics import THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
 from fedbench.util.errors import RunError, SuiteError
 from fedbench.util.imports import last_line

@@ -70,4 +70,14 @@ class RunDone:
     final: Checkpoint | None = None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """A run and its result; `executed` says whether it was computed now, and `elsewhere` if it was not here."""
+
+    run: RunSpec
+    result: RunResult
+    executed: bool
+    elsewhere: str | None = None  # see `fedbench.util.environment.elsewhere`
+
+
 Event = RoundDone | RunDone

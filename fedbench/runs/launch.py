@@ -11,7 +11,7 @@ from pydantic import Field
 from fedbench.executors.needs import MOST_CPUS, MOST_GIB, MOST_WORKERS
 from fedbench.util.errors import ClusterError, InterruptedSuiteError
 from fedbench.util.frozen import Fraction, Frozen
-from fedbench.util.progress import progress
+from fedbench.util.progress import phase, progress
 
 if TYPE_CHECKING:
     from fedbench.runs.profiling import Recorder
@@ -84,32 +84,37 @@ def track_suite(
     """
     if profile:
         from fedbench.runs.profiling import Recorder  # before PyTorch
-    from fedbench.runs.data import DataSource
-    from fedbench.runs.suite_run import run_suite
-    from fedbench.tracking.mlflow.tracker import MlflowTracker
+    with progress(suite.name, len(suite.runs), "runs") as advance:
+        phase("loading PyTorch and MLflow")
+        from fedbench.runs.data import DataSource
+        from fedbench.runs.suite_run import run_suite
+        from fedbench.tracking.mlflow.tracker import MlflowTracker
 
-    execute, device = where.choose()
-    data = DataSource(data_dir, device)
-    data.require(cell.spec for cell in suite.cells)
-    tracker = MlflowTracker(suite, tracking_uri)
-    recorder = None
-    if profile:
-        from fedbench.executors import in_process
+        execute, device = where.choose()
+        data = DataSource(data_dir, device)
+        data.require(cell.spec for cell in suite.cells)
+        phase("setting up the store")
+        tracker = MlflowTracker(suite, tracking_uri)
+        recorder = None
+        if profile:
+            from fedbench.executors import in_process
 
-        recorder = Recorder(tracker.checkpoints.parent / "profiles" / suite.name)
-        execute = recorder.recorded(in_process.execute)
-    runs = suite.runs
-    outcomes: list[Outcome] = []
-    try:
-        with (
-            progress(suite.name, len(runs), "runs") as advance,
-            closing(run_suite(runs, data, tracker, execute, fresh, store_models)) as running,
-        ):
-            for outcome in running:
-                outcomes.append(outcome)
-                advance(1, outcome.run.cell)
-    except KeyboardInterrupt:
-        done = f"{len(outcomes)} of {len(runs)} runs are finished"
-        same = "the same command without --fresh" if fresh else "the same command"
-        raise InterruptedSuiteError(f"{done}; {same} resumes") from None
+            recorder = Recorder(tracker.checkpoints.parent / "profiles" / suite.name)
+            execute = recorder.recorded(in_process.execute)
+        runs = suite.runs
+        outcomes: list[Outcome] = []
+        try:
+            with closing(run_suite(runs, data, tracker, execute, fresh, store_models)) as running:
+                for outcome in running:
+                    outcomes.append(outcome)
+                    advance(1, outcome.run.cell)
+        except KeyboardInterrupt:
+            raise InterruptedSuiteError(_interrupted(len(outcomes), len(runs), fresh)) from None
+        phase("recording")
     return outcomes, recorder
+
+
+def _interrupted(done: int, total: int, fresh: bool) -> str:
+    """What the same command does after an interruption."""
+    again = "starts over; without --fresh it resumes what had not finished before" if fresh else "resumes"
+    return f"{done} of {total} runs are finished; the same command {again}"

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Measure = Callable[[nn.Module], Evaluation]  # of a model on some examples
 
-MAX_CLIENTS_MEASURED = 20  # with more clients a round, their own models are not measured
 THETAS = {  # between the models of the paper's figure 1, which has 50 in [-0.2, 1.2]; by what they are measured on
     "test": tuple(round(-0.2 + 0.05 * step, 2) for step in range(29)),
     "train": tuple(round(-0.2 + 0.02 * step, 2) for step in range(71)),

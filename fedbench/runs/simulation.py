@@ -26,13 +26,12 @@ from fedbench.core import (
     fedavg,
 )
 from fedbench.core.trainer import initial_model
-from fedbench.measures import BARRIER, RunResult, Verdict, barrier, judge, run_result
+from fedbench.measures import BARRIER, MAX_CLIENTS_MEASURED, RunResult, Verdict, barrier, judge, run_result
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.runs.clients import Clients, clients_of, warn_of_idle
 from fedbench.runs.computing import bits_depend_on, computed_with
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.metrics import (
-    MAX_CLIENTS_MEASURED,
     THETAS,
     ClientModels,
     client_metrics,

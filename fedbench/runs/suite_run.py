@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,9 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.runs.computing import bits_depend_on, computed_with
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Job, RoundDone, RunDone
+from fedbench.runs.events import Outcome as Outcome
 from fedbench.runs.identity import fingerprint
+from fedbench.runs.pace import Pace
 from fedbench.runs.traces import part
 from fedbench.runs.work import Executor as Executor
 from fedbench.runs.work import RunWork
@@ -26,6 +28,7 @@ from fedbench.util.environment import elsewhere
 from fedbench.util.errors import CheckpointError, FedbenchError, one_line
 from fedbench.util.files import remove
 from fedbench.util.locks import Lock, lock, try_lock
+from fedbench.util.progress import phase
 
 if TYPE_CHECKING:
     from fedbench.runs.checkpoints import Checkpoint
@@ -33,16 +36,6 @@ if TYPE_CHECKING:
 EXAMPLES_WITH_MODEL = 2  # test images that are stored with a model as its input example
 
 logger = logging.getLogger("fedbench")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A run and its result; `executed` says whether it was computed now, and `elsewhere` if it was not here."""
-
-    run: RunSpec
-    result: RunResult
-    executed: bool
-    elsewhere: str | None = None  # see `fedbench.util.environment.elsewhere`
 
 
 def run_suite(
@@ -79,6 +72,7 @@ def run_suite(
         else:
             possible.append(run)
     finished = {} if fresh else tracker.finished_runs()
+    phase("reading data")
     jobs = _jobs(possible, data, tracker)
     data.load(job.run.spec for job in jobs.values() if job.fingerprint not in finished)
     jobs = _jobs(possible, data, tracker)  # by what was loaded, should it differ from what was published
@@ -154,6 +148,7 @@ class _SuiteRun:
         self.open: dict[RunSpec, _Open] = {}
         self.known: list[Outcome] = []  # of runs that were not computed here
         self.busy: list[Job] = []  # runs that another command computes
+        self.pace = Pace(())
 
     def outcomes(self, finished: Mapping[str, RunResult], execute: Executor) -> Iterator[Outcome]:
         left = []
@@ -174,7 +169,9 @@ class _SuiteRun:
                     has_said_so = True
                 lock(_lock_path(left[0])).release()
 
-    def _executed(self, left: Iterable[Job], execute: Executor) -> Iterator[Outcome]:
+    def _executed(self, left: Sequence[Job], execute: Executor) -> Iterator[Outcome]:
+        phase("starting workers")
+        self.pace = Pace(job.run for job in left)
         try:
             for event in execute(self._begun(left), RunWork(self.data)):
                 yield from self._take_known()
@@ -182,8 +179,10 @@ class _SuiteRun:
                 with part("tracking"):
                     if isinstance(event, RoundDone):
                         tracked.log_round(event.round, event.metrics)
+                        self.pace.add_round(event.run, event.round, event.metrics)
                         continue
-                    outcome = self._finish(event, tracked)
+                    with self.pace.recorded(event.run):
+                        outcome = self._finish(event, tracked)
                 yield outcome
             yield from self._take_known()
         finally:  # nothing is open unless something was raised or the consumer went away
@@ -204,6 +203,7 @@ class _SuiteRun:
             held = try_lock(_lock_path(job)) if job.checkpoint else None
             if job.checkpoint and not held:
                 self.busy.append(job)
+                self.pace.leave_out(job.run)
             elif self._begin(job, held):
                 yield job
 
@@ -223,10 +223,12 @@ class _SuiteRun:
             raise
         if isinstance(started, RunResult):
             self.known.append(Outcome(job.run, started, executed=False))
+            self.pace.leave_out(job.run)
             if held:
                 held.remove()
             return False
         self.open[job.run] = _Open(started, held)
+        self.pace.begin(job.run, rounds)
         if rounds == 0 and job.checkpoint:
             remove(job.checkpoint)
         return True

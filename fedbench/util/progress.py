@@ -6,11 +6,27 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
-from fedbench.util.text import printable
+from fedbench.util.text import duration, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SHOW_AFTER_SECONDS = 2.0
 LOG_EVERY_SECONDS = 15.0
+
+_open: list[Callable[..., None]] = []  # what shows the progress under way, the innermost last
+
+
+def phase(name: str, seconds_left: float | None = None) -> None:
+    """Say what the work under way does now, such as ``reading data``, wherever its progress is shown.
+
+    `seconds_left` is how long it will take to the end, where that is better known than from the number of units.
+    """
+    if _open:
+        _open[-1](0, phase=name, seconds_left=seconds_left)
 
 
 @contextmanager
@@ -29,40 +45,81 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
     description = printable(description)
     show = _terminal if sys.stderr.isatty() else _log
     with show(description, total, unit) as advance:
-        yield advance
+        _open.append(advance)
+        try:
+            yield advance
+        finally:
+            _open.pop()
+
+
+@cache
+def _console() -> Console:
+    """One for all: of two displays the inner one is drawn below the outer."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 @contextmanager
 def _terminal(description: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task
+    from rich.text import Text
 
+    console = _console()
     count = DownloadColumn() if unit == "B" else MofNCompleteColumn()
-    description_column, note_column = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
-    columns = (description_column, BarColumn(), count, TimeRemainingColumn(), note_column)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total, note="")
 
-        def advance(amount: int = 1, note: str = "") -> None:
-            bar.update(task, advance=amount, note=printable(note))
+    class Line(ProgressColumn):
+        """What fits on one line, whole: a number that is cut would be another one."""
+
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            fields = task.fields
+            left = fields["until"] - time.monotonic() if fields["until"] else task.time_remaining
+            told = _about(left) if left and (fields["until"] or not fields["phase"]) else ""
+            line = Text(description)
+            number = count.render(task).plain if total else ""
+            for part in (number, fields["phase"], told, fields["note"]):
+                if part and len(line) + len(part) + 6 < console.width:
+                    line.append(f"  {part}")
+            return line
+
+    with Progress(SpinnerColumn(), Line(), console=console, transient=True) as bar:
+        task = bar.add_task(description, total=total, note="", phase="", until=None)
+
+        def advance(amount: int = 1, note: str = "", phase: str = "", seconds_left: float | None = None) -> None:
+            changes: dict[str, object] = {"note": printable(note)} if note else {}
+            changes |= {"phase": phase} if phase else {}
+            changes |= {} if seconds_left is None else {"until": time.monotonic() + seconds_left}
+            bar.update(task, advance=amount, **changes)  # type: ignore[arg-type] # fields of ours
 
         yield advance
+
+
+def _about(seconds: float) -> str:
+    return f"about {duration(max(round(seconds), 1), 2)} left"
 
 
 @contextmanager
 def _log(description: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
     start = last = time.monotonic()
-    done = 0
+    done, doing = 0, ""
+    until: float | None = None
 
-    def advance(amount: int = 1, note: str = "") -> None:
-        nonlocal done, last
+    def advance(amount: int = 1, note: str = "", phase: str = "", seconds_left: float | None = None) -> None:
+        nonlocal done, doing, last, until
         done += amount
+        doing = phase or doing
         now = time.monotonic()
-        if now - start >= SHOW_AFTER_SECONDS and now - last >= LOG_EVERY_SECONDS:
-            last = now
-            left = (now - start) / done * (total - done) if done else float("nan")
-            line = f"{description}: {done}/{total} {unit} ({left:.0f} s left) {printable(note)}".rstrip()
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+        until = until if seconds_left is None else now + seconds_left
+        if now - start < SHOW_AFTER_SECONDS or now - last < LOG_EVERY_SECONDS:
+            return
+        last = now
+        by_count = (now - start) / done * (total - done) if done and not doing else None
+        left = by_count if until is None else until - now
+        state = ", ".join(filter(None, (doing, "" if left is None else _about(left))))
+        parts = (f"{description}: {done}/{total} {unit}", f"({state})" if state else "", printable(note))
+        sys.stderr.write(" ".join(filter(None, parts)) + "\n")
+        sys.stderr.flush()
 
     yield advance

@@ -1,0 +1,95 @@
+"""How long the runs that are left will take, by those that were computed; what happens once does not count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from fedbench.measures import MAX_CLIENTS_MEASURED, TIMES
+from fedbench.util.progress import phase
+
+if TYPE_CHECKING:
+    from fedbench.suites.schema import CellSpec, RunSpec
+
+TRAINING = 3  # the cost of an example in training, in that of one in evaluation
+RECORDING = 20_000  # that of recording a run
+HALF = 0.5  # of a round under way is done, on average
+
+
+class Pace:
+    """The pace of runs that are computed, several at once, and so the seconds that are left.
+
+    The clock starts with the first round. An example costs the same in all runs, which holds for those of one model.
+    """
+
+    def __init__(self, runs: Iterable[RunSpec], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._total = sum(_work(run.spec) for run in runs)
+        self._done = 0.0
+        self._under_way: dict[RunSpec, float] = {}  # what is done of each
+        self._rounds: dict[RunSpec, int] = {}  # that are known
+        self._start: float | None = None
+        self._has_recorded = False
+
+    def begin(self, run: RunSpec, rounds: int = 0) -> None:
+        """A run begins, of which so many rounds were computed before."""
+        self._under_way[run] = rounds * _round_work(run.spec)
+        self._rounds[run] = rounds
+        self._total -= self._under_way[run]
+
+    def add_round(self, run: RunSpec, number: int, metrics: Mapping[str, float]) -> None:
+        """A run has ended a round; one that is re-emitted does not count."""
+        if number <= self._rounds[run]:
+            return
+        self._rounds[run] = number
+        if self._start is None:
+            self._start = self._clock() - sum(metrics.get(name, 0.0) for name in TIMES)
+        self._under_way[run] += _round_work(run.spec)
+        self._done += _round_work(run.spec)
+        phase("computing", self.seconds_left)
+
+    @contextmanager
+    def recorded(self, run: RunSpec) -> Iterator[None]:
+        """A run has ended, and is recorded now. Recording the first takes longest, which happens once."""
+        began = self._clock()
+        phase("recording")
+        yield
+        seconds, is_first = self._clock() - began, not self._has_recorded
+        self._has_recorded = True
+        self._start = began if self._start is None else self._start
+        self._start += seconds if is_first else 0.0
+        self._done += _work(run.spec) - self._under_way.pop(run)
+        phase("computing" if self._under_way else "recording", self.seconds_left)
+
+    def leave_out(self, run: RunSpec) -> None:
+        """A run is not computed here."""
+        self._total -= _work(run.spec)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None as long as nothing is known."""
+        done = self._done + sum(HALF * _round_work(run.spec) for run in self._under_way)
+        if self._start is None or done <= 0:
+            return None
+        return max((self._clock() - self._start) * (self._total - done) / done, 0.0)
+
+
+@lru_cache
+def _round_work(spec: CellSpec) -> float:
+    """What a round costs, in examples that are evaluated."""
+    trained = spec.clients_per_round * spec.local_epochs * spec.num_examples
+    return TRAINING * trained + _num_test(spec)
+
+
+@lru_cache
+def _work(spec: CellSpec) -> float:
+    """What a run costs: its rounds, the clients' own models in the last one, and recording."""
+    clients = spec.clients_per_round if spec.clients_per_round <= MAX_CLIENTS_MEASURED else 0
+    return spec.rounds * _round_work(spec) + clients * _num_test(spec) + RECORDING
+
+
+def _num_test(spec: CellSpec) -> int:
+    return int(spec.part("dataset").INFO.sizes[spec.split][1])
