@@ -27,7 +27,6 @@ app = typer.Typer(
     help="A benchmark suite of Federated Averaging whose every run is tracked in MLflow.",
     epilog="Start with: fedbench run quickstart",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedbench.cli.completion import complete_suite
 from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import (
     DataDirOption,
@@ -122,7 +123,10 @@ def baseline_command(
 
 def check_command(
     suite_name: Annotated[
-        str | None, typer.Argument(metavar="[SUITE]", help="A suite's name, or a path to its YAML file.")
+        str | None,
+        typer.Argument(
+            metavar="[SUITE]", help="A suite's name, or a path to its YAML file.", autocompletion=complete_suite
+        ),
     ] = None,
     seeds: SeedsOption = None,
     strict: Annotated[

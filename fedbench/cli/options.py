@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
 
 import typer
 
+from fedbench.cli.completion import complete_setting, complete_suite
 from fedbench.executors.needs import MOST_CPUS, MOST_GIB, MOST_WORKERS
 from fedbench.util.advice import command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or a path to its YAML file.")]
+SuiteArgument = Annotated[
+    str,
+    typer.Argument(metavar="SUITE", help="A suite's name, or a path to its YAML file.", autocompletion=complete_suite),
+]
 # Control characters but tabs, ends of lines and changes of colour; and what reverses the order of letters.
 CONTROL = re.compile(r"(?!\x1b\[[\d;]*m)[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -106,7 +110,11 @@ MemoryOption = Annotated[
 OverridesOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Set a field in every scenario; a list is an axis.", show_default=False
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set a field in every scenario; a list is an axis.",
+        show_default=False,
+        autocompletion=complete_setting,
     ),
 ]
 

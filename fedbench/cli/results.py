@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedbench.cli.completion import complete_suite
 from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
 from fedbench.util.errors import StoreError, SuiteError
@@ -142,7 +143,12 @@ def export_command(
 
 def history_command(
     suite_name: Annotated[
-        str, typer.Argument(metavar="SUITE", help="A suite's name or file; speed: the timing benchmarks only.")
+        str,
+        typer.Argument(
+            metavar="SUITE",
+            help="A suite's name or file; speed: the timing benchmarks only.",
+            autocompletion=complete_suite,
+        ),
     ],
     out: OutOption = None,
     as_json: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedbench.cli.completion import complete_scenario, complete_suite
 from fedbench.cli.exits import EXIT_BAD_INPUT, EXIT_FAILED, say
 from fedbench.cli.options import (
     AddressOption,
@@ -39,7 +40,10 @@ def add_run_commands(app: typer.Typer) -> None:
 
 
 def suites_command(
-    name: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="Show the cells of this suite.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[SUITE]", help="Show the cells of this suite.", autocompletion=complete_suite),
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of suite files, for an editor.")
     ] = False,
@@ -92,7 +96,12 @@ def run_command(
     seeds: SeedsOption = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="SCENARIO", help="Only this scenario; may be repeated.", show_default=False),
+        typer.Option(
+            metavar="SCENARIO",
+            help="Only this scenario; may be repeated.",
+            show_default=False,
+            autocompletion=complete_scenario,
+        ),
     ] = None,
     overrides: OverridesOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run finished runs again too.")] = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedbench.cli.completion import complete_suite
 from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
 from fedbench.util.advice import command
@@ -21,7 +22,9 @@ runs_app = typer.Typer(help="List, show and delete the runs of the store.", no_a
 
 @runs_app.command("list", epilog="Example: fedbench runs list quickstart --status orphaned")
 def runs_list(
-    suite_name: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="Only this suite's runs.")] = None,
+    suite_name: Annotated[
+        str | None, typer.Argument(metavar="[SUITE]", help="Only this suite's runs.", autocompletion=complete_suite)
+    ] = None,
     status: Annotated[
         str | None,
         typer.Option(help="Only these: finished, failed, killed, running or orphaned.", show_default=False),

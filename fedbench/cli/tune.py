@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedbench.cli.completion import complete_scenario
 from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import (
     DataDirOption,
@@ -42,7 +43,12 @@ def add_tune_command(app: typer.Typer) -> None:
 def tune_command(
     suite_name: SuiteArgument,
     scenario: Annotated[
-        str | None, typer.Option(help="The scenario (default: the file's, else the first).", show_default=False)
+        str | None,
+        typer.Option(
+            help="The scenario (default: the file's, else the first).",
+            show_default=False,
+            autocompletion=complete_scenario,
+        ),
     ] = None,
     trials: Annotated[
         int | None, typer.Option(help="Trials in all (default: the file's, else 40).", show_default=False)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fedbench.cli.completion import complete_suite
 from fedbench.cli.exits import EXIT_FAILED
 from fedbench.cli.options import DataDirOption, JsonOption, TrackingUriOption, console, print_json
 from fedbench.util.errors import StoreError
@@ -19,7 +20,10 @@ def add_ui_commands(app: typer.Typer) -> None:
 
 def ui_command(
     suite_name: Annotated[
-        str | None, typer.Argument(metavar="[SUITE]", help="Print the address of this suite's experiment.")
+        str | None,
+        typer.Argument(
+            metavar="[SUITE]", help="Print the address of this suite's experiment.", autocompletion=complete_suite
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5000,
     host: Annotated[
