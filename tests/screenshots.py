@@ -1,6 +1,8 @@
-"""Take the pictures of docs/how-to/compare-in-the-ui.md again: ``python tests/screenshots.py``.
+"""Take the pictures of docs/images again.
 
-It runs the suite quickstart in a temporary folder, or takes the store in the folder that is given.
+``python tests/screenshots.py`` takes those of the MLflow UI: it runs the suite quickstart in a temporary folder, or
+takes the store in the folder that is given. ``python tests/screenshots.py --reports FOLDER`` takes those of reports,
+which ``fedbench report SUITE --out FOLDER/SUITE`` wrote.
 """
 
 from __future__ import annotations
@@ -17,10 +19,23 @@ from browser import wait_for_runs as wait_for
 from PIL import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-COLOURS = 128  # in a picture's palette
+COLOURS = 256  # in a picture's palette
+# Of reports: the picture's name, the suite, the window's width and height, the colour scheme, and what is shown: the
+# window from an element on, or if there is no height the element alone.
+REPORTS = (
+    ("report-mnist", "client-grid-mnist", 1280, 1000, "light", "h1"),
+    ("report-mnist-rounds", "client-grid-mnist", 1280, 0, "light", "#accuracy-by-round"),
+    ("report-mnist-phone", "client-grid-mnist", 390, 844, "dark", "#results"),
+    ("report-ham10000", "client-grid-ham10000", 1280, 1000, "dark", "h1"),
+    ("report-ham10000-classes", "client-grid-ham10000", 1280, 0, "dark", "#recall-by-class"),
+    ("report-tuning", "quickstart.tuning", 1280, 0, "light", "[id$=each-field-by-itself]"),
+    ("interpolation", "averaging-failure", 1000, 0, "light", "#loss-between-two-models"),
+    ("recall-ham10000", "client-grid-ham10000", 1000, 0, "light", "#recall-by-class"),
+    ("tuning-history", "quickstart.tuning", 700, 0, "light", "[id$=the-search-trial-by-trial]"),
+)
 # MLflow's own name for the button.
 GROUP_BY = (
     "codegen_mlflow_app_src_experiment-tracking_components_experiment-page_components_runs_"
@@ -28,13 +43,16 @@ GROUP_BY = (
 )
 
 
-def take(page: Page, name: str) -> None:
+def take(page: Page, name: str, part: Locator | None = None) -> None:
     page.mouse.move(0, 0)  # no tooltips
-    shot, before = page.screenshot(), b""
+    seen = part or page
+    shot, before = seen.screenshot(), b""
     while shot != before:  # until nothing moves any more
-        shot, before = page.screenshot(), shot
-    picture = Image.open(io.BytesIO(shot))
-    picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
+        shot, before = seen.screenshot(), shot
+    picture = Image.open(io.BytesIO(shot)).convert("RGB")
+    if part is None:
+        picture = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+    picture.save(IMAGES / f"{name}.png", optimize=True)
     print(IMAGES / f"{name}.png")  # noqa: T201 - this is a script
 
 
@@ -90,6 +108,18 @@ def take_all(page: Page, seeds: str, cells: str) -> None:
     take(page, "ui-run")
 
 
+def take_reports(folder: Path) -> None:
+    with fresh_page() as first:
+        browser = first.context.browser
+        for name, suite, width, height, scheme, shown in REPORTS if browser else ():
+            page = browser.new_page(viewport={"width": width, "height": height or 900}, color_scheme=scheme)
+            page.goto((folder / suite / "report.html").resolve().as_uri())
+            element = page.locator(shown).first
+            element.evaluate("element => element.scrollIntoView()")
+            take(page, name, None if height else element)
+            page.close()
+
+
 def main(folder: Path) -> None:
     if not (folder / "mlruns").exists():
         command = [sys.executable, "-m", "fedbench", "run", "quickstart"]
@@ -99,7 +129,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:2] == ["--reports"]:
+        take_reports(Path(sys.argv[2]))
+    elif len(sys.argv) > 1:
         main(Path(sys.argv[1]))
     else:
         with tempfile.TemporaryDirectory() as temporary:

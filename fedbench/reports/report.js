@@ -5,7 +5,7 @@
 
 const LIGHT = d3.interpolateBlues;
 const DARK = t => d3.interpolateBlues(1 - t);
-const BELOW = {labelAnchor: "center", labelArrow: "none", labelOffset: 34};
+const BELOW = {labelAnchor: "center", labelArrow: "none", labelOffset: 34, tickFormat: "~g"};
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 
 function make(tag, properties = {}, ...children) {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,15 @@ import numpy as np
 import pytest
 from browser import fresh_page
 from browser import why_no_browser as why_not
+from made_study import WIDE_SPACE, made_plan, made_result
 from made_suite import MadeSource, made_suite, stored_suite
 
 from fedbench.partitions.table import PartitionTable
 from fedbench.reports.page import make_report
+from fedbench.reports.tuning_figures import study_figures
 from fedbench.tracking.records import StoredSuite
+from fedbench.tuning.reading import StoredStudies, StoredStudy
+from fedbench.tuning.study_records import study_json
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -52,7 +57,10 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredSuite:
 
 @pytest.fixture(scope="module")
 def address(stored: StoredSuite, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return make_report(stored, tmp_path_factory.mktemp("report")).as_uri()
+    result = made_result(made_plan(space=WIDE_SPACE), count=30)
+    document = study_json(result) | {"figures": [asdict(figure) for figure in study_figures(result)]}
+    studies = StoredStudies((StoredStudy("0123456789abcdef", json.loads(json.dumps(document))),))
+    return make_report(stored, tmp_path_factory.mktemp("report"), studies).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +182,8 @@ def test_numbers_are_a_table_and_a_csv_that_no_spreadsheet_computes(page: Page) 
 
 def test_print_shows_figures_and_tables_and_no_controls(page: Page) -> None:
     page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 with margins of 1 cm
+    assert 718 == page.evaluate("document.documentElement.scrollWidth")  # no column is cut off
     for hidden in ("nav", ".tools", ".filter", "details"):
         assert not page.locator(hidden).first.is_visible()
     assert page.locator("figure svg").first.is_visible()
