@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fedbench.reports.class_figures import ByClass
 
 MAX_CURVES = 48  # cells with curves, for which every round of every seed is read
+MAX_ROUNDS = 200  # of a line
 BY_CELL, BY_ROUND, BETWEEN, CLIENTS = "By cell", "By round", "Between two models", "Clients"
 CLIENT_DRIFT = f"{DRIFT.metric}/"  # a metric's name; the client's number follows
 
@@ -154,13 +155,15 @@ def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> I
         {"panel": title, "cell": words, "round": step, **measured(over, measure)}
         for title, some in panels
         for words, cell in some
-        for step, over in curve(cell, measure.metric).items()
+        for step, over in _thinned(curve(cell, measure.metric)).items()
     ]
     if not rows:
         return
     caption = _means(_cells_of(panels))
     if any(_stopped_apart(cell) for cell in cells):
         caption += " A seed that stopped at its target before the others counts in later rounds with its last value."
+    if any(cell.spec.rounds > MAX_ROUNDS for cell in cells):
+        caption += f" Of more than {MAX_ROUNDS} rounds every second, third, and so on is shown, and the last."
     if len(curved) > len(cells):
         caption += f" The first {len(cells)} of {len(curved)} cells are shown."
     yield Figure(
@@ -176,6 +179,13 @@ def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> I
         possible=measure.possible,
         levels=[*_majority(panels), *_targets(panels)] if measure is ACCURACY else [],
     )
+
+
+def _thinned(curve: Mapping[int, Spread]) -> dict[int, Spread]:
+    """At most `MAX_ROUNDS` rounds, evenly spaced, with the last one."""
+    steps = list(curve)
+    every = -(-len(steps) // MAX_ROUNDS)
+    return {step: curve[step] for step in steps[(len(steps) - 1) % every :: every]} if steps else {}
 
 
 def _means(cells: Iterable[StoredCell]) -> str:

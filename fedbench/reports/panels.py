@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from fedbench.reports.figure import HIGH, LOW, VALUES
 from fedbench.reports.layout import field_text
 from fedbench.tracking.records import StoredCell
 
+RESERVED = ("panel", "seeds", "shown", LOW, HIGH, VALUES)  # an option of a user's own part may have such a name
 MAX_LINES = 8  # in one panel: as many as there are colours
 Panel = tuple[str, list[tuple[str, StoredCell]]]  # its title, and its cells by what they differ in
 
@@ -33,8 +35,9 @@ def varying(cells: Sequence[StoredCell]) -> list[str]:
 
 
 def axis_words(axis: str) -> str:
-    """An axis as text."""
-    return axis.replace("_", " ")
+    """An axis as text, which is no column that figures have anyway."""
+    words = axis.replace("_", " ")
+    return f"{words} (field)" if words in RESERVED else words
 
 
 def shown(cell: StoredCell, axis: str) -> str:

@@ -14,6 +14,7 @@ from fedbench.partitions.table import PartitionTable
 from fedbench.reports.class_figures import read_confusions, read_partitions
 from fedbench.reports.figure import Figure, Kind, figure_json
 from fedbench.reports.figures import suite_figures
+from fedbench.reports.panels import axis_words
 from fedbench.suites.schema import RunSpec
 from fedbench.tracking.records import StoredSuite
 
@@ -145,6 +146,18 @@ def test_more_cells_than_colours_are_in_several_panels(tmp_path: Path) -> None:
     figure = figures_of(stored_suite(made_suite(tmp_path, text.replace("[0, 1]", "[0]"))))["loss-by-round"]
     cells = {title: {row["cell"] for row in figure.rows if row["panel"] == title} for title in column(figure, "panel")}
     assert {"a (1 of 3)": 8, "a (2 of 3)": 8, "a (3 of 3)": 3} == {title: len(some) for title, some in cells.items()}
+
+
+def test_of_many_rounds_some_are_shown_with_the_last(tmp_path: Path) -> None:
+    stored = stored_suite(made_suite(tmp_path, ONE_CELL.replace("rounds: 2", "rounds: 401")))
+    figure = figures_of(stored)["loss-by-round"]
+    rounds = column(figure, "round")
+    assert ([2, 5, 8], 401, 134) == (rounds[:3], rounds[-1], len(rounds))
+    assert "Of more than 200 rounds every second, third, and so on is shown, and the last." in figure.caption
+
+
+def test_an_axis_may_have_the_name_of_a_column() -> None:
+    assert ("low (field)", "num clients") == (axis_words("low"), axis_words("num_clients"))
 
 
 def test_confusion_matrices_are_summed_over_the_seeds(stored: StoredSuite, figures: dict[str, Figure]) -> None:

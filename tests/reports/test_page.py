@@ -167,6 +167,14 @@ def test_a_diverged_cell_has_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert not re.search(r"\bnan\b", own_text(page), re.IGNORECASE)
 
 
+def test_a_suite_in_which_nothing_was_measured_has_a_page(tmp_path: Path) -> None:
+    failed = (Verdict.FAILED, "RuntimeError: no memory")
+    stored = stored_suite(made_suite(tmp_path, ONE_CELL), lambda *_: {}, lambda _: failed)
+    text = make_report(stored, tmp_path / "out").read_text()
+    assert [[]] == [json.loads(found) for found in DATA.findall(text)]
+    assert "a: failed, 2 of 2 seeds: RuntimeError: no memory." in text
+
+
 def test_a_missing_artifact_does_not_stop_a_report(tmp_path: Path) -> None:
     other = stored_suite(made_suite(tmp_path, ONE_CELL.replace("rounds: 2}", "rounds: 1}, {name: b, rounds: 1}")))
     assert isinstance(other.source, MadeSource)

@@ -289,7 +289,7 @@ def test_the_report_of_a_suite_shows_its_finished_studies_the_latest_first(
     store: str, tmp_path: Path, name: str
 ) -> None:
     page = page_of(name, store, tmp_path / "out")
-    assert ["made: later", "made: pair &lt;b&gt;"] == re.findall(r"<h3>(made: .*)</h3>", page)
+    assert ["made: later", "made: pair &lt;b&gt;"] == re.findall(r"<h3 id=\"study-\d\">(made: .*)</h3>", page)
     assert "under way" not in page
     assert 2 == page.count("<h4>The &lt;search&gt;</h4>")
     assert '<th scope="row">accuracy (%), test</th><td>80.0 ± 1.0</td><td>89.0 ± 2.0</td>' in page
@@ -326,7 +326,7 @@ def test_a_study_whose_files_are_gone_is_named_and_the_others_are_shown(store: s
     path.write_text('{"suite": "made"}')
     assert (run.info.run_id,) == read_studies(client, store, "made").lost
     page = page_of("made", store, tmp_path / "out")
-    assert ["made: pair &lt;b&gt;"] == re.findall(r"<h3>(made: .*)</h3>", page)
+    assert ["made: pair &lt;b&gt;"] == re.findall(r"<h3 id=\"study-\d\">(made: .*)</h3>", page)
     assert f"The files of 1 studies cannot be read from the store: runs {run.info.run_id}." in page
     path.unlink()
     assert (run.info.run_id,) == read_studies(client, store, "made").lost
