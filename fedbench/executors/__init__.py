@@ -66,6 +66,10 @@ class PortableWork(Work[J, E]):
         What has the same name is sent once.
         """
 
+    @abstractmethod
+    def depends_on_processor(self, job: J) -> bool:
+        """Whether another kind of processor would give a job's result other bits."""
+
 
 class Executor(Protocol):
     """What computes jobs; see the module."""

@@ -20,7 +20,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayError, RayTaskErro
 from fedbench.executors import THREADS, Compute, E, J, PortableWork
 from fedbench.executors.needs import Needs
 from fedbench.executors.ray_connection import LOOK_SECONDS, Room, connected
-from fedbench.executors.ray_task import Order, UnlikeNodeError, compute, software
+from fedbench.executors.ray_task import PROCESSOR, Order, UnlikeNodeError, compute, software
 from fedbench.executors.workers import TRIES
 from fedbench.util.errors import ClusterError, FedbenchError, one_line
 
@@ -97,7 +97,10 @@ class _Execution(Generic[J, E]):
         name, compute_portable = self.portable(job)
         if name not in self.sent:
             self.sent[name] = ray.put(compute_portable)
-        return Order(job, [self.sent[name]], name, self.needs.cpus, software())
+        wanted = dict(software())
+        if not self.work.depends_on_processor(job):
+            del wanted[PROCESSOR]
+        return Order(job, [self.sent[name]], name, self.needs.cpus, wanted)
 
     def _ready(self) -> list[ObjectRefGenerator[E]]:
         """The jobs that have an event; none if that takes long."""

@@ -22,6 +22,8 @@ from fedbench.executors.processes import prepare_to_compute
 if TYPE_CHECKING:
     from ray import ObjectRef
 
+PROCESSOR = "processor"  # only if PyTorch computes; the kernels give the same bits on every one
+
 _fetched: dict[str, Compute[Any, Any]] = {}  # by the data's name; a process serves one job after the other
 
 
@@ -42,7 +44,7 @@ class Order:
     num_threads
         How many cores the job may use.
     software
-        What the node must have; see `software`.
+        What the node must have, of `software`.
     """
 
     job: Any
@@ -71,14 +73,15 @@ def compute(order: Order) -> Iterator[Any]:
 def software() -> Mapping[str, str]:
     """What a job's bits depend on apart from the job: versions, the code itself, and the kind of processor."""
     code = hashlib.sha256()
-    for path in sorted(Path(fedbench.__file__).parent.rglob("*.py")):
+    package = Path(fedbench.__file__).parent
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.c")]):
         code.update(path.read_bytes())
     return {
         "Python": platform.python_version(),
         "fedbench": f"{fedbench.__version__} ({code.hexdigest()[:8]})",
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "processor": torch.backends.cpu.get_cpu_capability(),
+        PROCESSOR: torch.backends.cpu.get_cpu_capability(),
     }
 
 

@@ -14,6 +14,7 @@ from fedbench.executors import Compute, PortableWork
 from fedbench.measures import RunResult, Verdict
 from fedbench.runs.data import CHANGED, DataSource, digest_of
 from fedbench.runs.events import Event, Job, RunDone
+from fedbench.util.environment import KERNELS
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
@@ -62,6 +63,10 @@ class RunWork(PortableWork[Job, Event]):
                 return f"{dataset.digest} {job.run.spec.pixels}", _ElsewhereOn(dataset, self.data.device, probe)
 
             yield of
+
+    def depends_on_processor(self, job: Job) -> bool:
+        """Whether PyTorch takes part in a run."""
+        return job.computed_with != KERNELS
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RunWork, (DataSource(self.data.folder, self.data.device),)  # each process loads for itself

@@ -15,6 +15,8 @@ from ray_nodes import why_no_ray
 from fedbench import executors
 from fedbench.executors import cluster_executor
 from fedbench.executors.needs import GIB, Needs
+from fedbench.runs.computing import GRADIENTS, PYTORCH
+from fedbench.util.environment import KERNELS
 from fedbench.util.errors import ClusterError
 
 with_ray = needing(why_no_ray())
@@ -115,3 +117,9 @@ def test_a_node_with_other_packages_refuses_and_names_what_differs() -> None:
     other = dict(ray_task.software()) | {"numpy": "1.0"}
     with pytest.raises(ray_task.UnlikeNodeError, match=r"node .* has numpy 2\S* instead of 1.0$"):
         list(ray_task.compute(ray_task.Order(None, [], "", 1, other)))
+
+
+@pytest.mark.parametrize(("computed_with", "asked"), [(KERNELS, False), (GRADIENTS, True), (PYTORCH, True), ("", True)])
+def test_a_node_may_have_another_processor_if_the_kernels_alone_compute(computed_with: str, asked: bool) -> None:
+    (job,) = make_jobs(1)
+    assert asked == WORK.depends_on_processor(replace(job, computed_with=computed_with))

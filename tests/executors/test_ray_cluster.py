@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tiny_store import write_suite
 from fedbench.executors import in_process
 from fedbench.executors.needs import GIB, Needs
 from fedbench.measures import Verdict
+from fedbench.runs.computing import PYTORCH, computed_with
 from fedbench.runs.data import DataSource
 from fedbench.runs.events import Event, Job, RoundDone, RunDone
 from fedbench.runs.suite_run import run_suite
@@ -175,6 +177,19 @@ def test_a_node_with_other_packages_ends_the_suite_in_one_line(execute: Any, mon
     monkeypatch.setattr(ray_cluster, "software", lambda: other)
     with pytest.raises(ClusterError, match=r"^node \S+ has torch 2\.\S+ instead of 1\.0: .* install the same on every"):
         list(execute(make_jobs(2), WORK))
+
+
+def test_a_node_with_another_processor_computes_what_the_kernels_compute(
+    execute: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedbench.executors import ray_cluster
+
+    other = dict(ray_cluster.software()) | {"processor": "VAX"}
+    monkeypatch.setattr(ray_cluster, "software", lambda: other)
+    (job,) = make_jobs(1)
+    assert {0} == ends(execute([replace(job, computed_with=computed_with(job.run.spec, "cpu"))], WORK)).keys()
+    with pytest.raises(ClusterError, match=r"^node \S+ has processor \S+ instead of VAX: bits may differ"):
+        list(execute([replace(job, computed_with=PYTORCH)], WORK))
 
 
 def test_a_run_that_no_node_has_room_for_is_waited_for_and_then_one_line(
