@@ -227,9 +227,10 @@ class _SuiteCheck:
 
     def __call__(self, data: DataSource, workers: int | None) -> AccuracyCheck:
         from fedbench.executors import choose_executor
+
+        execute = choose_executor(workers, imports_ahead=True)
         from fedbench.gate.accuracy import check_suite
 
-        execute = choose_executor(workers)
         return check_suite(self.suite, self.baseline, self.path, data, execute, self.ignore_bits, self.uses_reserve)
 
 

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from fedbench.util.environment import usable_cores
 from fedbench.util.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ class Executor(Protocol):
         """Compute the jobs and yield their events."""
 
 
-def choose_executor(num_workers: int | None = None, num_cores: int | None = None) -> Executor:
+def choose_executor(
+    num_workers: int | None = None, num_cores: int | None = None, imports_ahead: bool = False
+) -> Executor:
     """Compute in this process for one worker or a single job, else in that many.
 
     PyTorch is imported when the first job is asked for.
@@ -89,7 +92,13 @@ def choose_executor(num_workers: int | None = None, num_cores: int | None = None
         None: as many as this machine's cores and memory allow.
     num_cores
         How many cores the jobs share; None: one per worker.
+    imports_ahead
+        Whether there will be several jobs: what workers need is imported while this process does other things.
     """
+    if imports_ahead and num_workers != 1 and usable_cores() > 1:
+        from fedbench.executors.processes import import_ahead
+
+        import_ahead()
 
     def execute(jobs: Iterable[J], work: Work[J, E], /) -> Iterator[E]:
         from fedbench.executors import in_process, workers

@@ -8,18 +8,33 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, get_context, resource_tracker
+from multiprocessing.context import ForkServerContext, SpawnContext
 from threading import Thread
 from types import ModuleType
-
-import torch
 
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 
+# Workers are forked from a process that has imported what they need, so that each has it at once and they share its
+# memory. Elsewhere than on Linux, system libraries do not survive a fork.
+FORKED = sys.platform == "linux"
+SAFE_PATH = "PYTHONSAFEPATH"
+CONTEXT: ForkServerContext | SpawnContext = get_context("forkserver") if FORKED else get_context("spawn")
+
+
+def import_ahead() -> None:
+    """Start the process that workers are forked from; it imports while this one does."""
+    if FORKED:
+        CONTEXT.set_forkserver_preload(["fedbench.core"])
+        with without_ctrl_c(), without_the_working_directory():
+            forkserver.ensure_running()
+
 
 def prepare_to_compute() -> None:
     """Limit PyTorch to one thread, and let the C library keep freed memory."""
+    import torch
+
     torch.set_num_threads(THREADS)
     keep_freed_memory()
 
@@ -36,6 +51,19 @@ def without_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def without_the_working_directory() -> Iterator[None]:
+    """Start processes of Python that import nothing from the working directory, such as somebody's random.py."""
+    kept = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[SAFE_PATH]
+        if kept is not None:
+            os.environ[SAFE_PATH] = kept
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from threading import Thread
 from typing import Any, Generic, cast
 
@@ -17,7 +16,14 @@ import psutil
 import torch
 
 from fedbench.executors import THREADS, E, J, Work, in_process
-from fedbench.executors.processes import cause_of_death, end_with_parent, without_ctrl_c, without_the_script
+from fedbench.executors.processes import (
+    CONTEXT,
+    cause_of_death,
+    end_with_parent,
+    import_ahead,
+    without_ctrl_c,
+    without_the_script,
+)
 from fedbench.util.environment import usable_cores
 from fedbench.util.errors import FedbenchError, one_line
 
@@ -109,11 +115,11 @@ class _Worker(Generic[J]):
     def __init__(self, work: Work[J, Any]) -> None:
         self.job: J | None = None
         self._num_threads = 1
-        context = multiprocessing.get_context("spawn")
-        self.connection, self._theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(self._theirs, work), daemon=True)
+        self.connection, self._theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(self._theirs, dict(os.environ), work), daemon=True)
 
     def start(self) -> None:
+        import_ahead()
         with without_ctrl_c(), without_the_script():
             self.process.start()
         self._theirs.close()  # so that the end of the process is the end of the pipe
@@ -173,9 +179,12 @@ class _Parent:
         self.connection.send_bytes(pickle.dumps(answer))
 
 
-def _serve(connection: Connection, work: Work[Any, Any]) -> None:
+def _serve(connection: Connection, environment: Mapping[str, str], work: Work[Any, Any]) -> None:
     """Compute the jobs that come through `connection` until the parent has gone."""
     end_with_parent()
+    os.environ.update(environment)  # what it was forked from may be older
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
     parent = _Parent(connection)
     with suppress(BrokenPipeError, ConnectionResetError):  # it has gone while a job was computed
         for job in parent.jobs():

@@ -30,8 +30,8 @@ class Where(Frozen):
     gpus_per_run: Fraction | None = None
     memory_per_run: Annotated[float, Field(ge=0.1, le=MOST_GIB)] | None = None
 
-    def choose(self) -> tuple[Executor, str]:
-        """The executor, and the device that runs are computed on.
+    def choose(self, num_runs: int) -> tuple[Executor, str]:
+        """The executor for so many runs, and the device that they are computed on.
 
         Raises
         ------
@@ -48,7 +48,7 @@ class Where(Frozen):
             return cluster_executor(self.address, needs, self.workers), needs.device
         if self.address is not None or any(each is not None for each in per_run):
             raise ClusterError("--address and the --...-per-run options need --executor ray")
-        return choose_executor(self.workers), choose_device(self.device)
+        return choose_executor(self.workers, imports_ahead=num_runs > 1), choose_device(self.device)
 
 
 def track_suite(
@@ -86,11 +86,11 @@ def track_suite(
         from fedbench.runs.profiling import Recorder  # before PyTorch
     with progress(suite.name, len(suite.runs), "runs") as advance:
         phase("loading PyTorch and MLflow")
+        execute, device = where.choose(1 if profile else len(suite.runs))
         from fedbench.runs.data import DataSource
         from fedbench.runs.suite_run import run_suite
         from fedbench.tracking.mlflow.tracker import MlflowTracker
 
-        execute, device = where.choose()
         data = DataSource(data_dir, device)
         data.require(cell.spec for cell in suite.cells)
         phase("setting up the store")

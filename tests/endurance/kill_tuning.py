@@ -59,7 +59,8 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The processes that compute trials."""
     try:
         children = psutil.Process(process.pid).children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        servers = [child for child in children if "forkserver" in " ".join(child.cmdline())]
+        return [worker for server in servers for worker in server.children()]
     except psutil.Error:
         return []
 

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -20,6 +19,7 @@ from jobs import WORK, assert_equal_ends, ends, make_jobs, make_runs, untimed
 
 from fedbench.core import model_with
 from fedbench.executors import Work, choose_executor, in_process, workers
+from fedbench.executors.processes import CONTEXT
 from fedbench.measures import Verdict
 from fedbench.runs.checkpoints import load_checkpoint
 from fedbench.runs.computing import bits_depend_on, computed_with
@@ -53,6 +53,8 @@ class Toy(Work[str, Said]):
             raise KeyError("what no part foresees")
         if job == "tensor":
             yield job, torch.ones(3)
+        if job == "variable":
+            yield job, os.environ.get("FEDBENCH_TEST_VARIABLE")
         if job == "stubborn":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if job == "second":
@@ -246,19 +248,29 @@ def test_a_run_whose_worker_is_killed_resumes_in_the_same_record_with_the_same_b
     assert [1, 2] == [emitted.count((0, 60)), emitted.count((0, 1))]  # the rounds before its death are re-emitted
 
 
+def test_workers_have_the_environment_of_when_they_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    values = []
+    for value in ("one", "two"):
+        monkeypatch.setenv("FEDBENCH_TEST_VARIABLE", value)
+        values += [next(iter(workers.execute(["variable"], Toy(tmp_path), 1)))]
+    monkeypatch.delenv("FEDBENCH_TEST_VARIABLE")
+    values += [next(iter(workers.execute(["variable"], Toy(tmp_path), 1)))]
+    assert ["one", "two", None] == [value for _, value in values]
+
+
 def test_ctrl_c_while_a_worker_starts_is_not_lost_and_does_not_reach_the_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     blocked: list[str] = []
 
-    def start(process: SpawnProcess) -> None:
+    def start(process: Any) -> None:
         real(process)
         status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         blocked.extend(line.split()[1] for line in status if line.startswith("SigBlk:"))
         os.kill(os.getpid(), signal.SIGINT)
 
-    real = SpawnProcess.start
-    monkeypatch.setattr(SpawnProcess, "start", start)
+    real = CONTEXT.Process.start
+    monkeypatch.setattr(CONTEXT.Process, "start", start)
     gc.disable()  # an exception in a callback of the garbage collector would be lost
     try:
         with pytest.raises(KeyboardInterrupt):

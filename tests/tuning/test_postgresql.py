@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from needed import needs
 from optuna.trial import TrialState
 from postgresql import PASSWORD, Server, server, why_no_postgresql
+from processes import wait_for
 from tiny_study import SUITE, computed, storage_in, tiny_plan
 
 from fedbench.tuning.slots import slots
@@ -113,6 +114,7 @@ def test_a_killed_worker_costs_its_trial_only_and_the_password_is_nowhere(postgr
     options = ("--storage", url, "--workers", "2", "--trials", "3")
     process = start(*options, "--json", folder=tmp_path / "a", suite=suite)
     wait_for_second_trial(url)
+    wait_for(lambda: len(workers_of(process)) == 2)
     psutil.Process(workers_of(process)[0]).kill()
     out, err = process.communicate(timeout=300)
     assert 0 == process.returncode, err
@@ -138,7 +140,8 @@ def wait_for_second_trial(url: str) -> None:
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
     children = psutil.Process(process.pid).children()
-    return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+    servers = [child for child in children if "forkserver" in " ".join(child.cmdline())]
+    return [worker.pid for server in servers for worker in server.children()]
 
 
 def assert_no_password_in(folder: Path) -> None:
