@@ -19,11 +19,18 @@ CHANCE_LEVEL = 0.05  # significance level of each of the two tests behind a verd
 SHUFFLES = 4_999  # of the permutation test
 CLIENT_ACCURACY = "client_accuracy/"  # a metric's name; the client's number follows
 ROUNDS_TO_TARGET = "rounds_to_target"  # a metric's name
-BARRIER = "barrier"  # a metric's name
+BARRIER = "barrier"  # a metric's name; which line it is of may come before
+AVERAGING_GAIN = "averaging_gain"  # a metric's name: of the average over the clients' own models
+PLAIN_ACCURACY = "plain_accuracy"  # a metric's name: of the weighted mean, where models are aligned before it
+PLAIN_GAIN = "plain_gain"  # a metric's name: as the averaging gain, of that mean
+RECOVERED = "recovered"  # a metric's name
+GAP_ERRORS = 2  # standard errors above which a run's gap is meaningful
 LABEL_SKEW = "label_skew"  # a metric's name; it describes the partition, not a round
 TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
 MAX_CLIENTS_MEASURED = 20  # with more clients a round, their own models are not measured
 NOT_RESULTS = (*TIMES, LABEL_SKEW)  # metrics that are no part of a run's result
+
+Line = tuple[tuple[float, float, float], ...]  # (θ, loss, accuracy) of models on the line between two
 
 
 class Verdict(StrEnum):
@@ -177,7 +184,7 @@ def rounds_to_target(accuracies: Sequence[float], target: float) -> float | None
     return None
 
 
-def barrier(line: Sequence[tuple[float, float, float]]) -> float | None:
+def barrier(line: Line) -> float | None:
     """The loss barrier between two models: how far the line between them rises above the line between their losses.
 
     The largest excess of the loss at θ over θ·L(1) + (1 − θ)·L(0), for θ in [0, 1]; it is 0 at the two models, so never
@@ -200,3 +207,22 @@ def barrier(line: Sequence[tuple[float, float, float]]) -> float | None:
     if not all(map(math.isfinite, losses.values())):
         return math.inf
     return max(0.0, *(loss - (theta * last + (1 - theta) * first) for theta, loss in losses.items()))
+
+
+def recovered(gain: float, plain_gain: float, plain_accuracy: float, num_examples: int) -> float | None:
+    """What an average of aligned models recovers of the gap between the plain average and the clients' own models.
+
+    That is (average − plain) / (clients' mean − plain). None if the gap is not meaningful: not above `GAP_ERRORS`
+    standard errors, as if the two accuracies were of test sets of their own, which is more than of the same one.
+
+    Parameters
+    ----------
+    gain, plain_gain
+        How much higher the accuracy of the average, and of the plain one, is than the mean of the clients' own.
+    num_examples
+        Of the test set.
+    """
+    gap = -plain_gain
+    rates = (plain_accuracy, plain_accuracy + gap)
+    error = math.sqrt(sum(rate * (1 - rate) for rate in rates) / num_examples)
+    return (gain + gap) / gap if gap > GAP_ERRORS * error else None

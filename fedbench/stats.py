@@ -1,4 +1,4 @@
-"""Every statistical test and interval: spreads over seeds, differences of means, ratios of times. Pure functions."""
+"""Every statistical test and interval: spreads over seeds, differences and ratios of means, ratios of times."""
 
 from __future__ import annotations
 
@@ -219,6 +219,41 @@ def shown_of(differences: Sequence[Difference], margin: float) -> list[Shown]:
         significant([max(p, p_lower(each, margin)) for p, each in zip(above_margin, differences, strict=True)]),
     )
     return [Shown(*row) for row in zip(*columns, strict=True)]
+
+
+# Ratios of means
+
+
+@dataclass(frozen=True)
+class MeanRatio:
+    """A ratio of two means over the same seeds, and the ends of its 95 % confidence interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+def ratio_of_means(numerators: Sequence[float], denominators: Sequence[float]) -> MeanRatio | None:
+    """The ratio of two means over the same seeds, one pair a seed, with Fieller's interval (1954).
+
+    It has the ratios R that Student's t test of the differences ``numerator − R · denominator`` does not reject. Unlike
+    the mean of the seeds' own ratios, it is not ruled by a seed whose denominator is near zero.
+
+    Returns
+    -------
+    MeanRatio or None
+        None unless the denominator's own 95 % interval is above zero: then the ratio means nothing. So for one seed.
+    """
+    one, other = spread(numerators), spread(denominators)
+    if other.interval is None or not other.interval[0] > 0 or not math.isfinite(one.mean):
+        return None
+    (var, both), (_, other_var) = np.cov(numerators, denominators)
+    share = t_quantile(len(denominators) - 1) ** 2 / len(denominators)
+    a = other.mean**2 - share * other_var  # above zero, as the interval is; the ends are the roots of aR² − 2bR + c
+    b = one.mean * other.mean - share * both
+    c = one.mean**2 - share * var
+    margin = math.sqrt(max(b**2 - a * c, 0.0))
+    return MeanRatio(one.mean / other.mean, float((b - margin) / a), float((b + margin) / a))
 
 
 # Ratios of times

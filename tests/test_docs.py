@@ -130,13 +130,15 @@ def stand_ins() -> Iterator[dict[str, Any]]:
     grid = {"name": "grid", "examples_per_client": 400, "rounds": 2, "local_epochs": 2}
     two_models = {"name": "two-models", "init": ["shared", "independent"], "examples_per_client": 50}
     of_all = two_models | {"interpolation": True, "target_accuracy": 0.01}
+    aligned = of_all | {"name": "aligned", "init": "independent", "aggregation": "aligned", "repair": True}
     more_data = grid | {"name": "more-data", "examples_per_client": [25, 400], "learning_rate": 0.01}
-    yield stand_in("quickstart", of_all, more_data, tune={"scenario": "more-data"} | TUNE) | {"seeds": [0, 1]}
+    yield stand_in("quickstart", of_all, aligned, more_data, tune={"scenario": "more-data"} | TUNE) | {"seeds": [0, 1]}
     yield stand_in("algorithms", grid | {"name": "shards"})
     reference = {"iid-e1-b10": {"paper": 34, "band": [1, 51]}}
     row = grid | {"name": "iid-e1-b10", "target_accuracy": 0.01}
     yield stand_in("paper-table2", row, conformance=reference)
-    for name in ("averaging-failure", "client-grid-fashion-mnist", "learning-rates", "sanity", "my-suite"):
+    small = ("averaging-failure", "client-grid-fashion-mnist", "learning-rates", "sanity", "my-suite")
+    for name in (*small, "averaging-explained", "averaging-explained-quick"):
         yield stand_in(name, {"name": "one", "examples_per_client": 50})
     for name in ("client-grid-mnist", "client-grid-ham10000"):
         yield stand_in(name, grid, tune=TUNE)
@@ -277,7 +279,7 @@ def recorded(folder: Path) -> Callable[[str, str], Recorded]:
         "run learning-rates",
         "report quickstart",
         "tune quickstart",
-        "baseline sanity",
+        "baseline sanity --allow-collapsed",
         "check sanity --seeds 0-1",
     ):
         words = made_here(shlex.split(command), folder)
@@ -327,7 +329,8 @@ def test_the_page_on_mlflow_names_what_a_kind_of_run_has_and_nothing_else(
     of_seeds = {"objective/std", "best/validation/std", "default/validation/std"}
     assert found.names("metrics") <= metrics
     missing = metrics - found.names("metrics")
-    assert missing <= (of_speed if kind == "check" else of_seeds)
+    of_gaps = {name for name in missing if name.partition("/")[0] == "recovered"}  # such small runs have none
+    assert missing <= (of_speed if kind == "check" else of_seeds) | of_gaps
     artifacts = {"run": "### Run: artifacts", "study": "### Study run: artifacts"}
     if kind in artifacts:
         assert named(MLFLOW, artifacts[kind]) - {"parts/KIND/FILE"} == found.artifacts

@@ -17,6 +17,7 @@ from fedbench.measures import (
     is_above_chance,
     judge,
     judge_cell,
+    recovered,
     rounds_to_target,
 )
 from fedbench.stats import Spread, spread, spread_by_step, spread_if_all
@@ -247,7 +248,21 @@ def test_rounds_to_a_target_are_those_of_the_best_so_far_interpolated(
 def test_the_barrier_is_the_largest_excess_over_the_straight_line_between_the_two_losses(
     losses: dict[float, float], height: float | None
 ) -> None:
-    assert height == barrier([(theta, loss, 0.5) for theta, loss in losses.items()])
+    assert height == barrier(tuple((theta, loss, 0.5) for theta, loss in losses.items()))
+
+
+def test_what_is_recovered_is_a_share_of_the_gap_to_the_clients_own_models() -> None:
+    """The clients' mean is 90 %, the plain average 70 %, that of aligned models 88 %: 18 points of 20."""
+    assert pytest.approx(0.9) == recovered(-0.02, -0.20, 0.70, 10_000)
+    assert pytest.approx(1.25) == recovered(0.05, -0.20, 0.70, 10_000)
+    assert pytest.approx(-0.5) == recovered(-0.30, -0.20, 0.70, 10_000)
+
+
+def test_nothing_is_recovered_of_a_gap_within_two_standard_errors() -> None:
+    """Of 100 images at 50 % and 60 %, the standard error of the difference is √(0.25 + 0.24) / 10 = 0.07."""
+    assert recovered(0.1, -0.10, 0.5, 100) is None
+    assert recovered(0.1, -0.15, 0.5, 100) is not None
+    assert recovered(0.1, 0.01, 0.9, 10_000) is None  # the plain average is better than the clients' own models
 
 
 def test_a_spread_over_what_is_not_all_known_is_none() -> None:

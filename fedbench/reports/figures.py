@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fedbench.measures import CLIENT_ACCURACY, Verdict
+from fedbench.reports.alignment_figures import alignment_figures
 from fedbench.reports.class_figures import confusion_figure, partition_figure, recall_figure
 from fedbench.reports.figure import ACCURACY, BAND, DRIFT, GAIN, LOSS, RISE, Figure, Kind, Measure, Row, measured
 from fedbench.reports.layout import mean_std, over_seeds, seeds_text
@@ -69,6 +70,7 @@ def suite_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[
     for measure, prefix in ((ACCURACY, CLIENT_ACCURACY), (DRIFT, CLIENT_DRIFT)):
         figures += _of_clients(cells, measure, prefix)
     figures += [
+        *alignment_figures(stored),
         *partition_figure(stored, partitions),
         *recall_figure(stored),
         *confusion_figure(stored, confusions),

@@ -19,12 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from fedbench import __version__
-from fedbench.measures import BARRIER, MEANINGS
+from fedbench.measures import BARRIER, MEANINGS, PLAIN_GAIN
 from fedbench.reports.class_figures import read_confusions, read_partitions
 from fedbench.reports.figure import Figure, figure_json
 from fedbench.reports.figures import suite_figures
 from fedbench.reports.layout import mean_std, seeds_text, short_verdict
-from fedbench.reports.results import CLIENTS_ALONE, clients_alone, rounds_to_target
+from fedbench.reports.results import CLIENTS_ALONE, RECOVERED_MEANING, clients_alone, recovered, rounds_to_target
 from fedbench.reports.sentences import sentences
 from fedbench.reports.studies import NO_STUDIES, Studies, study_parts
 from fedbench.tracking.mlflow.database import DEFAULT_FOLDER, chosen_store
@@ -68,6 +68,12 @@ def _interval(cell: StoredCell) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
+def _recovered(cell: StoredCell) -> str:
+    if PLAIN_GAIN not in cell.metrics:
+        return ""
+    return recovered(cell.result) or "no gap"
+
+
 def _majority_rate(cell: StoredCell) -> str:
     spread = cell.final("majority_rate")
     return f"{100 * spread.mean:.1f}" if spread else ""
@@ -96,6 +102,11 @@ COLUMNS = (
         "averaging gain",
         "percentage points: the average's accuracy minus the clients' mean",
         _final("averaging_gain", 1, 100, "+"),
+    ),
+    Column(
+        "recovered",
+        f"percent: {RECOVERED_MEANING.partition(': ')[2]} No gap: none is shown by the seeds",
+        _recovered,
     ),
     Column("barrier", BARRIER_MEANING, _final(BARRIER, 3)),
     Column("client drift", "Euclidean distance of the clients' models from their average", _final("client_drift", 2)),

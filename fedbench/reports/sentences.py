@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from fedbench.measures import Verdict
+from fedbench.measures import PLAIN_GAIN, Verdict
 from fedbench.reports.layout import percent
 from fedbench.stats import Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell
@@ -22,6 +22,8 @@ def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
             yield _best_and_worst(scenario, measured)
         if gains := [gain for cell in same if (gain := cell.final("averaging_gain"))]:
             yield f"{scenario}: {_gains(gains)}"
+        if aligned := [cell for cell in same if PLAIN_GAIN in cell.metrics]:
+            yield from _recovered(scenario, aligned)
     for cell in cells:
         if cell.spec.interpolation and cell.result.verdict is not Verdict.DIVERGED and cell.result.client_accuracy:
             yield f"{cell.label}: {_average_of_two(cell)}"
@@ -62,6 +64,22 @@ def _difference(worst: StoredCell, best: StoredCell, count: int) -> str:
     low, high = (100 * bound for bound in difference.interval)
     extremes = f"; by chance the extremes of {count} cells lie further apart than two do" if count > 2 else ""
     return f"The difference is {100 * difference.mean:.1f} points (95 % interval {low:.1f} to {high:.1f}){extremes}."
+
+
+def _recovered(scenario: str, aligned: Sequence[StoredCell]) -> Iterable[str]:
+    """What aligning models recovers of the gap between their plain average and the clients' own."""
+    for cell in aligned:
+        if found := cell.result.recovered:
+            interval = f"95 % interval {100 * found.low:.0f} to {100 * found.high:.0f}"
+            yield (
+                f"{cell.label}: the average recovers {100 * found.ratio:.0f} % ({interval}) of the gap between the "
+                "plain average and the clients' own models."
+            )
+    if without := sum(cell.result.recovered is None for cell in aligned):
+        yield (
+            f"{scenario}: in {without} of {len(aligned)} cells with aligned models there is no gap to recover: the "
+            "seeds do not show that the plain average is worse than the clients' own models."
+        )
 
 
 def _average_of_two(cell: StoredCell) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedbench.core import ServerState
 from fedbench.core.flat import FlatModel, ModelState
+from fedbench.measures import Line
 from fedbench.tracking.records import REPORTED
 from fedbench.util.errors import CheckpointError
 from fedbench.util.files import regular, replacing
@@ -39,13 +40,17 @@ class Checkpoint:
     confusion
         (C, C) int64, the confusion matrix of the averaged model on the test set.
     interpolation
-        (θ, loss, accuracy) of the models on the line through two clients' models; empty before the last round.
+        The line through two clients' models as they were averaged; empty before the last round.
+    lines, correlations
+        Where models were aligned, further lines and the correlations of their units; see `fedbench.runs.alignment`.
     """
 
     server: ServerState
     history: tuple[Mapping[str, float], ...]
     confusion: Tensor
-    interpolation: tuple[tuple[float, float, float], ...] = ()
+    interpolation: Line = ()
+    lines: Mapping[str, Line] = field(default_factory=dict)
+    correlations: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     @property
     def round(self) -> int:

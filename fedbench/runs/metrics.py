@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedbench.core import ClientUpdate, Evaluation, FlatModel, RoundResult, distance, interpolate, model_with
-from fedbench.measures import CLIENT_ACCURACY, ROUNDS_TO_TARGET, rounds_to_target
+from fedbench.measures import AVERAGING_GAIN, CLIENT_ACCURACY, ROUNDS_TO_TARGET, Line, rounds_to_target
 from fedbench.runs.events import Digests
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def client_metrics(result: RoundResult, own: ClientModels, measure: Measure, acc
         return {}
     of_average = accuracy if result.is_average else measure(averaged_model(result)).accuracy
     return {
-        "averaging_gain": of_average - math.fsum(accuracies.values()) / len(accuracies),
+        AVERAGING_GAIN: of_average - math.fsum(accuracies.values()) / len(accuracies),
         **{f"{CLIENT_ACCURACY}{client}": value for client, value in accuracies.items()},
     }
 
@@ -96,13 +96,22 @@ def target_metrics(spec: CellSpec, history: Sequence[Mapping[str, float]]) -> di
     return {} if reached is None else {ROUNDS_TO_TARGET: reached}
 
 
-def interpolation(
-    result: RoundResult, own: ClientModels, measure: Measure, thetas: Sequence[float]
-) -> tuple[tuple[float, float, float], ...]:
-    """(θ, loss, accuracy) of θ·w + (1 − θ)·w′, w and w′ being two clients' own models."""
-    w, other = (model_with(update.state, result.model) for update in own.updates)
-    between = ((theta, measure(interpolate(w, other, theta))) for theta in thetas)
-    return tuple((theta, evaluation.loss, evaluation.accuracy) for theta, evaluation in between)
+def interpolation(result: RoundResult, own: ClientModels, measure: Measure, thetas: Sequence[float]) -> Line:
+    """The line between two clients' models as they were averaged."""
+    states = result.aligned or [update.state for update in own.updates]
+    w, other = (model_with(state, result.model) for state in states)
+    return between((w, other), measure, thetas)
+
+
+def between(
+    models: tuple[nn.Module, nn.Module],
+    measure: Measure,
+    thetas: Sequence[float],
+    model_at: Callable[[nn.Module, nn.Module, float], nn.Module] = interpolate,
+) -> Line:
+    """(θ, loss, accuracy) of models on the line between two, w and w′: by default of θ·w + (1 − θ)·w′."""
+    measured = ((theta, measure(model_at(*models, theta))) for theta in thetas)
+    return tuple((theta, evaluation.loss, evaluation.accuracy) for theta, evaluation in measured)
 
 
 def digests_of(result: RoundResult, own: ClientModels) -> Digests:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import record_function
 
 from fedbench.core import (
@@ -26,7 +26,8 @@ from fedbench.core import (
     fedavg,
 )
 from fedbench.core.trainer import initial_model
-from fedbench.measures import BARRIER, MAX_CLIENTS_MEASURED, RunResult, Verdict, barrier, judge, run_result
+from fedbench.measures import MAX_CLIENTS_MEASURED, Line, RunResult, Verdict, judge, run_result
+from fedbench.runs.alignment import Correlations, barriers, lines_for_comparison, plain_metrics, unit_correlations
 from fedbench.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from fedbench.runs.clients import Clients, clients_of, warn_of_idle
 from fedbench.runs.computing import bits_depend_on, computed_with
@@ -101,21 +102,29 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
         trained = time.perf_counter()
         evaluation = measure(result.model)
         metrics = round_metrics(result, evaluation, own, dataset.class_names)
-        line: tuple[tuple[float, float, float], ...] = ()
+        lines: dict[str, Line] = {}
+        units: Correlations = {}
         is_last = result.round == spec.rounds or _is_over(spec, metrics)
         if is_last:
             metrics |= client_metrics(result, own, measure, metrics["accuracy"])
             metrics |= target_metrics(spec, [*history, metrics])
+            if result.aligned and own.updates:
+                weights = [len(clients[k]) if spec.weights == "examples" else 1 for k in result.selected_clients]
+                metrics |= plain_metrics(result, own, weights, spec.average_frozen, measure, metrics)
             if spec.interpolation:
                 examples = test_set if spec.interpolation_set == "test" else _training_set(dataset, device)
                 on_the_line = partial(_measure, examples, num_threads)
-                line = interpolation(result, own, on_the_line, THETAS[spec.interpolation_set])
-                metrics |= {} if (height := barrier(line)) is None else {BARRIER: height}
+                lines[""] = interpolation(result, own, on_the_line, THETAS[spec.interpolation_set])
+                if result.aligned:
+                    lines |= lines_for_comparison(result, own, on_the_line, _inputs_of_repair(spec, clients))
+                    units = unit_correlations(result, own, test_set.inputs)
+                metrics |= barriers(lines)
         times = {"training_seconds": trained - started, "evaluation_seconds": time.perf_counter() - trained}
         history.append(metrics | times)
         if is_last or saving.is_due():
             server = result.server.to(torch.device("cpu"))
-            latest = Checkpoint(server, tuple(history), torch.from_numpy(evaluation.confusion), line)
+            confusion, line = torch.from_numpy(evaluation.confusion), lines.pop("", ())
+            latest = Checkpoint(server, tuple(history), confusion, line, lines, units)
             saving.save(latest)
         yield RoundDone(run, result.round, history[-1], digests_of(result, own) if job.digests else None)
         if is_last:
@@ -150,6 +159,12 @@ class _Saving:
 def _measure(examples: ClientData, num_threads: Threads, model: nn.Module) -> Evaluation:
     with record_function("fedbench/evaluation"):
         return evaluate(model, examples.inputs, examples.labels, num_threads())
+
+
+def _inputs_of_repair(spec: CellSpec, clients: Clients) -> Tensor | None:
+    """The public examples that an average is repaired with; None if it is not."""
+    rule = spec.part("aggregation")
+    return clients.public_inputs(rule.num_public) if getattr(rule, "repair", False) else None
 
 
 def _training_set(dataset: Dataset, device: torch.device) -> ClientData:

@@ -272,6 +272,10 @@ class _SuiteRun:
         spec, dataset = done.run.spec, self.data.dataset(done.run.spec)
         if final.interpolation:
             tracked.log_interpolation(final.interpolation)
+        for name, line in final.lines.items():
+            tracked.log_interpolation(line, name)
+        if final.correlations:
+            tracked.log_correlations(final.correlations)
         tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
         tracked.log_partition(partition_table(done.run, dataset))
         if self.store_models:

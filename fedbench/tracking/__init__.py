@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
     from fedbench.datasets import Dataset
-    from fedbench.measures import RunResult
+    from fedbench.measures import Line, RunResult
     from fedbench.partitions.table import PartitionTable
     from fedbench.suites.schema import RunSpec
 
@@ -35,8 +35,11 @@ class TrackedRun(Protocol):
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record a round's metrics; `step` is the round, from 1. A round that is recorded already is left as it is."""
 
-    def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
-        """Record (θ, loss, accuracy) of the models on the line through two clients' models."""
+    def log_interpolation(self, line: Line, name: str = "") -> None:
+        """Record the models on the line through two clients' models; `name` says which line, such as ``plain_``."""
+
+    def log_correlations(self, correlations: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Record the correlations of two models' units, (n, n), by layer, before and after they were aligned."""
 
     def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
         """Record the final model's confusion matrix, (C, C): rows are the true classes."""

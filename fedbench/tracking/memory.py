@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.measures import RunResult, Verdict
+from fedbench.measures import Line, RunResult, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
     from fedbench.datasets import Dataset
     from fedbench.partitions.table import PartitionTable
@@ -27,7 +27,8 @@ class MemoryRun:
     fingerprint: str
     dataset_digest: str
     rounds: list[dict[str, float]] = field(default_factory=list)
-    interpolation: tuple[tuple[float, float, float], ...] = ()
+    lines: dict[str, Line] = field(default_factory=dict)
+    correlations: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     confusion: NDArray[np.int64] | None = None
     partition: PartitionTable | None = None
     model: nn.Module | None = None
@@ -41,9 +42,13 @@ class MemoryRun:
         if step == len(self.rounds) + 1:
             self.rounds.append(dict(metrics))
 
-    def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
+    def log_interpolation(self, line: Line, name: str = "") -> None:
         """See `fedbench.tracking.TrackedRun`."""
-        self.interpolation = tuple(points)
+        self.lines[name] = line
+
+    def log_correlations(self, correlations: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """See `fedbench.tracking.TrackedRun`."""
+        self.correlations = correlations
 
     def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
         """See `fedbench.tracking.TrackedRun`."""

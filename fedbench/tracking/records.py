@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from fedbench.measures import ROUNDS_TO_TARGET, RunResult, Verdict, judge_cell
+from fedbench.measures import AVERAGING_GAIN, PLAIN_GAIN, ROUNDS_TO_TARGET, RunResult, Verdict, judge_cell
 from fedbench.partitions.table import parse_counts
-from fedbench.stats import Spread, spread, spread_by_step
+from fedbench.stats import MeanRatio, Spread, ratio_of_means, spread, spread_by_step
 from fedbench.suites.schema import Cell, CellSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
 REPORTED = ("accuracy", "balanced_accuracy", "loss", "majority_rate")
 INTERPOLATION = "interpolation/"  # prefix of metrics whose step is 100 θ instead of the round: steps are whole numbers
 STEPS_PER_THETA = 100
+CORRELATIONS_FILE = "correlations.json"  # an artifact
+CORRELATION_DIGITS = 3
+_CORRELATIONS = TypeAdapter(dict[str, dict[str, list[list[float]]]])
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class CellResult:
         For each seed the accuracy of each client's own model before the last average, by client.
     rounds_to_target
         For each seed the number of rounds after which it reached the cell's target; None where it did not.
+    recovered
+        See `recovered_of`.
     """
 
     cell: Cell
@@ -74,6 +82,7 @@ class CellResult:
     measures: Mapping[str, Spread]
     client_accuracy: tuple[Mapping[int, float], ...]
     rounds_to_target: tuple[float | None, ...] = ()
+    recovered: MeanRatio | None = None
 
 
 def cell_result(cell: Cell, by_seed: Mapping[int, RunResult]) -> CellResult:
@@ -91,7 +100,19 @@ def cell_result(cell: Cell, by_seed: Mapping[int, RunResult]) -> CellResult:
         {name: spread([each.metrics[name] for each in measured.values()]) for name in REPORTED if measured},
         tuple(each.client_accuracy for each in measured.values()),
         tuple(each.metrics.get(ROUNDS_TO_TARGET) for each in measured.values()),
+        recovered_of([each.metrics for each in measured.values()]),
     )
+
+
+def recovered_of(seeds: Sequence[Mapping[str, float]]) -> MeanRatio | None:
+    """What aligned models recover of the gap to the clients' own: the ratio of the means over a cell's seeds.
+
+    None if a seed's models were not aligned, or if the seeds do not show a gap; see `ratio_of_means`.
+    """
+    if not seeds or not all({AVERAGING_GAIN, PLAIN_GAIN} <= each.keys() for each in seeds):
+        return None
+    gaps = [-each[PLAIN_GAIN] for each in seeds]
+    return ratio_of_means([gap + each[AVERAGING_GAIN] for gap, each in zip(gaps, seeds, strict=True)], gaps)
 
 
 class Source(Protocol):
@@ -184,6 +205,31 @@ class StoredSuite:
     def curve(self, cell: StoredCell, metric: str) -> dict[int, Spread]:
         """A metric of a cell by step, over its seeds; empty if it was not measured."""
         return spread_by_step([self.source.history(run.run_id, metric) for run in cell.finished.values()])
+
+
+def correlations_json(correlations: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """Write the correlations of two models' units, by layer, before and after they were aligned."""
+    rows = {layer: {when: _rounded(matrix) for when, matrix in found.items()} for layer, found in correlations.items()}
+    return json.dumps(rows)
+
+
+def _rounded(matrix: Tensor) -> list[list[float]]:
+    return [[round(value, CORRELATION_DIGITS) for value in row] for row in matrix.tolist()]
+
+
+def parse_correlations(text: str) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """The (n, n) matrices that `correlations_json` wrote, by layer, ``before`` and ``after``.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    read = _CORRELATIONS.validate_json(text)
+    found = {layer: {when: np.array(rows) for when, rows in both.items()} for layer, both in read.items()}
+    if not all(both.keys() == {"before", "after"} for both in found.values()):
+        raise ValueError("they are not of models before and after they were aligned")
+    return found
 
 
 def confusion_csv(confusion: NDArray[np.int64], class_names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from fedbench.measures import Verdict, run_result
+from fedbench.measures import Line, Verdict, run_result
 from fedbench.suites.loading import load_suite
 from fedbench.suites.schema import Cell, RunSpec, Suite
 from fedbench.tracking.records import INTERPOLATION, RunRecord, StoredCell, StoredSuite, cell_result, confusion_csv
@@ -64,9 +64,9 @@ def rounds_of(run: RunSpec, metrics: Metrics = metrics_of) -> list[Mapping[str, 
     return found
 
 
-def interpolation_of(run: RunSpec) -> list[tuple[float, float, float]]:
+def interpolation_of(run: RunSpec) -> Line:
     """θ, loss and accuracy."""
-    return [(-0.2, 2.0, 0.3), (0.5, 1.0 + 0.1 * run.seed, 0.6), (1.2, 3.0, 0.2)]
+    return (-0.2, 2.0, 0.3), (0.5, 1.0 + 0.1 * run.seed, 0.6), (1.2, 3.0, 0.2)
 
 
 def all_ok(_: RunSpec) -> tuple[Verdict, str | None]:

@@ -82,7 +82,7 @@ def test_the_json_object_is_the_one_of_the_documentation(suite: Suite) -> None:
     }
     assert expected == {key: cell[key] for key in expected}
     assert cell["accuracy"] == cell["balanced_accuracy"]
-    assert {*expected, "params", "balanced_accuracy", "client_accuracy", "rounds_to_target"} == set(cell)
+    assert {*expected, "params", "balanced_accuracy", "client_accuracy", "rounds_to_target", "recovered"} == set(cell)
 
 
 def test_parameters_are_every_field_of_the_cell(suite: Suite) -> None:

@@ -272,7 +272,7 @@ def test_a_command_whose_run_another_one_took_up_while_it_was_asleep_writes_noth
     other = start(MlflowTracker(tracker.suite, store.uri), "taken up")
     assert asleep.run_id == other.run_id
     before = tracker.client.get_run(other.run_id).to_dictionary()
-    asleep.log_interpolation([(0.5, 1.0, 0.5)])
+    asleep.log_interpolation(((0.5, 1.0, 0.5),))
     for late in (
         lambda: asleep.log_confusion(np.eye(2, dtype=np.int64), ["a", "b"]),
         lambda: asleep.log_partition(PartitionTable(["0", "1"], ["a", "b"], np.eye(2, dtype=np.int64))),

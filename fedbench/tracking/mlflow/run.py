@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Metric, Run, RunTag
 
-from fedbench.measures import LABEL_SKEW, RunResult, Verdict
+from fedbench.measures import LABEL_SKEW, Line, RunResult, Verdict
 from fedbench.partitions.skew import label_skew
 from fedbench.partitions.table import PartitionTable
 from fedbench.tracking.mlflow.cells import Cells
 from fedbench.tracking.mlflow.models import discard_models, log_model
 from fedbench.tracking.mlflow.reading import is_finished, runs_of, stored_result
 from fedbench.tracking.mlflow.store import MAX_BATCH, local_folder, store_errors
-from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, confusion_csv
+from fedbench.tracking.records import (
+    CORRELATIONS_FILE,
+    INTERPOLATION,
+    STEPS_PER_THETA,
+    confusion_csv,
+    correlations_json,
+)
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
     from fedbench.tracking.mlflow.client import StoreClient
 
@@ -84,11 +90,11 @@ class MlflowRun:
             if time.monotonic() - self._last_flush > FLUSH_SECONDS or len(self._waiting) > MAX_BATCH:
                 self._flush()
 
-    def log_interpolation(self, points: Sequence[tuple[float, float, float]]) -> None:
+    def log_interpolation(self, line: Line, name: str = "") -> None:
         """See `fedbench.tracking.TrackedRun`. The step is 100 θ."""
-        for theta, loss, accuracy in points:
+        for theta, loss, accuracy in line:
             step = round(STEPS_PER_THETA * theta)
-            values = {f"{INTERPOLATION}loss": loss, f"{INTERPOLATION}accuracy": accuracy}
+            values = {f"{INTERPOLATION}{name}loss": loss, f"{INTERPOLATION}{name}accuracy": accuracy}
             self._remember_once(step, values)
 
     def _remember_once(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -134,6 +140,12 @@ class MlflowRun:
         self._require_ours()
         with self._timed(), store_errors(self.uri):
             self.client.log_text(self.run_id, text, "confusion.csv")
+
+    def log_correlations(self, correlations: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """See `fedbench.tracking.TrackedRun`. It is the artifact ``correlations.json``."""
+        self._require_ours()
+        with self._timed(), store_errors(self.uri):
+            self.client.log_text(self.run_id, correlations_json(correlations), CORRELATIONS_FILE)
 
     def log_partition(self, table: PartitionTable) -> None:
         """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv`` and the metric ``label_skew``."""

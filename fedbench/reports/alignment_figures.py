@@ -1,0 +1,113 @@
+"""A suite's figures of aligned models: the line between two of them, and which of their units are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fedbench.reports.figure import BAND, LOSS, Figure, Kind, Row, Value, measured, number
+from fedbench.reports.layout import seeds_text
+from fedbench.tracking.records import (
+    CORRELATIONS_FILE,
+    INTERPOLATION,
+    STEPS_PER_THETA,
+    StoredCell,
+    StoredSuite,
+    parse_correlations,
+)
+
+PART = "Aligned models"
+MAX_DRAWN = 32  # units of a layer whose correlations are drawn
+HOW = ("aggregation", "align_by", "repair", "init")  # what lines of one panel differ in
+
+
+def alignment_figures(stored: StoredSuite) -> Iterator[Figure]:
+    """The figures for which a suite has results."""
+    cells = [cell for cell in stored.measured if f"{INTERPOLATION}plain_loss" in cell.metrics]
+    yield from _lines(stored, cells)
+    yield from _units(stored, cells)
+
+
+def _lines(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
+    rows: list[Row] = []
+    for (title, label), (cell, name) in _named_lines(cells).items():
+        for step, over in stored.curve(cell, f"{INTERPOLATION}{name}loss").items():
+            if 0 <= step <= STEPS_PER_THETA:
+                point: dict[str, Value] = {"panel": title, "models": label, "θ": step / STEPS_PER_THETA}
+                rows.append(point | measured(over, LOSS))
+    if rows:
+        seeds = seeds_text([len(cell.finished) for cell in cells])
+        yield Figure(
+            PART,
+            "Loss between two models: plain, aligned, repaired",
+            "The models θ·w + (1 − θ)·w′ between the two clients' own models w (θ = 1) and w′ (θ = 0); θ = 1/2 is "
+            "their average. Aligned: the units of w′ in the order of those of w that they are most like. Repaired: "
+            f"the statistics of each unit reset to those of the two models. Mean over {seeds}; band: {BAND}.",
+            Kind.LINES,
+            rows,
+            x="θ",
+            y=LOSS.column,
+            series="models",
+            panel="panel",
+            possible=LOSS.possible,
+        )
+
+
+def _named_lines(cells: Iterable[StoredCell]) -> dict[tuple[str, str], tuple[StoredCell, str]]:
+    """By panel and label the cell and the name of each line; one that several cells have once."""
+    found: dict[tuple[str, str], tuple[StoredCell, str]] = {}
+    for cell in cells:
+        title = _title(cell)
+        if cell.spec.init == "shared":
+            found.setdefault((title, "shared start, plain"), (cell, "plain_"))
+            continue
+        by = f"aligned by {cell.spec.get('align_by')}"
+        found.setdefault((title, "plain"), (cell, "plain_"))
+        found.setdefault((title, by), (cell, ""))
+        if f"{INTERPOLATION}repaired_loss" in cell.metrics:
+            found.setdefault((title, f"{by}, repaired"), (cell, "repaired_"))
+    return found
+
+
+def _title(cell: StoredCell) -> str:
+    axes = [axis for axis in cell.result.cell.axes if axis not in HOW]
+    words = ", ".join(f"{axis.replace('_', ' ')} {cell.spec.get(axis)}" for axis in axes)
+    return words or cell.scenario
+
+
+def _units(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
+    rows: list[Row] = []
+    seed = layer = None
+    for (title, label), (cell, name) in _named_lines(cells).items():
+        if name != "" or cell.spec.init == "shared":
+            continue
+        seed, run = next(iter(cell.finished.items()))
+        text = stored.source.text(run.run_id, CORRELATIONS_FILE)
+        try:
+            found = parse_correlations(text or "")
+        except ValueError:
+            continue
+        drawn = [layer for layer, both in found.items() if len(both["before"]) <= MAX_DRAWN]
+        if not drawn:
+            continue
+        layer = drawn[-1]
+        for when, words in (("before", f"{title}: before"), ("after", f"{title}: {label}")):
+            rows += [
+                {"panel": words, "unit of w": i, "unit of w′": j, "correlation": number(value)}
+                for i, row in enumerate(found[layer][when].tolist())
+                for j, value in enumerate(row)
+            ]
+    if rows:
+        rows = list({(row["panel"], row["unit of w"], row["unit of w′"]): row for row in rows}.values())
+        yield Figure(
+            PART,
+            "Which units of two models are alike",
+            f"Correlation of each unit of layer {layer} of the first client's model (row) with each of the second's "
+            f"(column), on 1,000 test images, seed {seed}: before, and with the second's in the order of the first's.",
+            Kind.MATRIX,
+            rows,
+            x="unit of w′",
+            y="unit of w",
+            panel="panel",
+            value="correlation",
+            possible=(-1, 1),
+        )
