@@ -5,7 +5,7 @@
 
 const LIGHT = d3.interpolateBlues;
 const DARK = t => d3.interpolateBlues(1 - t);
-const BELOW = {labelAnchor: "center", labelArrow: "none", labelOffset: 34, tickFormat: "~g"};
+const BELOW = {labelAnchor: "center", labelArrow: "none", labelOffset: 34, tickFormat: d3.format("~g")};
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 
 function make(tag, properties = {}, ...children) {
@@ -156,7 +156,7 @@ function scale(values, log) {
   if (names.some(name => typeof name === "string")) {
     return {type: "point", domain: d3.sort(names, (a, b) => (typeof a > typeof b) - (typeof a < typeof b) || d3.ascending(a, b))};
   }
-  return log ? {type: "log", tickFormat: "~g"} : {nice: true};
+  return log ? {type: "log", tickFormat: d3.format("~g")} : {nice: true};
 }
 
 function points(figure, rows, series, width) {
@@ -180,6 +180,7 @@ function dots(figure, rows, series, width) {
   const {x: names, y: value} = figure;
   const letters = Math.floor(width / 18);
   const domain = [...new Set(rows.map(row => row[names]))];
+  const alone = domain.length === rows.length;  // there is room for a bar
   const seeds = rows.flatMap(row => (row.values ?? []).map(each => ({...row, [value]: each}))).filter(row => row[value] !== null);
   const index = row => Math.max(series.indexOf(row[figure.series]), 0);
   return {
@@ -188,8 +189,8 @@ function dots(figure, rows, series, width) {
     x: {...BELOW, label: value, grid: true, ticks: width / 80},
     y: {label: null, type: "point", domain, padding: 0.6, tickFormat: name => shorten(name, letters)},
     marks: [
-      ...figure.series ? [] : [
-        Plot.ruleY(rows.filter(row => row.low != null), {y: names, x1: "low", x2: "high", stroke: colour(0), strokeWidth: 2, clip: true}),
+      ...!alone ? [] : [
+        Plot.ruleY(rows.filter(row => row.low != null), {y: names, x1: "low", x2: "high", stroke: row => colour(index(row)), strokeWidth: 2, clip: true}),
         Plot.dot(seeds, {y: names, x: value, r: 1.5, fill: "currentColor", dy: 6}),
       ],
       Plot.dot(rows, {y: names, x: value, fill: row => colour(index(row)), symbol: row => symbol(index(row)), r: 4.5, stroke: "var(--page)"}),
@@ -236,8 +237,8 @@ function charts(figure, panels, rows) {
   const grid = make("div", {className: "panels"}, ...places);
 
   function domain(shown) {
-    const single = figure.series && figure.kind === "dots" ? [] : ["low", "high", "values"];
-    const [low, high, least, most] = extent(figure, shown, [figure.y, ...single]);
+    const alone = figure.kind === "lines" || panels.every(([, some]) => new Set(some.map(row => row[figure.x])).size === some.length);
+    const [low, high, least, most] = extent(figure, shown, [figure.y, ...alone ? ["low", "high", "values"] : []]);
     const [first, last] = d3.extent([low, high, ...figure.levels.map(([, value]) => value)]);
     const pad = 0.04 * (last - first) || 1;
     return [Math.max(first - pad, least ?? -Infinity), Math.min(last + pad, most ?? Infinity)];
