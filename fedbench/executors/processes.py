@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from threading import Thread
@@ -16,19 +16,28 @@ from types import ModuleType
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
 
-# Workers are forked from a process that has imported what they need, so that each has it at once and they share its
-# memory. Elsewhere than on Linux, system libraries do not survive a fork.
-FORKED = sys.platform == "linux"
 SAFE_PATH = "PYTHONSAFEPATH"
-CONTEXT: ForkServerContext | SpawnContext = get_context("forkserver") if FORKED else get_context("spawn")
+SPAWN = get_context("spawn")
 
 
-def import_ahead() -> None:
-    """Start the process that workers are forked from; it imports while this one does."""
-    if FORKED:
-        CONTEXT.set_forkserver_preload(["fedbench.core"])
-        with without_ctrl_c(), without_the_working_directory():
+def import_ahead() -> ForkServerContext | SpawnContext:
+    """Start the process that workers are forked from, which imports while this one does other things.
+
+    So each worker has at once what it needs, and they share its memory. Elsewhere than on Linux, where system libraries
+    do not survive a fork, and where its socket cannot be made in the folder of temporary files, such as one with a long
+    path, workers are spawned.
+
+    Returns
+    -------
+    What starts workers.
+    """
+    if sys.platform == "linux":
+        forked = get_context("forkserver")
+        forked.set_forkserver_preload(["fedbench.core"])
+        with without_ctrl_c(), without_the_working_directory(), suppress(OSError):
             forkserver.ensure_running()
+            return forked
+    return SPAWN
 
 
 def prepare_to_compute() -> None:

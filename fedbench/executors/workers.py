@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from threading import Thread
 from typing import Any, Generic, cast
 
@@ -17,7 +18,7 @@ import torch
 
 from fedbench.executors import THREADS, E, J, Work, in_process
 from fedbench.executors.processes import (
-    CONTEXT,
+    SPAWN,
     cause_of_death,
     end_with_parent,
     import_ahead,
@@ -115,13 +116,21 @@ class _Worker(Generic[J]):
     def __init__(self, work: Work[J, Any]) -> None:
         self.job: J | None = None
         self._num_threads = 1
-        self.connection, self._theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(self._theirs, dict(os.environ), work), daemon=True)
+        self.connection, self._theirs = SPAWN.Pipe()
+        self._arguments = self._theirs, dict(os.environ), work
+        self.process = self._made_by(SPAWN)
+
+    def _made_by(self, context: ForkServerContext | SpawnContext) -> ForkServerProcess | SpawnProcess:
+        return context.Process(target=_serve, args=self._arguments, daemon=True)
 
     def start(self) -> None:
-        import_ahead()
+        self.process = self._made_by(import_ahead())
         with without_ctrl_c(), without_the_script():
-            self.process.start()
+            try:
+                self.process.start()
+            except OSError:  # the socket of what it would be forked from was removed, as temporary files are
+                self.process = self._made_by(SPAWN)
+                self.process.start()
         self._theirs.close()  # so that the end of the process is the end of the pipe
 
     def begin(self, job: J) -> None:

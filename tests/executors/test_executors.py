@@ -6,6 +6,8 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from jobs import WORK, assert_equal_ends, ends, make_jobs, make_runs, untimed
 
 from fedbench.core import model_with
 from fedbench.executors import Work, choose_executor, in_process, workers
-from fedbench.executors.processes import CONTEXT
+from fedbench.executors.processes import import_ahead
 from fedbench.measures import Verdict
 from fedbench.runs.checkpoints import load_checkpoint
 from fedbench.runs.computing import bits_depend_on, computed_with
@@ -196,6 +198,28 @@ def test_a_worker_needs_no_temporary_folder_says_what_it_cannot_answer_and_can_b
     assert ("", "") == capfd.readouterr()
 
 
+@pytest.mark.parametrize("folder", ["missing", "x" * 100])
+def test_workers_are_spawned_where_the_socket_to_fork_them_cannot_be_made(folder: str, tmp_path: Path) -> None:
+    """In a process of its own: what workers are forked from starts once in each."""
+    temporary = tmp_path / folder
+    if folder != "missing":
+        temporary.mkdir()
+    script = "from fedbench.executors.processes import SPAWN, import_ahead as start; print(start() is SPAWN)"
+    code = f"import tempfile; tempfile.tempdir = {str(temporary)!r}; {script}"
+    assert "True\n" == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are not forked here")
+def test_a_worker_is_spawned_where_the_socket_to_fork_it_was_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def gone(process: Any) -> None:
+        raise FileNotFoundError(process)
+
+    monkeypatch.setattr(import_ahead().Process, "start", gone)
+    assert [("lives", "end")] == list(workers.execute(["lives"], Toy(tmp_path), 1))[-1:]
+
+
 def test_an_error_that_a_user_can_fix_ends_all_jobs_in_the_parent(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the store is gone"):
         list(workers.execute(["raises", "first"], Toy(tmp_path), 2))
@@ -269,8 +293,9 @@ def test_ctrl_c_while_a_worker_starts_is_not_lost_and_does_not_reach_the_worker(
         blocked.extend(line.split()[1] for line in status if line.startswith("SigBlk:"))
         os.kill(os.getpid(), signal.SIGINT)
 
-    real = CONTEXT.Process.start
-    monkeypatch.setattr(CONTEXT.Process, "start", start)
+    started = import_ahead().Process
+    real = started.start
+    monkeypatch.setattr(started, "start", start)
     gc.disable()  # an exception in a callback of the garbage collector would be lost
     try:
         with pytest.raises(KeyboardInterrupt):
