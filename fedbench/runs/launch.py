@@ -111,6 +111,7 @@ def track_suite(
         except KeyboardInterrupt:
             raise InterruptedSuiteError(_interrupted(len(outcomes), len(runs), fresh)) from None
         phase("recording")
+        tracker.describe()
     return outcomes, recorder
 
 

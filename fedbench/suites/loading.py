@@ -7,6 +7,7 @@ replaces both. Cells are in the order of the product of the axes, whose order is
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -161,7 +162,10 @@ def _suite(
 
     def cells_of(key: str, fields: dict[str, Any], overridden: Collection[str] = ()) -> tuple[Cell, ...]:
         axes, specs = _grid(key, fields, overridden, parts)
-        return tuple(Cell(suite=name, scenario=key, spec=spec, axes=axes, seeds=chosen_seeds) for spec in specs)
+        cells = tuple(Cell(suite=name, scenario=key, spec=spec, axes=axes, seeds=chosen_seeds) for spec in specs)
+        if twins := [label for label, count in Counter(cell.label for cell in cells).items() if count > 1]:
+            raise SuiteError(f"scenario {key}: two cells are both called {twins[0]}; give their values fewer digits")
+        return cells
 
     references: tuple[Reference, ...] = ()
     if suite.get("conformance") is not None:  # compares the scenarios of the file, without --set and --only

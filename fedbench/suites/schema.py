@@ -10,6 +10,8 @@ from fedbench.suites.tune import TuneSpec
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import show
 
+LONG = 8  # characters of a number
+
 __all__ = ["Cell", "CellSpec", "RunSpec", "Scenario", "Suite"]
 
 
@@ -76,5 +78,6 @@ class Suite(Frozen):
 
 
 def _plain(value: object) -> str:
-    """Write a value for a label: text as it is."""
-    return value if isinstance(value, str) else show(value)
+    """Write a value for a label: text as it is, four digits of a number that nobody wrote by hand."""
+    text = value if isinstance(value, str) else show(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > LONG else text

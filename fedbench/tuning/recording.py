@@ -134,7 +134,9 @@ class StudyRun:
             for key, value in records.round_metrics(values).items()
         ]
         metrics += [Metric(key, value, end, last) for key, value in records.trial_metrics(trial).items()]
-        self._log(run_id, params=records.trial_params(self.plan, trial), metrics=metrics)
+        params = records.trial_params(self.plan, trial)
+        known = unfinished.data.params
+        self._log(run_id, params={key: text for key, text in params.items() if key not in known}, metrics=metrics)
         self.client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED", end)
 
     def finish(self, result: TuningResult, figures: Sequence[Mapping[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedbench.measures import Verdict
 from fedbench.stats import spread
 from fedbench.tracking import SCHEMA_VERSION
+from fedbench.tracking.mlflow.door import param_texts
 
 if TYPE_CHECKING:
     from fedbench.suites.tune import Axis
@@ -62,7 +63,7 @@ def study_params(plan: Plan) -> dict[str, str]:
     return {
         "scenario": plan.scenario,
         "objective": str(plan.objective),
-        "target": str(plan.target),
+        **({} if plan.target is None else {"target": str(plan.target)}),
         "budget": plan.budget,
         "seeds": ",".join(map(str, plan.seeds)),
         "validation": str(plan.validation),
@@ -146,7 +147,7 @@ def trial_tags(plan: Plan, identity: str, trial: TrialResult) -> dict[str, str]:
 
 def trial_params(plan: Plan, trial: TrialResult) -> dict[str, str]:
     """Every field of the configuration that the trial measured."""
-    return {key: str(value) for key, value in plan.spec_of(trial.params).values.items()}
+    return param_texts(plan.spec_of(trial.params).values)
 
 
 def round_metrics(values: Mapping[str, float]) -> dict[str, float]:

@@ -437,3 +437,16 @@ def test_a_large_grid_is_laid_out_in_seconds(tmp_path: Path) -> None:
     start = time.process_time()
     assert 10_000 == len(load_suite(write(tmp_path, text)).cells)
     assert time.process_time() - start < 2
+
+
+def test_a_label_has_four_digits_of_a_number_that_nobody_wrote_by_hand(tmp_path: Path) -> None:
+    fields = "learning_rate: [0.06940364732004282, 0.12345], clip_norm: 1234567.891"
+    suite = load_suite(write(tmp_path, PLAIN.replace("{name: a}", f"{{name: a, {fields}}}")))
+    assert ["a learning_rate=0.0694", "a learning_rate=0.12345"] == [cell.label for cell in suite.cells]
+    assert 0.06940364732004282 == suite.cells[0].spec.learning_rate
+
+
+def test_two_cells_do_not_share_a_label(tmp_path: Path) -> None:
+    text = PLAIN.replace("{name: a}", "{name: a, learning_rate: [0.0694036473, 0.0694036474]}")
+    said = "scenario a: two cells are both called a learning_rate=0.0694; give their values fewer digits"
+    assert said == error_of(tmp_path, text)

@@ -15,6 +15,8 @@ from mlflow.exceptions import MlflowException
 
 from fedbench.measures import Verdict, judge_cell
 from fedbench.tracking import SCHEMA_VERSION
+from fedbench.tracking.mlflow.describe import cell_note
+from fedbench.tracking.mlflow.door import param_texts
 from fedbench.tracking.mlflow.reading import infinite, is_finished, read_artifact, search_runs
 from fedbench.tracking.mlflow.store import MAX_BATCH, checkpoint_folder, local_folder, store_errors
 from fedbench.tracking.mlflow.summary import NOT_SUMMARISED, Series, add_confusions, summary
@@ -106,6 +108,7 @@ class Cells:
         first = measured[0].data
         verdicts = [Verdict(run.data.tags["fedbench.verdict"]) for run in seeds]
         verdict, reason = judge_cell(verdicts, [run.data.tags.get("fedbench.reason") for run in seeds])
+        found = summary([self._read_series(run) for run in measured])
         tags = {
             "fedbench.schema": str(SCHEMA_VERSION),
             "fedbench.kind": "cell",
@@ -114,17 +117,14 @@ class Cells:
             "fedbench.seeds": ",".join(run.data.tags["fedbench.seed"] for run in measured),
             "fedbench.runs": _digest_of(seeds),
             "fedbench.verdict": str(verdict),
-            **({"fedbench.reason": reason, "mlflow.note.content": f"{verdict}: {reason}"} if reason else {}),
+            **({"fedbench.reason": reason} if reason else {}),
+            "mlflow.note.content": cell_note(found, len(measured), verdict, reason),
             **SOURCE_TAGS,
         }
         run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=first.tags["fedbench.cell"]).info.run_id
         now = int(time.time() * 1000)
-        metrics = [
-            Metric(key, value, now, step)
-            for key, series in summary([self._read_series(run) for run in measured]).items()
-            for step, value in series.items()
-        ]
-        params = [Param(key, value) for key, value in first.params.items() if key != "seed"]
+        metrics = [Metric(key, value, now, step) for key, series in found.items() for step, value in series.items()]
+        params = [Param(key, text) for key, text in param_texts(first.params).items() if key != "seed"]
         self.client.log_batch(run_id, params=params)
         for start in range(0, len(metrics), MAX_BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + MAX_BATCH])

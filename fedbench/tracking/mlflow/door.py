@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PREFIX = "fedbench."  # of our tags
 MAX_WHOLE = 2**63 - 1
 MAX_TEXT = 1_000  # characters of a label or an option
+ALL = "all"  # of a field that is null
+NULL_IS_ALL = ("batch_size",)  # the fields of which it is written, since their default is a number
 CONSTANTS = {"None": None, "True": True, "False": False}
 
 
@@ -38,8 +40,17 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def param_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Scenario fields as MLflow keeps them: null ones are left out, or `ALL` where a field's default is another."""
+    nulls = (None, "None")  # as earlier versions wrote it
+    texts = {field: ALL if field in NULL_IS_ALL and value in nulls else value for field, value in values.items()}
+    return {field: str(value) for field, value in texts.items() if value not in nulls}
+
+
 def parameter(field: str, text: str) -> str | float | bool | None:
     """The value of a scenario field, of which MLflow keeps the text."""
+    if field in NULL_IS_ALL and text == ALL:
+        return None
     if field in COMMON and CommonFields.model_fields[field].annotation is str:
         return text
     if text in CONSTANTS:

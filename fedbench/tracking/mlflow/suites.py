@@ -16,7 +16,7 @@ from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import COMMON, in_order
 from fedbench.suites.schema import Cell
 from fedbench.tracking.mlflow.database import chosen_store
-from fedbench.tracking.mlflow.door import spec_values
+from fedbench.tracking.mlflow.door import ALL, NULL_IS_ALL, param_texts, spec_values
 from fedbench.tracking.mlflow.reading import (
     infinite,
     is_finished,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
+NULLS = tuple((field, ALL) for field in NULL_IS_ALL)  # a cell's key has no null, as it had before they were written
 INVOCATION = re.compile(r"\d{8}T[0-9TZa-f-]*")
 COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
@@ -203,8 +204,8 @@ def _by_cell(runs: Iterable[Run]) -> list[list[Run]]:
 
 def _key(run: Run) -> tuple[str, tuple[tuple[str, str], ...]]:
     """See `StoredCell.key`; a parameter that did not exist yet counts as its default, and none is the same as None."""
-    params = _defaults() | run.data.params
-    given = sorted((key, value) for key, value in params.items() if key != "seed" and value != "None")
+    params = param_texts(_defaults() | run.data.params)
+    given = sorted(pair for pair in params.items() if pair[0] != "seed" and pair not in NULLS)
     return run.data.tags["fedbench.scenario"], tuple(given)
 
 
@@ -215,14 +216,15 @@ def _defaults() -> dict[str, str]:
 
 def _label_fields(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """The fields in each cell's label: those it was recorded with, and more where two labels would be equal."""
-    fields = in_order(dict.fromkeys(field for run in runs for field in run.data.params if field != "seed"))
+    texts = [param_texts(run.data.params) for run in runs]
+    fields = in_order(dict.fromkeys(field for params in texts for field in params if field != "seed"))
     named = [{word.partition("=")[0] for word in run.data.tags["fedbench.cell"].split() if "=" in word} for run in runs]
     by_label: dict[str, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
         by_label[run.data.tags["fedbench.cell"]].append(index)
     for same in by_label.values():
         for field in fields:
-            if len({runs[index].data.params.get(field) for index in same}) > 1:
+            if len({texts[index].get(field) for index in same}) > 1:
                 for index in same:
                     named[index].add(field)
     return [tuple(field for field in fields if field in names) for names in named]

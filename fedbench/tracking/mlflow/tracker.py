@@ -19,6 +19,8 @@ from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.mlflow.cells import CELL, Cells
 from fedbench.tracking.mlflow.client import REQUEST
 from fedbench.tracking.mlflow.database import mlflow_uri
+from fedbench.tracking.mlflow.describe import NOTE, describe_suite, suite_note
+from fedbench.tracking.mlflow.door import param_texts
 from fedbench.tracking.mlflow.experiments import open_experiment
 from fedbench.tracking.mlflow.models import discard_models
 from fedbench.tracking.mlflow.reading import (
@@ -50,14 +52,6 @@ if TYPE_CHECKING:
 
 SOURCE = "fedbench.source."  # with the kind of a part that is not built in: SHA-256 of its source
 MAX_DIGEST = 36  # characters, MLflow's limit
-HOW_TO_READ = """
-
-**How to read it.** Runs with the tag `fedbench.kind` = `run` are one seed of a cell each; group them by the tag
-`fedbench.cell` to see a cell's mean and range. Runs with `fedbench.kind` = `cell` hold each cell's mean, standard
-deviation and 95 % interval over its seeds. `fedbench.verdict` = `collapsed` means: the model predicts one class only,
-or its balanced accuracy is at chance; `below majority`: it is no better than predicting the largest class
-(`majority_rate`). `fedbench report` puts it all on one page.
-"""
 
 
 class MlflowTracker:
@@ -75,14 +69,17 @@ class MlflowTracker:
         self.client = open_store(self.uri)
         self.checkpoints = checkpoint_folder(self.uri)
         mlflow.set_tracking_uri(mlflow_uri(self.uri))  # for addresses such as models:/NAME, which name no store
-        note = {"mlflow.note.content": suite.question + HOW_TO_READ}
-        schema = {"fedbench.schema": str(SCHEMA_VERSION)}
+        first = {NOTE: suite_note(suite.question, ()), "fedbench.schema": str(SCHEMA_VERSION)}
         with store_errors(self.uri):
             self.experiment_id = open_experiment(
-                self.client, self.uri, suite.name, note | view_tags(), schema, self._require_ours
+                self.client, self.uri, suite.name, view_tags(), first, self._require_ours
             )
         self.cells = Cells(self.client, self.uri, self.experiment_id)
         self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
+
+    def describe(self) -> None:
+        """Write what the cells have given so far into the experiment's description."""
+        describe_suite(self.client, self.uri, self.experiment_id, self.suite.question)
 
     def _require_ours(self, experiment: Experiment) -> None:
         require_schema(experiment, without_password(self.uri))
@@ -180,7 +177,8 @@ class MlflowTracker:
     def _complete(self, ours: Run, run: RunSpec, dataset: Dataset, is_new: bool) -> None:
         """Give a run its parameters and its dataset, which it lacks if its process died early, and let it run."""
         run_id = ours.info.run_id
-        params = [Param(key, str(value)) for key, value in {"seed": run.seed, **run.spec.values}.items()]
+        texts = param_texts({"seed": run.seed, **run.spec.values})
+        params = [Param(key, text) for key, text in texts.items() if key not in ours.data.params]
         if is_new:
             self.client.log_batch(run_id, params=params)
         else:
