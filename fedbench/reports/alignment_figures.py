@@ -17,6 +17,7 @@ from fedbench.tracking.records import (
 
 PART = "Aligned models"
 MAX_DRAWN = 32  # units of a layer whose correlations are drawn
+PLAIN, REPAIRED = "plain_", "repaired_"  # which line; see `fedbench.runs.alignment`
 HOW = ("aggregation", "align_by", "repair", "init")  # what lines of one panel differ in
 
 
@@ -58,13 +59,13 @@ def _named_lines(cells: Iterable[StoredCell]) -> dict[tuple[str, str], tuple[Sto
     for cell in cells:
         title = _title(cell)
         if cell.spec.init == "shared":
-            found.setdefault((title, "shared start, plain"), (cell, "plain_"))
+            found.setdefault((title, "shared start, plain"), (cell, PLAIN))
             continue
         by = f"aligned by {cell.spec.get('align_by')}"
-        found.setdefault((title, "plain"), (cell, "plain_"))
+        found.setdefault((title, "plain"), (cell, PLAIN))
         found.setdefault((title, by), (cell, ""))
         if f"{INTERPOLATION}repaired_loss" in cell.metrics:
-            found.setdefault((title, f"{by}, repaired"), (cell, "repaired_"))
+            found.setdefault((title, f"{by}, repaired"), (cell, REPAIRED))
     return found
 
 
@@ -75,39 +76,39 @@ def _title(cell: StoredCell) -> str:
 
 
 def _units(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
+    """The first of the settings that differ in more than `HOW`, and in it the last layer that can be drawn."""
+    lines = _named_lines(cells)
+    drawn = {label: line for (title, label), line in lines.items() if title == next(iter(lines))[0]}
     rows: list[Row] = []
     seed = layer = None
-    for (title, label), (cell, name) in _named_lines(cells).items():
-        if name != "" or cell.spec.init == "shared":
+    for label, (cell, name) in drawn.items():
+        if name == REPAIRED:
             continue
         seed, run = next(iter(cell.finished.items()))
-        text = stored.source.text(run.run_id, CORRELATIONS_FILE)
         try:
-            found = parse_correlations(text or "")
+            found = parse_correlations(stored.source.text(run.run_id, CORRELATIONS_FILE) or "")
         except ValueError:
             continue
-        drawn = [layer for layer, both in found.items() if len(both["before"]) <= MAX_DRAWN]
-        if not drawn:
-            continue
-        layer = drawn[-1]
-        for when, words in (("before", f"{title}: before"), ("after", f"{title}: {label}")):
+        matrices = {layer: both["before" if name == PLAIN else "after"] for layer, both in found.items()}
+        if narrow := [layer for layer, matrix in matrices.items() if len(matrix) <= MAX_DRAWN]:
+            layer = narrow[-1]
             rows += [
-                {"panel": words, "unit of w": i, "unit of w′": j, "correlation": number(value)}
-                for i, row in enumerate(found[layer][when].tolist())
+                {"panel": label, "unit of w": i, "unit of w′": j, "correlation": number(value)}
+                for i, row in enumerate(matrices[layer].tolist())
                 for j, value in enumerate(row)
             ]
     if rows:
-        rows = list({(row["panel"], row["unit of w"], row["unit of w′"]): row for row in rows}.values())
         yield Figure(
             PART,
             "Which units of two models are alike",
-            f"Correlation of each unit of layer {layer} of the first client's model (row) with each of the second's "
-            f"(column), on 1,000 test images, seed {seed}: before, and with the second's in the order of the first's.",
+            f"Correlation of each unit of layer {layer} of the first client's model w (row) with each of the second's, "
+            f"w′ (column), on 1,000 test images, in {next(iter(lines))[0]}, seed {seed}. Aligned: the unit of w′ that "
+            "is averaged with a unit of w is on the diagonal. Correlations below 0 are as white as 0.",
             Kind.MATRIX,
             rows,
             x="unit of w′",
             y="unit of w",
             panel="panel",
             value="correlation",
-            possible=(-1, 1),
+            possible=(0, 1),
         )

@@ -63,11 +63,12 @@ def test_the_units_are_those_of_the_last_layer_that_can_be_drawn(stored: StoredS
     figure = figures_of(stored)["which-units-of-two-models-are-alike"]
     assert "layer conv1" in figure.caption
     panels = {panel: [row["correlation"] for row in figure.rows if row["panel"] == panel] for panel in PANELS}
-    assert {"pair: before": [0.1, 0.9, 0.8, 0.2]} | {key: [0.9, 0.1, 0.2, 0.8] for key in PANELS[1:]} == panels
-    assert 3 * 4 == len(figure.rows)
+    before, after = ([value for row in matrix for value in row] for matrix in (BEFORE, AFTER))
+    assert dict(zip(PANELS, (before, before, after, after), strict=True)) == panels
+    assert 4 * 4 == len(figure.rows)
 
 
-PANELS = ("pair: before", "pair: aligned by weights", "pair: aligned by activations")
+PANELS = ("shared start, plain", "plain", "aligned by weights", "aligned by activations")
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"conv1": {"after": [[1.0]]}}', '{"a": {"before": [["x"]]}}'])
