@@ -84,6 +84,13 @@ def tune_fields() -> str:
     return described(Suite.model_fields["tune"].annotation)
 
 
+def contrast_fields() -> str:
+    """The key `contrast`."""
+    from fedbench.suites.schema import Suite
+
+    return described(Suite.model_fields["contrast"].annotation)
+
+
 def conformance_fields() -> str:
     """The key `conformance`: what is said of each scenario."""
     from fedbench.suites.schema import Suite

@@ -21,7 +21,7 @@ from fedbench.runs.launch import Where, track_suite
 from fedbench.suites.checks import check_value
 from fedbench.suites.loading import load_suite, make_suite, parse_seeds
 from fedbench.suites.objects import plain
-from fedbench.util.errors import InterruptedSuiteError, SuiteError
+from fedbench.util.errors import InterruptedSuiteError, StoreError, SuiteError
 from fedbench.util.files import with_home
 from fedbench.util.imports import file_in_execution
 from fedbench.util.text import show
@@ -127,12 +127,30 @@ def run(
             outcomes, _ = track_suite(chosen, Where(**where), data_dir=folder, **how)
     except InterruptedSuiteError as error:
         raise KeyboardInterrupt(str(error)) from None
+    if any(outcome.executed for outcome in outcomes):
+        record_answers(chosen.name, place)
     from fedbench.reports.results import num_failed
     from fedbench.reports.tables import table_of_outcomes
 
     if failed := num_failed(outcomes):
         logger.warning("fedbench: %d of %d runs failed; the column reason says why", failed, len(outcomes))
     return table_of_outcomes(outcomes, chosen.cells)
+
+
+def record_answers(name: str, tracking_uri: str | None = None) -> None:
+    """Tag each cell's own run in MLflow with how it compares with others; if that fails, a warning says so."""
+    from fedbench.reports.answers import answer_all, cell_answers
+    from fedbench.tracking.mlflow.answers import tag_cells
+    from fedbench.tracking.mlflow.store import default_tracking_uri
+    from fedbench.tracking.mlflow.suites import read_suite
+
+    uri = tracking_uri or default_tracking_uri()
+    try:
+        stored = read_suite(name, uri)
+        answers = answer_all([cell.result for cell in stored.cells], stored.contrast)
+        tag_cells(uri, stored, cell_answers(answers))
+    except StoreError as error:
+        logger.warning("fedbench: the cells' runs are not tagged with answers: %s", error)
 
 
 def results(

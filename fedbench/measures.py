@@ -25,6 +25,7 @@ PLAIN_ACCURACY = "plain_accuracy"  # a metric's name: of the weighted mean, wher
 PLAIN_GAIN = "plain_gain"  # a metric's name: as the averaging gain, of that mean
 RECOVERED = "recovered"  # a metric's name
 GAP_ERRORS = 2  # standard errors above which a run's gap is meaningful
+BYTES_TO_TARGET = "bytes_to_target"  # a metric's name: what the clients send in so many rounds
 LABEL_SKEW = "label_skew"  # a metric's name; it describes the partition, not a round
 TIMES = ("training_seconds", "evaluation_seconds", "tracking_seconds")  # metrics that no seed determines
 MAX_CLIENTS_MEASURED = 20  # with more clients a round, their own models are not measured

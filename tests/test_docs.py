@@ -255,6 +255,7 @@ def generalised(name: str) -> str:
         (r"^(client_\w+)/\d+", r"\1/<k>"),
         (r"^recall/\d", "recall/<class>"),
         (r"^space/.*", "space/<field>"),
+        (r"^fedbench\.answer\.\w+", "fedbench.answer.<axis>"),
         (r"^(best|default)/learning_rate", r"\1/<field>"),
         (r"^(accuracy|difference|std|seeds|interval_low|interval_high)/(one|.*[: ].*)$", r"\1/<cell>"),
     ):

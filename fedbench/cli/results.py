@@ -1,7 +1,8 @@
-"""The commands on recorded results: report, compare, conformance, export, history. They read the store only."""
+"""The commands on recorded results: report, answer, compare, conformance, export, history. They read the store only."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,9 @@ import typer
 from fedbench.cli.completion import complete_suite
 from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
+from fedbench.suites.contrast import ContrastMeasure, check_contrast_measure
 from fedbench.util.errors import StoreError, SuiteError
-from fedbench.util.text import counted
+from fedbench.util.text import any_of, counted
 
 if TYPE_CHECKING:
     from fedbench.tracking.records import StoredSuite
@@ -25,6 +27,7 @@ OutOption = Annotated[
 def add_result_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     app.command("report", epilog="Example: fedbench report quickstart --out report")(report_command)
+    app.command("answer", epilog="Example: fedbench answer algorithms --measure loss")(answer_command)
     app.command("compare", epilog="Example: fedbench compare ~/main/mlruns mlruns")(compare_command)
     app.command("conformance", epilog="Example: fedbench conformance paper-table2")(conformance_command)
     app.command("export", epilog="Example: fedbench export quickstart --out quickstart.csv")(export_command)
@@ -34,11 +37,14 @@ def add_result_commands(app: typer.Typer) -> None:
 def _read(name_or_path: str, tracking_uri: str | None) -> tuple[StoredSuite, str]:
     """A suite's records, and the address of the store."""
     name = suite_name_of(name_or_path)  # before the imports, so that an error is quick
+    from fedbench.suites.contrast import read_contrast
     from fedbench.tracking.mlflow.store import default_tracking_uri
     from fedbench.tracking.mlflow.suites import read_suite
 
     uri = tracking_uri or default_tracking_uri()
-    return read_suite(name, uri, name_or_path), uri
+    stored = read_suite(name, uri, name_or_path)
+    contrast = read_contrast(name_or_path)
+    return stored if contrast is None else replace(stored, contrast=contrast), uri
 
 
 def report_command(
@@ -72,6 +78,30 @@ def report_command(
         except StoreError as error:  # such as one that can only be read
             say(f"warning: the report is not kept in the store: {error}")
     typer.echo(f"{page}: open it in a browser.", err=as_json)
+
+
+def answer_command(
+    suite_name: SuiteArgument,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What cells are compared by: {any_of(list(ContrastMeasure))} (default: the suite's, else accuracy).",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    tracking_uri: TrackingUriOption = None,
+) -> None:
+    """Answer a suite's question from what is recorded: which cells differ, by how much, and how sure that is."""
+    chosen = None if measure is None else check_contrast_measure(measure, "--measure")
+    stored, _ = _read(suite_name, tracking_uri)
+    from fedbench.reports.answers import answer_all, answers_json, answers_text
+
+    answers = answer_all([cell.result for cell in stored.cells], stored.contrast, chosen)
+    if as_json:
+        print_json({"suite": stored.name, "question": stored.question, "answers": answers_json(answers)})
+    else:
+        console().print(answers_text(stored.question, answers), soft_wrap=True)
 
 
 def compare_command(

@@ -30,6 +30,8 @@ from fedbench.cli.options import (
 if TYPE_CHECKING:
     from fedbench.suites.schema import Suite
 
+MOST_ANSWERS = 4  # sentences below the table; `fedbench answer` has all
+
 
 def add_run_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
@@ -161,6 +163,11 @@ def run_command(
         store_models=store_models,
         profile=profile,
     )
+    from fedbench.api import record_answers
+
+    if any(outcome.executed for outcome in outcomes):
+        record_answers(suite.name, tracking_uri)
+    from fedbench.reports.answers import answer_all, answer_lines
     from fedbench.reports.profile import profile_json, profile_summary
     from fedbench.reports.results import cell_results, count_runs, num_failed, results_table, suite_json
 
@@ -168,7 +175,10 @@ def run_command(
         print_json(suite_json(suite, outcomes) | ({"profile": profile_json(recorder.profile)} if recorder else {}))
     else:
         screen = console()
-        screen.print(results_table(suite.name, suite.question, cell_results(suite, outcomes)))
+        results = cell_results(suite, outcomes)
+        screen.print(results_table(suite.name, suite.question, results))
+        for line in answer_lines(answer_all(results, suite.contrast), MOST_ANSWERS):
+            screen.print(line, soft_wrap=True)
         compare = f"Compare them in the MLflow UI: {view_command(suite.name, tracking_uri)}"
         screen.print(f"{count_runs(outcomes)} {compare}", soft_wrap=True)
     if recorder:

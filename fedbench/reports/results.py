@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fedbench.measures import MEANINGS, RECOVERED, ROUNDS_TO_TARGET, RunResult, Verdict
+from fedbench.reports.answers import answer_all, answers_json
 from fedbench.reports.fitted import Column, Fitted
 from fedbench.reports.layout import (
     STYLES,
@@ -72,20 +73,24 @@ def _has(outcome: Outcome, verdict: Verdict) -> bool:
 
 def suite_json(suite: Suite, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """One JSON object for machines. Rates are fractions in [0, 1]; what is not finite is null."""
+    results = cell_results(suite, outcomes)
     return {
         "suite": suite.name,
         "executed": sum(outcome.executed for outcome in outcomes),
         "skipped": sum(not outcome.executed and outcome.result is not None for outcome in outcomes),
         "failed": num_failed(outcomes),
         "computed_elsewhere": sum(outcome.elsewhere is not None for outcome in outcomes),
-        "cells": [_cell_json(result) for result in cell_results(suite, outcomes)],
+        "cells": [_cell_json(result) for result in results],
+        "answers": answers_json(answer_all(results, suite.contrast)),
     }
 
 
 def stored_json(stored: StoredSuite) -> dict[str, Any]:
     """The same for results that were read back from a store: nothing was executed."""
     counts = {"executed": 0, "skipped": sum(len(cell.runs) for cell in stored.cells), "failed": 0}
-    return {"suite": stored.name, **counts, "cells": [_cell_json(cell.result) for cell in stored.cells]}
+    results = [cell.result for cell in stored.cells]
+    answers = answers_json(answer_all(results, stored.contrast))
+    return {"suite": stored.name, **counts, "cells": [_cell_json(each) for each in results], "answers": answers}
 
 
 def _cell_json(result: CellResult) -> dict[str, Any]:

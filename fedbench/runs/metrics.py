@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedbench.core import ClientUpdate, Evaluation, FlatModel, RoundResult, distance, interpolate, model_with
-from fedbench.measures import AVERAGING_GAIN, CLIENT_ACCURACY, ROUNDS_TO_TARGET, Line, rounds_to_target
+from fedbench.measures import AVERAGING_GAIN, BYTES_TO_TARGET, CLIENT_ACCURACY, ROUNDS_TO_TARGET, Line, rounds_to_target
 from fedbench.runs.events import Digests
 
 if TYPE_CHECKING:
@@ -88,12 +88,20 @@ def client_metrics(result: RoundResult, own: ClientModels, measure: Measure, acc
     }
 
 
-def target_metrics(spec: CellSpec, history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The number of rounds to the target; empty if it was not reached, or there is none."""
+def target_metrics(spec: CellSpec, history: Sequence[Mapping[str, float]], result: RoundResult) -> dict[str, float]:
+    """The rounds to the target, and what the clients send until then; empty if it was not reached, or there is none."""
     if spec.target_accuracy is None:
         return {}
     reached = rounds_to_target([metrics["accuracy"] for metrics in history], spec.target_accuracy)
-    return {} if reached is None else {ROUNDS_TO_TARGET: reached}
+    return {} if reached is None else {ROUNDS_TO_TARGET: reached, BYTES_TO_TARGET: reached * _upload(spec, result)}
+
+
+def _upload(spec: CellSpec, result: RoundResult) -> int:
+    """Bytes that the selected clients send in a round: what is averaged of their models, and their messages."""
+    vector, parameters = result.server.model.vector, result.model.parameters()
+    frozen = 0 if spec.average_frozen else sum(each.numel() for each in parameters if not each.requires_grad)
+    message = next((each.numel() for each in result.server.sent.values()), 0)
+    return len(result.selected_clients) * (vector.numel() - frozen + message) * vector.element_size()
 
 
 def interpolation(result: RoundResult, own: ClientModels, measure: Measure, thetas: Sequence[float]) -> Line:

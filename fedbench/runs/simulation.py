@@ -107,10 +107,10 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
         is_last = result.round == spec.rounds or _is_over(spec, metrics)
         if is_last:
             metrics |= client_metrics(result, own, measure, metrics["accuracy"])
-            metrics |= target_metrics(spec, [*history, metrics])
             if result.aligned and own.updates:
                 weights = [len(clients[k]) if spec.weights == "examples" else 1 for k in result.selected_clients]
                 metrics |= plain_metrics(result, own, weights, spec.average_frozen, measure, metrics)
+            metrics |= target_metrics(spec, [*history, metrics], result)
             if spec.interpolation:
                 examples = test_set if spec.interpolation_set == "test" else _training_set(dataset, device)
                 on_the_line = partial(_measure, examples, num_threads)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from fedbench.components import KINDS, Component, built_in_names, built_in_options, installed
 from fedbench.suites.checks import NAME
 from fedbench.suites.conformance import Reference
+from fedbench.suites.contrast import ContrastMeasure, ContrastSpec
 from fedbench.suites.describe import about_built_in, comments, option_meanings
 from fedbench.suites.fields import CommonFields
 from fedbench.suites.loading import REQUIRED
@@ -50,6 +51,7 @@ def suite_schema(with_installed: bool = True) -> Schema:
                 "Named configurations. A list on a field is an axis of the scenario's grid.",
             ),
             "tune": _about(_tune(seeds), "What `fedbench tune` searches."),
+            "contrast": _about(_contrast(), "Which cells are compared, and by what."),
             "conformance": _about(_conformance(), "Published results, for `fedbench conformance`."),
         },
         **_other_keys(list(fields), others),
@@ -207,6 +209,17 @@ def _searched(choice: Schema) -> Schema:
         "additionalProperties": False,
     }
     return {"oneOf": [{"type": "array", "items": choice, "minItems": 2, "uniqueItems": True}, range_]}
+
+
+def _contrast() -> Schema:
+    """The key `contrast`."""
+    about = {key: text.replace("None", "null") for key, text in comments(ContrastSpec).items()}
+    names = {"type": ["array", "null"], "items": {"type": "string"}, "uniqueItems": True}
+    keys = {
+        "axes": _about(names, about["axes"]),
+        "measure": _about({"enum": [*map(str, ContrastMeasure), None]}, about["measure"]),
+    }
+    return {"type": ["object", "null"], "properties": keys, "additionalProperties": False}
 
 
 def _conformance() -> Schema:

@@ -26,6 +26,7 @@ from fedbench.suites.checks import (
     settings_of,
 )
 from fedbench.suites.conformance import Reference, check_conformance
+from fedbench.suites.contrast import check_contrast
 from fedbench.suites.files import find_suite
 from fedbench.suites.schema import Cell, Scenario, Suite
 from fedbench.suites.tune import check_tune
@@ -137,7 +138,7 @@ def _suite(
 ) -> Suite:
     if data is None:
         raise SuiteError(f"the file is empty; a suite has {', '.join(REQUIRED)}")
-    suite = check_mapping(data, "the file", (*REQUIRED, "defaults", "tune", "conformance"))
+    suite = check_mapping(data, "the file", (*REQUIRED, "defaults", "tune", "contrast", "conformance"))
     for key in REQUIRED:
         if key not in suite:
             raise SuiteError(f"{key} is missing; a suite has {', '.join(REQUIRED)}")
@@ -152,6 +153,8 @@ def _suite(
     overrides = check_settings(overrides, "--set", parts)
     tune = check_tune(suite.get("tune"), settings, parts)
     tune = tune.model_copy(update={"set": tuple(item for item in tune.set if item[0] not in overrides)})
+    own_axes = {axis for own in settings.values() for axis in axes_of(merge((defaults, own)), ())}
+    contrast = check_contrast(suite.get("contrast"), own_axes)
     for scenario in only:
         if scenario not in settings:
             raise SuiteError(f"--only: {unknown('scenario', scenario, settings)}")
@@ -178,6 +181,7 @@ def _suite(
         scenarios=tuple(Scenario(name=key, cells=cells_of(key, each, overrides)) for key, each in merged.items()),
         path=path,
         tune=tune,
+        contrast=contrast,
         conformance=references,
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.conformance import Reference
+from fedbench.suites.contrast import ContrastSpec
 from fedbench.suites.tune import TuneSpec
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import show
@@ -64,6 +65,7 @@ class Suite(Frozen):
     scenarios: tuple[Scenario, ...]
     path: Path
     tune: TuneSpec = TuneSpec()  # what `fedbench tune` searches; `fedbench run` does not use it
+    contrast: ContrastSpec = ContrastSpec()  # which cells `fedbench answer` compares
     conformance: tuple[Reference, ...] = ()  # published results, for `fedbench conformance`
 
     @property

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from fedbench.measures import AVERAGING_GAIN, PLAIN_GAIN, ROUNDS_TO_TARGET, RunResult, Verdict, judge_cell
 from fedbench.partitions.table import parse_counts
 from fedbench.stats import MeanRatio, Spread, ratio_of_means, spread, spread_by_step
+from fedbench.suites.contrast import ContrastSpec
 from fedbench.suites.schema import Cell, CellSpec
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class CellResult:
         For each seed the number of rounds after which it reached the cell's target; None where it did not.
     recovered
         See `recovered_of`.
+    results
+        The results of all seeds, with or without numbers, in order.
     """
 
     cell: Cell
@@ -83,6 +86,7 @@ class CellResult:
     client_accuracy: tuple[Mapping[int, float], ...]
     rounds_to_target: tuple[float | None, ...] = ()
     recovered: MeanRatio | None = None
+    results: Mapping[int, RunResult] = field(default_factory=dict)
 
 
 def cell_result(cell: Cell, by_seed: Mapping[int, RunResult]) -> CellResult:
@@ -101,6 +105,7 @@ def cell_result(cell: Cell, by_seed: Mapping[int, RunResult]) -> CellResult:
         tuple(each.client_accuracy for each in measured.values()),
         tuple(each.metrics.get(ROUNDS_TO_TARGET) for each in measured.values()),
         recovered_of([each.metrics for each in measured.values()]),
+        results,
     )
 
 
@@ -187,6 +192,8 @@ class StoredSuite:
         The number of finished runs that do not count: newer runs of the same cell have other code, data or device.
     place
         The store's address without its password.
+    contrast
+        Which cells are compared.
     """
 
     name: str
@@ -196,6 +203,7 @@ class StoredSuite:
     left_out: int
     place: str
     source: Source
+    contrast: ContrastSpec = field(default_factory=ContrastSpec)
 
     @property
     def measured(self) -> list[StoredCell]:

@@ -43,6 +43,43 @@ def test_a_report_can_be_written_elsewhere_only(folder: Path) -> None:
     assert before == len(list((folder / "mlruns").rglob("*")))
 
 
+def test_a_suite_is_answered_in_sentences_or_as_json(folder: Path) -> None:
+    done = fedbench_here("answer", "made", folder=folder)
+    assert (0, "") == (done.code, done.err)
+    assert "What is shown?" == done.out.splitlines()[0]
+    assert "grid: num_clients=3 is not shown to differ from 2: accuracy +10.0 points" in done.out
+    assert "pair: init=independent and shared have the same accuracy in all 2 seeds." in done.out
+    found = json.loads(fedbench_here("answer", "made", "--measure", "loss", "--json", folder=folder).out)
+    assert ["num_clients", "examples_per_client", "init"] == [each["axis"] for each in found["answers"]]
+    assert {"loss"} == {each["measure"] for each in found["answers"]}
+
+
+def test_a_suites_file_says_what_is_compared_and_the_store_does_elsewhere(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "made.yaml").read_text()
+    (tmp_path / "made.yaml").write_text(text + "contrast: {axes: [init], measure: loss}\n")
+    place = ("--tracking-uri", address(folder))
+    done = fedbench_here("answer", "made.yaml", *place, folder=tmp_path)
+    assert "init=independent and shared have the same loss in all 2 seeds." in done.out
+    assert "num_clients" not in done.out
+    assert "num_clients" in fedbench_here("answer", "made", *place, folder=tmp_path).out  # as it is recorded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("answer", "made", "--measure", "los"), "--measure: unknown measure 'los'; did you mean loss?"),
+        (("answer", "wrong.yaml"), "wrong.yaml: contrast: unknown key 'axis'; did you mean axes?"),
+        (("answer", "never-run"), "fedbench run never-run"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_in_one_line(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    (folder / "wrong.yaml").write_text("name: made\ncontrast: {axis: [init]}\n")
+    done = fedbench_here(*arguments, folder=folder)
+    assert (2, "") == (done.code, done.out)
+    assert message in done.err
+    assert 1 == done.err.count("\n")
+
+
 def test_a_comparison_is_printed_as_a_table_or_as_json(folder: Path) -> None:
     done = fedbench_here("compare", "mlruns", address(folder), folder=folder)
     assert (0, "") == (done.code, done.err)

@@ -56,7 +56,7 @@ SKIPPED = RunResult(Verdict.SKIPPED, "needs 2 x 9000 = 18000 training examples; 
 
 def test_the_json_object_is_the_one_of_the_documentation(suite: Suite) -> None:
     found = suite_json(suite, outcomes(suite, result(0.8), result(0.9)))
-    assert ["suite", "executed", "skipped", "failed", "computed_elsewhere", "cells"] == list(found)
+    assert ["suite", "executed", "skipped", "failed", "computed_elsewhere", "cells", "answers"] == list(found)
     assert ("made", 2, 0, 0, 0) == tuple(found.values())[:5]
     (cell,) = found["cells"]
     expected = {

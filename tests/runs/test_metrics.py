@@ -26,6 +26,7 @@ from fedbench.partitions.skew import label_skew
 from fedbench.runs import simulation
 from fedbench.runs.clients import Clients, clients_of, partition_table
 from fedbench.runs.events import Job, RoundDone
+from fedbench.runs.metrics import target_metrics
 from fedbench.runs.simulation import fedavg_rounds, simulate
 from fedbench.suites.schema import CellSpec, RunSpec
 
@@ -132,6 +133,18 @@ def test_each_metric_is_what_its_definition_says(
     best_so_far = list(accumulate((metrics["accuracy"] for metrics in rounds), max))
     crossed = [t - (b - 0.61) / (b - a) for t, (a, b) in enumerate(pairwise(best_so_far), start=2) if a < 0.61 <= b]
     assert [pytest.approx(each) for each in crossed] == [found[key] for key in found if key == "rounds_to_target"]
+    upload = 4 * vector(last.model).numel() * len(selected)  # bytes of a round: 32-bit parameters
+    assert [pytest.approx(each * upload) for each in crossed] == [found[key] for key in found if "bytes" in key]
+
+
+@pytest.mark.parametrize(("algorithm", "vectors"), [("fedavg", 1), ("scaffold", 2)])
+def test_the_upload_counts_models_and_messages(algorithm: str, vectors: int, dataset: Dataset) -> None:
+    """The 2NN has 199,210 parameters (McMahan et al., section 3) of 4 bytes, and two clients send them."""
+    fields = {"model": "2nn", "examples_per_client": 10, "rounds": 1, "local_epochs": 1, "target_accuracy": 0.01}
+    run = RunSpec(suite="s", scenario="a", cell="a", spec=CellSpec(algorithm=algorithm, **fields), seed=1)
+    (result,) = fedavg_rounds(run.spec, 1, clients_of(run, dataset, torch.device("cpu")))
+    found = target_metrics(run.spec, [{"accuracy": 0.5}], result)
+    assert {"rounds_to_target": 1.0, "bytes_to_target": vectors * 2 * 4 * 199_210} == found
 
 
 def test_label_skew_is_the_distance_of_the_clients_labels_from_those_of_all_clients(dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import COMMON, in_order
 from fedbench.suites.schema import Cell
+from fedbench.tracking.mlflow.answers import recorded_contrast
 from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.door import ALL, NULL_IS_ALL, param_texts, spec_values
 from fedbench.tracking.mlflow.reading import (
@@ -179,6 +180,7 @@ def _read_experiment(
         sum(map(is_finished, counted)) - sum(len(cell.finished) for cell in cells),
         place,
         MlflowSource(client, uri),
+        recorded_contrast(experiment.tags),
     )
 
 

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from fedbench.measures import RunResult
 from fedbench.tracking import SCHEMA_VERSION
+from fedbench.tracking.mlflow.answers import CONTRAST
 from fedbench.tracking.mlflow.cells import CELL, Cells
 from fedbench.tracking.mlflow.client import REQUEST
 from fedbench.tracking.mlflow.database import mlflow_uri
@@ -70,10 +71,9 @@ class MlflowTracker:
         self.checkpoints = checkpoint_folder(self.uri)
         mlflow.set_tracking_uri(mlflow_uri(self.uri))  # for addresses such as models:/NAME, which name no store
         first = {NOTE: suite_note(suite.question, ()), "fedbench.schema": str(SCHEMA_VERSION)}
+        tags = view_tags() | {CONTRAST: suite.contrast.model_dump_json()}
         with store_errors(self.uri):
-            self.experiment_id = open_experiment(
-                self.client, self.uri, suite.name, view_tags(), first, self._require_ours
-            )
+            self.experiment_id = open_experiment(self.client, self.uri, suite.name, tags, first, self._require_ours)
         self.cells = Cells(self.client, self.uri, self.experiment_id)
         self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
 

@@ -1,0 +1,92 @@
+"""What cells are compared by: each measure with its unit, and a cell's values by seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedbench.measures import RunResult, Verdict
+from fedbench.suites.contrast import ContrastMeasure
+from fedbench.tracking.records import CellResult
+
+UNBALANCED = 1.5  # times an equal share of the test set that the largest class has, from which balanced accuracy counts
+NAMED = (Verdict.DIVERGED, Verdict.COLLAPSED)  # verdicts of seeds whose cell is named instead of compared
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of a run after its last round.
+
+    Attributes
+    ----------
+    words
+        What people call it.
+    unit, scale, digits
+        The unit that people read, how many of it are one of the measure's own, and decimals.
+    """
+
+    name: ContrastMeasure
+    words: str
+    unit: str = "points"
+    scale: float = 100
+    digits: int = 1
+    lower_is_better: bool = False
+
+    def of(self, result: RunResult) -> float | None:
+        """The value of a run; None if it has none."""
+        if self.name is ContrastMeasure.WORST_CLIENT:
+            return min(result.client_accuracy.values(), default=None)
+        return result.metrics.get(self.name)
+
+    def text(self, value: float, sign: str = "", digits: int | None = None) -> str:
+        """A value in the unit that people read, without the unit."""
+        return f"{self.scale * value:{sign}z.{self.digits if digits is None else digits}f}"
+
+
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure(ContrastMeasure.ACCURACY, "accuracy"),
+        Measure(ContrastMeasure.BALANCED_ACCURACY, "balanced accuracy"),
+        Measure(ContrastMeasure.LOSS, "loss", "nats", 1, 3, lower_is_better=True),
+        Measure(ContrastMeasure.ROUNDS_TO_TARGET, "rounds to the target", "rounds", 1, 1, lower_is_better=True),
+        Measure(ContrastMeasure.BYTES_TO_TARGET, "upload to the target", "MB", 1e-6, 1, lower_is_better=True),
+        Measure(ContrastMeasure.AVERAGING_GAIN, "averaging gain"),
+        Measure(ContrastMeasure.WORST_CLIENT, "accuracy of the worst client's model"),
+    )
+}
+
+
+def main_measure(results: Sequence[CellResult], chosen: ContrastMeasure | None) -> Measure:
+    """The chosen measure, else accuracy, or balanced accuracy where the classes of the test set are unbalanced."""
+    if chosen is None:
+        runs = [run.metrics for each in results for run in each.results.values() if "majority_rate" in run.metrics]
+        unbalanced = any(run["majority_rate"] * _num_classes(run) >= UNBALANCED for run in runs)
+        chosen = ContrastMeasure.BALANCED_ACCURACY if unbalanced else ContrastMeasure.ACCURACY
+    return MEASURES[chosen]
+
+
+def _num_classes(metrics: Mapping[str, float]) -> int:
+    return sum(name.startswith("recall/") for name in metrics)
+
+
+def values_by_seed(result: CellResult, measure: Measure) -> tuple[Mapping[int, float], str | None]:
+    """A cell's values by seed, and why it is not compared; None if it is.
+
+    A failed or skipped run has no value. One that collapsed or diverged keeps its cell from being compared: its number
+    is not a worse one of the same kind.
+    """
+    runs = {seed: run for seed, run in result.results.items() if run.metrics and run.verdict is not Verdict.FAILED}
+    counts = Counter(run.verdict for run in runs.values())
+    for verdict in NAMED:
+        if counts[verdict]:
+            return {}, f"{verdict} in {counts[verdict]} of {len(runs)} seeds"
+    values = {seed: value for seed, run in runs.items() if (value := measure.of(run)) is not None}
+    if not runs:
+        return {}, str(result.verdict)
+    if missing := len(runs) - len(values):
+        if measure.unit in ("rounds", "MB") and result.cell.spec.target_accuracy is not None:
+            return {}, f"did not reach the target in {missing} of {len(runs)} seeds"
+        return {}, f"no {measure.words} on record"
+    return values, None

@@ -1,0 +1,232 @@
+"""An answer in a sentence, as a ranking, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedbench.algorithms import ALGORITHMS
+from fedbench.components import KINDS
+from fedbench.reports.answers.measured import Measure
+from fedbench.reports.layout import number
+from fedbench.stats.contrasts import MAX_SEEDS
+from fedbench.suites.contrast import SCENARIO
+
+if TYPE_CHECKING:
+    from fedbench.reports.answers.records import Answer, Pair, Setting
+
+HOW = (
+    "Differences are paired by seed. What is shown holds for all comparisons of a scenario together, at 5 %; each "
+    "interval holds by itself. Equal ranks: no difference is shown."
+)
+MOST_NAMED = 3  # cells that are named instead of compared, one by one
+
+
+def sentence(answer: Answer) -> str:
+    """What a person would write."""
+    order, scenario = list(answer.overall.ranks), f"{answer.scenario}: " if answer.num_scenarios > 1 else ""
+    if not order:
+        return f"{scenario}Nothing to compare along {answer.axis}: {'; '.join(_left_out(answer)) or 'one cell alone'}."
+    said = _of_two(answer, answer.overall.pairs[0]) if len(order) == 2 else _of_several(answer, order)
+    left_out = [f" {text}, and is not compared." for text in _left_out(answer)]
+    return f"{scenario}{said}{''.join(left_out)}"
+
+
+def ranking(answer: Answer) -> str:
+    """The ranks of three values or more, with their means where all settings have all of them."""
+    ranks, means = answer.overall.ranks, answer.overall.means
+    if len(ranks) < 3:
+        return ""
+    texts = {text: f" ({answer.measure.text(means[text])})" if text in means else "" for text in ranks}
+    return ", ".join(f"{rank}. {text}{texts[text]}" for text, rank in ranks.items())
+
+
+def answer_lines(answers: Sequence[Answer], most: int | None = None) -> list[str]:
+    """The sentences, at most so many, the shown ones first; then a last line says how many there are more."""
+    if most is None or len(answers) <= most:
+        return [each.sentence for each in answers]
+    shown = sorted(answers, key=lambda each: not any(pair.shown for pair in each.overall.pairs))[:most]
+    kept = [each.sentence for each in answers if each in shown]
+    return [*kept, f"And {len(answers) - most} answers more."]
+
+
+def cell_answers(answers: Iterable[Answer]) -> dict[str, dict[str, str]]:
+    """What the comparison says of each cell: by label and axis, its rank and which values are shown to differ."""
+    found: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        for setting in answer.settings:
+            for text, rank in setting.ranks.items():
+                said = [f"rank {rank} of {len(setting.ranks)} by {answer.measure.words}"]
+                shown: dict[str, list[str]] = {}
+                for other in setting.ranks:
+                    if pair := setting.pair(text, other) if other != text else None:
+                        above = (pair.difference > 0) == (pair.second == text)
+                        how = f"shown to be {'higher' if above else 'lower'} than"
+                        shown.setdefault(how if pair.shown else "not shown to differ from", []).append(other)
+                said += [f"{how} {_and(others)}" for how, others in shown.items()]
+                found.setdefault(setting.labels[text], {})[answer.axis] = "; ".join(said)
+        for label, reason in answer.left_out.items():
+            found.setdefault(label, {})[answer.axis] = f"not compared by {answer.measure.words}: {reason}"
+    return found
+
+
+def answers_text(question: str, answers: Sequence[Answer]) -> str:
+    """The question and its answers, with rankings, for people."""
+    lines = [question, ""]
+    for answer in answers:
+        lines.append(answer.sentence)
+        lines += [f"  Ranking: {answer.ranking}"] if answer.ranking else []
+    if not answers:
+        lines.append("No two cells differ in one axis alone: give a field a list of two to six values, or name axes.")
+    if any(answer.overall.pairs for answer in answers):
+        lines += ["", HOW]
+    return "\n".join(lines)
+
+
+def _of_two(answer: Answer, pair: Pair) -> str:
+    one, other = _short(answer, pair.first), _name(answer, pair.second)
+    if not any(pair.differences):
+        return f"{other} and {one} have the same {answer.measure.words} {_seeds(pair, 'in all ')}."
+    best, worst = list(answer.overall.ranks)
+    if pair.shown:
+        how = f"{answer.measure.words} {_evidence(answer, best, worst)}"
+        return f"{_name(answer, best)} is better than {_short(answer, worst)}: {how}."
+    how = f"{answer.measure.words} {_evidence(answer, pair.second, pair.first)}"
+    return f"{other} is not shown to differ from {one}: {how}{_needed(pair)}."
+
+
+def _of_several(answer: Answer, order: Sequence[str]) -> str:
+    best, measure = order[0], answer.measure
+    pairs = {text: answer.overall.pair(best, text) for text in order[1:]}
+    below = [_short(answer, text) for text, pair in pairs.items() if pair and pair.shown]
+    tied = [text for text, pair in pairs.items() if not (pair and pair.shown)]
+    highest, lower = ("lowest", "higher") if measure.lower_is_better else ("highest", "lower")
+    if not tied:
+        second = order[1]
+        how = f"{measure.words} {_evidence(answer, best, second, f' over {_short(answer, second)}')}"
+        return f"{_name(answer, best)} is the best of {len(order)}: {how}."
+    nearest = tied[0] if below else tied[-1]
+    how = f"{_evidence(answer, best, nearest, f' over {_short(answer, nearest)}')}{_needed(pairs[nearest])}"
+    head = f"{_name(answer, best)} has the {highest} {measure.words} of {len(order)}"
+    if not below:
+        return f"{head}, but no other is shown to be {lower}: {how}."
+    names = [_short(answer, text) for text in tied]
+    return f"{head}: {_and(below)} {_is(below)} shown to be {lower}, {_and(names)} {_is(names)} not ({how})."
+
+
+def _evidence(answer: Answer, better: str, than: str, over: str = "") -> str:
+    """``+0.6 points (95 % interval -2.1 to +3.3, 5 seeds)``."""
+    measure, pair = answer.measure, answer.overall.pair(better, than)
+    if pair is None:
+        return "no seed in common"
+    sign = 1 if pair.second == better else -1
+    digits = _digits(measure, pair)
+    amount = f"{measure.text(sign * pair.difference, '+', digits)} {measure.unit}{over}"
+    if len(answer.settings) > 1:
+        amount += f" on average over {_settings_text(answer, pair)}"
+    if pair.interval is None:
+        return f"{amount} ({_seeds(pair, 'the same in all ')})"
+    low, high = (measure.text(bound, "+", digits) for bound in sorted(sign * bound for bound in pair.interval))
+    return f"{amount} (95 % interval {low} to {high}, {_seeds(pair)})"
+
+
+def _digits(measure: Measure, pair: Pair) -> int:
+    """So many decimals that the interval has two digits."""
+    digits, width = measure.digits, measure.scale * (pair.interval[1] - pair.interval[0] if pair.interval else 1)
+    while digits < measure.digits + 3 and width < 10 * 10**-digits:
+        digits += 1
+    return digits
+
+
+def _settings_text(answer: Answer, pair: Pair) -> str:
+    """``3 values of num_clients, with this sign in 2``."""
+    fixed = list(answer.settings[0].fixed)
+    settings = f"{pair.num_settings} values of {fixed[0]}" if len(fixed) == 1 else f"{pair.num_settings} settings"
+    same = pair.higher_in if pair.difference > 0 else pair.lower_in
+    return f"{settings}, with this sign in {'all' if same == pair.num_settings else same}"
+
+
+def _needed(pair: Pair | None) -> str:
+    """What would show a difference that is not shown."""
+    if pair is None or not any(pair.differences):
+        return ""
+    if len(pair.seeds) == 1:
+        return "; one seed shows no difference"
+    needed = f"{pair.seeds_needed:,} seeds" if pair.seeds_needed else f"more than {MAX_SEEDS:,} seeds"
+    text = f"; {needed} would show a difference of this size"
+    if pair.interval and not pair.interval[0] <= 0 <= pair.interval[1]:
+        among = f" among {pair.num_tests} comparisons" if pair.num_tests > 1 else ""
+        text = f"; the interval excludes zero, yet {_seeds(pair)} do not settle it{among}{text}"
+    return text
+
+
+def _left_out(answer: Answer) -> Iterable[str]:
+    """The cells that are named instead of compared: those of the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for label, reason in answer.left_out.items():
+        by_reason.setdefault(reason, []).append(label.removeprefix(f"{answer.scenario} "))
+    for reason, names in by_reason.items():
+        yield f"{_and(names) if len(names) <= MOST_NAMED else f'{len(names)} cells'}: {reason}"
+
+
+def _seeds(pair: Pair, of_several: str = "") -> str:
+    """``5 seeds``, ``3 common seeds`` where a cell has more, or ``one seed``."""
+    count = len(pair.seeds)
+    return f"{of_several}{count} {'' if pair.are_all else 'common '}seeds" if count > 1 else "one seed"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _name(answer: Answer, text: str) -> str:
+    """A value where it is first named: ``learning_rate=0.1``, or a part by its name."""
+    is_name = answer.axis in KINDS or answer.axis == SCENARIO
+    return _short(answer, text) if is_name else f"{answer.axis}={text}"
+
+
+def _short(answer: Answer, text: str) -> str:
+    name, space, options = text.partition(" ")
+    known = answer.axis == "algorithm" and name in ALGORITHMS
+    return f"{ALGORITHMS[name].rpartition(':')[2]}{space}{options}" if known else text
+
+
+def _and(texts: Sequence[str]) -> str:
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def answers_json(answers: Iterable[Answer]) -> list[dict[str, Any]]:
+    """The answers for machines (see docs/reference/json.md); numbers in the measures' own units."""
+    return [
+        {
+            "scenario": answer.scenario or None,
+            "axis": answer.axis,
+            "measure": str(answer.measure.name),
+            "sentence": answer.sentence,
+            "ranks": dict(answer.overall.ranks),
+            "pairs": [_pair_json(pair) for pair in answer.overall.pairs],
+            "settings": [_setting_json(each) for each in answer.settings] if len(answer.settings) > 1 else [],
+            "left_out": dict(answer.left_out),
+        }
+        for answer in answers
+    ]
+
+
+def _setting_json(setting: Setting) -> dict[str, Any]:
+    pairs = [_pair_json(pair) for pair in setting.pairs]
+    return {"fixed": dict(setting.fixed), "ranks": dict(setting.ranks), "pairs": pairs}
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    return {
+        "first": pair.first,
+        "second": pair.second,
+        "seeds": list(pair.seeds),
+        "difference": number(pair.difference),
+        "ci95": [number(bound) for bound in pair.interval or ()],
+        "p_value": number(pair.p_value),
+        "shown": pair.shown,
+        "detectable": number(pair.detectable),
+        "seeds_needed": pair.seeds_needed,
+    }
