@@ -20,6 +20,9 @@ from markupsafe import Markup
 
 from fedbench import __version__
 from fedbench.measures import BARRIER, MEANINGS, PLAIN_GAIN
+from fedbench.reports.answer_figures import answer_figures
+from fedbench.reports.answers import Answer, answer_all
+from fedbench.reports.answers.text import HOW
 from fedbench.reports.class_figures import read_confusions, read_partitions
 from fedbench.reports.figure import Figure, figure_json
 from fedbench.reports.figures import suite_figures
@@ -132,9 +135,11 @@ def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None 
     studies = study_parts(tuning) if tuning else NO_STUDIES
     confusions, gone = read_confusions(stored)
     partitions, undealt = read_partitions(stored)
-    figures = suite_figures(stored, confusions, partitions)
+    answers = answer_all([cell.result for cell in stored.cells], stored.contrast)
+    figures = [*answer_figures(answers), *suite_figures(stored, confusions, partitions)]
     missing = {"confusion matrices": gone, "partitions": undealt}
-    page = render(stored, figures, missing, studies, None if folder == default_folder(stored.name) else folder)
+    out = None if folder == default_folder(stored.name) else folder
+    page = render(stored, figures, missing, studies, out, answers)
     with plain_errors(f"the report cannot be written to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / PAGE, sync=False) as file:
@@ -148,6 +153,7 @@ def render(
     missing: Mapping[str, Sequence[str]] = MappingProxyType({}),
     studies: Studies = NO_STUDIES,
     out: Path | None = None,
+    answers: Sequence[Answer] = (),
 ) -> str:
     """The page's HTML. `missing` are the cells of which something is no longer in the store, `out` the option."""
     environment = Environment(
@@ -167,6 +173,8 @@ def render(
         name=stored.name,
         question=stored.question,
         facts=_facts(stored),
+        answers=answers,
+        how=HOW if any(answer.overall.pairs for answer in answers) else "",
         sentences=list(sentences(stored.cells)),
         columns=columns,
         rows=[
