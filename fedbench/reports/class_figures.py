@@ -126,10 +126,13 @@ def partition_figure(stored: StoredSuite, partitions: Mapping[str, PartitionTabl
                 for client, counts in zip(table.clients[:MAX_CLIENTS], table.counts, strict=False)
                 for name, count in zip(table.class_names, counts, strict=True)
             ]
+    how = (
+        "Training examples of each class (row) at each client (column), for the first finished seed. Label skew: the "
+        "mean total variation distance between the clients' label distributions and the overall one; 0 if they are "
+        "equal."
+    )
     sentences = [
-        "Training examples of each class (row) at each client (column), for the first finished seed.",
-        "Label skew: the mean total variation distance between the clients' label distributions and the overall one; "
-        "0 if they are equal.",
+        how if rows else "",
         f"The first {MAX_CLIENTS} of up to {cut} clients are shown." if cut > MAX_CLIENTS else "",
         _left_out(len(distinct_partitions(stored)), len(partitions), "partitions"),
         _balance(partitions, balanced),
@@ -155,13 +158,12 @@ def _is_balanced(table: PartitionTable) -> bool:
 
 
 def _balance(partitions: Mapping[str, PartitionTable], balanced: list[str]) -> str:
-    """One sentence for all partitions that would be panels of one colour."""
-    if not balanced:
-        return ""
-    counts = [partitions[label].counts for label in balanced]
-    low, high = min(int(each.min()) for each in counts), max(int(each.max()) for each in counts)
-    each = f"{low}" if low == high else f"{low} to {high}"
-    return f"Balanced, each client with {each} examples of each class: {', '.join(balanced)}."
+    """One sentence for all partitions that would be panels in which the clients are alike."""
+    ranges = {label: (partitions[label].counts.min(), partitions[label].counts.max()) for label in balanced}
+    texts = [f"{label} ({low if low == high else f'{low} to {high}'})" for label, (low, high) in ranges.items()]
+    return (
+        f"Balanced, with as many training examples of a class at each client (±1): {', '.join(texts)}." if texts else ""
+    )
 
 
 def _left_out(count: int, shown: int, what: str) -> str:

@@ -195,8 +195,9 @@ def test_each_partition_is_shown_once(tmp_path: Path) -> None:
 
 def test_balanced_partitions_are_one_sentence(tmp_path: Path) -> None:
     figure = figures_of(dealt(tmp_path, [[4, 4], [4, 4]], [[4, 5], [4, 4]]))["examples-by-client-and-class"]
-    labels = ", ".join(f"a partition_alpha={alpha} learning_rate=0.1" for alpha in (0.1, 1.0))
-    assert f"Balanced, each client with 4 to 5 examples of each class: {labels}." in figure.caption
+    first, second = (f"a partition_alpha={alpha} learning_rate=0.1" for alpha in (0.1, 1.0))
+    said = "Balanced, with as many training examples of a class at each client (±1): "
+    assert figure.caption.endswith(f"{said}{first} (4), {second} (4 to 5).")
     assert not figure.rows
 
 
