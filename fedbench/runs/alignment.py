@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from fedbench.core import (
+    Architecture,
     FlatModel,
     ModelState,
     RoundResult,
@@ -16,8 +17,8 @@ from fedbench.core import (
     interpolate,
     model_with,
     normalise_weights,
-    repair,
 )
+from fedbench.core.alignment.repair import repair_in_place
 from fedbench.measures import (
     AVERAGING_GAIN,
     BARRIER,
@@ -86,9 +87,12 @@ def lines_for_comparison(
     lines = {PLAIN: plain}
     if repairs_with is not None:
         aligned = _models(result.aligned, result.model)
+        program = Architecture(aligned[0], repairs_with).program  # found once, which takes longer than a repair
 
         def repaired(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
-            return repair(interpolate(first, second, theta), aligned, (theta, 1 - theta), repairs_with)
+            average = interpolate(first, second, theta)
+            repair_in_place(program, average, aligned, (theta, 1 - theta), repairs_with)
+            return average
 
         lines[REPAIRED] = (plain[0], *between(aligned, measure, THETAS[1:-1], repaired), plain[-1])
     return lines
@@ -115,5 +119,5 @@ def unit_correlations(result: RoundResult, own: ClientModels, inputs: Tensor) ->
 
 
 def _models(states: Sequence[ModelState], like: nn.Module) -> tuple[nn.Module, nn.Module]:
-    first, second = (model_with(state, like) for state in states)
+    first, second = (model_with(state, like).eval() for state in states)
     return first, second
