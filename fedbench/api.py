@@ -21,6 +21,7 @@ from fedbench.runs.launch import Where, track_suite
 from fedbench.suites.checks import check_value
 from fedbench.suites.loading import load_suite, make_suite, parse_seeds
 from fedbench.suites.objects import plain
+from fedbench.suites.variants import variant_of
 from fedbench.util.errors import InterruptedSuiteError, StoreError, SuiteError
 from fedbench.util.files import with_home
 from fedbench.util.imports import file_in_execution
@@ -42,6 +43,7 @@ def run(
     seeds: Sequence[int] | str | None = None,
     only: Sequence[str] | str = (),
     overrides: Mapping[str, Any] | None = None,
+    variant: str | None = None,
     fresh: bool = False,
     workers: int | None = None,
     store_models: bool = True,
@@ -71,6 +73,9 @@ def run(
         Names of the scenarios to run; all if empty.
     overrides
         Fields that are set in every scenario; a list is an axis.
+    variant
+        The runs are recorded as those of the suite ``NAME@VARIANT``. None: of the suite itself, or with `overrides` of
+        a variant whose name is made of them, such as ``quickstart@learning_rate=0.1``.
     fresh
         Run finished runs again too.
     workers
@@ -107,7 +112,7 @@ def run(
             f"{path} runs a suite while it is read for a part: put the call of fedbench.run below "
             '`if __name__ == "__main__":`, or the part in a file of its own'
         )
-    chosen = _load(suite, seeds, only, overrides)
+    chosen = _load(suite, seeds, only, overrides, variant)
     where: dict[str, Any] = {
         "device": device,
         "workers": workers,
@@ -199,6 +204,7 @@ def _load(
     seeds: Sequence[int] | str | None = None,
     only: Sequence[str] | str = (),
     overrides: Mapping[str, Any] | None = None,
+    variant: str | None = None,
 ) -> Suite:
     """The suite with these changes."""
     _require(isinstance(suite, str | Path | Mapping), "suite", suite, "a suite's name, a path or a mapping")
@@ -206,10 +212,12 @@ def _load(
     _require(numbers is None or isinstance(numbers, list), "seeds", seeds, "a list of whole numbers")
     _require(isinstance(only, Iterable), "only", only, "a list of scenarios")
     _require(overrides is None or isinstance(overrides, Mapping), "overrides", overrides, "a mapping of fields")
+    given = plain(overrides or {})
     changes: Any = {
         "seeds": numbers,
         "only": [only] if isinstance(only, str) else list(only),
-        "overrides": plain(overrides or {}),
+        "overrides": given,
+        "variant": variant_of(given) if variant is None else variant,
     }
     return make_suite(plain(suite), **changes) if isinstance(suite, Mapping) else load_suite(suite, **changes)
 

@@ -55,7 +55,7 @@ FIXED = {
     "suites/yaml_loader.py": {"fedbench suites"},
     "tracking/mlflow/database.py": {"pip install"},
     "tracking/mlflow/errors.py": {"mlflow if"},
-    "tracking/mlflow/tracker.py": {"fedbench report"},
+    "tracking/mlflow/describe.py": {"fedbench report"},
     "tuning/save.py": {"fedbench tune"},
     "tuning/storage.py": {"optuna version", "optuna if"},
     "tuning/study_records.py": {"fedbench report"},

@@ -290,9 +290,10 @@ def recorded(folder: Path) -> Callable[[str, str], Recorded]:
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
 
     def find(experiment: str, kind: str) -> Recorded:
-        found = client.get_experiment_by_name(experiment)
-        assert found is not None
-        runs = list(client.search_runs([found.experiment_id], f"tags.`fedbench.kind` = '{kind}'"))
+        variant = f"{experiment}@require_accuracy=1.0"  # of which a run has failed
+        found = [each for name in (experiment, variant) if (each := client.get_experiment_by_name(name))]
+        runs = list(client.search_runs([each.experiment_id for each in found], f"tags.`fedbench.kind` = '{kind}'"))
+        assert runs
         return Recorded(runs, {path for run in runs for path in artifact_paths(client, run.info.run_id)})
 
     return find

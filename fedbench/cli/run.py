@@ -106,6 +106,14 @@ def run_command(
         ),
     ] = None,
     overrides: OverridesOption = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Record under SUITE@NAME (default: with --set a name made of what is set).",
+            show_default=False,
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run finished runs again too.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and estimate how long it takes.")
@@ -129,10 +137,13 @@ def run_command(
 ) -> None:
     """Run a suite: every seed of every cell, tracked in MLflow. Finished runs are skipped, interrupted ones resume."""
     from fedbench.suites.loading import load_suite, parse_overrides, parse_seeds
+    from fedbench.suites.variants import variant_of
 
+    given = parse_overrides(overrides or [])
     suite = load_suite(
         suite_name,
-        overrides=parse_overrides(overrides or []),
+        overrides=given,
+        variant=variant_of(given) if variant is None else variant,
         seeds=None if seeds is None else parse_seeds(seeds),
         only=only or (),
     )

@@ -31,6 +31,7 @@ from fedbench.suites.files import find_suite
 from fedbench.suites.schema import Cell, Scenario, Suite
 from fedbench.suites.tune import check_tune
 from fedbench.suites.uses import axes_of, dimensions, grid_size, merge
+from fedbench.suites.variants import AT, check_variant
 from fedbench.suites.yaml_loader import parse_yaml, read_yaml
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import one_line, show, unknown
@@ -45,6 +46,7 @@ def load_suite(
     overrides: Mapping[str, object] | None = None,
     seeds: Sequence[int] | None = None,
     only: Sequence[str] = (),
+    variant: str | None = None,
 ) -> Suite:
     """Read and check a suite.
 
@@ -58,6 +60,8 @@ def load_suite(
         Replace the file's.
     only
         Names of the scenarios to keep; all if empty.
+    variant
+        Under which name of its own the suite is recorded, as ``NAME@VARIANT``; None: under the file's.
 
     Raises
     ------
@@ -66,7 +70,7 @@ def load_suite(
     """
     path = find_suite(name_or_path)
     try:
-        return _suite(read_yaml(path), path, dict(overrides or {}), seeds, only)
+        return _suite(read_yaml(path), path, dict(overrides or {}), seeds, only, variant)
     except SuiteError as error:
         raise SuiteError(one_line(f"{path}: {error}")) from None
 
@@ -77,6 +81,7 @@ def make_suite(
     overrides: Mapping[str, object] | None = None,
     seeds: Sequence[int] | None = None,
     only: Sequence[str] = (),
+    variant: str | None = None,
 ) -> Suite:
     """Check a suite that is given as a mapping, as a YAML file holds it; paths are relative to the working directory.
 
@@ -84,7 +89,7 @@ def make_suite(
     """
     path = Path("the suite")
     try:
-        return _suite(content, path, dict(overrides or {}), seeds, only)
+        return _suite(content, path, dict(overrides or {}), seeds, only, variant)
     except SuiteError as error:
         raise SuiteError(one_line(f"{path}: {error}")) from None
 
@@ -134,7 +139,12 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _suite(
-    data: object, path: Path, overrides: dict[str, object], seeds: Sequence[int] | None, only: Sequence[str]
+    data: object,
+    path: Path,
+    overrides: dict[str, object],
+    seeds: Sequence[int] | None,
+    only: Sequence[str],
+    variant: str | None,
 ) -> Suite:
     if data is None:
         raise SuiteError(f"the file is empty; a suite has {', '.join(REQUIRED)}")
@@ -145,6 +155,8 @@ def _suite(
     name, question = check_name(suite["name"], "name"), suite["question"]
     if not isinstance(question, str) or not question.strip():
         raise SuiteError(f"question is {show(question)}; write the suite's question as a sentence")
+    if variant is not None:
+        name = f"{name}{AT}{check_variant(variant, '--variant')}"
     own_seeds = check_seeds(suite["seeds"], "seeds")
     chosen_seeds = own_seeds if seeds is None else check_seeds(list(seeds), "--seeds")
     parts = Parts(path.parent, settings_of(suite, overrides))

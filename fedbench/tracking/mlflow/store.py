@@ -19,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from fedbench.suites.variants import AT, run_words
 from fedbench.tracking.mlflow.client import StoreClient
 from fedbench.tracking.mlflow.database import DEFAULT_FOLDER as DEFAULT_FOLDER  # for all who use a store
 from fedbench.tracking.mlflow.database import (
@@ -110,7 +111,7 @@ def experiment_of(client: MlflowClient, uri: str, suite_name: str, recorded_by: 
     with store_errors(uri):
         experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
-        words = recorded_by or ("run", suite_name)
+        words = recorded_by if recorded_by and AT not in suite_name else run_words(suite_name)
         record = command("fedbench", *words, tracking_uri=chosen_store(uri))
         raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: {record}")
     require_not_deleted(experiment, uri)

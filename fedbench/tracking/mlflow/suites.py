@@ -15,6 +15,7 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import COMMON, in_order
 from fedbench.suites.schema import Cell
+from fedbench.suites.variants import AT, run_words
 from fedbench.tracking.mlflow.answers import recorded_contrast
 from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.door import ALL, NULL_IS_ALL, param_texts, spec_values
@@ -163,7 +164,8 @@ def _read_experiment(
         runs = search_runs(client, experiment.experiment_id, f"{seeds} and {wanted}" if wanted else seeds)
     counted = [run for run in runs if run.data.tags.get("fedbench.kind") == "run" and _has_verdict(run)]
     if not counted:
-        run = command("fedbench", "run", given or name, tracking_uri=chosen_store(uri))
+        words = run_words(name) if AT in name else ("run", given or name)
+        run = command("fedbench", *words, tracking_uri=chosen_store(uri))
         raise StoreError(f"suite {name} has no finished runs in {place}: {run}")
     groups = _by_cell(counted)
     labels = _label_fields([group[-1] for group in groups])
