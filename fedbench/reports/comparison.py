@@ -11,18 +11,19 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fedbench.measures import BARRIER, ROUNDS_TO_TARGET
+from fedbench.measures import BARRIERS, PLAIN_ACCURACY, PLAIN_GAIN, ROUNDS_TO_TARGET
 from fedbench.reports.fitted import Column, Fitted
 from fedbench.reports.layout import mean_std, number, spread_json
 from fedbench.stats import CONFIDENCE, Difference, Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.util.errors import StoreError
 
-LOWER_IS_BETTER = ("loss", "train_loss", BARRIER, ROUNDS_TO_TARGET)
-RATES = ("accuracy", "balanced_accuracy", "averaging_gain")  # shown in percent
+LOSSES = ("loss", "train_loss", *BARRIERS)
+LOWER_IS_BETTER = (*LOSSES, ROUNDS_TO_TARGET)
+RATES = ("accuracy", "balanced_accuracy", "averaging_gain", PLAIN_ACCURACY, PLAIN_GAIN)  # shown in percent
 UNITS = {
     **dict.fromkeys(RATES, "percent"),
-    **dict.fromkeys(("loss", "train_loss", BARRIER), "nats"),
+    **dict.fromkeys(LOSSES, "nats"),
     ROUNDS_TO_TARGET: "rounds",
 }
 
