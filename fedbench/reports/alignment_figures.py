@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from fedbench.reports.figure import BAND, LOSS, Figure, Kind, Row, Value, measured, number
 from fedbench.reports.layout import seeds_text
@@ -56,8 +56,10 @@ def _lines(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
 def _named_lines(cells: Iterable[StoredCell]) -> dict[tuple[str, str], tuple[StoredCell, str]]:
     """By panel and label the cell and the name of each line; one that several cells have once."""
     found: dict[tuple[str, str], tuple[StoredCell, str]] = {}
+    titles: dict[Hashable, str] = {}
     for cell in cells:
-        title = _title(cell)
+        settings = frozenset((field, str(value)) for field, value in cell.spec.values.items() if field not in HOW)
+        title = titles.setdefault(settings, _title(cell))
         if cell.spec.init == "shared":
             found.setdefault((title, "shared start, plain"), (cell, PLAIN))
             continue

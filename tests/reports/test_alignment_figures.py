@@ -19,7 +19,8 @@ question: Why?
 seeds: [0, 1]
 defaults: {rounds: 1, interpolation: true, examples_per_client: 600}
 scenarios:
-  - {name: pair, init: [shared, independent], aggregation: [mean, {use: aligned, align_by: [weights, activations]}]}
+  - {name: pair, init: [shared, independent], aggregation: [mean, {use: aligned, align_by: weights}]}
+  - {name: more, init: [shared, independent], aggregation: {use: aligned, align_by: activations}}
 """
 BEFORE, AFTER = [[0.1, 0.9], [0.8, 0.2]], [[0.9, 0.1], [0.2, 0.8]]
 WIDE = {"before": [[0.0] * 40] * 40, "after": [[0.0] * 40] * 40}
@@ -50,7 +51,7 @@ def figures_of(stored: StoredSuite) -> dict[str, Figure]:
     return {figure.name: figure for figure in alignment_figures(stored)}
 
 
-def test_the_lines_of_all_cells_are_in_one_panel_each_of_them_once(stored: StoredSuite) -> None:
+def test_the_lines_of_all_cells_of_one_setting_are_in_one_panel_each_of_them_once(stored: StoredSuite) -> None:
     rows = figures_of(stored)["loss-between-two-models-plain-aligned-repaired"].rows
     assert {"pair"} == {row["panel"] for row in rows}
     middle = {row["models"]: row["loss (nats)"] for row in rows if row["θ"] == 0.5}
