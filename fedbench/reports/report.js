@@ -89,7 +89,7 @@ function field(figure, row, [low, high]) {
 
 function matrix(figure, title, rows, limits) {
   const [columns, lines] = [figure.x, figure.y].map(name => [...new Set(rows.map(row => row[name]))]);
-  const found = d3.index(rows, row => row[figure.y], row => row[figure.x]);
+  const found = d3.rollup(rows, ([first]) => first, row => row[figure.y], row => row[figure.x]);
   const long = columns.length > 4 && Math.max(...columns.map(name => name.length)) > 7 ? "long" : "";
   const head = make("tr", {}, make("th", {}, `${figure.y} ↓`, make("br"), `${figure.x} →`),
     ...columns.map(name => make("th", {scope: "col", className: long}, make("span", {textContent: name}))));
@@ -107,7 +107,7 @@ function key(figure, [low, high]) {
 }
 
 function matrices(figure, panels, rows) {
-  let [low, high, least, most] = extent(figure, rows, [figure.value]);
+  const [low, high, least, most] = extent(figure, rows, [figure.value]);
   const limits = [least ?? low, most ?? high];
   const tables = panels.map(([title, some]) => matrix(figure, title, some, limits));
   return [make("div", {className: "matrices"}, ...tables), ...limits[0] < limits[1] ? [key(figure, limits)] : []];
@@ -316,7 +316,13 @@ function filterable(box, whole, status) {
   });
 }
 
-JSON.parse(document.getElementById("data").textContent).forEach(show);
+for (const figure of JSON.parse(document.getElementById("data").textContent)) {
+  try {
+    show(figure);
+  } catch (error) {  // what is wrong with one figure must not cost the others
+    document.getElementById(figure.name).append(`This figure cannot be drawn: ${error.message}`);
+  }
+}
 const cells = document.getElementById("cells");
 sortable(cells);
 filterable(document.getElementById("filter"), cells, document.getElementById("found"));

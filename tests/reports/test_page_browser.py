@@ -97,6 +97,7 @@ def page(first_page: Page, address: str) -> Iterator[Page]:
 def test_the_page_fits_and_axe_finds_nothing(first_page: Page, address: str, width: int, scheme: str) -> None:
     page, errors = opened(first_page, address, viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert width == page.evaluate("document.documentElement.scrollWidth")
+    assert 0 == page.get_by_text("This figure cannot be drawn").count()
     assert page.evaluate("[...document.querySelectorAll('figure')].every(each => each.querySelector('svg, table'))")
     scrolls = page.evaluate(
         "[...document.querySelectorAll('.wide')].every(each =>"
@@ -172,6 +173,7 @@ def test_numbers_are_a_table_and_a_csv_that_no_spreadsheet_computes(page: Page) 
     assert ["panel,class,client,examples", f"{panel},cat,0,4", f"{panel},{EVIL},0,0"] == lines[:3]
     figure = page.locator("#loss-by-round")
     figure.get_by_text(re.compile("^Numbers")).click()
+    figure.locator("tbody tr").first.wait_for()
     figure.get_by_text(f"Numbers ({figure.locator('tbody tr').count()} rows)").wait_for()
     with page.expect_download() as saved:
         figure.get_by_role("button", name="as SVG").click()
