@@ -41,6 +41,7 @@ def check(root: Path, command: str, *options: str) -> Done:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly  # a planted sleep is found in tests/gate/test_speed.py
 def test_a_slower_forward_is_found_and_recorded_with_the_users_commit(repository: Path) -> None:
     before = git(repository, "rev-parse", "HEAD")
     unchanged = check(repository, "check", "--speed", "--against", "HEAD", "--minutes", "0.1")
