@@ -398,7 +398,7 @@ def test_code_blocks_compile(page: Path) -> None:
         compile(block, f"{page.name}, block {number}", "exec")
 
 
-@pytest.mark.parametrize(("code", "text"), [pytest.param(0, 0, marks=pytest.mark.slow), (2, 1), (4, 2)])
+@pytest.mark.parametrize(("code", "text"), [pytest.param(0, 0, marks=pytest.mark.slow), (2, 1), (4, 2), (5, 3)])
 def test_the_notebooks_blocks_print_what_the_page_says(
     code: int, text: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Federated Averaging itself. Imports torch and numpy only, and is usable from a notebook."""
+"""Federated Averaging itself. Imports torch, numpy and, to match units, scipy only; usable from a notebook."""
 
 from fedbench.core.alignment import AlignedMean, Architecture, align, correlations, repair
 from fedbench.core.averaging import WeightedMean, average_model_parameters, distance, interpolate, normalise_weights

@@ -65,9 +65,10 @@ def averaging(spec: Any, inputs: Any, number: int) -> Task:
     from fedbench.core import ModelState, accumulator_of
     from fedbench.hooks import ClientContext, ServerContext
 
-    del inputs
-    accumulator, algorithm = accumulator_of(spec.part("aggregation")), spec.part("algorithm")
+    rule, algorithm = spec.part("aggregation"), spec.part("algorithm")
     model, stream = initial(spec), torch.Generator().manual_seed(0)
+    for_model = getattr(rule, "for_model", None)
+    accumulator = for_model(model.module, inputs["train"][0]) if for_model else accumulator_of(rule)
     size, counters = len(model.vector) - (0 if spec.average_frozen else model.num_frozen), model.state().counters
     distinct = min(max(MEMORY // (4 * size), 2), number)  # more than the caches hold, if possible
     vectors = [torch.randn(size, generator=stream, dtype=model.vector.dtype) for _ in range(distinct)]

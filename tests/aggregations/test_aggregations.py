@@ -83,11 +83,34 @@ def test_one_client_cannot_spoil_a_robust_rule(name: str, wrong: float) -> None:
         ({"aggregation": "trimmed-mean", "byzantine_clients": 0}, "greater than or equal to 1"),
         ({"aggregation": "mean", "byzantine_clients": 1}, "mean does not read it"),
         ({"aggregation": "medain"}, "did you mean median?"),
+        (
+            {"aggregation": "aligned", "algorithm": "scaffold"},
+            "order of units, but not in what clients of scaffold send",
+        ),
+        ({"aggregation": "aligned", "align_by": "activation"}, "align_by"),
+        ({"aggregation": "aligned", "public_examples": 0}, "public_examples"),
+        ({"aggregation": "mean", "repair": True}, "mean does not read it; leave it out, or set aggregation to aligned"),
+        (
+            {"aggregation": "aligned", "repair": True},
+            "clients hold all but 0 of 4000 training examples, but 1000 must be",
+        ),
+        (
+            {"aggregation": "aligned", "align_by": "activations", "examples_per_client": 1600},
+            "clients hold all but 800 of 4000 training examples, but 1000 must be public; lower public_examples or set",
+        ),
     ],
 )
 def test_what_a_rule_needs_is_asked_of_the_suite(fields: dict[str, Any], needed: str) -> None:
     with pytest.raises(ValueError, match=needed.replace("?", r"\?")):
         CellSpec(**fields)
+
+
+def test_alignment_goes_with_servers_that_have_a_memory_and_asks_for_public_examples_only_if_it_reads_them() -> None:
+    for algorithm in ("fedprox", "fedavgm", "fedadam", "fedyogi"):
+        CellSpec(aggregation="aligned", algorithm=algorithm)
+    CellSpec(aggregation="aligned", repair=True, examples_per_client=1500)  # type: ignore[call-arg]
+    too_much = CellSpec(aggregation="aligned", repair=True, examples_per_client=3000)  # type: ignore[call-arg]
+    assert "needs 2 x 3000 = 6000 training examples" in str(too_much.shortfall())  # skipped, as with any aggregation
 
 
 def test_a_rules_own_number_of_clients_must_be_one(tmp_path: Path) -> None:

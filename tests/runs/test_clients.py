@@ -57,6 +57,24 @@ def test_clients_who_share_examples_have_each_of_them_once_and_the_same_whoever_
     assert torch.equal(images[2], clients()[2].inputs.flatten(1))
 
 
+def test_public_inputs_are_the_last_training_examples_that_no_client_holds(dataset: Dataset) -> None:
+    def images(*positions: int) -> torch.Tensor:
+        return dataset.normalise(dataset.train_images[list(positions)])
+
+    clients = clients_of(make_run(), dataset, CPU)
+    assert torch.equal(images(3997, 3998, 3999), clients.public_inputs(3))
+    assert (0, 1, 28, 28) == clients.public_inputs(0).shape
+    shuffled = clients_of(make_run(partition="iid", examples_per_client=1990), dataset, CPU)
+    held = {int(index) for part in shuffled.parts for index in part}
+    left = [index for index in range(4000) if index not in held]
+    assert 20 == len(left)
+    assert torch.equal(images(*left[-5:]), shuffled.public_inputs(5))
+    with pytest.raises(
+        ValueError, match="clients hold all but 20 of 4000 training examples, but 21 must be public; lower"
+    ):
+        shuffled.public_inputs(21)
+
+
 def test_a_client_that_is_not_there_is_an_index_error(dataset: Dataset) -> None:
     with pytest.raises(IndexError, match="client 2 of 2"):
         clients_of(make_run(partition="overlapping"), dataset, CPU)[2]

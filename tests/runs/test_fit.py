@@ -50,6 +50,15 @@ class Pair(nn.Linear):
         return super().forward(x.flatten(1)), None
 
 
+class Halves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.halves, self.last = nn.ModuleList([nn.Linear(784, 5), nn.Linear(784, 5)]), nn.Linear(10, 10)
+
+    def forward(self, x):
+        return self.last(torch.cat([half(x.flatten(1)) for half in self.halves], dim=1))
+
+
 class Classes(Pair):
     def forward(self, x):
         return super().forward(x)[0].argmax(1)
@@ -97,11 +106,23 @@ def test_a_model_that_does_not_fit_is_one_line_and_nothing_is_recorded(
     assert {"net.py", "own.yaml"} == {path.name for path in tmp_path.iterdir()} - {"home"}
 
 
+def test_a_model_whose_units_cannot_be_followed_is_one_line_only_where_they_are_aligned(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NETS)
+    (tmp_path / "own.yaml").write_text(SUITE % "Halves")
+    assert 0 == fedbench_here("run", "own.yaml", "--dry-run", folder=tmp_path).code
+    done = fedbench_here("run", "own.yaml", "--set", "aggregation=[mean, aligned]", folder=tmp_path)
+    assert (2, 1) == (done.code, done.err.count("\n"))
+    expected = (
+        "model ./net.py:Halves: units cannot be followed through cat in the model's forward: there is no rule for it"
+    )
+    assert f"fedbench: error: aggregation aligned: {expected}" in done.err
+
+
 def test_a_dry_run_of_a_model_that_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NETS)
     (tmp_path / "own.yaml").write_text(SUITE % "Late")
     done = fedbench_here("run", "own.yaml", "--dry-run", folder=tmp_path)
-    expected = "error: model ./net.py:Late cannot be trained: RuntimeError: only after the check (net.py, line 46)"
+    expected = "error: model ./net.py:Late cannot be trained: RuntimeError: only after the check (net.py, line 55)"
     assert (2, f"fedbench: {expected}\n") == (done.code, done.err)
 
 
@@ -110,4 +131,4 @@ def test_an_error_in_a_run_says_where_in_the_users_file(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(SUITE % "Late")
     done = fedbench_here("run", "own.yaml", "--json", "--workers", "1", folder=tmp_path)
     assert 1 == done.code
-    assert "RuntimeError: only after the check (net.py, line 46)" in done.out
+    assert "RuntimeError: only after the check (net.py, line 55)" in done.out

@@ -42,6 +42,9 @@ def test_what_computes_it_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"clip_norm": 1.0}, computing.GRADIENTS),
         ({"augmentation": "random-crop"}, computing.GRADIENTS),
         ({"aggregation": "median"}, computing.GRADIENTS),
+        ({"aggregation": "aligned"}, computing.KERNELS),
+        ({"aggregation": "aligned", "repair": True, "examples_per_client": 100}, computing.GRADIENTS),
+        ({"aggregation": "aligned", "align_by": "activations", "examples_per_client": 100}, computing.GRADIENTS),
     ],
 )
 def test_what_computes_a_run_follows_from_its_fields(
@@ -63,6 +66,7 @@ def test_what_computes_a_run_follows_from_its_fields(
         {"augmentation": "random-crop"},
         {"augmentation": "random-crop", "crop_padding": 2},
         {"aggregation": "median"},
+        {"aggregation": "aligned"},
         {"weights": "uniform"},
         {"average_frozen": True},
         {"pixels": "unit"},

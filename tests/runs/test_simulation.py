@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedbench.core import ClientUpdate, evaluate, model_with, select_clients
+from fedbench.core import ClientUpdate, align, average_model_parameters, evaluate, model_with, repair, select_clients
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.measures import TIMES, Verdict
 from fedbench.models import build_model
@@ -550,3 +550,30 @@ def test_a_run_resumes_from_its_last_checkpoint_though_later_rounds_were_emitted
     monkeypatch.undo()
     assert_equal_ends(done(run, dataset), end)
     assert "rounds_to_target" in end.result.metrics
+
+
+@pytest.mark.parametrize("options", [{}, {"align_by": "activations"}, {"repair": True}], ids=str)
+def test_an_aligned_average_is_what_core_makes_of_the_clients_models_on_public_examples(
+    options: dict[str, Any], dataset: Dataset
+) -> None:
+    run = make_run(init="independent", aggregation="aligned", rounds=1, **options)
+    clients, updates = clients_of(run, dataset, torch.device("cpu")), list[ClientUpdate]()
+    (result,) = fedavg_rounds(run.spec, run.seed, clients, observe=updates.append)
+    public = dataset.normalise(dataset.train_images[-1000:])
+    first, second = (model_with(update.state, result.model) for update in updates)
+    aligned = align(second, first, public, options.get("align_by", "weights"))
+    expected = average_model_parameters([first, aligned], [1, 1])
+    if "repair" in options:
+        expected = repair(expected, [first, aligned], [1, 1], public)
+    assert digest(expected) == digest(result.model)
+    assert [digest(first), digest(aligned)] == [digest(model_with(each, result.model)) for each in result.aligned]
+
+
+def test_a_run_without_enough_public_examples_fails_with_what_to_set(dataset: Dataset) -> None:
+    """What the partition leaves is known when it has dealt."""
+    fields = {"partition": "overlapping", "num_clients": 200, "examples_per_client": 100, "client_fraction": 0.0}
+    end = done(make_run(**fields, aggregation="aligned", repair=True), dataset)
+    assert Verdict.FAILED == end.result.verdict
+    assert re.search(
+        r"public_examples: clients hold all but \d+ of 4000 .* but 1000 must be public", str(end.result.reason)
+    )

@@ -78,9 +78,9 @@ def _is_settled(members: Sequence[int], index: int) -> bool:
 def _rounded(one: Tensor, other: Tensor) -> Pair:
     """Two tensors as integers, and the square of what 1 stands for; zeros if one is not finite."""
     first, second = (each.detach().double().cpu().contiguous().numpy() for each in (one, other))
-    largest = max(float(np.abs(each).max(initial=0.0)) for each in (first, second))
-    if not math.isfinite(largest):
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return np.zeros_like(first), np.zeros_like(second), 0.0
+    largest = max(float(np.abs(each).max(initial=0.0)) for each in (first, second))
     exponent = (MANTISSA - first.size.bit_length()) // 2 - math.frexp(largest)[1]
     return np.rint(np.ldexp(first, exponent)), np.rint(np.ldexp(second, exponent)), math.ldexp(1.0, -2 * exponent)
 

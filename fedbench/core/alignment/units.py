@@ -7,6 +7,7 @@ layer's weights, the statistics of BatchNorm. Layers whose outputs are added hav
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -113,8 +114,9 @@ class _Follower(Watcher):
         """Run a node, and find the dimensions of its result."""
         result = super().run_node(n)
         if n.op == "placeholder":
-            is_fixed = n not in self._names or not result.is_floating_point() or not n.users
-            self._found[n] = self._of_tensors.setdefault(id(result), dimensions(result.shape, is_fixed))
+            is_fixed = n not in self._names or not result.is_floating_point()
+            if n.users:
+                self._found[n] = self._of_tensors.setdefault(id(result), dimensions(result.shape, is_fixed))
         elif n.op == "output":
             fix(axis for each in n.all_input_nodes for axes in self._found[each] for axis in axes)
         else:
@@ -132,10 +134,14 @@ class _Follower(Watcher):
             return dimensions(result.shape, is_fixed=True) if isinstance(result, Tensor) else ()
         if isinstance(result, int | torch.SymInt | None):
             return ()  # a size
+        if node.target is operator.getitem:
+            return self._found[node.all_input_nodes[0]]
         rule = next((rule for pattern, rule in RULES.items() if re.fullmatch(pattern, operator_of(node))), None)
+        if rule is _spatial and isinstance(result, tuple):
+            result = result[0]  # the others are places, of the same shape
         if rule is None and torch.Tag.pointwise in getattr(node.target, "tags", ()):
             rule = _elementwise
-        if rule is None:
+        if rule is None or not isinstance(result, Tensor):
             raise ValueError("there is no rule for it")
         found: Any = self._found
         arguments, named = map_arg((node.args, node.kwargs), lambda each: found[each])
@@ -163,11 +169,9 @@ class _Follower(Watcher):
 def _free(found: Dimensions) -> Iterator[tuple[Axis, int]]:
     """The axes of a tensor that can be permuted, and how many components follow each."""
     axes = factors(axis for each in found for axis in each)
-    right = 1
-    for axis in reversed(axes):
+    for position, axis in enumerate(axes):
         if not axis.is_fixed:
-            yield axis, right
-        right *= axis.size
+            yield axis, _size(axes[position + 1 :])
 
 
 # The rules: the dimensions of an operator's result from those of its arguments; what is no tensor is given as it is.
@@ -194,11 +198,16 @@ def _linear(_: Tensor, x: Dimensions, weight: Dimensions, bias: Dimensions | Non
 
 
 def _normalisation(_: Tensor, x: Dimensions, *more: Any) -> Dimensions:
-    """By channel: BatchNorm and InstanceNorm."""
-    for each in more[:4]:  # weight, bias, mean and variance
-        if each:
+    """By channel: weight, bias, and perhaps mean and variance."""
+    for each in more[:4]:
+        if isinstance(each, tuple):
             unite(each[0], x[1])
     return x
+
+
+def _group_normalisation(_: Tensor, x: Dimensions, groups: int, *more: Any) -> Dimensions:
+    unite(x[1], (*dimension(groups), *dimension(_size(x[1]) // groups)))
+    return _normalisation(_, x, *more)
 
 
 def _layer_normalisation(_: Tensor, x: Dimensions, shape: Any, *more: Any) -> Dimensions:
@@ -265,6 +274,7 @@ RULES: dict[str, Callable[..., Dimensions]] = {
     r"conv[123]d": _convolution,
     r"linear": _linear,
     r"batch_norm|instance_norm": _normalisation,
+    r"group_norm": _group_normalisation,
     r"layer_norm": _layer_normalisation,
     r"prelu": _prelu,
     r"(feature_|alpha_|feature_alpha_)?dropout|(log_)?softmax|to|contiguous|detach|alias|hardswish|log_sigmoid": _same,
