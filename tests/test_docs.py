@@ -169,6 +169,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "suites/more-local-work.yaml").write_text(yaml.safe_dump(own))
     for page in ("own-parts", "datasets"):
         save_files(DOCS / f"how-to/{page}.md", folder)
+    (question,) = save_files(DOCS / "how-to/answer.md", folder)
+    asked = yaml.safe_load(question.read_text())
+    question.write_text(yaml.safe_dump(asked | {"defaults": asked["defaults"] | {"rounds": 1, "local_epochs": 1}}))
     subprocess.run([sys.executable, "make_scans.py"], cwd=folder, check=True)
     for name in ("quickstart", "paper-table2"):
         assert 0 == fedbench_here("run", name, "--workers", "1", folder=folder).code
