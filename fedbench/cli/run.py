@@ -26,6 +26,8 @@ from fedbench.cli.options import (
     print_json,
     view_command,
 )
+from fedbench.util.advice import command
+from fedbench.util.text import counted
 
 if TYPE_CHECKING:
     from fedbench.suites.schema import Suite
@@ -181,6 +183,7 @@ def run_command(
     from fedbench.reports.answers import answer_all, answer_lines
     from fedbench.reports.profile import profile_json, profile_summary
     from fedbench.reports.results import cell_results, count_runs, num_failed, results_table, suite_json
+    from fedbench.tracking.mlflow.database import chosen_store
 
     if as_json:
         print_json(suite_json(suite, outcomes) | ({"profile": profile_json(recorder.profile)} if recorder else {}))
@@ -188,8 +191,13 @@ def run_command(
         screen = console()
         results = cell_results(suite, outcomes)
         screen.print(results_table(suite.name, suite.question, results))
-        for line in answer_lines(answer_all(results, suite.contrast), MOST_ANSWERS):
+        answers = answer_all(results, suite.contrast)
+        for line in answer_lines(answers, MOST_ANSWERS):
             screen.print(line, soft_wrap=True)
+        if (more := len(answers) - MOST_ANSWERS) > 0:
+            place = chosen_store(tracking_uri)
+            all_of_them = command("fedbench", "answer", suite.name, tracking_uri=place)
+            screen.print(f"{counted(more, 'more answer')}: {all_of_them}", soft_wrap=True)
         compare = f"Compare them in the MLflow UI: {view_command(suite.name, tracking_uri)}"
         screen.print(f"{count_runs(outcomes)} {compare}", soft_wrap=True)
     if recorder:

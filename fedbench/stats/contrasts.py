@@ -119,6 +119,7 @@ def _reference(count: int) -> NDArray[np.float64]:
     return skewed_statistics(min(count, MAX_SKEWED) - 1, SHAPE * max(count / MAX_SKEWED, 1))
 
 
+@cache
 def _critical(count: int, num_tests: int) -> float:
     """How many standard errors from zero `p_differs` requires of a difference that is tested first among so many."""
     return float(-np.quantile(_reference(count), LEVEL / num_tests / 2))

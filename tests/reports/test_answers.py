@@ -111,13 +111,13 @@ def test_collapsed_and_diverged_cells_are_named_and_not_compared(tmp_path: Path)
     cells[0] = changed(cells[0], {0: result(0.1, Verdict.COLLAPSED)})
     answer = only(answer_all(cells))
     assert answer.sentence == (
-        "Nothing to compare along learning_rate: learning_rate=0.1: collapsed in 1 of 5 seeds; learning_rate=0.3: "
-        "diverged in 2 of 5 seeds."
+        "Nothing to compare along learning_rate: learning_rate=0.1 (collapsed in 1 of 5 seeds) and learning_rate=0.3 "
+        "(diverged in 2 of 5 seeds)."
     )
     cells[0] = results(tmp_path, RATES, rate)[0]
     answer = only(answer_all(cells))
     assert {"0.2": 1, "0.1": 1} == answer.overall.ranks
-    assert answer.sentence.endswith(" learning_rate=0.3: diverged in 2 of 5 seeds, and is not compared.")
+    assert answer.sentence.endswith(" Not compared: learning_rate=0.3 (diverged in 2 of 5 seeds).")
 
 
 def test_cells_with_other_seeds_are_compared_by_those_in_common(tmp_path: Path) -> None:
@@ -146,6 +146,16 @@ def test_other_axes_are_averaged_over_and_counted(tmp_path: Path) -> None:
     assert [{"fedprox": 1, "fedavg": 2}] * 2 + [{"fedavg": 1, "fedprox": 2}] == [s.ranks for s in by_algorithm.settings]
     assert [4, 9] == [by_algorithm.overall.pairs[0].num_tests, by_algorithm.settings[0].pairs[0].num_tests]
     assert by_clients.sentence.startswith("num_clients=2 is the best of 3: accuracy +10.0")
+
+
+def test_a_value_that_is_compared_in_one_setting_alone_says_so(tmp_path: Path) -> None:
+    cells = results(tmp_path, GRID, prox(0.1, 0.1))
+    cells = [
+        changed(cell, {0: result(0.1, Verdict.COLLAPSED)}) if cell.cell.spec.num_clients > 2 else cell for cell in cells
+    ]
+    (by_algorithm,) = (each for each in answer_all(cells) if each.axis == "algorithm")
+    assert "accuracy +10.00 points in the one setting that has both (95 %" in by_algorithm.sentence
+    assert by_algorithm.sentence.endswith(" Not compared: 4 cells (collapsed).")
 
 
 def test_options_of_a_part_belong_to_its_value(tmp_path: Path) -> None:
@@ -203,10 +213,10 @@ def test_a_target_that_some_seeds_miss_is_named(tmp_path: Path) -> None:
     )
     cells[1] = changed(cells[1], {0: result(0.5)})
     answer = only(answer_all(cells, measure=ContrastMeasure.ROUNDS_TO_TARGET))
-    assert "num_clients=3: did not reach the target in 1 of 5 seeds" in answer.sentence
+    assert "num_clients=3 (did not reach the target in 1 of 5 seeds)" in answer.sentence
     assert answer_all(cells, measure=ContrastMeasure.WORST_CLIENT)[0].sentence == (
-        "Nothing to compare along num_clients: num_clients=2 and num_clients=3: no accuracy of the worst client's "
-        "model on record."
+        "Nothing to compare along num_clients: num_clients=2 (no accuracy of the worst client's model on record) and "
+        "num_clients=3 (no accuracy of the worst client's model on record)."
     )
 
 
@@ -219,15 +229,11 @@ def test_the_worst_client_is_each_seeds_worst(tmp_path: Path) -> None:
     ).overall.means
 
 
-def test_the_lines_after_a_run_are_few_and_what_is_shown_comes_first(tmp_path: Path) -> None:
+def test_the_lines_after_a_run_are_few_and_of_what_is_shown(tmp_path: Path) -> None:
     scenarios = ", ".join(f"{{name: s{index}, algorithm: [fedavg, fedprox]}}" for index in range(6))
     cells = results(tmp_path, scenarios, lambda run: prox(0.1 * (run.scenario == "s5"), 0.1)(run))
     lines = answer_lines(answer_all(cells), 2)
-    assert [line[:26] for line in lines] == [
-        "s0: FedProx is not shown t",
-        "s5: FedProx is better than",
-        "And 4 answers more.",
-    ]
+    assert [line[:26] for line in lines] == ["s0: FedProx is not shown t", "s5: FedProx is better than"]
 
 
 def test_each_cell_has_its_rank_and_who_differs(tmp_path: Path) -> None:

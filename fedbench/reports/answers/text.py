@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from fedbench.reports.answers.measured import Measure
 from fedbench.reports.layout import number
 from fedbench.stats.contrasts import MAX_SEEDS
 from fedbench.suites.contrast import SCENARIO
+from fedbench.util.text import counted
 
 if TYPE_CHECKING:
     from fedbench.reports.answers.records import Answer, Pair, Setting
@@ -19,17 +21,16 @@ HOW = (
     "Differences are paired by seed. What is shown holds for all comparisons of a scenario together, at 5 %; each "
     "interval holds by itself. Equal ranks: no difference is shown."
 )
-MOST_NAMED = 3  # cells that are named instead of compared, one by one
+MOST_NAMED = 3  # cells that are not compared, one by one
 
 
 def sentence(answer: Answer) -> str:
     """What a person would write."""
     order, scenario = list(answer.overall.ranks), f"{answer.scenario}: " if answer.num_scenarios > 1 else ""
     if not order:
-        return f"{scenario}Nothing to compare along {answer.axis}: {'; '.join(_left_out(answer)) or 'one cell alone'}."
+        return f"{scenario}Nothing to compare along {answer.axis}: {_left_out(answer) or 'no seed in common'}."
     said = _of_two(answer, answer.overall.pairs[0]) if len(order) == 2 else _of_several(answer, order)
-    left_out = [f" {text}, and is not compared." for text in _left_out(answer)]
-    return f"{scenario}{said}{''.join(left_out)}"
+    return f"{scenario}{said}" + (f" Not compared: {_left_out(answer)}." if answer.left_out else "")
 
 
 def ranking(answer: Answer) -> str:
@@ -41,13 +42,10 @@ def ranking(answer: Answer) -> str:
     return ", ".join(f"{rank}. {text}{texts[text]}" for text, rank in ranks.items())
 
 
-def answer_lines(answers: Sequence[Answer], most: int | None = None) -> list[str]:
-    """The sentences, at most so many, the shown ones first; then a last line says how many there are more."""
-    if most is None or len(answers) <= most:
-        return [each.sentence for each in answers]
-    shown = sorted(answers, key=lambda each: not any(pair.shown for pair in each.overall.pairs))[:most]
-    kept = [each.sentence for each in answers if each in shown]
-    return [*kept, f"And {len(answers) - most} answers more."]
+def answer_lines(answers: Sequence[Answer], most: int) -> list[str]:
+    """The sentences in order, at most so many, those that show a difference rather than others."""
+    first = sorted(answers, key=lambda each: not any(pair.shown for pair in each.overall.pairs))[:most]
+    return [each.sentence for each in answers if each in first]
 
 
 def cell_answers(answers: Iterable[Answer]) -> dict[str, dict[str, str]]:
@@ -123,7 +121,7 @@ def _evidence(answer: Answer, better: str, than: str, over: str = "") -> str:
     digits = _digits(measure, pair)
     amount = f"{measure.text(sign * pair.difference, '+', digits)} {measure.unit}{over}"
     if len(answer.settings) > 1:
-        amount += f" on average over {_settings_text(answer, pair)}"
+        amount += _settings_text(answer, pair)
     if pair.interval is None:
         return f"{amount} ({_seeds(pair, 'the same in all ')})"
     low, high = (measure.text(bound, "+", digits) for bound in sorted(sign * bound for bound in pair.interval))
@@ -139,11 +137,13 @@ def _digits(measure: Measure, pair: Pair) -> int:
 
 
 def _settings_text(answer: Answer, pair: Pair) -> str:
-    """``3 values of num_clients, with this sign in 2``."""
+    """`` on average over 3 values of num_clients, with this sign in 2``."""
     fixed = list(answer.settings[0].fixed)
+    if pair.num_settings == 1:
+        return " in the one setting that has both"
     settings = f"{pair.num_settings} values of {fixed[0]}" if len(fixed) == 1 else f"{pair.num_settings} settings"
     same = pair.higher_in if pair.difference > 0 else pair.lower_in
-    return f"{settings}, with this sign in {'all' if same == pair.num_settings else same}"
+    return f" on average over {settings}, with this sign in {'all' if same == pair.num_settings else same}"
 
 
 def _needed(pair: Pair | None) -> str:
@@ -160,13 +160,13 @@ def _needed(pair: Pair | None) -> str:
     return text
 
 
-def _left_out(answer: Answer) -> Iterable[str]:
-    """The cells that are named instead of compared: those of the same reason together."""
-    by_reason: dict[str, list[str]] = {}
-    for label, reason in answer.left_out.items():
-        by_reason.setdefault(reason, []).append(label.removeprefix(f"{answer.scenario} "))
-    for reason, names in by_reason.items():
-        yield f"{_and(names) if len(names) <= MOST_NAMED else f'{len(names)} cells'}: {reason}"
+def _left_out(answer: Answer) -> str:
+    """The cells that are named instead of compared; of many, how many there are of each kind."""
+    cells = answer.left_out
+    if len(cells) <= MOST_NAMED:
+        return _and([f"{name.removeprefix(f'{answer.scenario} ')} ({reason})" for name, reason in cells.items()])
+    kinds = Counter(reason.partition(" in ")[0] for reason in cells.values())
+    return _and([f"{counted(count, 'cell')} ({kind})" for kind, count in kinds.items()])
 
 
 def _seeds(pair: Pair, of_several: str = "") -> str:
@@ -192,7 +192,7 @@ def _short(answer: Answer, text: str) -> str:
 
 
 def _and(texts: Sequence[str]) -> str:
-    *others, last = texts
+    *others, last = texts or [""]
     return f"{', '.join(others)} and {last}" if others else last
 
 
