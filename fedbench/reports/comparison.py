@@ -126,7 +126,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         Column("cell", [f"{cell.suite}: {cell.label}" if several else cell.label for cell in cells], is_text=True),
         Column("A", [mean_std(cell.first, digits, scale) for cell in cells], drop=1),
         Column("B", [mean_std(cell.second, digits, scale) for cell in cells]),
-        Column("B − A", [f"{scale * cell.difference.mean:+.{digits}f}" for cell in cells]),
+        Column("B−A", [f"{scale * cell.difference.mean:+.{digits}f}" for cell in cells]),
         Column(
             "95 % interval",
             [" to ".join(f"{scale * each:+.{digits}f}" for each in cell.difference.interval or ()) for cell in cells],

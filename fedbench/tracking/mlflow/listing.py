@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from fedbench.tracking.mlflow.cells import CELL, Cells
 from fedbench.tracking.mlflow.client import REQUEST
 from fedbench.tracking.mlflow.database import chosen_store
+from fedbench.tracking.mlflow.describe import NOTE, describe_suite
 from fedbench.tracking.mlflow.models import discard_models
 from fedbench.tracking.mlflow.reading import require_schema, run_record, search_runs
 from fedbench.tracking.mlflow.store import (
@@ -129,3 +130,6 @@ def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
         cells = Cells(client, place, experiment_id)
         cells.touch(fingerprint)
         cells.finish(fingerprint)
+    for experiment_id in sorted({each for each, _ in touched}):
+        note = client.get_experiment(experiment_id).tags.get(NOTE, "")
+        describe_suite(client, place, experiment_id, note.partition("\n")[0])
