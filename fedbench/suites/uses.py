@@ -65,22 +65,37 @@ def grid_size(fields: Mapping[str, Any]) -> int:
     )
 
 
-def _flat(field: str, value: object) -> Iterator[dict[str, Any]]:
+def _listed(field: str, value: object) -> list[dict[str, list[Any]]]:
+    """The alternatives of a field, each as flat fields with the values of each."""
     if field not in KINDS:
-        yield from ({field: each} for each in (value if isinstance(value, list) else [value]))
-        return
-    for name, options in alternatives(value):
-        lists = [each if isinstance(each, list) else [each] for each in options.values()]
-        yield from ({field: name} | dict(zip(options, point, strict=True)) for point in product(*lists))
+        return [{field: _as_list(value)}]
+    return [
+        {field: [name]} | {option: _as_list(each) for option, each in options.items()}
+        for name, options in alternatives(value)
+    ]
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _flat(field: str, value: object) -> Iterator[dict[str, Any]]:
+    for listed in _listed(field, value):
+        yield from (dict(zip(listed, point, strict=True)) for point in product(*listed.values()))
 
 
 def axes_of(fields: Mapping[str, Any], overridden: Collection[str]) -> tuple[str, ...]:
     """The fields with lists and those that are overridden; of parts with options, the options in which they differ."""
     axes: set[str] = set()
     for field, value in fields.items():
-        points = list(_flat(field, value))
-        names = {name for point in points for name in point}
-        differ = {name for name in names if any(point.get(name, USE) != points[0].get(name, USE) for point in points)}
+        given = _listed(field, value)
+        first = {name: values[0] for name, values in given[0].items()}
+        names = {name for each in given for name in each}
+        differ = {
+            name
+            for name in names
+            if any(value != first.get(name, USE) for each in given for value in each.get(name, [USE]))
+        }
         if field in overridden:
             axes |= names
         elif isinstance(value, list) or differ:

@@ -104,6 +104,7 @@ def test_runs_that_fail_before_their_first_round_are_an_estimate_too(suite: Suit
     assert pace.seconds_left == 0
 
 
+@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.parametrize("suite_name", ["quickstart", "client-grid-mnist", "learning-rates"])
 def test_after_a_tenth_of_a_suite_the_estimate_is_right_within_a_factor(

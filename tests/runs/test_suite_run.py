@@ -317,7 +317,7 @@ def assert_equal_records(expected: MemoryRun, actual: MemoryRun) -> None:
     """Equal to the last bit, but for the times."""
     assert list(map(untimed, expected.rounds)) == list(map(untimed, actual.rounds))
     assert expected.result == actual.result
-    assert expected.interpolation == actual.interpolation
+    assert expected.lines == actual.lines
     assert expected.confusion is not None
     assert actual.confusion is not None
     assert (expected.confusion == actual.confusion).all()
