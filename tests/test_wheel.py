@@ -131,7 +131,7 @@ def test_the_tutorial_on_ones_own_model_works_with_the_wheel_alone(
             chosen = [each for each in command_lines(block) if with_speed or "--speed" not in each[0]]
             said += [(line, output(line, code)) for line, code in chosen]
     runs = [out for line, out in said if line == "fedbench run my_net.yaml"]
-    assert ["9 runs executed.", "0 runs executed, 9 were already finished."] == [
+    assert ["9 runs executed.", "6 runs executed, 3 were already finished."] == [  # the file has changed
         re.findall(r"\d+ runs executed.*?\.", out)[0] for out in runs
     ]
     passed, failed = (out for line, out in said if line == "fedbench check my_net.yaml")
