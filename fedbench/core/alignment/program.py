@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +11,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Interpreter, Node
 
 from fedbench.util.errors import RunError
+from fedbench.util.quiet import quiet_export
 
 
 class Program:
@@ -36,7 +33,7 @@ class Program:
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
         self.zeros = inputs.new_zeros((2, *inputs.shape[1:]))
         try:
-            with _quiet():
+            with quiet_export():
                 exported = export(
                     copy.deepcopy(model).eval(),
                     (self.zeros,),
@@ -98,14 +95,3 @@ def layer_of(node: Node) -> str:
     """The name of the module in which a node's operator is called, such as ``layers.0``; that of the model is empty."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else ""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what PyTorch prints if it cannot export a model."""
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import atexit
 import errno
-import io
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +16,7 @@ from mlflow.entities import LoggedModelOutput
 
 from fedbench.util.environment import public_version
 from fedbench.util.errors import one_line
+from fedbench.util.quiet import quiet_export
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +82,7 @@ def _save(path: Path, name: str, model: nn.Module, example: NDArray[np.float32],
     if key not in _exported and key not in _not_exportable:
         template = _folder() / str(len(_exported))
         try:
-            with _quiet():
+            with quiet_export():
                 _export(template, model, example, num_classes)
         except OSError:  # the disk's
             raise
@@ -124,17 +122,6 @@ def _folder() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="fedbench-models-")
     atexit.register(folder.cleanup)
     return Path(folder.name)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the graph that PyTorch prints if it cannot export a model, and its advice to the model's author."""
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _save_state(path: Path, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
