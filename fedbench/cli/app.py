@@ -12,6 +12,7 @@ from fedbench.cli.bench import add_bench_command
 from fedbench.cli.data import data_app
 from fedbench.cli.exits import run_to_exit
 from fedbench.cli.gate import add_gate_commands
+from fedbench.cli.help import Group
 from fedbench.cli.parts import add_part_commands
 from fedbench.cli.results import add_result_commands
 from fedbench.cli.run import add_run_commands
@@ -24,10 +25,12 @@ PLACES = {"FEDBENCH_DATA_DIR", "FEDBENCH_CHECKPOINT_DIR", "FEDBENCH_MIRROR", "ML
 
 app = typer.Typer(
     name="fedbench",
+    cls=Group,
     help="A benchmark suite of Federated Averaging whose every run is tracked in MLflow.",
     epilog="Start with: fedbench run quickstart",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes cut options in a narrow terminal
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from fedbench.cli.exits import EXIT_FAILED
+from fedbench.cli.help import Group
 from fedbench.cli.options import DataDirOption, JsonOption, console, print_json
 from fedbench.util.errors import DataError
 
-data_app = typer.Typer(help="List, download and check the datasets.", no_args_is_help=True)
+data_app = typer.Typer(cls=Group, help="List, download and check the datasets.", no_args_is_help=True)
 
 
 @data_app.command("list", epilog="Example: fedbench data list")

@@ -114,6 +114,15 @@ def test_without_a_command_the_help_is_shown_and_nothing_else(folder: Path, argu
     assert "error:" not in done.out + done.err
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("arguments", [[], ["run"], ["check"], ["data"], ["runs", "delete"]])
+def test_help_cuts_nothing(folder: Path, arguments: list[str], columns: int) -> None:
+    done = fedbench_here(*arguments, "--help", folder=folder, columns=columns)
+    assert (0, "") == (done.code, done.err)
+    assert not re.search(r"…|\w\.\.\.", done.out)
+    assert max(map(len, done.out.splitlines())) <= columns
+
+
 # Quick answers
 
 
