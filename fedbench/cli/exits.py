@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 import logging
@@ -24,7 +25,10 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 OUTPUT = "standard output"
+SECONDS_TO_EXIT = 1.0  # after an interruption
 HINT = "please report it (FEDBENCH_DEBUG=1 shows the traceback)"
+
+_certain: list[int] = []  # the exit code of an interrupted command
 
 
 def run_to_exit(command: Callable[[], object]) -> NoReturn:
@@ -47,8 +51,10 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
         code = _failed(EXIT_BAD_INPUT, f"error: {error}")
     except TyperException as error:
         code = EXIT_BAD_INPUT
-        if message := error.format_message():  # without a command there is none: the help was shown
-            context = getattr(error, "ctx", None)
+        message, context = error.format_message(), getattr(error, "ctx", None)
+        if context and message == context.get_help():  # there was no command
+            sys.stderr.write(f"{message}\n")
+        else:
             say(f"error: {message} (see: {context.command_path if context else 'fedbench'} --help)")
     except BrokenPipeError:
         _drop_output()  # the reader has gone
@@ -72,7 +78,7 @@ def run_to_exit(command: Callable[[], object]) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)  # the exit code is decided
     if code == EXIT_INTERRUPTED:
         gc.collect()  # close now what the interruption left open
-        _exit_at_once(EXIT_INTERRUPTED)
+        _exit_soon(EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -116,12 +122,26 @@ def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _exit_at_once(code: int) -> NoReturn:
-    """Exit with `code` for certain: Python would end by the signal if it interrupted an import in C code."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # the reader has gone
-            stream.flush()
-    os._exit(code)
+def _exit_soon(code: int) -> NoReturn:
+    """Exit with `code` for certain, once temporary files are removed; threads are not waited for much longer.
+
+    Python itself would end by the signal if that interrupted an import in C code.
+    """
+    _certain.append(code)
+    last = threading.Timer(SECONDS_TO_EXIT, _end_by_code)
+    last.daemon = True
+    last.start()
+    sys.exit(code)
+
+
+@atexit.register  # before libraries do, so that it is called after what they registered
+def _end_by_code() -> None:
+    """End the process at once if its exit code is certain."""
+    if _certain:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # the reader has gone
+                stream.flush()
+        os._exit(_certain[0])
 
 
 def _prepare_streams() -> None:

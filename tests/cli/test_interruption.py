@@ -42,6 +42,25 @@ run_to_exit(command)
 """
 
 
+FORKS = """
+from fedbench.cli.exits import run_to_exit
+
+def command():
+    from fedbench.executors.processes import import_ahead
+    from fedbench.reports import style  # Matplotlib's list of fonts
+    import_ahead()
+    raise KeyboardInterrupt
+
+run_to_exit(command)
+"""
+
+
+def test_an_interrupted_command_leaves_no_temporary_files(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], env=environment(TMPDIR=str(tmp_path)), check=False)
+    assert 130 == done.returncode
+    assert [] == list(tmp_path.iterdir())
+
+
 def test_an_interruption_that_python_drops_is_not_lost() -> None:
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, check=False)

@@ -47,7 +47,7 @@ def fedbench_here(*arguments: str, folder: Path, columns: int = 120, answer: str
         changes.chdir(folder)
         changes.setattr(sys, "argv", ["fedbench", *arguments])
         changes.setattr(sys, "stdin", io.StringIO(answer))
-        changes.setattr(exits, "_exit_at_once", _interrupt)
+        changes.setattr(exits, "_exit_soon", _interrupt)
         with pytest.raises(SystemExit) as ended:
             main()
     texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
