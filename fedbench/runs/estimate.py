@@ -13,9 +13,8 @@ from fedbench.core import ClientData, FlatModel, Purpose, evaluate, numpy_stream
 from fedbench.core.client import augmented, client_update
 from fedbench.executors import THREADS
 from fedbench.executors.allocator import keep_freed_memory
-from fedbench.measures import MAX_CLIENTS_MEASURED
+from fedbench.runs.costs import evaluated_at_the_end, evaluated_in_a_round, trained_in_a_round
 from fedbench.runs.fit import require_fitting_models
-from fedbench.runs.metrics import THETAS
 from fedbench.suites.schema import Cell, CellSpec, Suite
 from fedbench.util.errors import RunError, SuiteError
 from fedbench.util.imports import last_line
@@ -75,19 +74,9 @@ def estimate_suite(suite: Suite) -> list[CellEstimate]:
 
 def _estimate_cell(cell: Cell, train_seconds: float, test_seconds: float) -> CellEstimate:
     spec = cell.spec
-    selected = spec.clients_per_round
-    passes = spec.rounds * selected * spec.local_epochs * len(cell.seeds)
-    steps = spec.local_steps() * len(cell.seeds)
-    measured_models = spec.rounds + (selected if selected <= MAX_CLIENTS_MEASURED else 0)
-    measured_models += len(THETAS[spec.interpolation_set]) if spec.interpolation else 0
-    seconds = passes * spec.num_examples * train_seconds + len(cell.seeds) * (
-        measured_models * _num_test(spec) * test_seconds + TRACKING_SECONDS
-    )
-    return CellEstimate(cell, steps, seconds, None)
-
-
-def _num_test(spec: CellSpec) -> int:
-    return int(spec.part("dataset").INFO.sizes[spec.split][1])
+    evaluated = spec.rounds * evaluated_in_a_round(spec) + evaluated_at_the_end(spec)
+    of_run = spec.rounds * trained_in_a_round(spec) * train_seconds + evaluated * test_seconds + TRACKING_SECONDS
+    return CellEstimate(cell, spec.local_steps() * len(cell.seeds), of_run * len(cell.seeds), None)
 
 
 def _seconds_per_example(spec: CellSpec, batch_size: int) -> tuple[float, float]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fedbench.measures import MAX_CLIENTS_MEASURED, TIMES
+from fedbench.measures import TIMES
+from fedbench.runs.costs import evaluated_at_the_end, evaluated_in_a_round, trained_in_a_round
 from fedbench.util.progress import phase
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ class Pace:
     def __init__(self, runs: Iterable[RunSpec], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._total = sum(_work(run.spec) for run in runs)
-        self._done = 0.0
-        self._under_way: dict[RunSpec, float] = {}  # what is done of each
+        self._done = 0
+        self._under_way: dict[RunSpec, int] = {}  # what is done of each
         self._rounds: dict[RunSpec, int] = {}  # that are known
         self._start: float | None = None
         self._has_recorded = False
 
     def begin(self, run: RunSpec, rounds: int = 0) -> None:
         """A run begins, of which so many rounds were computed before."""
-        self._under_way[run] = rounds * _round_work(run.spec)
+        self._under_way[run] = _rounds_work(run.spec, rounds)
         self._rounds[run] = rounds
         self._total -= self._under_way[run]
 
@@ -47,20 +47,22 @@ class Pace:
         self._rounds[run] = number
         if self._start is None:
             self._start = self._clock() - sum(metrics.get(name, 0.0) for name in TIMES)
-        self._under_way[run] += _round_work(run.spec)
-        self._done += _round_work(run.spec)
+        before, self._under_way[run] = self._under_way[run], _rounds_work(run.spec, number)
+        self._done += self._under_way[run] - before
         phase("computing", self.seconds_left)
 
     @contextmanager
     def recorded(self, run: RunSpec) -> Iterator[None]:
-        """A run has ended, and is recorded now. Recording the first takes longest, which happens once."""
+        """A run has ended, and is recorded now.
+
+        Recording the first takes longest, which happens once. The others that are under way are computed meanwhile.
+        """
         began = self._clock()
         phase("recording")
         yield
-        seconds, is_first = self._clock() - began, not self._has_recorded
+        lost = 0.0 if self._has_recorded else (self._clock() - began) / len(self._under_way)
         self._has_recorded = True
-        self._start = began if self._start is None else self._start
-        self._start += seconds if is_first else 0.0
+        self._start = (began if self._start is None else self._start) + lost
         self._done += _work(run.spec) - self._under_way.pop(run)
         phase("computing" if self._under_way else "recording", self.seconds_left)
 
@@ -71,25 +73,19 @@ class Pace:
     @property
     def seconds_left(self) -> float | None:
         """None as long as nothing is known."""
-        done = self._done + sum(HALF * _round_work(run.spec) for run in self._under_way)
+        next_rounds = ((_rounds_work(run.spec, self._rounds[run] + 1), done) for run, done in self._under_way.items())
+        done = self._done + sum(HALF * (work - done) for work, done in next_rounds)
         if self._start is None or done <= 0:
             return None
         return max((self._clock() - self._start) * (self._total - done) / done, 0.0)
 
 
-@lru_cache
-def _round_work(spec: CellSpec) -> float:
-    """What a round costs, in examples that are evaluated."""
-    trained = spec.clients_per_round * spec.local_epochs * spec.num_examples
-    return TRAINING * trained + _num_test(spec)
+def _rounds_work(spec: CellSpec, rounds: int) -> int:
+    """What so many rounds cost, in examples that are evaluated; in the last one other models are, too."""
+    of_each = TRAINING * trained_in_a_round(spec) + evaluated_in_a_round(spec)
+    return min(rounds, spec.rounds) * of_each + (evaluated_at_the_end(spec) if rounds >= spec.rounds else 0)
 
 
-@lru_cache
-def _work(spec: CellSpec) -> float:
-    """What a run costs: its rounds, the clients' own models in the last one, and recording."""
-    clients = spec.clients_per_round if spec.clients_per_round <= MAX_CLIENTS_MEASURED else 0
-    return spec.rounds * _round_work(spec) + clients * _num_test(spec) + RECORDING
-
-
-def _num_test(spec: CellSpec) -> int:
-    return int(spec.part("dataset").INFO.sizes[spec.split][1])
+def _work(spec: CellSpec) -> int:
+    """What a run costs: its rounds, and recording it."""
+    return _rounds_work(spec, spec.rounds) + RECORDING
