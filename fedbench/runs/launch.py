@@ -30,8 +30,8 @@ class Where(Frozen):
     gpus_per_run: Fraction | None = None
     memory_per_run: Annotated[float, Field(ge=0.1, le=MOST_GIB)] | None = None
 
-    def choose(self, num_runs: int) -> tuple[Executor, str]:
-        """The executor for so many runs, and the device that they are computed on.
+    def choose(self, imports_ahead: bool) -> tuple[Executor, str]:
+        """The executor (see `choose_executor`), and the device that runs are computed on.
 
         Raises
         ------
@@ -48,7 +48,7 @@ class Where(Frozen):
             return cluster_executor(self.address, needs, self.workers), needs.device
         if self.address is not None or any(each is not None for each in per_run):
             raise ClusterError("--address and the --...-per-run options need --executor ray")
-        return choose_executor(self.workers, imports_ahead=num_runs > 1), choose_device(self.device)
+        return choose_executor(self.workers, imports_ahead=imports_ahead), choose_device(self.device)
 
 
 def track_suite(
@@ -86,7 +86,8 @@ def track_suite(
         from fedbench.runs.profiling import Recorder  # before PyTorch
     with progress(suite.name, len(suite.runs), "runs") as advance:
         phase("loading PyTorch and MLflow")
-        execute, device = where.choose(1 if profile else len(suite.runs))
+        is_finished = not fresh and _looks_finished(suite, tracking_uri)
+        execute, device = where.choose(imports_ahead=len(suite.runs) > 1 and not (profile or is_finished))
         from fedbench.runs.data import DataSource
         from fedbench.runs.suite_run import run_suite
         from fedbench.tracking.mlflow.tracker import MlflowTracker
@@ -113,6 +114,14 @@ def track_suite(
         phase("recording")
         tracker.describe()
     return outcomes, recorder
+
+
+def _looks_finished(suite: Suite, tracking_uri: str | None) -> bool:
+    """Whether the store may have all runs, by its folders: nothing need be started until it was asked."""
+    from fedbench.tracking.mlflow.database import artifact_folder, default_tracking_uri
+
+    folder = artifact_folder(tracking_uri or default_tracking_uri(), suite.name)
+    return folder is None or len(list(folder.glob("*"))) >= len(suite.runs)
 
 
 def _interrupted(done: int, total: int, fresh: bool) -> str:

@@ -73,6 +73,12 @@ def local_folder(uri: str) -> Path | None:
     return Path(database).absolute().parent if database else None
 
 
+def artifact_folder(uri: str, experiment: str) -> Path | None:
+    """Where a SQLite store has a folder for each run of an experiment; None for a store of another kind."""
+    folder = local_folder(uri)
+    return folder / "artifacts" / experiment if folder else None
+
+
 def connect_once(uri: str) -> None:
     """Connect to a database, to learn at once what it refuses: MLflow would try for a minute."""
     engine = create_engine(uri, poolclass=NullPool)

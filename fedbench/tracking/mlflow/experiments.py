@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
+from fedbench.tracking.mlflow.database import artifact_folder
 from fedbench.tracking.mlflow.reading import RECORDED_BY
 from fedbench.tracking.mlflow.store import (
-    local_folder,
     open_store,
     require_not_deleted,
     require_space,
@@ -90,7 +90,7 @@ def open_experiment(
     """
     experiment: Experiment | None = client.get_experiment_by_name(name)
     if experiment is None:
-        location = (folder / "artifacts" / name).as_uri() if (folder := local_folder(uri)) else None
+        location = folder.as_uri() if (folder := artifact_folder(uri, name)) else None
         try:
             return str(client.create_experiment(name, artifact_location=location, tags={**tags, **fixed}))
         except MlflowException:  # another command was quicker, or the answer to an earlier attempt was lost
