@@ -9,6 +9,7 @@ import typer
 
 from fedbench.cli.completion import complete_suite
 from fedbench.cli.exits import EXIT_FAILED, say
+from fedbench.cli.help import Group
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
 from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
@@ -17,7 +18,7 @@ from fedbench.util.text import counted
 if TYPE_CHECKING:
     from fedbench.tracking.records import RunRecord
 
-runs_app = typer.Typer(help="List, show and delete the runs of the store.", no_args_is_help=True)
+runs_app = typer.Typer(cls=Group, help="List, show and delete the runs of the store.", no_args_is_help=True)
 
 
 @runs_app.command("list", epilog="Example: fedbench runs list quickstart --status orphaned")
@@ -105,6 +106,10 @@ def runs_delete(
         if spared := len(shown) - len(runs):
             say(f"{spared} of them changed meanwhile and stay")
     delete_runs(runs, tracking_uri)
+    if _chosen_runs(suite_name, "finished", None, tracking_uri):  # how the cells compare may be another answer now
+        from fedbench.api import record_answers
+
+        record_answers(suite_name_of(suite_name), tracking_uri)
     place = tracking_uri or default_tracking_uri()
     restore = mlflow_command(place, "runs restore --run-id ID")
     clear = mlflow_command(place, f"gc --backend-store-uri {shlex.quote(without_password(mlflow_uri(place)))}")

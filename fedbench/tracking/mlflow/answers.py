@@ -26,7 +26,7 @@ def recorded_contrast(tags: Mapping[str, str]) -> ContrastSpec:
 
 
 def tag_cells(uri: str, stored: StoredSuite, answers: Mapping[str, Mapping[str, str]]) -> None:
-    """Tag the cells' own runs with text by axis; `answers` are by the cells' labels.
+    """Tag the cells' own runs with text by axis, and with nothing else; `answers` are by the cells' labels.
 
     Raises
     ------
@@ -37,6 +37,11 @@ def tag_cells(uri: str, stored: StoredSuite, answers: Mapping[str, Mapping[str, 
     with store_errors(uri):
         for cell in stored.cells:
             parent = next(iter(cell.runs.values())).tags.get(PARENT)
-            if parent and (texts := answers.get(cell.label)):
-                tags = [RunTag(f"{ANSWER}{axis}", text[:MAX_TAG]) for axis, text in texts.items()]
-                client.log_batch(parent, tags=tags)
+            if parent is None:
+                continue
+            texts = {f"{ANSWER}{axis}": text[:MAX_TAG] for axis, text in answers.get(cell.label, {}).items()}
+            before = client.get_run(parent).data.tags
+            for key in [key for key in before if key.startswith(ANSWER) and key not in texts]:
+                client.delete_tag(parent, key)
+            if changed := [RunTag(key, text) for key, text in texts.items() if before.get(key) != text]:
+                client.log_batch(parent, tags=changed)
