@@ -17,7 +17,7 @@ from fedbench.util.text import counted
 STYLES = {"finished": "green", "failed": "red", "killed": "yellow", "orphaned": "yellow", "running": "cyan"}
 HINTS = {
     "orphaned": "orphaned: the process that recorded it has died; fedbench run resumes it.",
-    "killed": "killed: it was interrupted; fedbench run resumes it, unless another run of its cell and seed finished.",
+    "killed": "killed: it was interrupted; fedbench run resumes it, or deletes it if the same was finished by another.",
 }
 
 

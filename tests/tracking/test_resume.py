@@ -27,6 +27,7 @@ from fedbench.suites.schema import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import run as mlflow_run
 from fedbench.tracking.mlflow import tracker as mlflow
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
+from fedbench.util.locks import lock
 
 SUITE = """
 name: tiny
@@ -113,6 +114,23 @@ def test_a_run_of_a_killed_process_resumes_and_no_round_is_recorded_twice(
     assert RESULT == again.finish(RESULT)
     assert [1, 2, 3, 4] == steps(other, again.run_id)
     assert [(again.run_id, OK)] == active(other)
+
+
+def test_what_was_interrupted_although_it_had_finished_before_does_not_stay(
+    one: MlflowTracker, other: MlflowTracker
+) -> None:
+    """A plain command after one with --fresh; but a run that is being computed stays."""
+    finished = recorded(one, 3)
+    finished.finish(RESULT)
+    again = begun(one, fresh=True)
+    held = lock(one.checkpoints / "f.lock")
+    other.finished_runs()
+    assert [(finished.run_id, OK), (again.run_id, "RUNNING")] == active(one)
+    again.kill("interrupted")
+    held.release()
+    other.finished_runs()
+    assert [(finished.run_id, OK)] == active(one)
+    assert [] == list(one.checkpoints.iterdir())
 
 
 def test_an_interrupted_run_resumes_and_says_what_computes_it_now(

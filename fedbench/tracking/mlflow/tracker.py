@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ from fedbench.tracking.mlflow.store import (
 from fedbench.tracking.mlflow.views import view_tags
 from fedbench.util.environment import environment_tags
 from fedbench.util.errors import FedbenchError
+from fedbench.util.locks import try_lock
 
 if TYPE_CHECKING:
     from fedbench.datasets import Dataset
@@ -87,12 +88,27 @@ class MlflowTracker:
     def finished_runs(self) -> Mapping[str, RunResult]:
         """See `fedbench.tracking.Tracker`."""
         finished: dict[str, RunResult] = {}
+        unfinished: list[Run] = []
         with store_errors(self.uri):
             for run in each_run(self.client, self.experiment_id, f"tags.`{CELL}` LIKE '%'"):
+                known = without_numbers(run)
                 if run.data.tags["fedbench.kind"] == "run" and is_finished(run):
                     finished[run.data.tags["fedbench.fingerprint"]] = stored_result(run)  # of equal ones, the latest
-                self.cells.see(without_numbers(run))
+                elif is_unfinished(run):
+                    unfinished.append(known)
+                self.cells.see(known)
+            if local_folder(self.uri):
+                self._discard([run for run in unfinished if run.data.tags.get("fedbench.fingerprint") in finished])
         return finished
+
+    def _discard(self, left: Iterable[Run]) -> None:
+        """Delete runs that processes have left, which nothing would resume."""
+        for run in left:
+            if held := try_lock(self.checkpoints / f"{run.data.tags['fedbench.fingerprint']}.lock"):
+                if is_unfinished(self.client.get_run(run.info.run_id)):
+                    discard_models(self.client, self.experiment_id, run.info.run_id)
+                    self.client.delete_run(run.info.run_id)
+                held.remove()
 
     def start_run(
         self,
