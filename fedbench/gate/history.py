@@ -11,6 +11,7 @@ from fedbench.gate.recording import EXPERIMENT, NAMES, shown_name
 from fedbench.gate.views import SPEED_ALONE
 from fedbench.reports.history import Check, History, Timing
 from fedbench.stats import Spread
+from fedbench.suites.variants import AT
 from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.door import names_of
 from fedbench.tracking.mlflow.reading import infinite, search_runs
@@ -43,7 +44,8 @@ def read_history(suite: str, uri: str, given: str = "") -> History:
     if suite == SPEED_ALONE:
         own = tuple(map(_speed_part, timed))
     if not own:
-        words = ("--speed", "--against", "main") if suite == SPEED_ALONE else (given or suite,)
+        name = suite.partition(AT)[0] if AT in suite else given or suite  # a variant is never checked
+        words = ("--speed", "--against", "main") if suite == SPEED_ALONE else (name,)
         check = command("fedbench", "check", *words, tracking_uri=chosen_store(uri))
         raise StoreError(f"no check of {suite} is recorded in {without_password(uri)}: {check}")
     return History(suite, own, timed, _timings(client, uri))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedbench.suites.checks import check_name
+from fedbench.suites.variants import AT
 from fedbench.suites.yaml_loader import read_yaml
 from fedbench.util.advice import command
 from fedbench.util.errors import SuiteError
@@ -50,6 +51,14 @@ def find_suite(name_or_path: str | Path) -> Path:
         return Path(name_or_path)
     suites = list_suites()
     if text not in suites:
+        name, is_variant, variant = text.partition(AT)
+        if is_variant:
+            raise SuiteError(
+                one_line(
+                    f"{text} is a variant, which has records and no file: name {name}, or its file; to run it, add "
+                    f"--variant {variant} and what was set with --set"
+                )
+            )
         all_of_them = command("fedbench", "suites")
         raise SuiteError(one_line(f"{unknown('suite', text, suites, all_of_them)}, or give the path of a YAML file"))
     return suites[text]
