@@ -25,6 +25,7 @@ from fedbench.suites.variants import variant_of
 from fedbench.util.errors import InterruptedSuiteError, StoreError, SuiteError
 from fedbench.util.files import with_home
 from fedbench.util.imports import file_in_execution
+from fedbench.util.progress import phase, progress
 from fedbench.util.text import show
 
 if TYPE_CHECKING:
@@ -151,9 +152,11 @@ def record_answers(name: str, tracking_uri: str | None = None) -> None:
 
     uri = tracking_uri or default_tracking_uri()
     try:
-        stored = read_suite(name, uri)
-        answers = answer_all([cell.result for cell in stored.cells], stored.contrast)
-        tag_cells(uri, stored, cell_answers(answers))
+        with progress(name, 0):
+            phase("comparing cells")
+            stored = read_suite(name, uri)
+            answers = answer_all([cell.result for cell in stored.cells], stored.contrast)
+            tag_cells(uri, stored, cell_answers(answers))
     except StoreError as error:
         logger.warning("fedbench: the cells' runs are not tagged with answers: %s", error)
 

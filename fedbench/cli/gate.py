@@ -192,9 +192,12 @@ def check_command(
     from fedbench.gate.checks import Gate
     from fedbench.gate.document import gate_json, write_pages
     from fedbench.gate.terminal import gate_table
+    from fedbench.util.progress import phase, progress
 
-    record = _recorder(tracking_uri, check_suite) if log else None
-    data = _data(data_dir, device) if check_suite else None
+    with progress("checking", 0):
+        phase("loading PyTorch and MLflow")
+        record = _recorder(tracking_uri, check_suite) if log else None
+        data = _data(data_dir, device) if check_suite else None
     accuracy = check_suite(data, workers) if check_suite and data else None
     gate = Gate(accuracy, _check_speed(against, minutes, check_suite, data) if against else None, strict)
     if as_json:

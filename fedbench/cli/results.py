@@ -38,11 +38,16 @@ def _read(name_or_path: str, tracking_uri: str | None) -> tuple[StoredSuite, str
     """A suite's records, and the address of the store."""
     name = suite_name_of(name_or_path)  # before the imports, so that an error is quick
     from fedbench.suites.contrast import read_contrast
-    from fedbench.tracking.mlflow.store import default_tracking_uri
-    from fedbench.tracking.mlflow.suites import read_suite
+    from fedbench.util.progress import phase, progress
 
-    uri = tracking_uri or default_tracking_uri()
-    stored = read_suite(name, uri, name_or_path)
+    with progress(name, 0):
+        phase("loading MLflow")
+        from fedbench.tracking.mlflow.store import default_tracking_uri
+        from fedbench.tracking.mlflow.suites import read_suite
+
+        uri = tracking_uri or default_tracking_uri()
+        phase("reading the store")
+        stored = read_suite(name, uri, name_or_path)
     contrast = read_contrast(name_or_path)
     return stored if contrast is None else replace(stored, contrast=contrast), uri
 

@@ -18,7 +18,7 @@ from fedbench.gate.turns import Pair, Side, SideError, sides, time_in_turns
 from fedbench.stats import RatioEstimate, estimate_ratio
 from fedbench.util.environment import machine_name
 from fedbench.util.errors import BenchmarkError, InterruptedSuiteError
-from fedbench.util.progress import progress
+from fedbench.util.progress import phase, progress
 
 THRESHOLD = 1.05  # a benchmark that takes this much longer is slower
 MAX_SECONDS = 240.0  # for how long an unclear benchmark is timed
@@ -99,8 +99,10 @@ def compare(
     """
     start = time.monotonic()
     try:
-        with both as trees:
-            found = _measure(trees, revision, start + max_seconds, session_seconds)
+        with _shown_until(start + max_seconds) as note:
+            phase("unpacking the revision")
+            with both as trees:
+                found = _measure(trees, revision, start + max_seconds, session_seconds, note)
     except KeyboardInterrupt:
         raise InterruptedSuiteError("nothing was judged; the same command starts over") from None
     failures = [each.reason for each in found if each.judgement is Judgement.INCONCLUSIVE and each.reason]
@@ -111,27 +113,30 @@ def compare(
     return SpeedCheck(revision, trees.commit, THRESHOLD, machine_name(), checks, seconds)
 
 
-def _measure(trees: Trees, revision: str, deadline: float, session_seconds: float) -> list[_Benchmark]:
+def _measure(
+    trees: Trees, revision: str, deadline: float, session_seconds: float, note: Callable[[str], None]
+) -> list[_Benchmark]:
     """Session after session until all is clear or the time is over."""
     found: list[_Benchmark] = []
     last = 0.0  # how long the last session took
-    with _shown_until(deadline) as note:
-        for number in count():
-            start = time.monotonic()
-            if number and (start + last > deadline or not _unclear(found) or _is_decided(found)):
-                break
-            try:
-                with sides(trees, number) as (before, now):
-                    found = found or _benchmarks(before, now, revision)
-                    _session(before, now, revision, found, deadline, session_seconds, note)
-            except SideError as error:  # of a whole process, not of a benchmark
-                what = "the working tree" if error.side.is_now else f"--against {revision}: it"
-                raise BenchmarkError(f"{what} cannot be run: {error}") from None
-            last = time.monotonic() - start
-            for each in _unclear(found):
-                if len(each.sessions) >= LEAST_SESSIONS:
-                    judgement = judge(each.estimate(len(found)), THRESHOLD)
-                    each.judgement = None if judgement is Judgement.INCONCLUSIVE else judgement
+    for number in count():
+        start = time.monotonic()
+        if number and (start + last > deadline or not _unclear(found) or _is_decided(found)):
+            break
+        phase("starting both versions")
+        try:
+            with sides(trees, number) as (before, now):
+                phase("timing")
+                found = found or _benchmarks(before, now, revision)
+                _session(before, now, revision, found, deadline, session_seconds, note)
+        except SideError as error:  # of a whole process, not of a benchmark
+            what = "the working tree" if error.side.is_now else f"--against {revision}: it"
+            raise BenchmarkError(f"{what} cannot be run: {error}") from None
+        last = time.monotonic() - start
+        for each in _unclear(found):
+            if len(each.sessions) >= LEAST_SESSIONS:
+                judgement = judge(each.estimate(len(found)), THRESHOLD)
+                each.judgement = None if judgement is Judgement.INCONCLUSIVE else judgement
     return found
 
 

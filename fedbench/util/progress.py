@@ -38,7 +38,7 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
     description
         What is being done, in a few words: ``"decoding HAM10000"``.
     total
-        How many units there are in all. For bytes, give ``unit="B"``.
+        How many units there are in all; 0: none are counted. For bytes, give ``unit="B"``.
     unit
         What is counted, for the lines in a log: ``"images"``, ``"runs"``, ``"B"``.
     """
@@ -78,7 +78,8 @@ def _terminal(description: str, total: int, unit: str) -> Iterator[Callable[...,
             left = fields["until"] - time.monotonic() if fields["until"] else task.time_remaining
             told = _about(left) if left and (fields["until"] or not fields["phase"]) else ""
             line = Text(description)
-            number = count.render(task).plain if total else ""
+            number = count.render(task).plain.lstrip() if total else ""
+            number += f" {unit}" if number and unit != "B" else ""
             for part in (number, fields["phase"], told, fields["note"]):
                 if part and len(line) + len(part) + 6 < console.width:
                     line.append(f"  {part}")
@@ -118,7 +119,8 @@ def _log(description: str, total: int, unit: str) -> Iterator[Callable[..., None
         by_count = (now - start) / done * (total - done) if done and not doing else None
         left = by_count if until is None else until - now
         state = ", ".join(filter(None, (doing, "" if left is None else _about(left))))
-        parts = (f"{description}: {done}/{total} {unit}", f"({state})" if state else "", printable(note))
+        number = f"{done}/{total} {unit}" if total else ""
+        parts = (f"{description}:", number, f"({state})" if state else "", printable(note))
         sys.stderr.write(" ".join(filter(None, parts)) + "\n")
         sys.stderr.flush()
 
