@@ -10,6 +10,7 @@ from fedbench.measures import PLAIN_GAIN, Verdict
 from fedbench.reports.layout import percent
 from fedbench.stats import Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell
+from fedbench.util.text import counted
 
 
 def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
@@ -89,8 +90,8 @@ def _average_of_two(cell: StoredCell) -> str:
     better = sum(accuracy > max(clients.values()) for accuracy, clients in pairs)
     between = len(pairs) - worse - better
     return (
-        f"the average is worse than both models in {worse} of {len(pairs)} seeds, between them in {between}, "
-        f"better than both in {better}."
+        f"the average is worse than both models in {worse} of {counted(len(pairs), 'seed')}, between them in "
+        f"{between}, better than both in {better}."
     )
 
 
@@ -101,6 +102,6 @@ def _gains(gains: Sequence[Spread]) -> str:
     means = [gain.mean for gain in gains if math.isfinite(gain.mean)]
     spanned = f"; mean gains from {100 * min(means):+.1f} to {100 * max(means):+.1f} points" if means else ""
     return (
-        f"averaging is better than the clients' own models in {better} of {len(gains)} cells, worse in {worse}, "
-        f"inconclusive in {len(gains) - better - worse} (by the 95 % interval of the gain{spanned})."
+        f"averaging is better than the clients' own models in {better} of {counted(len(gains), 'cell')}, worse in "
+        f"{worse}, inconclusive in {len(gains) - better - worse} (by the 95 % interval of the gain{spanned})."
     )
