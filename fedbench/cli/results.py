@@ -187,7 +187,7 @@ def history_command(
     ],
     out: OutOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead; figures are written with --out only.")
+        bool, typer.Option("--json", help="Print one JSON object instead; the page is written with --out only.")
     ] = False,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
@@ -198,14 +198,13 @@ def history_command(
     from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, default_tracking_uri
 
     history = read_history(name, tracking_uri or default_tracking_uri(), suite_name)
-    figures: list[Path] = []
+    pages: list[Path] = []
     if out or not as_json:
-        from fedbench.reports.history_figures import write_figures
+        from fedbench.reports.history_figures import write_history
 
-        figures = write_figures(history, out or DEFAULT_FOLDER / "reports" / name)
+        pages.append(write_history(history, out or DEFAULT_FOLDER / "reports" / name))
     if as_json:
-        print_json(history_json(history, list(map(str, figures))))
+        print_json(history_json(history, list(map(str, pages))))
         return
     console().print(history_table(history))
-    for path in figures:
-        typer.echo(path)
+    typer.echo(f"{pages[0]}: open it in a browser.")

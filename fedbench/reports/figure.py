@@ -14,6 +14,7 @@ from fedbench.stats import CONFIDENCE, Spread
 
 BAND = f"{100 * CONFIDENCE:.0f} % interval of the mean"
 LOW, HIGH, VALUES = "low", "high", "values"  # columns: the ends of an interval, and the seeds' own values
+FAILED = "failed"  # a column: a point for which it is not None gets a cross
 DIGITS = 6  # of a number on the page
 
 Value = float | str | list[float | None] | None
@@ -23,8 +24,9 @@ Row = Mapping[str, Value]  # by the titles of the columns
 class Kind(StrEnum):
     """How a table is drawn.
 
-    ``lines``: y over x, which are numbers, a line for each series with a band from `LOW` to `HIGH`. ``points``: a point
-    at each x and y. ``dots``: y at each x, which are names, with a bar from `LOW` to `HIGH` and dots for `VALUES`.
+    ``lines``: y over x, which are numbers or names in their order, a line for each series with a band from `LOW` to
+    `HIGH`. ``points``: a point at each x and y. ``dots``: y at each x, which are names, with a bar from `LOW` to `HIGH`
+    and dots for `VALUES`.
     ``matrix``: a field for each y (row) and x (column), coloured by `value`.
     """
 
@@ -54,7 +56,7 @@ class Figure:
     levels
         Lines across a panel: its title, the value and the label.
     is_log
-        Whether y is on a logarithmic scale. For x that follows from the numbers.
+        Whether y is on a logarithmic scale. For x of points that follows from the numbers.
     prefix
         What tells its name from those of figures with the same title.
 

@@ -147,7 +147,7 @@ def _majority(panels: Iterable[Panel]) -> list[tuple[str, float, str]]:
 
 def _targets(panels: Iterable[Panel]) -> list[tuple[str, float, str]]:
     levels = {(title, cell.spec.target_accuracy) for title, cells in panels for _, cell in cells}
-    return [(title, 100 * each, f"target: {100 * each:g} %") for title, each in levels if each is not None]
+    return [(title, 100 * each, "target") for title, each in levels if each is not None]
 
 
 def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> Iterator[Figure]:

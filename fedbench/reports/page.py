@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
 
 from fedbench import __version__
 from fedbench.measures import BARRIER, MEANINGS, PLAIN_GAIN
@@ -24,8 +17,9 @@ from fedbench.reports.answer_figures import answer_figures
 from fedbench.reports.answers import Answer, answer_all
 from fedbench.reports.answers.text import HOW
 from fedbench.reports.class_figures import read_confusions, read_partitions
-from fedbench.reports.figure import Figure, figure_json
+from fedbench.reports.figure import Figure
 from fedbench.reports.figures import suite_figures
+from fedbench.reports.html import page_html, write_page
 from fedbench.reports.layout import mean_std, seeds_text, short_verdict
 from fedbench.reports.results import CLIENTS_ALONE, RECOVERED_MEANING, clients_alone, recovered, rounds_to_target
 from fedbench.reports.sentences import sentences
@@ -34,13 +28,11 @@ from fedbench.tracking.mlflow.database import DEFAULT_FOLDER, chosen_store
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.tuning.results import SUFFIX
 from fedbench.util.advice import command
-from fedbench.util.files import plain_errors, replacing
 
 if TYPE_CHECKING:
     from fedbench.tuning.reading import StoredStudies
 
 PAGE = "report.html"
-SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "report.js")  # in the order in which they run
 
 
 @dataclass(frozen=True)
@@ -94,8 +86,8 @@ SEEDS = (
 )
 COLUMNS = (
     Column("cell", "", lambda cell: cell.label, is_text=True),
-    Column("verdict", "", lambda cell: short_verdict(cell.result.verdict, cell.result.reason), is_text=True),
     Column("accuracy", "percent on the test set", _final("accuracy", 1, 100)),
+    Column("verdict", "", lambda cell: short_verdict(cell.result.verdict, cell.result.reason), is_text=True),
     Column("95 % interval", "of the mean accuracy over seeds, by Student's t distribution", _interval),
     Column("balanced accuracy", "percent; the mean recall over classes", _final("balanced_accuracy", 1, 100)),
     Column("loss", "mean cross-entropy in nats", _final("loss", 3)),
@@ -139,11 +131,7 @@ def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None 
     figures = [*answer_figures(answers), *suite_figures(stored, confusions, partitions)]
     missing = {"confusion matrices": gone, "partitions": undealt}
     out = None if folder == default_folder(stored.name) else folder
-    page = render(stored, figures, missing, studies, out, answers)
-    with plain_errors(f"the report cannot be written to {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / PAGE, sync=False) as file:
-            file.write(page.encode())
+    write_page(render(stored, figures, missing, studies, out, answers), folder / PAGE)
     return folder / PAGE
 
 
@@ -156,21 +144,14 @@ def render(
     answers: Sequence[Answer] = (),
 ) -> str:
     """The page's HTML. `missing` are the cells of which something is no longer in the store, `out` the option."""
-    environment = Environment(
-        loader=PackageLoader("fedbench.reports", "."),
-        autoescape=select_autoescape(["jinja"]),
-        undefined=StrictUndefined,
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     present = {cell.result.verdict for cell in stored.cells}
     columns = [column for column in COLUMNS if any(column.value(cell) for cell in stored.cells)]
     scenarios = [cell.scenario for cell in stored.cells]
-    scripts = [(files("fedbench.reports") / path).read_text("utf-8") for path in SCRIPTS]
-    parts: dict[str, list[Figure]] = defaultdict(list)
-    for figure in figures:
-        parts[figure.part].append(figure)
-    return environment.get_template("report.html.jinja").render(
-        name=stored.name,
+    return page_html(
+        stored.name,
+        "report",
+        figures,
+        studies.figures,
         question=stored.question,
         facts=_facts(stored),
         answers=answers,
@@ -187,19 +168,10 @@ def render(
             for cell, before in zip(stored.cells, [None, *scenarios], strict=False)
         ],
         verdicts=[(verdict, meaning) for verdict, meaning in MEANINGS.items() if verdict in present],
-        parts=parts,
-        data=[figure_json(figure) for figure in (*figures, *studies.figures)],
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 - the package's own files
-        hashes=" ".join(f"'sha256-{_base64(hashlib.sha256(script.encode()).digest())}'" for script in scripts),
-        licence=(files("fedbench.reports") / "vendor/LICENSE").read_text("utf-8"),
         studies=studies.parts,
         studies_first=stored.name.endswith(SUFFIX),
         origins=list(_origins(stored, missing, studies.lost, out)),
     )
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 def _links(place: str, cell: StoredCell) -> Iterable[tuple[int, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 from fedbench.reports.figure import HIGH, LOW, VALUES
 from fedbench.reports.layout import field_text
@@ -12,6 +13,7 @@ from fedbench.tracking.records import StoredCell
 
 RESERVED = ("panel", "seeds", "shown", LOW, HIGH, VALUES)  # an option of a user's own part may have such a name
 MAX_LINES = 8  # in one panel: as many as there are colours
+T = TypeVar("T")
 Panel = tuple[str, list[tuple[str, StoredCell]]]  # its title, and its cells by what they differ in
 
 
@@ -68,7 +70,12 @@ def panels_of(cells: Sequence[StoredCell]) -> Iterator[Panel]:
         rest = [axis for axis in axes if axis not in split]
         for words, some in grouped(in_order(same, axes), partial(describe, axes=split)).items():
             title = f"{scenario}: {words}" if words else scenario
-            parts = [some[start : start + MAX_LINES] for start in range(0, len(some), MAX_LINES)]
-            for part, few in enumerate(parts, start=1):
-                numbered = f"{title} ({part} of {len(parts)})" if len(parts) > 1 else title
-                yield numbered, [(describe(cell, rest) or cell.scenario, cell) for cell in few]
+            for heading, few in numbered(title, some):
+                yield heading, [(describe(cell, rest) or cell.scenario, cell) for cell in few]
+
+
+def numbered(title: str, items: Sequence[T]) -> Iterator[tuple[str, Sequence[T]]]:
+    """Parts of few enough items to tell them apart, with their titles: ``title (1 of 2)``."""
+    parts = [items[start : start + MAX_LINES] for start in range(0, len(items), MAX_LINES)]
+    for part, few in enumerate(parts, start=1):
+        yield f"{title} ({part} of {len(parts)})" if len(parts) > 1 else title, few

@@ -143,7 +143,7 @@ def test_a_run_that_changes_while_the_command_asks_is_not_deleted(
         (["runs", "delete", "made", "--yes", "--cell", ""], "no such runs of made"),
         (["report", "nosuch"], "suite nosuch has no runs in sqlite:///mlruns/mlflow.db: fedbench run nosuch"),
         (["report", "nosuch.yaml"], "nosuch.yaml"),
-        (["report", "made", "--out", "made.yaml"], "the report cannot be written to made.yaml"),
+        (["report", "made", "--out", "made.yaml"], "made.yaml/report.html cannot be written"),
         (["export", "made", "--out", "made.xlsx"], "it ends in .xlsx; choose .csv or .parquet"),
         (["compare", "mlruns", "nosuch"], "nosuch is no store, invocation or commit"),
         (["compare", "mlruns", "mlruns", "--metric", "nosuch"], "have no cell with nosuch in common"),

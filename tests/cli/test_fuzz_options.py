@@ -94,7 +94,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
         "datasets.idx.new_session",
         "gate.recording.open_regression",
         "gate.speed.check_against",
-        "reports.history_figures.write_figures",
+        "reports.history_figures.write_history",
         "reports.page.make_report",
         "runs.doctor.examine",
         "tracking.mlflow.listing.delete_runs",

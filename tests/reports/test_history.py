@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,19 +14,13 @@ from rich.console import Console
 
 from fedbench.cli.app import app
 from fedbench.gate.recording import open_regression, record_gate
+from fedbench.reports.figure import Figure
 from fedbench.reports.history import SHOWN, Check, History, Timing, history_json, history_table
-from fedbench.reports.history_figures import (
-    MAX_LABELS,
-    accuracy_panels,
-    labelled,
-    last_by_commit,
-    speed_panels,
-    write_figures,
-)
+from fedbench.reports.history_figures import history_figures, last_by_commit, write_history
 from fedbench.stats import Spread
 from fedbench.util.commits import Commit
 
-PNG = b"\x89PNG\r\n\x1a\n"
+INITS = ("shared", "independent")
 DAY = 86_400_000  # milliseconds
 
 
@@ -58,55 +53,55 @@ def printed(history: History) -> str:
     return capture.get()
 
 
+def drawn(history: History) -> dict[str, Figure]:
+    return {figure.title: figure for figure in history_figures(history)}
+
+
 def test_the_last_check_of_a_commit_is_drawn_and_each_check_without_a_commit() -> None:
     checks = [made_check(1), made_check(2, mean=0.5), made_check(2, began=1)]
     assert checks[::2] == last_by_commit(checks)
     outside = [replace(made_check(0, began=day * DAY), commit="none") for day in (1, 2)]
-    (panel,) = accuracy_panels(made_history(*outside))
-    assert ["01-02 00:00", "01-03 00:00"] == panel.commits
+    figure = drawn(made_history(*outside))["Accuracy by commit"]
+    assert ["01-02 00:00"] * 2 + ["01-03 00:00"] * 2 == [row["commit"] for row in figure.rows]
 
 
 def test_a_line_has_the_percent_of_a_cell_and_marks_failures() -> None:
     history = made_history(made_check(1), made_check(2, mean=0.7, failed=("pair init=shared",)))
-    (panel,) = accuracy_panels(history)
-    assert ("pair", "accuracy (%), ± standard deviation") == (panel.title, panel.label)
-    assert ["0101010", "0202020"] == panel.commits
-    assert ["init=shared", "init=independent"] == list(panel.lines)
-    shared = panel.lines["init=shared"]
-    assert [(0, 80.0, 1.0, False), (1, 70.0, 1.0, True)] == [
-        (each.position, round(each.value, 9), each.std, each.failed) for each in shared
+    figure = drawn(history)["Accuracy by commit"]
+    assert "A cross: it failed." in figure.caption
+    shared, independent = ([row for row in figure.rows if row["cell"] == f"init={name}"] for name in INITS)
+    assert [("pair", "0101010", 80, 79, 81, None), ("pair", "0202020", 70, 69, 71, "yes")] == [
+        tuple(row[name] for name in ("panel", "commit", "accuracy (%)", "low", "high", "failed")) for row in shared
     ]
-    assert not any(each.failed for each in panel.lines["init=independent"])
+    assert {None} == {row["failed"] for row in independent}
 
 
 def test_a_scenario_of_many_cells_has_several_panels() -> None:
     cells = {f"grid num_clients={number}": Spread(0.5, 0.1, ()) for number in range(20)}
-    panels = accuracy_panels(made_history(replace(made_check(1), accuracies=cells)))
-    assert ["grid (1 of 3)", "grid (2 of 3)", "grid (3 of 3)"] == [panel.title for panel in panels]
-    assert [8, 8, 4] == [len(panel.lines) for panel in panels]
+    figure = drawn(made_history(replace(made_check(1), accuracies=cells)))["Accuracy by commit"]
+    panels = Counter(row["panel"] for row in figure.rows)
+    assert {"grid (1 of 3)": 8, "grid (2 of 3)": 8, "grid (3 of 3)": 4} == panels
 
 
 def test_ratios_and_each_group_of_timings_have_a_panel() -> None:
     timings = tuple(Timing(f"step[{group}]", group, "ab" * 20, 3, 0, 2.0) for group in ("training", "evaluation"))
-    panels = speed_panels(made_history(made_check(1), timings=timings))
-    assert ["checks of the speed", "benchmarks: training", "benchmarks: evaluation"] == [each.title for each in panels]
-    assert [["step[cnn-10]"], ["step[training]"], ["step[evaluation]"]] == [list(each.lines) for each in panels]
-    assert 1.05 in panels[0].levels.values()
+    _, ratios, multiples = drawn(made_history(made_check(1), timings=timings)).values()
+    assert [("checks of the speed", "step[cnn-10]", 1.01)] == [
+        (row["panel"], row["benchmark"], row["time / time before"]) for row in ratios.rows
+    ]
+    assert [("checks of the speed", 1.0, "as before"), ("checks of the speed", 1.05, "slower beyond this")] == [
+        *ratios.levels
+    ]
+    assert [("training", 2.0), ("evaluation", 2.0)] == [
+        (row["panel"], row["multiple of the yardstick"]) for row in multiples.rows
+    ]
 
 
-@pytest.mark.parametrize("number", [1, 2, MAX_LABELS, MAX_LABELS + 1, 1_000])
-def test_few_enough_commits_are_named_and_the_last_is_one(number: int) -> None:
-    found = labelled(number)
-    assert number - 1 == found[-1]
-    assert len(found) == number if number <= MAX_LABELS else len(found) <= MAX_LABELS
-
-
-def test_figures_are_drawn_of_what_there_is(tmp_path: Path) -> None:
-    written = write_figures(made_history(made_check(1)), tmp_path / "new")
-    assert ["history-accuracy.png", "history-speed.png"] == [path.name for path in written]
-    assert all(path.read_bytes().startswith(PNG) for path in written)
-    without = replace(made_check(1), ratios={})
-    assert ["history-accuracy.png"] == [path.name for path in write_figures(made_history(without), tmp_path)]
+def test_the_page_has_what_there_is(tmp_path: Path) -> None:
+    page = write_history(made_history(made_check(1, failed=("pair init=shared",))), tmp_path / "new")
+    assert [page] == list((tmp_path / "new").iterdir())
+    assert "1 check; the last one, of 0101010, failed: pair init=shared." in page.read_text()
+    assert ["Accuracy by commit"] == list(drawn(made_history(replace(made_check(1), ratios={}))))
 
 
 def test_the_table_has_the_last_checks_with_the_worst_cell_and_the_slowest_benchmark() -> None:
@@ -129,16 +124,17 @@ def test_the_command_prints_and_draws_the_history_and_its_json(
     monkeypatch.chdir(tmp_path)
     app(["history", "made"], standalone_mode=False)
     out = capsys.readouterr().out.splitlines()
-    expected = [f"mlruns/reports/made/history-{name}.png" for name in ("accuracy", "speed")]
-    assert expected == out[-2:]
-    assert all(Path(path).read_bytes().startswith(PNG) for path in expected)
+    assert "mlruns/reports/made/history.html: open it in a browser." == out[-1]
+    assert Path("mlruns/reports/made/history.html").read_text().startswith("<!doctype html>")
     assert 2 == sum("passed" in line or "failed" in line for line in out)
     app(["history", "made", "--json"], standalone_mode=False)
     document = json.loads(capsys.readouterr().out)
     assert ([], [1, 2]) == (document["figures"], [check["commits"] for check in document["checks"]])
     assert {"pair init=shared", "pair init=independent"} == set(document["checks"][0]["cells"])
     app(["history", "made", "--json", "--out", "here"], standalone_mode=False)
-    assert 2 == len(json.loads(capsys.readouterr().out)["figures"]) == len(list(Path("here").glob("*.png")))
+    assert (
+        ["here/history.html"] == json.loads(capsys.readouterr().out)["figures"] == [*map(str, Path("here").iterdir())]
+    )
 
 
 def test_the_interval_of_a_change_and_of_a_ratio_is_below_it() -> None:
@@ -158,4 +154,4 @@ def test_the_interval_of_a_change_and_of_a_ratio_is_below_it() -> None:
 
 
 def test_the_json_of_any_history_is_valid() -> None:
-    json.dumps(history_json(made_history(made_check(1), made_check(2)), ["a.png"]), allow_nan=False)
+    json.dumps(history_json(made_history(made_check(1), made_check(2)), ["a.html"]), allow_nan=False)

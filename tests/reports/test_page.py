@@ -49,7 +49,7 @@ def test_only_the_pages_own_scripts_run(report: Path) -> None:
     text = report.read_text()
     allowed = re.findall(r"'sha256-([^']+)'", unescape(text))
     digests = [b64encode(sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(text)]
-    assert (3, allowed) == (len(digests), digests)
+    assert (4, allowed) == (len(digests), digests)
     assert "default-src 'none'; script-src &#39;sha256-" in text
 
 

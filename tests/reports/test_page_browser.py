@@ -163,6 +163,45 @@ def test_a_point_under_the_mouse_shows_its_numbers(page: Page) -> None:
     assert "round: 1" in (chart.text_content() or "")
 
 
+def test_arrow_keys_step_through_the_points_of_a_chart_and_say_what_the_tip_shows(page: Page) -> None:
+    panel = page.locator("#accuracy-by-round .panel").first
+    slider = panel.get_by_role("slider", name=re.compile("^Accuracy by round, grid: .*: points$"))
+
+    def said() -> tuple[str, ...]:
+        words = slider.get_attribute("aria-valuetext") or ""
+        tip = panel.locator("svg").text_content() or ""
+        numbers = words.split("; ")[1:4]  # cell, round and accuracy
+        assert all(each in tip for each in numbers)  # a long line of the tip may be cut
+        return tuple(each.rpartition(" ")[2] for each in numbers)
+
+    slider.focus()
+    assert ("20", "1", "61") == said()
+    slider.press("ArrowRight")
+    assert ("20", "2", "71") == said()
+    slider.press("ArrowDown")  # the next line, in the same round
+    assert ("50", "2", "71") == said()
+    slider.press("ArrowDown")  # there is no other
+    slider.press("Home")
+    assert ("20", "1", "61") == said()
+    slider.blur()
+    assert "seeds: 3" not in (panel.locator("svg").text_content() or "")
+
+
+def test_on_a_phone_the_title_comes_before_the_contents_which_are_folded(first_page: Page, address: str) -> None:
+    page, _ = opened(first_page, address, viewport={"width": 360, "height": 800})
+    entry = page.get_by_role("link", name="Provenance")
+    assert not entry.is_visible()
+    page.get_by_text("Contents", exact=True).click()
+    title, contents = (page.locator(each).bounding_box() for each in ("h1", "nav"))
+    assert title
+    assert contents
+    assert title["y"] < contents["y"]
+    entry.click()
+    page.set_viewport_size({"width": 1280, "height": 800})
+    entry.wait_for()
+    page.close()
+
+
 def test_numbers_are_a_table_and_a_csv_that_no_spreadsheet_computes(page: Page) -> None:
     figure = page.locator("#examples-by-client-and-class")
     with page.expect_download() as saved:
