@@ -167,7 +167,7 @@ function charts(figure, panels, rows) {
     const alone = figure.kind === "lines" || panels.every(([, some]) => new Set(some.map(row => row[figure.x])).size === some.length);
     const [low, high, least, most] = extent(figure, shown, [figure.y, ...alone ? ["low", "high", "values"] : []]);
     const [first, last] = d3.extent([low, high, ...figure.levels.map(([, value]) => value)]);
-    if (figure.log) return [first / 1.1, last * 1.1];
+    if (figure.is_log) return [first / 1.1, last * 1.1];
     const pad = 0.04 * (last - first) || 1;
     return [Math.max(first - pad, least ?? -Infinity), Math.min(last + pad, most ?? Infinity)];
   }
@@ -181,8 +181,8 @@ function charts(figure, panels, rows) {
     const width = places[index].clientWidth;
     const shown = rows.filter(isShown);
     const visible = some.filter(isShown);
-    const shared = figure.kind === "points" ? scale(shown.map(row => row[figure.y]), figure.log)
-      : {domain: domain(shown), ...figure.log ? {type: "log", tickFormat: BELOW.tickFormat} : {}};
+    const shared = figure.kind === "points" ? scale(shown.map(row => row[figure.y]), figure.is_log)
+      : {domain: domain(shown), ...figure.is_log ? {type: "log", tickFormat: BELOW.tickFormat} : {}};
     sliders[index].max = visible.length - 1;
     places[index].lastChild.replaceChildren(
       ...visible.length && width ? chart(figure, title, visible, series, shared, width, chosen) : ["Nothing is selected."]);

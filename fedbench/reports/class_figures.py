@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from fedbench.tracking.records import StoredCell, StoredSuite, sum_confusions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    ByClass = Mapping[str, tuple[list[str], NDArray[np.int64]]]
-
+T = TypeVar("T")
 MAX_PANELS = 9  # of confusion matrices and of partitions, for which artifacts are read
 MAX_CLIENTS = 100  # in a panel
 CLASSES, DATA = "By class", "Who has what"
@@ -69,32 +68,36 @@ def _place(name: str) -> tuple[bool, int, str]:
     return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
 
 
-def confusion_figure(stored: StoredSuite, confusions: ByClass) -> Iterator[Figure]:
-    """The confusion matrix of each cell; `confusions` as in `fedbench.reports.figures.suite_figures`."""
-    shown = [cell.label for cell in stored.cells if cell.label in confusions]
+def confusion_figure(stored: StoredSuite) -> Iterator[Figure]:
+    """The confusion matrix of each cell, summed over its seeds."""
+
+    def confusion(cell: StoredCell) -> tuple[list[str], NDArray[np.int64]]:
+        texts = [stored.source.text(run.run_id, "confusion.csv") for run in cell.finished.values()]
+        return sum_confusions([text or "" for text in texts])
+
+    found, left_out = _read(stored.measured, confusion, "confusion matrices")
     rows: list[Row] = []
-    for label in shown:
-        names, confusion = confusions[label]
-        shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    for cell, (names, counted) in found:
+        shares = 100 * counted / np.maximum(counted.sum(axis=1, keepdims=True), 1)  # (C, C)
         rows += [
             {
-                "cell": label,
+                "cell": cell.label,
                 "true class": true,
                 "predicted class": predicted,
                 "images": int(count),
                 "share (%)": number(share),
                 "shown": f"{share:.0f}" if count else "",
             }
-            for true, counts, of_class in zip(names, confusion, shares, strict=True)
+            for true, counts, of_class in zip(names, counted, shares, strict=True)
             for predicted, count, share in zip(names, counts, of_class, strict=True)
         ]
-    if rows:
-        seeds = seeds_text([len(cell.finished) for cell in stored.cells if cell.label in shown])
+    if stored.measured:
+        seeds = seeds_text([len(cell.finished) for cell, _ in found])
+        how = "Percent of each true class (row) that was predicted as each class (column), all images of"
         yield Figure(
             CLASSES,
             "Confusion matrices",
-            f"Percent of each true class (row) that was predicted as each class (column), all images of {seeds} "
-            f"counted together. {_left_out(len(stored.measured), len(shown), 'cells')}".strip(),
+            " ".join([f"{how} {seeds} counted together.", *left_out]),
             Kind.MATRIX,
             rows,
             x="predicted class",
@@ -106,101 +109,75 @@ def confusion_figure(stored: StoredSuite, confusions: ByClass) -> Iterator[Figur
         )
 
 
-def partition_figure(stored: StoredSuite, partitions: Mapping[str, PartitionTable]) -> Iterator[Figure]:
-    """The examples of each client and class; `partitions` as in `fedbench.reports.figures.suite_figures`.
+def partition_figure(stored: StoredSuite) -> Iterator[Figure]:
+    """The examples of each client and class in the first finished seed of each partition.
 
     Partitions of which all clients have the same are one sentence.
     """
-    if not partitions:
-        return
-    balanced = [label for label, table in partitions.items() if _is_balanced(table)]
+
+    def partition(cell: StoredCell) -> PartitionTable:
+        return parse_partition(stored.source.text(next(iter(cell.finished.values())).run_id, "partition.csv") or "")
+
+    found, left_out = _read(_distinct_partitions(stored), partition, "partitions")
     rows: list[Row] = []
-    cut = 0
-    for label, table in partitions.items():
-        if label not in balanced:
-            skew = label_skew(table.counts)
-            title = label if skew is None else f"{label} (label skew {skew:.2f})"
-            cut = max(cut, len(table.clients))
-            rows += [
-                {"panel": title, "class": name, "client": client, "examples": int(count), "shown": str(count)}
-                for client, counts in zip(table.clients[:MAX_CLIENTS], table.counts, strict=False)
-                for name, count in zip(table.class_names, counts, strict=True)
-            ]
-    how = (
-        "Training examples of each class (row) at each client (column), for the first finished seed. Label skew: the "
-        "mean total variation distance between the clients' label distributions and the overall one; 0 if they are "
-        "equal."
-    )
-    sentences = [
-        how if rows else "",
-        f"The first {MAX_CLIENTS} of up to {cut} clients are shown." if cut > MAX_CLIENTS else "",
-        _left_out(len(distinct_partitions(stored)), len(partitions), "partitions"),
-        _balance(partitions, balanced),
-    ]
-    yield Figure(
-        DATA,
-        "Examples by client and class",
-        " ".join(filter(None, sentences)),
-        Kind.MATRIX,
-        rows,
-        x="client",
-        y="class",
-        panel="panel",
-        value="examples",
-        text="shown",
-        possible=(0, None),
-    )
+    balanced: list[str] = []
+    for cell, table in found:
+        if (np.ptp(table.counts, axis=0) <= 1).all():
+            low, high = table.counts.min(), table.counts.max()
+            balanced.append(f"{cell.label} ({low if low == high else f'{low} to {high}'})")
+            continue
+        skew = label_skew(table.counts)
+        title = cell.label if skew is None else f"{cell.label} (label skew {skew:.2f})"
+        rows += [
+            {"panel": title, "class": name, "client": client, "examples": int(count), "shown": str(count)}
+            for client, counts in zip(table.clients[:MAX_CLIENTS], table.counts, strict=False)
+            for name, count in zip(table.class_names, counts, strict=True)
+        ]
+    sentences = []
+    if rows:
+        sentences.append(
+            "Training examples of each class (row) at each client (column), for the first finished seed. Label skew: "
+            "the mean total variation distance between the clients' label distributions and the overall one; 0 if they "
+            "are equal."
+        )
+    if (most := max((len(table.clients) for _, table in found), default=0)) > MAX_CLIENTS:
+        sentences.append(f"The first {MAX_CLIENTS} of up to {most} clients are shown.")
+    sentences += left_out
+    if balanced:
+        sentences.append(
+            f"Balanced, with as many training examples of a class at each client (±1): {', '.join(balanced)}."
+        )
+    if stored.measured:
+        yield Figure(
+            DATA,
+            "Examples by client and class",
+            " ".join(sentences),
+            Kind.MATRIX,
+            rows,
+            x="client",
+            y="class",
+            panel="panel",
+            value="examples",
+            text="shown",
+            possible=(0, None),
+        )
 
 
-def _is_balanced(table: PartitionTable) -> bool:
-    """Whether all clients have the same number of examples of each class, but for one."""
-    return bool((np.ptp(table.counts, axis=0) <= 1).all())
-
-
-def _balance(partitions: Mapping[str, PartitionTable], balanced: list[str]) -> str:
-    """One sentence for all partitions that would be panels in which the clients are alike."""
-    ranges = {label: (partitions[label].counts.min(), partitions[label].counts.max()) for label in balanced}
-    texts = [f"{label} ({low if low == high else f'{low} to {high}'})" for label, (low, high) in ranges.items()]
-    return (
-        f"Balanced, with as many training examples of a class at each client (±1): {', '.join(texts)}." if texts else ""
-    )
-
-
-def _left_out(count: int, shown: int, what: str) -> str:
-    """What a caption says if not everything is shown."""
-    return f"The first {shown} of {count} {what} are shown." if count > shown else ""
-
-
-def read_confusions(stored: StoredSuite) -> tuple[ByClass, list[str]]:
-    """The first cells' class names and confusion matrices, (C, C), and the labels of cells that lack an artifact."""
-    found: dict[str, tuple[list[str], NDArray[np.int64]]] = {}
-    gone = []
-    for cell in stored.measured[:MAX_PANELS]:
-        texts = [stored.source.text(run.run_id, "confusion.csv") for run in cell.finished.values()]
+def _read(
+    cells: Sequence[StoredCell], read: Callable[[StoredCell], T], what: str
+) -> tuple[list[tuple[StoredCell, T]], list[str]]:
+    """What is read of the first cells, and what a caption says of the others and of what is not in the store."""
+    found, gone = [], []
+    for cell in cells[:MAX_PANELS]:
         try:
-            found[cell.label] = sum_confusions([text or "" for text in texts])
+            found.append((cell, read(cell)))
         except ValueError:
             gone.append(cell.label)
-    return found, gone
+    said = [f"The first {MAX_PANELS} of {len(cells)} {what} are shown."] if len(cells) > MAX_PANELS else []
+    return found, [*said, *([f"Gone from the store: the {what} of {', '.join(gone)}."] if gone else [])]
 
 
-def read_partitions(stored: StoredSuite) -> tuple[dict[str, PartitionTable], list[str]]:
-    """The partitions that are shown, and the labels of cells that lack theirs.
-
-    They are those of the first finished seed, by the label of the first cell that has each.
-    """
-    found: dict[str, PartitionTable] = {}
-    gone = []
-    for cell in distinct_partitions(stored)[:MAX_PANELS]:
-        run = next(iter(cell.finished.values()))
-        try:
-            found[cell.label] = parse_partition(stored.source.text(run.run_id, "partition.csv") or "")
-        except ValueError:
-            gone.append(cell.label)
-    return found, gone
-
-
-def distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
+def _distinct_partitions(stored: StoredSuite) -> list[StoredCell]:
     """The first measured cell of each partition."""
     first: dict[object, StoredCell] = {}
     for cell in stored.measured:

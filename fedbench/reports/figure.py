@@ -38,7 +38,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the report. `report.js` draws it; the table is also shown, and saved as CSV.
+    """A figure of the report. `charts.js` or `page.js` draws it; the table is also shown, and saved as CSV.
 
     Attributes
     ----------
@@ -146,22 +146,7 @@ def number(value: float | None, scale: float = 1) -> float | None:
 
 
 def figure_json(figure: Figure) -> dict[str, Any]:
-    """The figure for `report.js`."""
+    """The figure for `charts.js` and `page.js`."""
     columns = list(figure.rows[0]) if figure.rows else []
-    return {
-        "name": figure.name,
-        "title": figure.title,
-        "kind": figure.kind,
-        "columns": columns,
-        "rows": [[row[column] for column in columns] for row in figure.rows],
-        "x": figure.x,
-        "y": figure.y,
-        "panel": figure.panel,
-        "series": figure.series,
-        "line": figure.line,
-        "value": figure.value,
-        "text": figure.text,
-        "possible": figure.possible,
-        "levels": figure.levels,
-        "log": figure.is_log,
-    }
+    rows = [list(row.values()) for row in figure.rows]
+    return vars(figure) | {"name": figure.name, "columns": columns, "rows": rows}

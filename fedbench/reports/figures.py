@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fedbench.measures import CLIENT_ACCURACY, Verdict
 from fedbench.reports.alignment_figures import alignment_figures
@@ -28,10 +27,6 @@ from fedbench.stats import Spread, spread
 from fedbench.tracking.records import INTERPOLATION, STEPS_PER_THETA, StoredCell, StoredSuite
 from fedbench.util.progress import progress
 
-if TYPE_CHECKING:
-    from fedbench.partitions.table import PartitionTable
-    from fedbench.reports.class_figures import ByClass
-
 MAX_CURVES = 48  # cells with curves, for which every round of every seed is read
 MAX_ROUNDS = 200  # of a line
 BY_CELL, BY_ROUND, BETWEEN, CLIENTS = "By cell", "By round", "Between two models", "Clients"
@@ -40,18 +35,8 @@ CLIENT_DRIFT = f"{DRIFT.metric}/"  # a metric's name; the client's number follow
 Curve = Callable[[StoredCell, str], Mapping[int, Spread]]
 
 
-def suite_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[str, PartitionTable]) -> list[Figure]:
-    """The figures for which a suite has results.
-
-    Parameters
-    ----------
-    stored
-        The suite.
-    confusions
-        The class names and the confusion matrix, (C, C), summed over seeds, by the cell's label.
-    partitions
-        The number of examples of each client and class, by the label of the first cell with this partition.
-    """
+def suite_figures(stored: StoredSuite) -> list[Figure]:
+    """The figures for which a suite has results."""
     cells = stored.measured
     curved = [cell for cell in cells if cell.spec.rounds > 1]
     between = [cell for cell in cells if f"{INTERPOLATION}{LOSS.metric}" in cell.metrics]
@@ -63,27 +48,19 @@ def suite_figures(stored: StoredSuite, confusions: ByClass, partitions: Mapping[
             advance(1, cell.label)
             return stored.curve(cell, metric)
 
-        for measure in (ACCURACY, LOSS, DRIFT):
-            figures += _by_round(curved, measure, curve)
-        for measure in (LOSS, ACCURACY):
-            figures += _interpolation(between, measure, curve)
-    for measure, prefix in ((ACCURACY, CLIENT_ACCURACY), (DRIFT, CLIENT_DRIFT)):
-        figures += _of_clients(cells, measure, prefix)
+        figures += [_by_round(curved, measure, curve) for measure in (ACCURACY, LOSS, DRIFT)]
+        figures += [_interpolation(between, measure, curve) for measure in (LOSS, ACCURACY)]
     figures += [
+        _of_clients(cells, ACCURACY, CLIENT_ACCURACY),
+        _of_clients(cells, DRIFT, CLIENT_DRIFT),
         *alignment_figures(stored),
-        *partition_figure(stored, partitions),
-        *recall_figure(stored),
-        *confusion_figure(stored, confusions),
     ]
-    return figures
+    kept = [figure for figure in figures if figure.rows]
+    return [*kept, *partition_figure(stored), *recall_figure(stored), *confusion_figure(stored)]
 
 
-def _counts(cells: Iterable[StoredCell]) -> list[int]:
-    return [len(cell.finished) for cell in cells]
-
-
-def _cells_of(panels: Iterable[Panel]) -> list[StoredCell]:
-    return [cell for _, cells in panels for _, cell in cells]
+def _counts(panels: Iterable[Panel]) -> list[int]:
+    return [len(cell.finished) for _, cells in panels for _, cell in cells]
 
 
 def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
@@ -102,10 +79,8 @@ def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
             for _, cell in some
             for over, places, words in _places(cell, pair, measure)
         ]
-        if not rows:
-            continue
         is_matrix = len(pair) == 2
-        counts = _counts(_cells_of(found))
+        counts = _counts(found)
         bars = "" if is_matrix or max(counts) == 1 else f" Bars: {BAND}; small dots: the seeds."
         yield Figure(
             BY_CELL,
@@ -150,7 +125,7 @@ def _targets(panels: Iterable[Panel]) -> list[tuple[str, float, str]]:
     return [(title, 100 * each, "target") for title, each in levels if each is not None]
 
 
-def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> Iterator[Figure]:
+def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> Figure:
     cells = curved[:MAX_CURVES]
     panels = list(panels_of([cell for cell in cells if measure.metric in cell.metrics]))
     rows: list[Row] = [
@@ -159,16 +134,14 @@ def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> I
         for words, cell in some
         for step, over in _thinned(curve(cell, measure.metric)).items()
     ]
-    if not rows:
-        return
-    caption = _means(_cells_of(panels))
+    caption = _means(_counts(panels))
     if any(_stopped_apart(cell) for cell in cells):
         caption += " A seed that stopped at its target before the others counts in later rounds with its last value."
     if any(cell.spec.rounds > MAX_ROUNDS for cell in cells):
         caption += f" Of more than {MAX_ROUNDS} rounds every second, third, and so on is shown, and the last."
     if len(curved) > len(cells):
         caption += f" The first {len(cells)} of {len(curved)} cells are shown."
-    yield Figure(
+    return Figure(
         BY_ROUND,
         f"{measure.name} by round",
         caption,
@@ -190,9 +163,9 @@ def _thinned(curve: Mapping[int, Spread]) -> dict[int, Spread]:
     return {step: curve[step] for step in steps[(len(steps) - 1) % every :: every]} if steps else {}
 
 
-def _means(cells: Iterable[StoredCell]) -> str:
+def _means(counts: Collection[int]) -> str:
     """What lines and bands are."""
-    seeds = seeds_text(_counts(cells))
+    seeds = seeds_text(counts)
     return "One seed, so no band." if seeds == "one seed" else f"Mean over {seeds}; band: {BAND}."
 
 
@@ -203,9 +176,7 @@ def _stopped_apart(cell: StoredCell) -> bool:
     return cell.spec.stop_at_target and len(ends) > 1
 
 
-def _interpolation(cells: Sequence[StoredCell], measure: Measure, curve: Curve) -> Iterator[Figure]:
-    if not cells:
-        return
+def _interpolation(cells: Sequence[StoredCell], measure: Measure, curve: Curve) -> Figure:
     others = {name: [axis for axis in varying(same) if axis != "init"] for name, same in by_scenario(cells).items()}
     rows: list[Row] = [
         {
@@ -219,11 +190,11 @@ def _interpolation(cells: Sequence[StoredCell], measure: Measure, curve: Curve) 
     ]
     sets = sorted({cell.spec.interpolation_set for cell in cells})
     where = " or ".join({"test": "the test set", "train": "all training data"}[each] for each in sets)
-    yield Figure(
+    return Figure(
         BETWEEN,
         f"{measure.name} between two models",
         f"The models θ·w + (1 − θ)·w′ on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on "
-        f"{where}; θ = 1/2 is their average. {_means(cells)} "
+        f"{where}; θ = 1/2 is their average. {_means([len(cell.finished) for cell in cells])} "
         "After figure 1 of McMahan et al. (2017), who show the training loss.",
         Kind.LINES,
         rows,
@@ -235,7 +206,7 @@ def _interpolation(cells: Sequence[StoredCell], measure: Measure, curve: Curve) 
     )
 
 
-def _of_clients(cells: Sequence[StoredCell], measure: Measure, prefix: str) -> Iterator[Figure]:
+def _of_clients(cells: Sequence[StoredCell], measure: Measure, prefix: str) -> Figure:
     """How far the clients of a cell lie apart: each client's own model, and for accuracy the server's."""
     panels = list(panels_of([cell for cell in cells if any(name.startswith(prefix) for name in cell.metrics)]))
     rows: list[Row] = [
@@ -244,16 +215,14 @@ def _of_clients(cells: Sequence[StoredCell], measure: Measure, prefix: str) -> I
         for words, cell in some
         for model, client, over in _models(cell, measure, prefix)
     ]
-    if not rows:
-        return
     what = {
         ACCURACY: "Each client's own model before the last average, on the whole test set, and the server's model.",
         DRIFT: "Euclidean distance between each client's own model and their average, in the last round.",
     }[measure]
-    yield Figure(
+    return Figure(
         CLIENTS,
         f"{measure.name} of each client",
-        f"{what} A dot is a client's mean over {seeds_text(_counts(_cells_of(panels)))}.",
+        f"{what} A dot is a client's mean over {seeds_text(_counts(panels))}.",
         Kind.DOTS,
         rows,
         x="cell",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +15,6 @@ from fedbench.measures import BARRIER, MEANINGS, PLAIN_GAIN
 from fedbench.reports.answer_figures import answer_figures
 from fedbench.reports.answers import Answer, answer_all
 from fedbench.reports.answers.text import HOW
-from fedbench.reports.class_figures import read_confusions, read_partitions
 from fedbench.reports.figure import Figure
 from fedbench.reports.figures import suite_figures
 from fedbench.reports.html import page_html, write_page
@@ -125,25 +123,21 @@ def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None 
         If it cannot be written.
     """
     studies = study_parts(tuning) if tuning else NO_STUDIES
-    confusions, gone = read_confusions(stored)
-    partitions, undealt = read_partitions(stored)
     answers = answer_all([cell.result for cell in stored.cells], stored.contrast)
-    figures = [*answer_figures(answers), *suite_figures(stored, confusions, partitions)]
-    missing = {"confusion matrices": gone, "partitions": undealt}
+    figures = [*answer_figures(answers), *suite_figures(stored)]
     out = None if folder == default_folder(stored.name) else folder
-    write_page(render(stored, figures, missing, studies, out, answers), folder / PAGE)
+    write_page(render(stored, figures, studies, out, answers), folder / PAGE)
     return folder / PAGE
 
 
 def render(
     stored: StoredSuite,
     figures: Sequence[Figure],
-    missing: Mapping[str, Sequence[str]] = MappingProxyType({}),
     studies: Studies = NO_STUDIES,
     out: Path | None = None,
     answers: Sequence[Answer] = (),
 ) -> str:
-    """The page's HTML. `missing` are the cells of which something is no longer in the store, `out` the option."""
+    """The page's HTML; `out` is the option."""
     present = {cell.result.verdict for cell in stored.cells}
     columns = [column for column in COLUMNS if any(column.value(cell) for cell in stored.cells)]
     scenarios = [cell.scenario for cell in stored.cells]
@@ -170,7 +164,7 @@ def render(
         verdicts=[(verdict, meaning) for verdict, meaning in MEANINGS.items() if verdict in present],
         studies=studies.parts,
         studies_first=stored.name.endswith(SUFFIX),
-        origins=list(_origins(stored, missing, studies.lost, out)),
+        origins=list(_origins(stored, studies.lost, out)),
     )
 
 
@@ -194,9 +188,7 @@ def _facts(stored: StoredSuite) -> str:
     )
 
 
-def _origins(
-    stored: StoredSuite, missing: Mapping[str, Sequence[str]], lost: Sequence[str], out: Path | None
-) -> Iterable[str]:
+def _origins(stored: StoredSuite, lost: Sequence[str], out: Path | None) -> Iterable[str]:
     runs = [run for cell in stored.cells for run in cell.runs.values()]
 
     def values(tag: str) -> str:
@@ -217,9 +209,6 @@ def _origins(
     yield f"Report by fedbench {__version__}. To update it: {again}"
     if stored.left_out:
         yield f"{stored.left_out} older runs of other code, data or device are left out."
-    for what, cells in missing.items():
-        if cells:
-            yield f"The {what} of {len(cells)} cells are gone from the store: {', '.join(cells)}."
     if lost:
         yield f"The files of {len(lost)} studies cannot be read from the store: runs {', '.join(lost)}."
     yield (

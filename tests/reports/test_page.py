@@ -75,7 +75,7 @@ def test_every_figure_has_its_place_and_its_entry_in_the_contents(report: Path) 
 def test_text_from_a_store_is_no_markup_and_no_script(stored: StoredSuite) -> None:
     other = replace(stored, name=EVIL, question=EVIL, place=f"https://{EVIL}")
     evil = [Figure("By <i>", f"Title {EVIL}", EVIL, Kind.DOTS, [{"x": EVIL, "y": 1.0, "p": EVIL}], "x", "y", "p")]
-    text = render(other, evil, {EVIL: [EVIL]})
+    text = render(other, evil)
     assert "<script>alert" not in text
     assert "<b title" not in text
     assert "<i>" not in own_text(text)
@@ -180,8 +180,8 @@ def test_a_missing_artifact_does_not_stop_a_report(tmp_path: Path) -> None:
     assert isinstance(other.source, MadeSource)
     del other.source.texts[other.cells[0].runs[0].run_id, "confusion.csv"]
     page = make_report(other, tmp_path / "out").read_text()
-    assert "The confusion matrices of 1 cells are gone from the store: a." in page
-    assert "The partitions of 1 cells are gone from the store: a." in page
+    assert "Gone from the store: the confusion matrices of a." in page
+    assert "Gone from the store: the partitions of a." in page
 
 
 def test_an_interval_stays_within_what_is_possible(tmp_path: Path) -> None:

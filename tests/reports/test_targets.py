@@ -132,13 +132,13 @@ def test_a_seed_that_stopped_counts_in_later_rounds_with_its_last_accuracy(store
 
 
 def test_the_figure_has_a_level_at_each_target_and_says_that_seeds_stopped(stored: StoredSuite) -> None:
-    figures = {figure.name: figure for figure in suite_figures(stored, {}, {})}
+    figures = {figure.name: figure for figure in suite_figures(stored)}
     levels = {panel: value for panel, value, label in figures["accuracy-by-round"].levels if "target" in label}
     assert {"stop": 71.5, "some": 91.5, "none": 99.0} == levels
     said = "A seed that stopped at its target before the others counts in later rounds with its last value."
     assert [True, True] == [said in figures[name].caption for name in ("accuracy-by-round", "loss-by-round")]
     others = replace(stored, cells=(stored.cells[SOME], stored.cells[NONE], stored.cells[WITHOUT]))
-    assert not any("stopped" in figure.caption for figure in suite_figures(others, {}, {}))
+    assert not any("stopped" in figure.caption for figure in suite_figures(others))
 
 
 def test_the_page_has_the_column(stored: StoredSuite, tmp_path: Path) -> None:
