@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fedbench.measures import BARRIERS, PLAIN_ACCURACY, PLAIN_GAIN, ROUNDS_TO_TARGET
 from fedbench.reports.fitted import Column, Fitted
-from fedbench.reports.layout import mean_std, number, spread_json
+from fedbench.reports.layout import bounds_text, mean_std, number, spread_json
 from fedbench.stats import CONFIDENCE, Difference, Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.util.errors import StoreError
@@ -127,10 +127,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         Column("A", [mean_std(cell.first, digits, scale) for cell in cells], drop=1),
         Column("B", [mean_std(cell.second, digits, scale) for cell in cells]),
         Column("B−A", [f"{scale * cell.difference.mean:+.{digits}f}" for cell in cells]),
-        Column(
-            "95 % interval",
-            [" to ".join(f"{scale * each:+.{digits}f}" for each in cell.difference.interval or ()) for cell in cells],
-        ),
+        Column("95 % interval", [bounds_text(cell.difference.interval, f"+.{digits}f", scale) for cell in cells]),
         Column("seeds", [_seeds(cell) for cell in cells], drop=2),
         Column("B is", [_change(cell) for cell in cells], is_text=True),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fedbench.measures import ROUNDS_TO_TARGET
 from fedbench.reports.fitted import Column, Fitted
-from fedbench.reports.layout import mean_std, number, reached, spread_json
+from fedbench.reports.layout import bounds_text, mean_std, number, reached, spread_json
 from fedbench.stats import Spread, spread_if_all
 from fedbench.suites.conformance import Measure, Reference
 from fedbench.suites.schema import Cell, Suite
@@ -133,7 +133,7 @@ def _with_speedup(row: ConformanceRow, rows: Mapping[str, ConformanceRow]) -> Co
     papers = (base.reference.paper, row.reference.paper)
     paper = papers[0] / papers[1] if isinstance(papers[0], int | float) and isinstance(papers[1], int | float) else None
     ours, std = _ratio(base.ours, row.ours) if base.ours and row.ours else (None, None)
-    return ConformanceRow(row.reference, row.values, row.budget, paper, ours, std)
+    return replace(row, paper_speedup=paper, speedup=ours, speedup_std=std)
 
 
 def _ratio(first: Spread, second: Spread) -> tuple[float, float | None]:
@@ -151,7 +151,7 @@ def conformance_table(suite: Suite, rows: Sequence[ConformanceRow]) -> Renderabl
     table = Fitted(
         Column("row", [row.reference.scenario for row in rows], is_text=True),
         Column("paper", [_paper(row.reference.paper) for row in rows]),
-        Column("ours", ["\n".join(filter(None, (_ours(row), _interval(row)))) for row in rows]),
+        Column("ours", [_ours(row) for row in rows]),
         Column("seeds", [str(len(row.values) or "") for row in rows], drop=1),
         Column("band", [_band(row) for row in rows]),
         *(speedups if has_speedups else ()),
@@ -181,14 +181,11 @@ def _paper(value: float | str | None) -> str:
 
 
 def _ours(row: ConformanceRow) -> str:
-    if row.ours:
-        return mean_std(row.ours, 0 if row.reference.measure is Measure.ROUNDS_TO_TARGET else 3)
-    return reached(row.values, row.budget) if row.values else ""
-
-
-def _interval(row: ConformanceRow) -> str:
+    """The mean above its interval."""
+    if row.ours is None:
+        return reached(row.values, row.budget) if row.values else ""
     digits = 0 if row.reference.measure is Measure.ROUNDS_TO_TARGET else 3
-    return " to ".join(f"{bound:.{digits}f}" for bound in (row.ours and row.ours.interval) or ())
+    return f"{mean_std(row.ours, digits)}\n{bounds_text(row.ours.interval, f'.{digits}f')}".rstrip()
 
 
 def _speedups(row: ConformanceRow) -> str:

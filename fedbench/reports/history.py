@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fedbench.reports.fitted import Column, Fitted
+from fedbench.reports.layout import bounds_text
 from fedbench.stats import Spread
 from fedbench.util.commits import short_commit
 
@@ -132,8 +133,7 @@ def _entries(check: Check, found: tuple[str, float] | None, scale: float, form: 
     if found is None:
         return "", ""
     name, value = found
-    interval = " to ".join(f"{scale * bound:{form}}" for bound in check.intervals.get(name, ()))
-    return name, f"{scale * value:{form}}" + (f"\n{interval}" if interval else "")
+    return name, f"{scale * value:{form}}\n{bounds_text(check.intervals.get(name), form, scale)}".rstrip()
 
 
 def history_json(history: History, figures: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from fedbench.measures import Verdict
@@ -44,6 +44,11 @@ def over_seeds(counts: Collection[int]) -> str:
     """``mean ± standard deviation over 5 seeds``, or that one seed has no spread."""
     text = seeds_text(counts)
     return "one seed, so no spread" if text == "one seed" else f"mean ± standard deviation over {text}"
+
+
+def bounds_text(interval: Iterable[float] | None, form: str, scale: float = 1) -> str:
+    """``-2.1 to +3.3``; empty without an interval."""
+    return " to ".join(f"{scale * bound:{form}}" for bound in interval or ())
 
 
 def reached(values: tuple[float | None, ...], budget: int) -> str:

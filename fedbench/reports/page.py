@@ -18,10 +18,10 @@ from fedbench.reports.answers.text import HOW
 from fedbench.reports.figure import Figure
 from fedbench.reports.figures import suite_figures
 from fedbench.reports.html import page_html, write_page
-from fedbench.reports.layout import mean_std, seeds_text, short_verdict
+from fedbench.reports.layout import bounds_text, mean_std, seeds_text, short_verdict
 from fedbench.reports.results import CLIENTS_ALONE, RECOVERED_MEANING, clients_alone, recovered, rounds_to_target
 from fedbench.reports.sentences import sentences
-from fedbench.reports.studies import NO_STUDIES, Studies, study_parts
+from fedbench.reports.studies import StudyPart, study_parts
 from fedbench.tracking.mlflow.database import DEFAULT_FOLDER, chosen_store
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.tuning.results import SUFFIX
@@ -54,11 +54,9 @@ def _final(metric: str, digits: int, scale: float = 1, sign: str = "") -> Callab
 
 
 def _interval(cell: StoredCell) -> str:
-    spread = cell.final("accuracy")
-    if spread is None or spread.interval is None:
-        return ""
-    low, high = max(spread.interval[0], 0.0), min(spread.interval[1], 1.0)  # few seeds may give more than [0, 1]
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    over = cell.final("accuracy")
+    bounds = (min(max(bound, 0), 1) for bound in (over and over.interval) or ())  # few seeds may give more than [0, 1]
+    return bounds_text(bounds, ".1f", 100)
 
 
 def _recovered(cell: StoredCell) -> str:
@@ -122,22 +120,23 @@ def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None 
     DataError
         If it cannot be written.
     """
-    studies = study_parts(tuning) if tuning else NO_STUDIES
+    studies, lost = study_parts(tuning) if tuning else ([], [])
     answers = answer_all([cell.result for cell in stored.cells], stored.contrast)
     figures = [*answer_figures(answers), *suite_figures(stored)]
     out = None if folder == default_folder(stored.name) else folder
-    write_page(render(stored, figures, studies, out, answers), folder / PAGE)
+    write_page(render(stored, figures, studies, lost, out, answers), folder / PAGE)
     return folder / PAGE
 
 
 def render(
     stored: StoredSuite,
     figures: Sequence[Figure],
-    studies: Studies = NO_STUDIES,
+    studies: Sequence[StudyPart] = (),
+    lost: Sequence[str] = (),
     out: Path | None = None,
     answers: Sequence[Answer] = (),
 ) -> str:
-    """The page's HTML; `out` is the option."""
+    """The page's HTML; `lost` are the runs of studies that cannot be shown, `out` is the option."""
     present = {cell.result.verdict for cell in stored.cells}
     columns = [column for column in COLUMNS if any(column.value(cell) for cell in stored.cells)]
     scenarios = [cell.scenario for cell in stored.cells]
@@ -145,7 +144,7 @@ def render(
         stored.name,
         "report",
         figures,
-        studies.figures,
+        [figure for study in studies for figure in study.figures],
         question=stored.question,
         facts=_facts(stored),
         answers=answers,
@@ -162,9 +161,9 @@ def render(
             for cell, before in zip(stored.cells, [None, *scenarios], strict=False)
         ],
         verdicts=[(verdict, meaning) for verdict, meaning in MEANINGS.items() if verdict in present],
-        studies=studies.parts,
+        studies=studies,
         studies_first=stored.name.endswith(SUFFIX),
-        origins=list(_origins(stored, studies.lost, out)),
+        origins=list(_origins(stored, lost, out)),
     )
 
 

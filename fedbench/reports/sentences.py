@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from fedbench.measures import PLAIN_GAIN, Verdict
 from fedbench.reports.layout import percent
+from fedbench.reports.panels import by_scenario
 from fedbench.stats import Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell
 from fedbench.util.text import counted
@@ -15,10 +15,7 @@ from fedbench.util.text import counted
 
 def sentences(cells: Sequence[StoredCell]) -> Iterable[str]:
     """The best and the worst cell of each scenario, what averaging gained, and every verdict that is not ok."""
-    by_scenario: dict[str, list[StoredCell]] = defaultdict(list)
-    for cell in cells:
-        by_scenario[cell.scenario].append(cell)
-    for scenario, same in by_scenario.items():
+    for scenario, same in by_scenario(cells).items():
         if measured := [cell for cell in same if "accuracy" in cell.metrics]:
             yield _best_and_worst(scenario, measured)
         if gains := [gain for cell in same if (gain := cell.final("averaging_gain"))]:

@@ -36,37 +36,15 @@ class StudyPart:
     figures: list[Figure]
 
 
-@dataclass(frozen=True)
-class Studies:
-    """The parts of the page, and the run ids of the studies whose files are gone or damaged."""
-
-    parts: tuple[StudyPart, ...] = ()
-    lost: tuple[str, ...] = ()
-
-    @property
-    def figures(self) -> list[Figure]:
-        """The figures of all."""
-        return [figure for part in self.parts for figure in part.figures]
-
-
-NO_STUDIES = Studies()
-
-
-def study_parts(stored: StoredStudies) -> Studies:
-    """The studies' parts of the page, in the same order."""
+def study_parts(stored: StoredStudies) -> tuple[list[StudyPart], list[str]]:
+    """The studies' parts of the page, in the same order, and the run ids of those whose files are gone or damaged."""
     parts, lost = [], list(stored.lost)
     for study in stored.found:
         try:
             parts.append(_part(study))
-        except (
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            ArithmeticError,
-        ):  # its file is not as fedbench writes it
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):  # not as fedbench writes it
             lost.append(study.run_id)
-    return Studies(tuple(parts), tuple(lost))
+    return parts, lost
 
 
 def _part(study: StoredStudy) -> StudyPart:

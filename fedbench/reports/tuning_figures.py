@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import accumulate
 from typing import TYPE_CHECKING, cast
 
 import optuna
@@ -36,24 +35,18 @@ def study_figures(result: TuningResult) -> list[Figure]:
     complete = [each for each in result.trials if each.state == "complete"]
     trials = [each for each in complete if each.value is not None and math.isfinite(each.value)]
     varying = [axis for axis in result.plan.space if len({trial.params.get(axis.field) for trial in trials}) > 1]
-    figures = [*_history(result, trials, varying)]
-    if varying:
-        figures += _fields(result, trials, varying)
+    figures = [_search(result, trials, varying), _fields(result, trials, varying)]
     if len(trials) >= MIN_TRIALS and len(varying) > 1 and len({trial.value for trial in trials}) > 1:
         shares = _importances(result, trials, varying)
-        figures += _pair(result, trials, sorted(varying, key=lambda axis: -shares.get(axis.field, 0))[:2])
-        figures += _importance(shares)
-    return [*figures, *_rounds(result)]
+        figures.append(_pair(result, trials, sorted(varying, key=lambda axis: -shares.get(axis.field, 0))[:2]))
+        figures.append(_importance(shares))
+    return [figure for figure in (*figures, _rounds(result)) if figure.rows]
 
 
 def _label(result: TuningResult) -> str:
     document = study_json(result)
     unit = {"points": " (%)", "nats": " (nats)", "rounds": ""}[objective_scale(document["objective"])[2]]
     return f"{objective_words(document)}, validation{unit}"
-
-
-def _value(result: TuningResult, trial: TrialResult) -> float | None:
-    return number(trial.value, objective_scale(result.plan.objective)[0])
 
 
 def _words(field: str) -> str:
@@ -65,94 +58,69 @@ def _params(trial: TrialResult, axes: Sequence[Axis]) -> dict[str, Value]:
     return {_words(field): "all" if value is None else number(value) for field, value in values.items()}
 
 
-def _kinds(result: TuningResult, trials: Sequence[TrialResult]) -> Iterator[tuple[TrialResult, str]]:
-    """Each trial and what it was when it was tried."""
+def _shown(result: TuningResult, trials: Sequence[TrialResult]) -> Iterator[tuple[TrialResult, dict[str, Value]]]:
+    """Each trial, and what figures show of it: its number, its value, and what it was when it was tried."""
+    label, scale = _label(result), objective_scale(result.plan.objective)[0]
     sign = -1 if result.plan.objective.is_minimised else 1
-    ranks = [
-        sign * cast(float, trial.value) if can_be_best(result.plan.objective, trial) else -math.inf for trial in trials
-    ]
-    for trial, rank, before in zip(trials, ranks, [-math.inf, *accumulate(ranks, max)], strict=False):
-        is_record = rank > before
-        yield (
-            trial,
-            DEFAULT if trial.number == 0 else NO_ANSWER if rank == -math.inf else RECORD if is_record else TRIAL,
-        )
+    best = -math.inf
+    for trial in trials:
+        rank = sign * cast(float, trial.value) if can_be_best(result.plan.objective, trial) else -math.inf
+        kind = DEFAULT if trial.number == 0 else NO_ANSWER if rank == -math.inf else RECORD if rank > best else TRIAL
+        best = max(best, rank)
+        yield trial, {"trial": trial.number, label: number(trial.value, scale), "it is": kind}
 
 
-def _history(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> Iterator[Figure]:
-    if not trials:
-        return
-    plan = result.plan
-    label = _label(result)
+def _search(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> Figure:
     unreached = (
-        f"; a seed that did not reach the target counts as {plan.most_rounds + 1} rounds or more"
-        if plan.objective is Objective.ROUNDS_TO_TARGET
+        f"; a seed that did not reach the target counts as {result.plan.most_rounds + 1} rounds or more"
+        if result.plan.objective is Objective.ROUNDS_TO_TARGET
         else ""
     )
-    rows: list[Row] = [
-        {
-            "panel": "complete trials",
-            "trial": trial.number,
-            label: _value(result, trial),
-            "it is": kind,
-            **_params(trial, axes),
-        }
-        for trial, kind in _kinds(result, trials)
-    ]
-    yield Figure(
+    return Figure(
         PART,
         "The search, trial by trial",
         f"{len(trials)} complete trials{unreached}. Pruned, failed and diverged ones are not shown.",
         Kind.POINTS,
-        rows,
+        [{"panel": "complete trials", **shown, **_params(trial, axes)} for trial, shown in _shown(result, trials)],
         x="trial",
-        y=label,
+        y=_label(result),
         series="it is",
         panel="panel",
     )
 
 
-def _fields(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> Iterator[Figure]:
-    label = _label(result)
-    rows: list[Row] = [
-        {
-            "field": _words(axis.field),
-            "value": value,
-            label: _value(result, trial),
-            "trial": trial.number,
-            "it is": kind,
-        }
-        for axis in axes
-        for trial, kind in _kinds(result, trials)
-        for value in _params(trial, [axis]).values()
-    ]
-    yield Figure(
+def _fields(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> Figure:
+    return Figure(
         PART,
         "Each field by itself",
         "A point is a complete trial; the other fields differ among them.",
         Kind.POINTS,
-        rows,
+        [
+            {"field": field, "value": value, **shown}
+            for axis in axes
+            for trial, shown in _shown(result, trials)
+            for field, value in _params(trial, [axis]).items()
+        ],
         x="value",
-        y=label,
+        y=_label(result),
         series="it is",
         panel="field",
     )
 
 
-def _pair(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> Iterator[Figure]:
+def _pair(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> Figure:
     sign = 1 if result.plan.objective.is_minimised else -1
-    ranked = sorted(trials, key=lambda trial: sign * cast(float, trial.value))
+    ranked = sorted(_shown(result, trials), key=lambda pair: sign * cast(float, pair[0].value))
     rows: list[Row] = [
         {
             "panel": " and ".join(_words(axis.field) for axis in axes),
             **_params(trial, axes),
-            _label(result): _value(result, trial),
-            "trial": trial.number,
+            **shown,
             "it is in": QUARTERS[4 * rank // len(ranked)],
         }
-        for rank, trial in enumerate(ranked)
+        for rank, (trial, shown) in enumerate(ranked)
     ]
-    yield Figure(
+    return Figure(
         PART,
         "Two fields together",
         f"A point is a complete trial, by its {objective_words(study_json(result))}. Of more than two fields these are "
@@ -193,24 +161,22 @@ def _distribution(axis: Axis, whole: bool) -> BaseDistribution:
     return IntDistribution(int(low), int(high), log=axis.log) if whole else FloatDistribution(low, high, log=axis.log)
 
 
-def _importance(shares: dict[str, float]) -> Iterator[Figure]:
-    rows = [{"panel": "all fields", "field": _words(field), "share": number(share)} for field, share in shares.items()]
-    if rows:
-        yield Figure(
-            PART,
-            "Which field matters",
-            "How far each field by itself decides whether a trial is among the better ones (PED-ANOVA), as shares of "
-            "one. With few trials this is rough.",
-            Kind.DOTS,
-            rows,
-            x="field",
-            y="share",
-            panel="panel",
-            possible=(0, 1),
-        )
+def _importance(shares: dict[str, float]) -> Figure:
+    return Figure(
+        PART,
+        "Which field matters",
+        "How far each field by itself decides whether a trial is among the better ones (PED-ANOVA), as shares of one. "
+        "With few trials this is rough.",
+        Kind.DOTS,
+        [{"panel": "all fields", "field": _words(field), "share": number(share)} for field, share in shares.items()],
+        x="field",
+        y="share",
+        panel="panel",
+        possible=(0, 1),
+    )
 
 
-def _rounds(result: TuningResult) -> Iterator[Figure]:
+def _rounds(result: TuningResult) -> Figure:
     """Each trial's rounds, and where trials were pruned."""
     objective = result.plan.objective
     metric = "accuracy" if objective is Objective.ROUNDS_TO_TARGET else str(objective)
@@ -218,8 +184,7 @@ def _rounds(result: TuningResult) -> Iterator[Figure]:
     label = f"{_words(metric)}, validation ({'%' if scale == 100 else 'nats'})"
     best = result.best.trial if result.best else None
     trials = [trial for trial in result.trials if trial.rounds]
-    if max((len(trial.rounds) for trial in trials), default=0) < 2:
-        return
+    has_lines = any(len(trial.rounds) > 1 for trial in trials)
     rows: list[Row] = [
         {
             "panel": "all trials",
@@ -228,12 +193,12 @@ def _rounds(result: TuningResult) -> Iterator[Figure]:
             label: number(values[metric], scale),
             "it is": "the best" if trial.number == best else "pruned" if trial.state == "pruned" else "complete",
         }
-        for trial in trials
+        for trial in (trials if has_lines else ())
         for step, values in enumerate(trial.rounds, start=1)
     ]
     pruned = sum(trial.state == "pruned" for trial in trials)
     ends = "; others end where all seeds have reached the target" if objective is Objective.ROUNDS_TO_TARGET else ""
-    yield Figure(
+    return Figure(
         PART,
         "Trials by round",
         f"{len(trials)} trials, means over the seeds; {pruned} were pruned and end early{ends}.",
