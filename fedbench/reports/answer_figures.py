@@ -66,5 +66,5 @@ def _figure(title: str, measure: Measure, compared: Iterable[Compared]) -> Itera
             y=column,
             panel="panel",
             series="a difference is",
-            levels=[(panel, 0, "no difference") for panel in dict.fromkeys(str(row["panel"]) for row in rows)],
+            levels=[(panel, 0, "") for panel in dict.fromkeys(str(row["panel"]) for row in rows)],
         )

@@ -71,19 +71,24 @@ function points(figure, rows, series, width) {
   };
 }
 
-// Names are on the vertical axis, where they have room.
+// Names are on the vertical axis, where they have room; what all begin with is its title.
 function dots(figure, rows, series, width) {
   const {x: names, y: value} = figure;
   const letters = Math.floor(width / 18);
   const domain = [...new Set(rows.map(row => row[names]))];
+  const [start, end] = d3.extent(domain);
+  const shared = [...start].findIndex((letter, index) => letter !== end[index]);
+  const same = domain.length > 1 && start.slice(0, shared).match(/.*\p{L} /u)?.[0] || "";
+  const labels = new Map(domain.map(name => [name, shorten(name.slice(same.length), letters)]));
   const alone = domain.length === rows.length;  // there is room for a bar
   const seeds = rows.flatMap(row => (row.values ?? []).map(each => ({...row, [value]: each}))).filter(row => row[value] !== null);
   const index = row => Math.max(series.indexOf(row[figure.series]), 0);
   return {
-    height: 70 + 26 * domain.length,
-    marginLeft: 14 + 7 * Math.min(letters, Math.max(...domain.map(name => name.length))),
+    height: (same ? 70 : 54) + 26 * domain.length,
+    marginTop: same ? 20 : 4,
+    marginLeft: 14 + 7 * d3.max(labels.values(), label => label.length),
     x: {...BELOW, label: value, grid: true, ticks: width / 80},
-    y: {label: null, type: "point", domain, padding: 0.6, tickFormat: name => shorten(name, letters)},
+    y: {label: same.trim() || null, labelAnchor: "top", labelArrow: "none", type: "point", domain, padding: 0.6, tickFormat: name => labels.get(name)},
     marks: [
       ...!alone ? [] : [
         Plot.ruleY(rows.filter(row => row.low != null), {y: names, x1: "low", x2: "high", stroke: row => colour(index(row)), strokeWidth: 2, clip: true}),
@@ -109,7 +114,7 @@ function chart(figure, title, rows, series, shared, width, chosen) {
   svg.querySelectorAll("[aria-label]").forEach(mark => mark.removeAttribute("aria-label"));  // of parts of an image
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${figure.title}, ${title}. The table below has the numbers.`);
-  const notes = levels.map(([, value, label], index) => `${index % 2 ? "Dashed" : "Dotted"}: ${label}, ${d3.format(".4~g")(value)}.`);
+  const notes = levels.filter(([, , label]) => label).map(([, value, label], index) => `${index % 2 ? "Dashed" : "Dotted"}: ${label}, ${d3.format(".4~g")(value)}.`);
   return [svg, notes.length ? make("p", {className: "small", textContent: notes.join(" ")}) : ""];
 }
 

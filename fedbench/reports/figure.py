@@ -54,7 +54,7 @@ class Figure:
         The smallest and the largest possible value, which an interval may exceed; None if there is none. A matrix's
         colours are between these, or else between the smallest and largest there are.
     levels
-        Lines across a panel: its title, the value and the label.
+        Lines across a panel: its title, the value and the label, which may be empty.
     is_log
         Whether y is on a logarithmic scale. For x of points that follows from the numbers.
     prefix

@@ -82,11 +82,12 @@ def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
         is_matrix = len(pair) == 2
         counts = _counts(found)
         bars = "" if is_matrix or max(counts) == 1 else f" Bars: {BAND}; small dots: the seeds."
+        stars = " *: not every seed has the verdict ok." if any(str(row["shown"]).endswith("*") for row in rows) else ""
+        levels = {ACCURACY: _majority(found), GAIN: [(title, 0.0, "") for title, _ in found]}
         yield Figure(
             BY_CELL,
             f"{measure.name} by {' and '.join(names)}",
-            f"{measure.column.capitalize()} after the last round, {over_seeds(counts)}.{bars} "
-            "* not every seed has the verdict ok.",
+            f"{measure.column.capitalize()} after the last round, {over_seeds(counts)}.{bars}{stars}",
             Kind.MATRIX if is_matrix else Kind.DOTS,
             rows,
             x=names[-1],
@@ -95,7 +96,7 @@ def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
             value=measure.column if is_matrix else "",
             text="shown",
             possible=(None, None) if is_matrix else measure.possible,
-            levels=_majority(found) if measure is ACCURACY and not is_matrix else [],
+            levels=[] if is_matrix else levels.get(measure, []),
         )
 
 

@@ -89,7 +89,7 @@ function matrix(figure, title, rows, limits) {
   const [columns, lines] = [figure.x, figure.y].map(name => [...new Set(rows.map(row => row[name]))]);
   const found = d3.rollup(rows, ([first]) => first, row => row[figure.y], row => row[figure.x]);
   const long = columns.length > 4 && Math.max(...columns.map(name => name.length)) > 7 ? "long" : "";
-  const head = make("tr", {}, make("th", {}, `${figure.y} ↓`, make("br"), `${figure.x} →`),
+  const head = make("tr", {}, make("th", {}, `${figure.y}\u00a0↓`, make("br"), `${figure.x}\u00a0→`),
     ...columns.map(name => make("th", {scope: "col", className: long}, make("span", {textContent: name}))));
   const body = lines.map(line => make("tr", {}, make("th", {scope: "row", textContent: line}),
     ...columns.map(column => field(figure, found.get(line)?.get(column), limits))));

@@ -134,7 +134,8 @@ def _text(value: object) -> str:
 def _setting(settings: Sequence[Sequence[_Placed]], fixed: Mapping[str, str]) -> Setting:
     """The cells of one setting, or their averages over several."""
     by_text = [{each.text: each.by_seed for each in same if each.by_seed} for same in settings]
-    texts = list(dict.fromkeys(each.text for same in settings for each in same if each.by_seed))
+    named = dict.fromkeys(each.text for same in settings for each in same)
+    texts = [text for text in named if any(text in same for same in by_text)]
     complete = [same for same in by_text if len(same) == len(texts)]
     means = {text: fmean(fmean(same[text].values()) for same in complete) for text in texts} if complete else {}
     pairs = (_pair(*both, [same for same in by_text if set(both) <= same.keys()]) for both in combinations(texts, 2))
