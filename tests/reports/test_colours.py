@@ -25,7 +25,7 @@ LEAST = 25  # CIE76; a just noticeable difference is about 2.3
 
 def schemes() -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """The series' colours and the page's, as linear RGB, in the light and in the dark."""
-    text = Path(page.__file__).with_name("report.css").read_text()
+    text = Path(page.__file__).with_name("page.css").read_text()
     found = []
     for block in text.split("@media")[:2]:
         series = re.findall(r"--s\d: (#\w{6});", block)

@@ -17,8 +17,11 @@ from made_study import WIDE_SPACE, made_plan, made_result
 from made_suite import MadeSource, made_suite, stored_suite
 
 from fedbench.partitions.table import PartitionTable
+from fedbench.reports.history import Check, History, Timing
+from fedbench.reports.history_figures import write_history
 from fedbench.reports.page import make_report
 from fedbench.reports.tuning_figures import study_figures
+from fedbench.stats import Spread
 from fedbench.tracking.records import StoredSuite
 from fedbench.tuning.reading import StoredStudies, StoredStudy
 from fedbench.tuning.study_records import study_json
@@ -80,7 +83,7 @@ def opened(first_page: Page, address: str, **options: Any) -> tuple[Page, list[s
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: errors.append(request.url) if request.url != address else None)
     page.goto(address)
-    page.wait_for_function("document.querySelectorAll('figure svg').length > 5")
+    page.locator(".panel svg").last.wait_for()
     return page, errors
 
 
@@ -92,22 +95,47 @@ def page(first_page: Page, address: str) -> Iterator[Page]:
     assert [] == errors
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 900, 1920])
-def test_the_page_fits_and_axe_finds_nothing(first_page: Page, address: str, width: int, scheme: str) -> None:
-    page, errors = opened(first_page, address, viewport={"width": width, "height": 800}, color_scheme=scheme)
-    assert width == page.evaluate("document.documentElement.scrollWidth")
-    assert 0 == page.get_by_text("This figure cannot be drawn").count()
-    assert page.evaluate("[...document.querySelectorAll('figure')].every(each => each.querySelector('svg, table'))")
+def flaws(page: Page, width: int) -> list[Any]:
+    """What axe finds, and whether anything is too wide, is not drawn, or does not say that it scrolls."""
+    page.evaluate(AXE.read_text("utf-8"))
+    found: list[Any] = page.evaluate(
+        "axe.run().then(found => found.violations.map(each => [each.id, each.nodes[0].html]))"
+    )
+    fits = page.evaluate("document.documentElement.scrollWidth") == width
+    drawn = page.evaluate("[...document.querySelectorAll('figure')].every(each => each.querySelector('svg, table'))")
     scrolls = page.evaluate(
         "[...document.querySelectorAll('.wide')].every(each =>"
         " each.classList.contains('scrolls') === each.scrollWidth > each.clientWidth + 1)"
     )
-    assert scrolls  # what is wider than its place says so
+    undrawn = page.get_by_text("This figure cannot be drawn").count()
+    return found + [each for each in (fits, drawn, scrolls, undrawn == 0) if not each]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 900, 1920])
+def test_the_page_fits_and_axe_finds_nothing(first_page: Page, address: str, width: int, scheme: Any) -> None:
+    page, errors = opened(first_page, address, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    found = flaws(page, width)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
-    assert dark is (scheme == "dark")
-    page.evaluate(AXE.read_text("utf-8"))
-    found = page.evaluate("axe.run().then(found => found.violations.map(each => [each.id, each.nodes[0].html]))")
+    page.close()
+    assert ([], [], scheme == "dark") == (found, errors, dark)
+
+
+def test_the_history_is_such_a_page(first_page: Page, tmp_path: Path) -> None:
+    """Two checks, of which the last one failed."""
+    over = {"pair init=shared": Spread(0.8, 0.01, ())}
+    checks = [
+        Check(f"{count}", count, "made", f"{count}" * 40, count, "", "accuracy", failed, over, ratios={"step": 1.2})
+        for count, failed in ((1, ()), (2, ("pair init=shared", "step")))
+    ]
+    timings = tuple(Timing("step", group, "a" * 40, 1, 1, 2.0) for group in ("one", "two", "three", "four"))
+    path = write_history(History("made", tuple(checks), tuple(checks), timings), tmp_path)
+    page, errors = opened(first_page, path.as_uri(), viewport={"width": 360, "height": 800})
+    found = flaws(page, 360)
+    accuracy = page.locator("#accuracy-by-commit")
+    accuracy.get_by_role("slider").press("ArrowRight")
+    assert "failed: yes" in (accuracy.get_by_role("slider").get_attribute("aria-valuetext") or "")
+    assert 2 == accuracy.locator("svg").get_by_text(re.compile("^(1111111|2222222)$")).count()
     page.close()
     assert ([], []) == (found, errors)
 
