@@ -161,6 +161,7 @@ def test_the_image_runs_as_an_ordinary_user() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_what_the_image_is_built_from_makes_the_wheel(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

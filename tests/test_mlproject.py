@@ -104,6 +104,7 @@ def test_a_run_of_the_project_is_recorded_apart_from_the_suites_runs(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_of_the_project_fails_where_fedbench_does(tmp_path: Path) -> None:
     done = mlflow_run(tmp_path, "-P", "suite=absent.yaml")
     assert 1 == done.returncode

@@ -101,11 +101,8 @@ def command_lines(block: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_speed", [False, pytest.param(True, marks=pytest.mark.nightly)])
-def test_the_tutorial_on_ones_own_model_works_with_the_wheel_alone(
-    installed: Path, tmp_path: Path, with_speed: bool
-) -> None:
-    """Every command but that which times for a minute, whose point is tests/gate/test_own_repository.py's too."""
+@pytest.mark.nightly
+def test_the_tutorial_on_ones_own_model_works_with_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
     who = {f"GIT_{who}_{what}": "me@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     hidden = ("MLFLOW_TRACKING_URI", "VIRTUAL_ENV")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
@@ -128,8 +125,7 @@ def test_the_tutorial_on_ones_own_model_works_with_the_wheel_alone(
         elif language == "python":
             (tmp_path / name).write_text(block)
         elif language == "sh":
-            chosen = [each for each in command_lines(block) if with_speed or "--speed" not in each[0]]
-            said += [(line, output(line, code)) for line, code in chosen]
+            said += [(line, output(line, code)) for line, code in command_lines(block)]
     runs = [out for line, out in said if line == "fedbench run my_net.yaml"]
     assert ["9 runs executed.", "6 runs executed, 3 were already finished."] == [  # the file has changed
         re.findall(r"\d+ runs executed.*?\.", out)[0] for out in runs

@@ -233,7 +233,9 @@ def test_a_failed_run_says_why() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kept", [True, False], ids=["with checkpoints", "without"])
+@pytest.mark.parametrize(
+    "kept", [True, pytest.param(False, marks=pytest.mark.nightly)], ids=["with checkpoints", "without"]
+)
 def test_a_run_whose_worker_is_killed_resumes_in_the_same_record_with_the_same_bits(tmp_path: Path, kept: bool) -> None:
     tracker = MemoryTracker(checkpoints=tmp_path / "checkpoints" if kept else None)
     emitted: list[tuple[int, int]] = []

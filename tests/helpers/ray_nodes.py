@@ -24,6 +24,12 @@ def why_no_ray() -> str | None:
     return None if importlib.util.find_spec("ray") else 'Ray is not installed: pip install "fedbench-mlflow[ray]"'
 
 
+def computing() -> list[psutil.Process]:
+    """The processes that compute a run, of any cluster."""
+    commands = [(process, process.info["cmdline"] or [""]) for process in psutil.process_iter(["cmdline"])]
+    return [process for process, command in commands if command[0].startswith("ray::compute")]
+
+
 class Nodes:
     """A head without processors, and nodes with one each."""
 
@@ -54,10 +60,9 @@ class Nodes:
         """Kill a process that computes a run, if there is one within ten seconds."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            for process in psutil.process_iter(["cmdline"]):
-                if (process.info["cmdline"] or [""])[0].startswith("ray::compute"):
-                    process.kill()
-                    return True
+            for process in computing():
+                process.kill()
+                return True
             time.sleep(0.02)
         return False
 

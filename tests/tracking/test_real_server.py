@@ -158,6 +158,7 @@ def test_an_absence_pauses_a_suite_and_loses_nothing(
     assert [] == list(violations(recorded(service.uri, way), expected))
 
 
+@pytest.mark.nightly
 def test_while_it_is_away_an_interruption_ends_the_command_and_the_same_one_resumes(
     service: MlflowServer, expected: Recorded, tmp_path: Path
 ) -> None:
@@ -278,6 +279,7 @@ def test_a_request_that_was_carried_out_and_repeated_doubles_nothing(
 # The database, and S3
 
 
+@pytest.mark.nightly
 def test_a_database_that_starts_again_is_waited_for(postgresql: Server, expected: Recorded, tmp_path: Path) -> None:
     uri, suite = postgresql.create("direct"), suite_in(tmp_path, "direct")
     process = begin("run", suite, "--workers", "1", folder=tmp_path, MLFLOW_TRACKING_URI=uri)
@@ -319,6 +321,7 @@ def test_a_wrong_password_is_one_line(postgresql: Server, service: MlflowServer,
     assert done.err.startswith(f"fedbench: error: tracking store {shown} refuses the user or the password: correct")
 
 
+@pytest.mark.nightly
 def test_real_credentials_are_mlflows_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server with MLflow's own login: a stranger, a guest who may read, and the administrator."""
     (tmp_path / "auth.ini").write_text(

@@ -358,7 +358,9 @@ def command(suite: Suite, uri: str, seconds: float) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fate", ["finishes", pytest.param("sleeps", marks=pytest.mark.nightly), "is killed"])
+@pytest.mark.parametrize(
+    "fate", [*(pytest.param(fate, marks=pytest.mark.nightly) for fate in ("finishes", "sleeps")), "is killed"]
+)
 def test_a_run_that_another_command_computes_is_waited_for_whatever_becomes_of_it(
     suite: Suite, uri: str, fate: str, caplog: pytest.LogCaptureFixture
 ) -> None:

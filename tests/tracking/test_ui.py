@@ -38,7 +38,9 @@ def server(store: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGHUP, 1)])
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGINT, 2), pytest.param(signal.SIGHUP, 1, marks=pytest.mark.nightly)]
+)
 def test_the_ui_answers_prints_the_suites_address_and_ends_when_asked(
     store: tuple[str, str], tmp_path: Path, number: int, workers: int
 ) -> None:

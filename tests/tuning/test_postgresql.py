@@ -108,6 +108,7 @@ def test_two_commands_share_the_trials_and_give_one_answer(postgresql: Server, t
     assert [*"012345"] == trial_runs(tracking)
 
 
+@pytest.mark.nightly
 def test_a_killed_worker_costs_its_trial_only_and_the_password_is_nowhere(postgresql: Server, tmp_path: Path) -> None:
     url = postgresql.create("killed")
     suite = SUITE.replace("examples_per_client: 20, rounds: 3", "examples_per_client: 100, rounds: 4")
@@ -150,7 +151,9 @@ def assert_no_password_in(folder: Path) -> None:
     assert [] == [path for path in files if PASSWORD.encode() in path.read_bytes()]
 
 
-@pytest.mark.parametrize("way", ["password", "query", "database", "later"])
+@pytest.mark.parametrize(
+    "way", ["password", *(pytest.param(way, marks=pytest.mark.nightly) for way in ("query", "database", "later"))]
+)
 def test_what_fails_is_one_line_without_the_password(postgresql: Server, tmp_path: Path, way: str) -> None:
     urls = {
         "password": postgresql.url("postgres", "wr0ng-s3cret-word"),
