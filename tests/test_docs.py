@@ -129,16 +129,17 @@ def stand_in(name: str, *scenarios: dict[str, Any], **more: Any) -> dict[str, An
 def stand_ins() -> Iterator[dict[str, Any]]:
     grid = {"name": "grid", "examples_per_client": 400, "rounds": 2, "local_epochs": 2}
     two_models = {"name": "two-models", "init": ["shared", "independent"], "examples_per_client": 50}
-    of_all = two_models | {"interpolation": True, "target_accuracy": 0.01}
-    aligned = of_all | {"name": "aligned", "init": "independent", "aggregation": "aligned", "repair": True}
     more_data = grid | {"name": "more-data", "examples_per_client": [25, 400], "learning_rate": 0.01}
-    yield stand_in("quickstart", of_all, aligned, more_data, tune={"scenario": "more-data"} | TUNE) | {"seeds": [0, 1]}
+    yield stand_in("quickstart", two_models, more_data, tune={"scenario": "more-data"} | TUNE) | {"seeds": [0, 1]}
+    all_measures = two_models | {"interpolation": True, "target_accuracy": 0.01}
+    aligned = all_measures | {"name": "aligned", "init": "independent", "aggregation": "aligned", "repair": True}
+    yield stand_in("averaging-explained", all_measures, aligned) | {"seeds": [0, 1]}
     yield stand_in("algorithms", grid | {"name": "shards"})
     reference = {"iid-e1-b10": {"paper": 34, "band": [1, 51]}}
     row = grid | {"name": "iid-e1-b10", "target_accuracy": 0.01}
     yield stand_in("paper-table2", row, conformance=reference)
     small = ("averaging-failure", "client-grid-fashion-mnist", "learning-rates", "sanity", "my-suite")
-    for name in (*small, "averaging-explained", "averaging-explained-quick"):
+    for name in (*small, "averaging-explained-quick"):
         yield stand_in(name, {"name": "one", "examples_per_client": 50})
     for name in ("client-grid-mnist", "client-grid-ham10000"):
         yield stand_in(name, grid, tune=TUNE)
@@ -282,15 +283,15 @@ def recorded(folder: Path) -> Callable[[str, str], Recorded]:
     from mlflow import MlflowClient
 
     for command in (
-        "run learning-rates",
-        "report quickstart",
+        "run averaging-explained",
+        "report averaging-explained",
         "tune quickstart",
         "baseline sanity --allow-collapsed",
         "check sanity --seeds 0-1",
     ):
         words = made_here(shlex.split(command), folder)
         assert 0 == fedbench_here(*words, folder=folder).code, command
-    failing = ("run", "quickstart", "--only", "more-data", "--set", "require_accuracy=1.0", "--workers", "1")
+    failing = ("run", "averaging-explained", "--only", "two-models", "--set", "require_accuracy=1.0", "--workers", "1")
     assert 1 == fedbench_here(*failing, folder=folder).code
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
 
@@ -313,8 +314,8 @@ OF_MLFLOW = {"mlflow.user", "mlflow.parentRunId"}
 @pytest.mark.parametrize(
     ("experiment", "kind", "title"),
     [
-        ("quickstart", "run", "### Run"),
-        ("quickstart", "cell", "### Cell run"),
+        ("averaging-explained", "run", "### Run"),
+        ("averaging-explained", "cell", "### Cell run"),
         ("quickstart.tuning", "study", "### Study run"),
         ("quickstart.tuning", "trial", "### Trial run"),
         ("regression", "check", "### Check run"),
@@ -368,7 +369,7 @@ OF_SPREADS = re.compile(r"\.(a|b|baseline|now|test)\.(mean|std|values)$|\.(split
 @pytest.mark.parametrize(
     ("heading", "command"),
     [
-        ("run SUITE", "run quickstart"),
+        ("run SUITE", "run averaging-explained"),
         ("run SUITE --dry-run", "run quickstart --dry-run"),
         ("suites SUITE", "suites quickstart"),
         ("data list", "data list"),
