@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scipy.special import ndtri
 
 from fedbench.stats import Spread, detectable_difference, interval_of, p_differs, seeds_to_show, spread
 
@@ -89,6 +90,26 @@ def test_a_difference_of_zero_needs_more_seeds_than_there_are() -> None:
     assert few
     assert more
     assert 2 <= few < more
+
+
+@pytest.mark.parametrize("num_tests", [1, 2, 6, 15])
+def test_the_seeds_needed_are_a_few_more_than_of_a_known_variance(num_tests: int) -> None:
+    """((z₁ + z₂) / d)², with the normal quantiles of 1 − 0.05 / 2 / m and 0.8, for a difference of d deviations."""
+    few = 0
+    for size in (0.8, 0.7, 0.6, 0.55, 0.52, 0.5, 0.4, 0.3, 0.2, 0.1):
+        needed = seeds_to_show(of(*(value + size * 2.5**0.5 for value in EVEN)), num_tests) or 0  # deviation √2.5
+        known = ((float(ndtri(1 - 0.025 / num_tests)) + float(ndtri(0.8))) / size) ** 2
+        assert known < needed < 1.3 * known + 12, size
+        assert few < needed
+        few = needed
+
+
+@pytest.mark.parametrize("count", [3, 8, 20, 60])
+def test_as_many_seeds_are_needed_for_a_difference_as_can_detect_it(count: int) -> None:
+    values = spread([float(index) for index in range(count)])
+    detectable = detectable_difference(values) or 0.0
+    shift = detectable / (values.std or 1) * 2.5**0.5  # in the scatter of `EVEN`, whose sample variance is 2.5
+    assert seeds_to_show(of(*(value + shift for value in EVEN))) == pytest.approx(count, abs=1)
 
 
 @pytest.mark.parametrize(("num_seeds", "num_tests"), [(3, 1), (5, 15)])

@@ -8,6 +8,7 @@ between both. What it holds is simulated in benchmarks/statistics/contrasts.py.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from functools import cache
 
 import numpy as np
@@ -67,48 +68,49 @@ def p_differs(differences: Spread) -> float:
 def detectable_difference(differences: Spread, num_tests: int = 1) -> float | None:
     """The minimum detectable effect: the true difference that so many seeds show with probability `POWER`.
 
-    By the noncentral t distribution, for normal differences that scatter as the observed ones. None if their spread is
-    not known or zero.
+    By the noncentral t distribution, for normal differences that scatter as the observed ones, and for the first of
+    `num_tests` tests (Holm). In the unit of the differences. None if their spread is not known or zero.
     """
-    from scipy.special import nctdtrinc
-
     error = differences.error
     if error is None or error < TIED or not math.isfinite(error):
         return None
     count = len(differences.values)
-    return float(nctdtrinc(count - 1, 1 - POWER, _critical(count, num_tests))) * error
+    return _detectable(count, _critical(count, num_tests)) * error
 
 
 def seeds_to_show(differences: Spread, num_tests: int = 1) -> int | None:
     """How many seeds show a true difference as large as the observed one with probability `POWER`.
 
-    None if that is not known, or more than `MAX_SEEDS`.
+    None if that is not known, or more than `MAX_SEEDS`. See `detectable_difference`.
     """
-    from scipy.special import nctdtr
-
     error = differences.error
     if error is None or not math.isfinite(differences.mean) or abs(differences.mean) < TIED:
         return None
     if error < TIED:
         return math.ceil(math.log2(2 * num_tests / LEVEL))  # so many equal signs
     size = abs(differences.mean) / (error * math.sqrt(len(differences.values)))  # in standard deviations
+    # What skewness adds to Student's quantile falls as a power of the number of seeds: simulating each takes too long.
     few, many = 5, MAX_SKEWED
     added = [_critical(count, num_tests) / _student(count, num_tests) - 1 for count in (few, many)]
-    falls = math.log(added[0] / added[1]) / math.log(
-        many / few
-    )  # what skewness adds, as a power of the number of seeds
+    falls = math.log(added[0] / added[1]) / math.log(many / few)
 
     def suffices(seeds: int) -> bool:
         critical = _student(seeds, num_tests) * (1 + added[1] * (many / seeds) ** falls)
-        return 1 - float(nctdtr(seeds - 1, size * math.sqrt(seeds), critical)) >= POWER
+        return _detectable(seeds, critical) <= size * math.sqrt(seeds)
 
-    low, high = 2, MAX_SEEDS
-    if not suffices(high):
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if suffices(middle) else (middle + 1, high)
-    return low
+    counts = range(2, MAX_SEEDS + 1)
+    place = bisect_left(counts, True, key=suffices)
+    return counts[place] if place < len(counts) else None
+
+
+def _detectable(count: int, critical: float) -> float:
+    """The true difference, in its standard errors, of which a t statistic exceeds `critical` with probability `POWER`.
+
+    SciPy's cumulative distribution, the inverse of this, is NaN for some statistics of 37 and more.
+    """
+    from scipy.special import nctdtrinc
+
+    return float(nctdtrinc(count - 1, 1 - POWER, critical))
 
 
 def _reference(count: int) -> NDArray[np.float64]:
