@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fedbench.measures import PLAIN_GAIN, Verdict
 from fedbench.reports.layout import percent
 from fedbench.reports.panels import by_scenario
-from fedbench.stats import Spread, difference_of, spread
+from fedbench.stats import Spread, spread
 from fedbench.tracking.records import StoredCell
 from fedbench.util.text import counted
 
@@ -38,10 +38,7 @@ def _best_and_worst(scenario: str, cells: Sequence[StoredCell]) -> str:
         return f"{best.label} has an accuracy of {_shown(best)}."
     if f"{_accuracy(best).mean:.3f}" == f"{_accuracy(worst).mean:.3f}":
         return f"{scenario}: all {len(ranked)} cells have the same accuracy, {percent(_accuracy(best))} %."
-    return (
-        f"{best.label} has the highest accuracy, {_shown(best)}; {worst.label} has the lowest, {_shown(worst)}. "
-        f"{_difference(worst, best, len(ranked))}"
-    )
+    return f"{best.label} has the highest accuracy, {_shown(best)}; {worst.label} has the lowest, {_shown(worst)}."
 
 
 def _accuracy(cell: StoredCell) -> Spread:
@@ -51,17 +48,6 @@ def _accuracy(cell: StoredCell) -> Spread:
 def _shown(cell: StoredCell) -> str:
     count = len(cell.finished)
     return f"{percent(_accuracy(cell))} % ({f'{count} seeds' if count > 1 else 'one seed'})"
-
-
-def _difference(worst: StoredCell, best: StoredCell, count: int) -> str:
-    """How far the two are apart, as far as the seeds show."""
-    sides = ({seed: run.metrics["accuracy"] for seed, run in cell.finished.items()} for cell in (worst, best))
-    difference = difference_of(*sides)
-    if difference.interval is None:
-        return f"The difference is {100 * difference.mean:.1f} points; one seed does not show that it is not chance."
-    low, high = (100 * bound for bound in difference.interval)
-    extremes = f"; by chance the extremes of {count} cells lie further apart than two do" if count > 2 else ""
-    return f"The difference is {100 * difference.mean:.1f} points (95 % interval {low:.1f} to {high:.1f}){extremes}."
 
 
 def _recovered(scenario: str, aligned: Sequence[StoredCell]) -> Iterable[str]:
