@@ -102,7 +102,7 @@ def answer_command(
     stored, _ = _read(suite_name, tracking_uri)
     from fedbench.reports.answers import answer_all, answers_json, answers_text
 
-    answers = answer_all([cell.result for cell in stored.cells], stored.contrast, chosen)
+    answers = answer_all(stored.current, stored.contrast, chosen)
     if as_json:
         print_json({"suite": stored.name, "question": stored.question, "answers": answers_json(answers)})
     else:

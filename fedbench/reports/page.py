@@ -121,7 +121,7 @@ def make_report(stored: StoredSuite, folder: Path, tuning: StoredStudies | None 
         If it cannot be written.
     """
     studies, lost = study_parts(tuning) if tuning else ([], [])
-    answers = answer_all([cell.result for cell in stored.cells], stored.contrast)
+    answers = answer_all(stored.current, stored.contrast)
     figures = [*answer_figures(answers), *suite_figures(stored)]
     out = None if folder == default_folder(stored.name) else folder
     write_page(render(stored, figures, studies, lost, out, answers), folder / PAGE)

@@ -89,7 +89,7 @@ def stored_json(stored: StoredSuite) -> dict[str, Any]:
     """The same for results that were read back from a store: nothing was executed."""
     counts = {"executed": 0, "skipped": sum(len(cell.runs) for cell in stored.cells), "failed": 0}
     results = [cell.result for cell in stored.cells]
-    answers = answers_json(answer_all(results, stored.contrast))
+    answers = answers_json(answer_all(stored.current, stored.contrast))
     return {"suite": stored.name, **counts, "cells": [_cell_json(each) for each in results], "answers": answers}
 
 

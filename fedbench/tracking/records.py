@@ -206,6 +206,15 @@ class StoredSuite:
     contrast: ContrastSpec = field(default_factory=ContrastSpec)
 
     @property
+    def current(self) -> list[CellResult]:
+        """The cells' results; of several cells that were recorded under one label, as the file changed, the newest."""
+        newest: dict[str, StoredCell] = {}
+        for cell in sorted(self.cells, key=lambda cell: max(run.started for run in cell.runs.values())):
+            newest[next(iter(cell.runs.values())).tags.get("fedbench.cell", cell.label)] = cell
+        kept = set(map(id, newest.values()))
+        return [cell.result for cell in self.cells if id(cell) in kept]
+
+    @property
     def measured(self) -> list[StoredCell]:
         """The cells that have numbers."""
         return [cell for cell in self.cells if "accuracy" in cell.metrics]

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from fedbench.components import KINDS
+from fedbench.measures import Verdict
 from fedbench.reports.answers.measured import Measure, main_measure, values_by_seed
 from fedbench.reports.answers.records import Answer, Pair, Setting
 from fedbench.stats import LEVEL, detectable_difference, holm, interval_of, p_differs, seeds_to_show, spread
@@ -60,29 +61,41 @@ def answer_all(
         families.append([("", SCENARIO, [cell for cells in scenarios.values() for cell in cells])])
     found: list[Answer] = []
     for family in families:
-        made = [_compare(*each, measure or contrast.measure) for each in family]
+        made = [_compare(*each, measure or contrast.measure, contrast.axes is not None) for each in family]
         found += _judged([each for each in made if each is not None])
     named = len({each.scenario for each in found})
     return tuple(replace(each, num_scenarios=named) for each in found)
 
 
 def _axes(cells: Sequence[_Cell], chosen: Collection[str] | None) -> list[str]:
+    """The axes to compare along: by default all but options, whose values are compared along the axis of their part."""
     axes = in_order(dict.fromkeys(axis for cell in cells for axis in cell.axes))
     if chosen is not None:
         return [axis for axis in axes if axis in chosen]
-    counts = {axis: len({cell.values[axis] for cell in cells if axis in cell.values}) for axis in axes}
-    return [axis for axis in axes if 2 <= counts[axis] <= MOST_VALUES]
+    options = {option for axis in axes for option in _own_options(axis, cells)}
+    return [axis for axis in axes if axis not in options]
 
 
-def _compare(scenario: str, axis: str, cells: Sequence[_Cell], chosen: ContrastMeasure | None) -> Answer | None:
-    """The pairs along an axis, not tested yet; None if no two cells differ in it alone."""
+def _compare(
+    scenario: str, axis: str, cells: Sequence[_Cell], chosen: ContrastMeasure | None, is_chosen: bool
+) -> Answer | None:
+    """The pairs along an axis, not tested yet; None if no two cells differ in it alone.
+
+    An axis of many values that the suite has not chosen is named only.
+    """
     measure = main_measure([cell.result for cell in cells], chosen)
     place = _by_scenario if axis == SCENARIO else _along(axis, cells)
+    if not is_chosen and (count := len({place(cell).text for cell in cells})) > MOST_VALUES:
+        return Answer(scenario, axis, measure, (), Setting({}, {}, ()), {}, num_values=count)
     settings: dict[Hashable, list[_Placed]] = {}
     reasons: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for cell in cells:
         by_seed, reason = values_by_seed(cell.result, measure)
         placed = place(cell)
+        lost = sum(run.verdict is Verdict.FAILED for run in cell.result.results.values())
+        if by_seed and lost:
+            failed[cell.result.cell.label] = f"{lost} of {len(cell.result.results)} seeds"
         settings.setdefault(placed.setting, []).append(replace(placed, by_seed=by_seed))
         if reason:
             reasons[cell.result.cell.label] = reason
@@ -92,7 +105,8 @@ def _compare(scenario: str, axis: str, cells: Sequence[_Cell], chosen: ContrastM
     names = dict.fromkeys(name for placed in several for name in placed[0].fixed)
     varying = [name for name in names if len({placed[0].fixed.get(name) for placed in several}) > 1]
     made = tuple(_setting([placed], {name: placed[0].fixed.get(name, "") for name in varying}) for placed in several)
-    return Answer(scenario, axis, measure, made, made[0] if len(made) == 1 else _setting(several, {}), reasons)
+    overall = made[0] if len(made) == 1 else _setting(several, {})
+    return Answer(scenario, axis, measure, made, overall, reasons, failed)
 
 
 def _by_scenario(cell: _Cell) -> _Placed:
@@ -101,12 +115,8 @@ def _by_scenario(cell: _Cell) -> _Placed:
 
 
 def _along(axis: str, cells: Sequence[_Cell]) -> Callable[[_Cell], _Placed]:
-    """How cells are placed along an axis: which value they have, and what else must be equal.
-
-    An option that comes and goes with the values of the axis, such as one of an algorithm, is part of the value.
-    """
-    options = dict.fromkeys(name for cell in cells for name in cell.values if name not in COMMON and name != axis)
-    own = [name for name in options if axis in KINDS and _comes_with(name, axis, cells)]
+    """How cells are placed along an axis: which value they have, with its own options, and what else must be equal."""
+    own = _own_options(axis, cells)
 
     def place(cell: _Cell) -> _Placed:
         options = [f"{name}={_text(cell.values[name])}" for name in own if name in cell.axes]
@@ -119,11 +129,19 @@ def _along(axis: str, cells: Sequence[_Cell]) -> Callable[[_Cell], _Placed]:
     return place
 
 
+def _own_options(axis: str, cells: Sequence[_Cell]) -> list[str]:
+    """The options that come and go with the values of a part's axis."""
+    if axis not in KINDS:
+        return []
+    options = dict.fromkeys(name for cell in cells for name in cell.values if name not in COMMON)
+    return [name for name in options if _comes_with(name, axis, cells)]
+
+
 def _comes_with(option: str, axis: str, cells: Iterable[_Cell]) -> bool:
     """Whether the value on an axis decides if a cell has an option."""
     has: dict[Any, set[bool]] = {}
     for cell in cells:
-        has.setdefault(cell.values.get(axis), set()).add(option in cell.values)
+        has.setdefault(cell.values[axis], set()).add(option in cell.values)
     return all(len(each) == 1 for each in has.values()) and len(set.union(*has.values())) == 2
 
 
@@ -137,7 +155,9 @@ def _setting(settings: Sequence[Sequence[_Placed]], fixed: Mapping[str, str]) ->
     named = dict.fromkeys(each.text for same in settings for each in same)
     texts = [text for text in named if any(text in same for same in by_text)]
     complete = [same for same in by_text if len(same) == len(texts)]
-    means = {text: fmean(fmean(same[text].values()) for same in complete) for text in texts} if complete else {}
+    cells = [set(each) for same in complete for each in same.values()]
+    seeds = set.intersection(*cells) if cells else ()
+    means = {text: fmean(same[text][seed] for same in complete for seed in seeds) for text in texts if seeds}
     pairs = (_pair(*both, [same for same in by_text if set(both) <= same.keys()]) for both in combinations(texts, 2))
     labels = {each.text: each.label for same in settings for each in same} if len(settings) == 1 else {}
     return Setting(fixed, means, tuple(pair for pair in pairs if pair), labels=labels)

@@ -53,13 +53,18 @@ MEASURES = {
         Measure(ContrastMeasure.ROUNDS_TO_TARGET, "rounds to the target", "rounds", 1, 1, lower_is_better=True),
         Measure(ContrastMeasure.BYTES_TO_TARGET, "upload to the target", "MB", 1e-6, 1, lower_is_better=True),
         Measure(ContrastMeasure.AVERAGING_GAIN, "averaging gain"),
-        Measure(ContrastMeasure.WORST_CLIENT, "accuracy of the worst client's model"),
+        Measure(ContrastMeasure.WORST_CLIENT, "worst client's accuracy"),
     )
 }
 
 
 def main_measure(results: Sequence[CellResult], chosen: ContrastMeasure | None) -> Measure:
-    """The chosen measure, else accuracy, or balanced accuracy where the classes of the test set are unbalanced."""
+    """The chosen measure, else accuracy, or balanced accuracy where the classes of the test set are unbalanced.
+
+    Runs that stop at their target have its accuracy and little more: they are compared by their rounds.
+    """
+    if chosen is None and any(each.cell.spec.stop_at_target for each in results):
+        chosen = ContrastMeasure.ROUNDS_TO_TARGET
     if chosen is None:
         runs = [run.metrics for each in results for run in each.results.values() if "majority_rate" in run.metrics]
         unbalanced = any(run["majority_rate"] * _num_classes(run) >= UNBALANCED for run in runs)
@@ -75,18 +80,24 @@ def values_by_seed(result: CellResult, measure: Measure) -> tuple[Mapping[int, f
     """A cell's values by seed, and why it is not compared; None if it is.
 
     A failed or skipped run has no value. One that collapsed or diverged keeps its cell from being compared: its number
-    is not a worse one of the same kind.
+    is not a worse one of the same kind. So does one that did not reach its target: how many rounds it would have taken
+    is not known, and the other seeds alone would be the quicker ones.
     """
     runs = {seed: run for seed, run in result.results.items() if run.metrics and run.verdict is not Verdict.FAILED}
     counts = Counter(run.verdict for run in runs.values())
     for verdict in NAMED:
         if counts[verdict]:
-            return {}, f"{verdict} in {counts[verdict]} of {len(runs)} seeds"
+            return {}, f"{verdict} in {_share(counts[verdict], len(runs))}"
     values = {seed: value for seed, run in runs.items() if (value := measure.of(run)) is not None}
     if not runs:
         return {}, str(result.verdict)
     if missing := len(runs) - len(values):
         if measure.unit in ("rounds", "MB") and result.cell.spec.target_accuracy is not None:
-            return {}, f"did not reach the target in {missing} of {len(runs)} seeds"
+            return {}, f"did not reach the target in {_share(missing, len(runs))}"
         return {}, f"no {measure.words} on record"
     return values, None
+
+
+def _share(count: int, total: int) -> str:
+    """``2 of 5 seeds``."""
+    return f"{count} of {total} seeds" if total > 1 else "one seed"

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from fedbench.reports.answers.measured import Measure
 from fedbench.reports.answers.text import ranking, sentence
+from fedbench.stats import TIED
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Pair:
         """The mean over seeds."""
         return fmean(self.differences)
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether both have the same value in every seed, but for rounding."""
+        return max(map(abs, self.differences)) < TIED
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -62,7 +68,7 @@ class Setting:
     fixed
         The values of the other axes; empty for the average.
     means
-        The mean over seeds of each value's cell, as far as it is compared.
+        The mean of each value, over the seeds and settings that all values have; empty if there are none.
     ranks
         The rank of each compared value: 1 and the number of values that are shown to be better.
     labels
@@ -94,6 +100,10 @@ class Answer:
         The average over them; the one setting itself where there is one.
     left_out
         The cells that are named instead of compared: label and reason.
+    failed
+        The cells that are compared without the seeds that failed: label, and how many seeds these are.
+    num_values
+        Of an axis that has too many to be compared unless the suite says so; else 0.
     num_scenarios
         How many scenarios there are answers for.
     """
@@ -104,6 +114,8 @@ class Answer:
     settings: tuple[Setting, ...]
     overall: Setting
     left_out: Mapping[str, str]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    num_values: int = 0
     num_scenarios: int = 1
 
     @property

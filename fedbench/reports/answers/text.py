@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedbench.algorithms import ALGORITHMS
@@ -19,18 +19,30 @@ if TYPE_CHECKING:
 
 HOW = (
     "Differences are paired by seed. What is shown holds for all comparisons of a scenario together, at 5 %; each "
-    "interval holds by itself. Equal ranks: no difference is shown."
+    "interval holds by itself. A rank is 1 and the number of values that are shown to be better. So many "
+    "seeds would show a true difference of this size with a probability of 80 %."
 )
+ACRONYMS = {"Scaffold": "SCAFFOLD"}  # algorithms that are not written as their classes
+MOST_ANSWERS = 4  # in a few lines; `fedbench answer` has all
 MOST_NAMED = 3  # cells that are not compared, one by one
+MOST_DIGITS = 9  # decimals of a difference
 
 
 def sentence(answer: Answer) -> str:
     """What a person would write."""
     order, scenario = list(answer.overall.ranks), f"{answer.scenario}: " if answer.num_scenarios > 1 else ""
+    if answer.num_values:
+        return (
+            f"{scenario}{answer.axis} is not compared: it has {answer.num_values} values. Name it in the suite's "
+            "contrast to compare every two."
+        )
     if not order:
-        return f"{scenario}Nothing to compare along {answer.axis}: {_left_out(answer) or 'no seed in common'}."
+        why = _named(answer, answer.left_out) or "no seed in common"
+        return f"{scenario}Nothing to compare along {answer.axis}: {why}."
     said = _of_two(answer, answer.overall.pairs[0]) if len(order) == 2 else _of_several(answer, order)
-    return f"{scenario}{said}" + (f" Not compared: {_left_out(answer)}." if answer.left_out else "")
+    said += f" Not compared: {_named(answer, answer.left_out)}." if answer.left_out else ""
+    said += f" Without seeds that failed: {_named(answer, answer.failed)}." if answer.failed else ""
+    return f"{scenario}{said}"
 
 
 def ranking(answer: Answer) -> str:
@@ -42,7 +54,7 @@ def ranking(answer: Answer) -> str:
     return ", ".join(f"{rank}. {text}{texts[text]}" for text, rank in ranks.items())
 
 
-def answer_lines(answers: Sequence[Answer], most: int) -> list[str]:
+def answer_lines(answers: Sequence[Answer], most: int = MOST_ANSWERS) -> list[str]:
     """The sentences in order, at most so many, those that show a difference rather than others."""
     first = sorted(answers, key=lambda each: not any(pair.shown for pair in each.overall.pairs))[:most]
     return [each.sentence for each in answers if each in first]
@@ -75,7 +87,7 @@ def answers_text(question: str, answers: Sequence[Answer]) -> str:
         lines.append(answer.sentence)
         lines += [f"  Ranking: {answer.ranking}"] if answer.ranking else []
     if not answers:
-        lines.append("No two cells differ in one axis alone: give a field a list of two to six values, or name axes.")
+        lines.append("No cells are compared: no two differ in one field alone, or the suite's contrast says so.")
     if any(answer.overall.pairs for answer in answers):
         lines += ["", HOW]
     return "\n".join(lines)
@@ -83,8 +95,8 @@ def answers_text(question: str, answers: Sequence[Answer]) -> str:
 
 def _of_two(answer: Answer, pair: Pair) -> str:
     one, other = _short(answer, pair.first), _name(answer, pair.second)
-    if not any(pair.differences):
-        return f"{other} and {one} have the same {answer.measure.words} {_seeds(pair, 'in all ')}."
+    if pair.is_zero:
+        return f"{other} and {one} have the same {answer.measure.words} in {_all_seeds(pair)}."
     best, worst = list(answer.overall.ranks)
     if pair.shown:
         how = f"{answer.measure.words} {_evidence(answer, best, worst)}"
@@ -95,21 +107,25 @@ def _of_two(answer: Answer, pair: Pair) -> str:
 
 def _of_several(answer: Answer, order: Sequence[str]) -> str:
     best, measure = order[0], answer.measure
+    if all(pair.is_zero for pair in answer.overall.pairs):
+        return f"All {len(order)} have the same {measure.words} in {_all_seeds(answer.overall.pairs[0])}."
     pairs = {text: answer.overall.pair(best, text) for text in order[1:]}
     below = [_short(answer, text) for text, pair in pairs.items() if pair and pair.shown]
     tied = [text for text, pair in pairs.items() if not (pair and pair.shown)]
     highest, lower = ("lowest", "higher") if measure.lower_is_better else ("highest", "lower")
+    highest = "fewest" if measure.unit == "rounds" else highest
     if not tied:
         second = order[1]
-        how = f"{measure.words} {_evidence(answer, best, second, f' over {_short(answer, second)}')}"
-        return f"{_name(answer, best)} is the best of {len(order)}: {how}."
+        how = f"{measure.words} {_evidence(answer, best, second, f' compared with {_short(answer, second)}')}"
+        return f"{_name(answer, best)} is the best of {len(order)} values: {how}."
     nearest = tied[0] if below else tied[-1]
-    how = f"{_evidence(answer, best, nearest, f' over {_short(answer, nearest)}')}{_needed(pairs[nearest])}"
-    head = f"{_name(answer, best)} has the {highest} {measure.words} of {len(order)}"
+    over = f" compared with {_short(answer, nearest)}"
+    how = f"{_evidence(answer, best, nearest, over)}{_needed(pairs[nearest])}"
+    head = f"{_name(answer, best)} has the {highest} {measure.words} of {len(order)} values"
     if not below:
         return f"{head}, but no other is shown to be {lower}: {how}."
     names = [_short(answer, text) for text in tied]
-    return f"{head}: {_and(below)} {_is(below)} shown to be {lower}, {_and(names)} {_is(names)} not ({how})."
+    return f"{head}; {_and(below)} {_is(below)} shown to be {lower}, {_and(names)} {_is(names)} not: {how}."
 
 
 def _evidence(answer: Answer, better: str, than: str, over: str = "") -> str:
@@ -119,19 +135,21 @@ def _evidence(answer: Answer, better: str, than: str, over: str = "") -> str:
         return "no seed in common"
     sign = 1 if pair.second == better else -1
     digits = _digits(measure, pair)
-    amount = f"{measure.text(sign * pair.difference, '+', digits)} {measure.unit}{over}"
+    unit = "" if measure.words.startswith(measure.unit) else f" {measure.unit}"
+    amount = f"{measure.text(sign * pair.difference, '+', digits)}{unit}{over}"
     if len(answer.settings) > 1:
         amount += _settings_text(answer, pair)
     if pair.interval is None:
-        return f"{amount} ({_seeds(pair, 'the same in all ')})"
+        return f"{amount} ({_seeds(pair) if len(pair.seeds) == 1 else f'the same in {_all_seeds(pair)}'})"
     low, high = (measure.text(bound, "+", digits) for bound in sorted(sign * bound for bound in pair.interval))
     return f"{amount} (95 % interval {low} to {high}, {_seeds(pair)})"
 
 
 def _digits(measure: Measure, pair: Pair) -> int:
-    """So many decimals that the interval has two digits."""
-    digits, width = measure.digits, measure.scale * (pair.interval[1] - pair.interval[0] if pair.interval else 1)
-    while digits < measure.digits + 3 and width < 10 * 10**-digits:
+    """So many decimals that the interval, or a difference without one, has two digits."""
+    low, high = pair.interval or (0.0, pair.difference)
+    digits, width = measure.digits, measure.scale * abs(high - low)
+    while digits < MOST_DIGITS and 0 < width < 10 * 10**-digits:
         digits += 1
     return digits
 
@@ -148,31 +166,43 @@ def _settings_text(answer: Answer, pair: Pair) -> str:
 
 def _needed(pair: Pair | None) -> str:
     """What would show a difference that is not shown."""
-    if pair is None or not any(pair.differences):
+    if pair is None or pair.is_zero:
         return ""
     if len(pair.seeds) == 1:
         return "; one seed shows no difference"
-    needed = f"{pair.seeds_needed:,} seeds" if pair.seeds_needed else f"more than {MAX_SEEDS:,} seeds"
-    text = f"; {needed} would show a difference of this size"
+    text = f"; a difference of this size would need more than {MAX_SEEDS:,} seeds"
+    if pair.seeds_needed:
+        text = f"; about {_rounded(pair.seeds_needed):,} seeds would show a difference of this size"
     if pair.interval and not pair.interval[0] <= 0 <= pair.interval[1]:
-        among = f" among {pair.num_tests} comparisons" if pair.num_tests > 1 else ""
-        text = f"; the interval excludes zero, yet {_seeds(pair)} do not settle it{among}{text}"
+        among = f"among {pair.num_tests} comparisons" if pair.num_tests > 1 else f"with {_seeds(pair)}"
+        text = f"; the interval excludes zero, which is not enough {among}{text}"
     return text
 
 
-def _left_out(answer: Answer) -> str:
-    """The cells that are named instead of compared; of many, how many there are of each kind."""
-    cells = answer.left_out
+def _rounded(number: int) -> int:
+    """Two digits of a number, rounded up."""
+    unit = int(10 ** max(len(str(number)) - 2, 0))
+    return -(-number // unit) * unit
+
+
+def _named(answer: Answer, cells: Mapping[str, str]) -> str:
+    """Cells with what is said of each; of many, how many there are of each kind."""
     if len(cells) <= MOST_NAMED:
         return _and([f"{name.removeprefix(f'{answer.scenario} ')} ({reason})" for name, reason in cells.items()])
     kinds = Counter(reason.partition(" in ")[0] for reason in cells.values())
     return _and([f"{counted(count, 'cell')} ({kind})" for kind, count in kinds.items()])
 
 
-def _seeds(pair: Pair, of_several: str = "") -> str:
+def _seeds(pair: Pair) -> str:
     """``5 seeds``, ``3 common seeds`` where a cell has more, or ``one seed``."""
-    count = len(pair.seeds)
-    return f"{of_several}{count} {'' if pair.are_all else 'common '}seeds" if count > 1 else "one seed"
+    count, common = len(pair.seeds), "" if pair.are_all else "common "
+    return f"{count} {common}seeds" if count > 1 else f"one {common}seed"
+
+
+def _all_seeds(pair: Pair) -> str:
+    """``all 5 seeds``, ``both seeds``, ``one seed``."""
+    text = _seeds(pair)
+    return text if len(pair.seeds) == 1 else f"both {text[2:]}" if len(pair.seeds) == 2 else f"all {text}"
 
 
 def _is(names: Sequence[str]) -> str:
@@ -187,8 +217,10 @@ def _name(answer: Answer, text: str) -> str:
 
 def _short(answer: Answer, text: str) -> str:
     name, space, options = text.partition(" ")
-    known = answer.axis == "algorithm" and name in ALGORITHMS
-    return f"{ALGORITHMS[name].rpartition(':')[2]}{space}{options}" if known else text
+    if answer.axis != "algorithm" or name not in ALGORITHMS:
+        return text
+    called = ALGORITHMS[name].rpartition(":")[2]
+    return f"{ACRONYMS.get(called, called)}{space}{options}"
 
 
 def _and(texts: Sequence[str]) -> str:
@@ -208,6 +240,7 @@ def answers_json(answers: Iterable[Answer]) -> list[dict[str, Any]]:
             "pairs": [_pair_json(pair) for pair in answer.overall.pairs],
             "settings": [_setting_json(each) for each in answer.settings] if len(answer.settings) > 1 else [],
             "left_out": dict(answer.left_out),
+            "failed": dict(answer.failed),
         }
         for answer in answers
     ]
@@ -226,6 +259,7 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
         "difference": number(pair.difference),
         "ci95": [number(bound) for bound in pair.interval or ()],
         "p_value": number(pair.p_value),
+        "num_tests": pair.num_tests,
         "shown": pair.shown,
         "detectable": number(pair.detectable),
         "seeds_needed": pair.seeds_needed,
