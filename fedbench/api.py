@@ -144,9 +144,9 @@ def run(
 
 
 def record_answers(name: str, tracking_uri: str | None = None) -> None:
-    """Tag each cell's own run in MLflow with how it compares with others; if that fails, a warning says so."""
-    from fedbench.reports.answers import answer_all, cell_answers
-    from fedbench.tracking.mlflow.answers import tag_cells
+    """Write into MLflow's descriptions and tags how cells compare; if that fails, a warning says so."""
+    from fedbench.reports.answers import answer_all, answer_lines, cell_answers
+    from fedbench.tracking.mlflow.answers import keep_answers
     from fedbench.tracking.mlflow.store import default_tracking_uri
     from fedbench.tracking.mlflow.suites import read_suite
 
@@ -155,10 +155,10 @@ def record_answers(name: str, tracking_uri: str | None = None) -> None:
         with progress(name, 0):
             phase("comparing cells")
             stored = read_suite(name, uri)
-            answers = answer_all([cell.result for cell in stored.cells], stored.contrast)
-            tag_cells(uri, stored, cell_answers(answers))
+            answers = answer_all(stored.current, stored.contrast)
+            keep_answers(uri, stored, answer_lines(answers), cell_answers(answers))
     except StoreError as error:
-        logger.warning("fedbench: the cells' runs are not tagged with answers: %s", error)
+        logger.warning("fedbench: the answers are not in MLflow: %s", error)
 
 
 def results(

@@ -32,8 +32,6 @@ from fedbench.util.text import counted
 if TYPE_CHECKING:
     from fedbench.suites.schema import Suite
 
-MOST_ANSWERS = 4  # sentences below the table; `fedbench answer` has all
-
 
 def add_run_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
@@ -192,9 +190,10 @@ def run_command(
         results = cell_results(suite, outcomes)
         screen.print(results_table(suite.name, suite.question, results))
         answers = answer_all(results, suite.contrast)
-        for line in answer_lines(answers, MOST_ANSWERS):
+        lines = answer_lines(answers)
+        for line in lines:
             screen.print(line, soft_wrap=True)
-        if (more := len(answers) - MOST_ANSWERS) > 0:
+        if more := len(answers) - len(lines):
             place = chosen_store(tracking_uri)
             all_of_them = command("fedbench", "answer", suite.name, tracking_uri=place)
             screen.print(f"{counted(more, 'more answer')}: {all_of_them}", soft_wrap=True)

@@ -111,8 +111,6 @@ def track_suite(
                     advance(1, outcome.run.cell)
         except KeyboardInterrupt:
             raise InterruptedSuiteError(_interrupted(len(outcomes), len(runs), fresh)) from None
-        phase("recording")
-        tracker.describe()
     return outcomes, recorder
 
 

@@ -48,10 +48,44 @@ def test_a_suite_is_answered_in_sentences_or_as_json(folder: Path) -> None:
     assert (0, "") == (done.code, done.err)
     assert "What is shown?" == done.out.splitlines()[0]
     assert "grid: num_clients=3 is not shown to differ from 2: accuracy +10.0 points" in done.out
-    assert "pair: init=independent and shared have the same accuracy in all 2 seeds." in done.out
+    assert "pair: init=independent and shared have the same accuracy in both seeds." in done.out
     found = json.loads(fedbench_here("answer", "made", "--measure", "loss", "--json", folder=folder).out)
     assert ["num_clients", "examples_per_client", "init"] == [each["axis"] for each in found["answers"]]
     assert {"loss"} == {each["measure"] for each in found["answers"]}
+
+
+SMALL = """
+name: small
+question: Which?
+seeds: [0, 1, 2]
+defaults: {dataset: mnist-5k, model: 2nn, examples_per_client: 20, rounds: 1, local_epochs: 2, learning_rate: 0.1}
+scenarios: [{name: a, num_clients: [2, 3]}]
+"""
+
+
+def test_an_answer_is_the_same_everywhere(tmp_path: Path) -> None:
+    """Below the table of a run, by `answer`, in the JSON, on the report's page and in MLflow."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+
+    def json_of(*arguments: str) -> list[dict[str, str]]:
+        return json.loads(fedbench_here(*arguments, "--json", folder=tmp_path).out)["answers"]  # type: ignore[no-any-return]
+
+    run = ("run", "small.yaml", "--workers", "1", "--no-models")
+    fedbench_here(*run, "--seeds", "0,1", folder=tmp_path)
+    done = fedbench_here(*run, folder=tmp_path)
+    (found,) = answers = json_of("answer", "small")
+    assert found["sentence"].startswith("num_clients=3 is not shown to differ from 2: accuracy ")
+    assert ", 3 seeds);" in found["sentence"]
+    assert found["sentence"] in done.out
+    assert found["sentence"] in fedbench_here("answer", "small", folder=tmp_path).out
+    assert answers == json_of(*run) == json_of("report", "small", "--out", "here", "--no-log")
+    assert found["sentence"] in (tmp_path / "here/report.html").read_text()
+    client = open_store(address(tmp_path))
+    (experiment,) = client.search_experiments(filter_string="name = 'small'")
+    assert experiment.tags["mlflow.note.content"].startswith(f"Which?\n\n**{found['sentence']}**\n\n| cell |")
+    cells = client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'cell'")
+    said = {cell.data.tags["fedbench.answer.num_clients"] for cell in cells}
+    assert {f"rank 1 of 2 by accuracy; not shown to differ from {other}" for other in (2, 3)} == said
 
 
 def test_a_suites_file_says_what_is_compared_and_the_store_does_elsewhere(folder: Path, tmp_path: Path) -> None:
@@ -59,7 +93,7 @@ def test_a_suites_file_says_what_is_compared_and_the_store_does_elsewhere(folder
     (tmp_path / "made.yaml").write_text(text + "contrast: {axes: [init], measure: loss}\n")
     place = ("--tracking-uri", address(folder))
     done = fedbench_here("answer", "made.yaml", *place, folder=tmp_path)
-    assert "init=independent and shared have the same loss in all 2 seeds." in done.out
+    assert "init=independent and shared have the same loss in both seeds." in done.out
     assert "num_clients" not in done.out
     assert "num_clients" in fedbench_here("answer", "made", *place, folder=tmp_path).out  # as it is recorded
 

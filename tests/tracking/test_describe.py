@@ -10,7 +10,7 @@ from made_suite import made_suite
 from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
 
 from fedbench.measures import Verdict
-from fedbench.tracking.mlflow.describe import cell_note, suite_note
+from fedbench.tracking.mlflow.describe import cell_note, describe_suite, suite_note
 from fedbench.tracking.mlflow.door import param_texts, parameter
 from fedbench.tracking.mlflow.store import open_store
 from fedbench.tracking.mlflow.suites import read_suite
@@ -66,7 +66,7 @@ def test_a_suite_is_described_by_a_table_of_its_cells_in_their_natural_order() -
 
 
 def test_what_has_no_room_is_counted() -> None:
-    text = suite_note("Why?", [cell(f"grid num_clients={index}", 0.5) for index in range(200)])
+    text = suite_note("Why?", [cell(f"grid num_clients={index}", 0.5) for index in range(200)], ["no " * 400] * 4)
     assert len(text) <= MAX_TAG
     assert text.count("| grid") + int(text.partition(" more cells")[0].splitlines()[-1]) == 200
 
@@ -107,14 +107,15 @@ def test_a_store_of_an_earlier_version_has_the_same_cells(tmp_path: Any) -> None
 def test_the_experiment_keeps_its_description_while_a_suite_runs(tmp_path: Any) -> None:
     suite = made_suite(tmp_path)
     record(suite, address(tmp_path))
-    tracker = MlflowTracker(suite, address(tmp_path))
-    tracker.describe()
+    client = open_store(address(tmp_path))
+    experiment_id = client.get_experiment_by_name("made").experiment_id
+    describe_suite(client, address(tmp_path), experiment_id, "What is shown?", ["Two is better.", "Three is not."])
 
     def now() -> str:
-        return str(tracker.client.get_experiment(tracker.experiment_id).tags["mlflow.note.content"])
+        return str(client.get_experiment(experiment_id).tags["mlflow.note.content"])
 
     note = now()
-    assert note.startswith("What is shown?\n\n| cell |")
+    assert note.startswith("What is shown?\n\n**Two is better.**\n\n**Three is not.**\n\n| cell |")
     assert note.count("| grid") == 4
     MlflowTracker(suite, address(tmp_path))
     assert note == now()

@@ -1,20 +1,21 @@
-"""Which cells of an experiment are compared, and what that says of each: tags of the experiment and of cells' runs."""
+"""Which cells of an experiment are compared, and what that says: its description, and tags of it and of cells' runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mlflow.entities import RunTag
 from pydantic import ValidationError
 
 from fedbench.suites.contrast import ContrastSpec
-from fedbench.tracking.mlflow.store import open_store, store_errors
+from fedbench.tracking.mlflow.describe import describe_suite
+from fedbench.tracking.mlflow.store import experiment_of, open_store, store_errors
+from fedbench.tracking.mlflow.views import MAX_TAG
 from fedbench.tracking.records import StoredSuite
 
 CONTRAST = "fedbench.contrast"  # the key of the suite's file, as JSON
 ANSWER = "fedbench.answer."  # with the axis
 PARENT = "mlflow.parentRunId"
-MAX_TAG = 5_000  # characters, MLflow's limit
 
 
 def recorded_contrast(tags: Mapping[str, str]) -> ContrastSpec:
@@ -25,8 +26,12 @@ def recorded_contrast(tags: Mapping[str, str]) -> ContrastSpec:
         return ContrastSpec()
 
 
-def tag_cells(uri: str, stored: StoredSuite, answers: Mapping[str, Mapping[str, str]]) -> None:
-    """Tag the cells' own runs with text by axis, and with nothing else; `answers` are by the cells' labels.
+def keep_answers(
+    uri: str, stored: StoredSuite, sentences: Sequence[str], answers: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Write the sentences into the experiment's description, and tag the cells' own runs with text by axis.
+
+    `answers` are by the cells' labels. What an earlier comparison said and this one does not is removed.
 
     Raises
     ------
@@ -34,14 +39,13 @@ def tag_cells(uri: str, stored: StoredSuite, answers: Mapping[str, Mapping[str, 
         If the store cannot be written.
     """
     client = open_store(uri)
+    parents = {next(iter(cell.runs.values())).tags.get(PARENT): answers.get(cell.label, {}) for cell in stored.cells}
     with store_errors(uri):
-        for cell in stored.cells:
-            parent = next(iter(cell.runs.values())).tags.get(PARENT)
-            if parent is None:
-                continue
-            texts = {f"{ANSWER}{axis}": text[:MAX_TAG] for axis, text in answers.get(cell.label, {}).items()}
-            before = client.get_run(parent).data.tags
-            for key in [key for key in before if key.startswith(ANSWER) and key not in texts]:
-                client.delete_tag(parent, key)
-            if changed := [RunTag(key, text) for key, text in texts.items() if before.get(key) != text]:
-                client.log_batch(parent, tags=changed)
+        experiment = experiment_of(client, uri, stored.name)
+        for cell in describe_suite(client, uri, experiment.experiment_id, stored.question, sentences):
+            wanted = {f"{ANSWER}{axis}": said[:MAX_TAG] for axis, said in parents.get(cell.info.run_id, {}).items()}
+            if tags := [RunTag(key, said) for key, said in wanted.items() if cell.data.tags.get(key) != said]:
+                client.log_batch(cell.info.run_id, tags=tags)
+            for key in cell.data.tags:
+                if key.startswith(ANSWER) and key not in wanted:
+                    client.delete_tag(cell.info.run_id, key)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NOTE = "mlflow.note.content"
+MAX_ANSWER = 600  # characters
 HOW_TO_READ = """
 
 **How to read it.** Runs with the tag `fedbench.kind` = `run` are one seed of a cell each; group them by the tag
@@ -66,15 +68,25 @@ def _spread(last: Mapping[str, float], metric: str, scale: float, digits: int) -
     return f"{scale * mean:.{digits}f}" + (f" ± {scale * std:.{digits}f}" if std is not None else "")
 
 
-def describe_suite(client: MlflowClient, uri: str, experiment_id: str, question: str) -> None:
-    """Write the question and a table of the cells as they are now into the experiment's description."""
+def describe_suite(
+    client: MlflowClient, uri: str, experiment_id: str, question: str, answers: Sequence[str] = ()
+) -> Sequence[Run]:
+    """Write question, answers and a table of the cells as they are now into the experiment's description.
+
+    Returns
+    -------
+    sequence of Run
+        The cells' own runs.
+    """
     with store_errors(uri):
         cells = search_runs(client, experiment_id, "tags.`fedbench.kind` = 'cell' and status = 'FINISHED'")
-        client.set_experiment_tag(experiment_id, NOTE, suite_note(question, cells))
+        client.set_experiment_tag(experiment_id, NOTE, suite_note(question, cells, answers))
+    return cells
 
 
-def suite_note(question: str, cells: Sequence[Run]) -> str:
+def suite_note(question: str, cells: Sequence[Run], answers: Sequence[str] = ()) -> str:
     """The description of an experiment with the summaries of these cells, as many as there is room for."""
+    question += "".join(f"\n\n**{shorten(answer, MAX_ANSWER)}**" for answer in answers)
     rows = [_row(cell) for cell in sorted(cells, key=lambda cell: _natural(_label(cell)))]
     if not rows:
         return question + HOW_TO_READ

@@ -20,7 +20,7 @@ from fedbench.tracking.mlflow.answers import CONTRAST
 from fedbench.tracking.mlflow.cells import CELL, Cells
 from fedbench.tracking.mlflow.client import REQUEST
 from fedbench.tracking.mlflow.database import mlflow_uri
-from fedbench.tracking.mlflow.describe import NOTE, describe_suite, suite_note
+from fedbench.tracking.mlflow.describe import NOTE, suite_note
 from fedbench.tracking.mlflow.door import param_texts
 from fedbench.tracking.mlflow.experiments import open_experiment
 from fedbench.tracking.mlflow.models import discard_models
@@ -77,10 +77,6 @@ class MlflowTracker:
             self.experiment_id = open_experiment(self.client, self.uri, suite.name, tags, first, self._require_ours)
         self.cells = Cells(self.client, self.uri, self.experiment_id)
         self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
-
-    def describe(self) -> None:
-        """Write what the cells have given so far into the experiment's description."""
-        describe_suite(self.client, self.uri, self.experiment_id, self.suite.question)
 
     def _require_ours(self, experiment: Experiment) -> None:
         require_schema(experiment, without_password(self.uri))
