@@ -1,6 +1,6 @@
 """The datasets: one file each, and one line each in `DATASETS`.
 
-A dataset's module imports torch in its functions only, so that listing datasets is quick. It has:
+A dataset is a module, or an object in one, that imports torch in its functions only: listing datasets is quick. It has:
 
 ``INFO``
     Its `DatasetInfo`.
@@ -30,8 +30,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from fedbench.util.advice import data_command
@@ -85,8 +85,8 @@ class DatasetInfo:
 
 DATASETS: dict[str, str] = {
     "mnist-5k": "fedbench.datasets.mnist_5k",
-    "mnist": "fedbench.datasets.mnist",
-    "fashion-mnist": "fedbench.datasets.fashion_mnist",
+    "mnist": "fedbench.datasets.mnist:MNIST",
+    "fashion-mnist": "fedbench.datasets.fashion_mnist:FASHION_MNIST",
     "ham10000": "fedbench.datasets.ham10000",
 }
 
@@ -183,12 +183,12 @@ def data_dir(chosen: Path | None = None) -> Path:
 
 
 def dataset_module(dataset: str | object) -> Any:
-    """The module of a built-in dataset by its name (see this package's docstring); another object as it is."""
+    """What loads a built-in dataset, by its name; another object as it is."""
     if not isinstance(dataset, str):
         return dataset
     if dataset not in DATASETS:
         raise DataError(f"unknown dataset {dataset!r}: choose from {', '.join(DATASETS)}")
-    return import_module(DATASETS[dataset])
+    return resolve_name(DATASETS[dataset])
 
 
 def dataset_info(dataset: str | object) -> DatasetInfo:

@@ -1,26 +1,21 @@
 """Fashion-MNIST: 70,000 grey images of clothes of 28x28."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from fedbench.datasets import Dataset, DatasetInfo, TrainingData
+from fedbench.datasets import DatasetInfo
 from fedbench.datasets.idx import IdxDataset
 
-INFO = DatasetInfo(
-    image_shape=(1, 28, 28),
-    num_classes=10,
-    sizes={"standard": (60_000, 10_000)},
-    licence="MIT",
-    citation="Han Xiao, Kashif Rasul, Roland Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking "
-    "Machine Learning Algorithms, arXiv:1708.07747 (2017); (c) 2017 Zalando SE",
-    url="https://github.com/zalandoresearch/fashion-mnist",
-    digests={"standard": "0ecb519e4a2295a5c320c8ea9869946c5fd51a5228b8b434617ab978215edd05"},
-)
-
-FILES = IdxDataset(
+FASHION_MNIST = IdxDataset(
     name="fashion-mnist",
     folder="FashionMNIST",
+    INFO=DatasetInfo(
+        image_shape=(1, 28, 28),
+        num_classes=10,
+        sizes={"standard": (60_000, 10_000)},
+        licence="MIT",
+        citation="Han Xiao, Kashif Rasul, Roland Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking "
+        "Machine Learning Algorithms, arXiv:1708.07747 (2017); (c) 2017 Zalando SE",
+        url="https://github.com/zalandoresearch/fashion-mnist",
+        digests={"standard": "0ecb519e4a2295a5c320c8ea9869946c5fd51a5228b8b434617ab978215edd05"},
+    ),
     md5={
         "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -30,40 +25,7 @@ FILES = IdxDataset(
     mean=(0.2860,),
     std=(0.3530,),
     class_names=(
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
 )
-
-
-def load(data_dir: Path, split: str) -> Dataset:
-    """Load Fashion-MNIST: 60,000 training and 10,000 test images, in the published order."""
-    return FILES.load(data_dir, split)
-
-
-def load_training(data_dir: Path, split: str) -> TrainingData:  # noqa: ARG001 - there is one split
-    """Load the 60,000 training images; the files of the test images are not opened."""
-    return FILES.load_training(data_dir)
-
-
-def fetch(data_dir: Path, source: Path | None = None) -> None:
-    """Get Fashion-MNIST into `data_dir` (see the package's docstring)."""
-    FILES.fetch(data_dir, source)
-
-
-def verify(data_dir: Path) -> None:
-    """Check the four files; raises `DataError` naming the first that is missing or damaged."""
-    FILES.verify(data_dir)
-
-
-def is_present(data_dir: Path) -> bool:
-    """Whether the four files exist."""
-    return FILES.is_present(data_dir)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedbench.datasets import Dataset, TrainingData
+from fedbench.datasets import Dataset, DatasetInfo, TrainingData
 from fedbench.datasets.content import make_dataset
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
 from fedbench.util.advice import data_command
@@ -26,7 +26,7 @@ LARGEST_FILE = 60_000 * 28 * 28 + 16  # bytes: the training images and their hea
 
 @dataclass(frozen=True)
 class IdxDataset:
-    """A dataset of torchvision's MNIST family.
+    """A dataset of torchvision's MNIST family; see `fedbench.datasets` for its methods.
 
     Attributes
     ----------
@@ -44,6 +44,7 @@ class IdxDataset:
 
     name: str
     folder: str
+    INFO: DatasetInfo
     md5: Mapping[str, str]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -61,9 +62,9 @@ class IdxDataset:
     def load(self, data_dir: Path, split: str) -> Dataset:
         """Check the four files and read them. Packed files are unpacked first."""
         train, test = self._read(data_dir, "train"), self._read(data_dir, "t10k")
-        return make_dataset(self.name, split, train, test, self.mean, self.std, self.class_names)
+        return make_dataset(self.name, split, train, test, self.mean, self.std, self.class_names, info=self.INFO)
 
-    def load_training(self, data_dir: Path) -> TrainingData:
+    def load_training(self, data_dir: Path, split: str) -> TrainingData:  # noqa: ARG002 - there is one split
         """Check the two training files and read them; the test files are not opened and need not exist."""
         images, labels = self._read(data_dir, "train")
         return TrainingData(images, labels, self.mean, self.std, self.class_names)
@@ -85,7 +86,7 @@ class IdxDataset:
                 else:
                     self._check(folder / name, md5)
 
-    def fetch(self, data_dir: Path, source: Path | None) -> None:
+    def fetch(self, data_dir: Path, source: Path | None = None) -> None:
         """Get those of the four files that are missing or damaged (see the package's docstring)."""
         folder = self.raw(data_dir)
         with plain_errors(f"cannot fetch {self.name} into {folder}"), exclusive(folder):

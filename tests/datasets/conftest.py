@@ -168,14 +168,14 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallMnist:
             packed = gzip.compress(unpacked[name])
             (raw / f"{name}.gz").write_bytes(packed)
             resources.append((f"{name}.gz", hashlib.md5(packed, usedforsecurity=False).hexdigest()))
-    monkeypatch.setattr(mnist, "FILES", replace(mnist.FILES, md5=md5))
+    info = replace(mnist.MNIST.INFO, sizes={"standard": (200, 100)})
+    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, INFO=info, md5=md5))
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [])
-    monkeypatch.setattr(mnist, "INFO", replace(mnist.INFO, sizes={"standard": (200, 100)}))
     patches = (
         "import dataclasses, torchvision\n"
         "from fedbench.datasets import mnist\n"
-        f"mnist.FILES = dataclasses.replace(mnist.FILES, md5={md5!r})\n"
+        f"mnist.MNIST = dataclasses.replace(mnist.MNIST, md5={md5!r})\n"
         f"torchvision.datasets.MNIST.resources = {resources!r}\n"
         "torchvision.datasets.MNIST.mirrors = []\n"
     )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +100,6 @@ def test_a_dataset_of_another_size_than_the_table_says_is_refused(
 ) -> None:
     monkeypatch.setenv("FEDBENCH_MIRROR", str(tmp_path / "mirror"))
     dataset_module("mnist").fetch(tmp_path, None)
-    monkeypatch.setattr(mnist, "INFO", replace(mnist.INFO, sizes={"standard": (201, 100)}))
+    monkeypatch.setitem(mnist.MNIST.INFO.sizes, "standard", (201, 100))
     with pytest.raises(DataError, match="200 training and 100 test examples instead of 201 and 100"):
         load_dataset("mnist", folder=tmp_path)

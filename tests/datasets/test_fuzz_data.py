@@ -118,8 +118,8 @@ def test_idx_files(small_mnist: Any, tmp_path: Path, data: st.DataObject) -> Non
     if not is_packed:
         (raw / f"{name}.gz").unlink()
     (raw / (f"{name}.gz" if is_packed else name)).write_bytes(content)
-    result_of(lambda: mnist.load(tmp_path / "data", "standard"), raw / name)
-    result_of(lambda: mnist.verify(tmp_path / "data"), raw / name)
+    result_of(lambda: mnist.MNIST.load(tmp_path / "data", "standard"), raw / name)
+    result_of(lambda: mnist.MNIST.verify(tmp_path / "data"), raw / name)
 
 
 # Pictures in folders

@@ -32,7 +32,7 @@ def content(data: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("layout", [".", "MNIST", "MNIST/raw"])
 def test_a_fetch_from_a_folder_leaves_only_the_unpacked_files(small_mnist: Any, data: Path, layout: str) -> None:
-    mnist.fetch(data, small_mnist.source / layout)
+    mnist.MNIST.fetch(data, small_mnist.source / layout)
     assert small_mnist.unpacked == content(data)
 
 
@@ -40,13 +40,13 @@ def test_a_fetch_takes_unpacked_files_too(small_mnist: Any, data: Path, tmp_path
     (tmp_path / "unpacked").mkdir()
     for name, unpacked in small_mnist.unpacked.items():
         (tmp_path / "unpacked" / name).write_bytes(unpacked)
-    mnist.fetch(data, tmp_path / "unpacked")
+    mnist.MNIST.fetch(data, tmp_path / "unpacked")
     assert small_mnist.unpacked == content(data)
 
 
 def test_packed_files_that_were_copied_by_hand_are_unpacked_by_load(small_mnist: Any) -> None:
-    assert mnist.is_present(small_mnist.source)
-    mnist.verify(small_mnist.source)
+    assert mnist.MNIST.is_present(small_mnist.source)
+    mnist.MNIST.verify(small_mnist.source)
     load_dataset("mnist", folder=small_mnist.source)
     assert small_mnist.unpacked[IMAGES] == (small_mnist.raw / IMAGES).read_bytes()
 
@@ -63,29 +63,29 @@ def test_a_damaged_packed_file_is_named_by_load(small_mnist: Any) -> None:
 def test_a_damaged_file_is_named_and_fixed_by_a_fetch(
     small_mnist: Any, data: Path, damage: Callable[[bytes], bytes]
 ) -> None:
-    mnist.fetch(data, small_mnist.source)
+    mnist.MNIST.fetch(data, small_mnist.source)
     path = data / "MNIST" / "raw" / IMAGES
     path.write_bytes(damage(path.read_bytes()))
     expected = f"{path} is damaged: delete it and run: fedbench data fetch mnist"
-    for action in (lambda: load_dataset("mnist", folder=data), lambda: mnist.verify(data)):
+    for action in (lambda: load_dataset("mnist", folder=data), lambda: mnist.MNIST.verify(data)):
         with pytest.raises(DataError) as caught:
             action()
         assert expected == str(caught.value)
-    mnist.fetch(data, small_mnist.source)
+    mnist.MNIST.fetch(data, small_mnist.source)
     assert small_mnist.unpacked == content(data)
 
 
 def test_one_missing_file_is_named(small_mnist: Any, data: Path) -> None:
-    mnist.fetch(data, small_mnist.source)
+    mnist.MNIST.fetch(data, small_mnist.source)
     (data / "MNIST" / "raw" / IMAGES).unlink()
     with pytest.raises(DataError, match=rf"{IMAGES} is missing: run: fedbench data fetch mnist"):
         load_dataset("mnist", folder=data)
-    assert not mnist.is_present(data)
+    assert not mnist.MNIST.is_present(data)
 
 
 @pytest.mark.parametrize("train", [True, False])
 def test_the_files_are_read_as_torchvision_reads_them(small_mnist: Any, data: Path, train: bool) -> None:
-    mnist.fetch(data, small_mnist.source)
+    mnist.MNIST.fetch(data, small_mnist.source)
     dataset, expected = load_dataset("mnist", folder=data), torchvision.datasets.MNIST(data, train=train)
     images, labels = (
         (dataset.train_images, dataset.train_labels) if train else (dataset.test_images, dataset.test_labels)
@@ -95,16 +95,16 @@ def test_the_files_are_read_as_torchvision_reads_them(small_mnist: Any, data: Pa
 
 
 def test_a_fetch_of_present_files_touches_nothing(small_mnist: Any, data: Path, unchanged: Callable[..., Any]) -> None:
-    mnist.fetch(data, small_mnist.source)
+    mnist.MNIST.fetch(data, small_mnist.source)
     before = unchanged(data)
-    mnist.fetch(data, None)  # and needs no source
+    mnist.MNIST.fetch(data, None)  # and needs no source
     assert before == unchanged(data)
 
 
 def test_a_file_with_the_wrong_content_is_not_installed(small_mnist: Any, data: Path) -> None:
     (small_mnist.raw / f"{IMAGES}.gz").write_bytes(gzip.compress(b"something else"))
     with pytest.raises(DataError, match=rf"{IMAGES}.gz is damaged or not mnist's: give another copy"):
-        mnist.fetch(data, small_mnist.source)
+        mnist.MNIST.fetch(data, small_mnist.source)
     assert not content(data)
 
 
@@ -112,9 +112,9 @@ def test_a_file_with_the_wrong_content_is_not_installed(small_mnist: Any, data: 
 def test_a_source_without_the_file_is_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=rf"empty has neither MNIST/raw/{IMAGES}.gz nor {IMAGES}.gz"):
-        mnist.fetch(data, tmp_path / "empty")
+        mnist.MNIST.fetch(data, tmp_path / "empty")
     with pytest.raises(DataError, match=r"nowhere is not a folder"):
-        mnist.fetch(data, tmp_path / "nowhere")
+        mnist.MNIST.fetch(data, tmp_path / "nowhere")
 
 
 def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(
@@ -122,7 +122,7 @@ def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(os, "fsync", raise_full_disk)
     with pytest.raises(DataError, match=r"^cannot fetch mnist into \S+: No space left on device$"):
-        mnist.fetch(data, small_mnist.source)
+        mnist.MNIST.fetch(data, small_mnist.source)
     assert not content(data)
 
 
@@ -145,7 +145,7 @@ def ranges_asked_of(server: Any, name: str = IMAGES) -> list[str | None]:
 
 
 def test_a_fetch_from_a_mirror_url_asks_for_each_file_once(small_mnist: Any, server: Any, data: Path) -> None:
-    mnist.fetch(data, None)
+    mnist.MNIST.fetch(data, None)
     assert small_mnist.unpacked == content(data)
     assert [(f"/MNIST/raw/{name}.gz", None) for name in small_mnist.unpacked] == server.requests
 
@@ -158,7 +158,7 @@ def test_a_download_resumes_or_starts_over_if_the_server_cannot(
     (data / "MNIST" / "raw").mkdir(parents=True)
     start = (small_mnist.raw / f"{IMAGES}.gz").read_bytes()[:100_000]
     (data / "MNIST" / "raw" / f"{IMAGES}.gz.part").write_bytes(start)
-    mnist.fetch(data, None)
+    mnist.MNIST.fetch(data, None)
     assert small_mnist.unpacked == content(data)
     assert ["bytes=100000-"] == ranges_asked_of(server)
 
@@ -167,14 +167,14 @@ def test_a_download_resumes_or_starts_over_if_the_server_cannot(
 def test_a_part_that_does_not_fit_is_thrown_away(small_mnist: Any, server: Any, data: Path, size: int) -> None:
     (data / "MNIST" / "raw").mkdir(parents=True)
     (data / "MNIST" / "raw" / f"{IMAGES}.gz.part").write_bytes(bytes(size))
-    mnist.fetch(data, None)
+    mnist.MNIST.fetch(data, None)
     assert small_mnist.unpacked == content(data)
     assert [f"bytes={size}-", None] == ranges_asked_of(server)
 
 
 def test_a_connection_that_breaks_off_is_retried(small_mnist: Any, server: Any, data: Path) -> None:
     server.break_after = 100_000
-    mnist.fetch(data, None)
+    mnist.MNIST.fetch(data, None)
     assert small_mnist.unpacked == content(data)
     first, second = ranges_asked_of(server)
     assert first is None
@@ -185,7 +185,7 @@ def test_a_connection_that_breaks_off_is_retried(small_mnist: Any, server: Any, 
 def test_a_mirror_with_a_wrong_file_is_named_and_nothing_is_left(small_mnist: Any, data: Path) -> None:
     (small_mnist.raw / f"{IMAGES}.gz").write_bytes(gzip.compress(b"something else"))
     with pytest.raises(DataError, match=rf"^FEDBENCH_MIRROR: \S+/{IMAGES}.gz is not the published file"):
-        mnist.fetch(data, None)
+        mnist.MNIST.fetch(data, None)
     assert not content(data)
 
 
@@ -193,7 +193,7 @@ def test_a_mirror_with_a_wrong_file_is_named_and_nothing_is_left(small_mnist: An
 def test_a_file_that_is_too_large_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedbench.datasets.idx.LARGEST_FILE", 1000)
     with pytest.raises(DataError, match=rf"{IMAGES}.gz is larger than 1000 bytes"):
-        mnist.fetch(data, None)
+        mnist.MNIST.fetch(data, None)
     assert not content(data)
 
 
@@ -203,14 +203,14 @@ def test_a_disk_that_is_full_after_the_download_keeps_no_part_of_it(
 ) -> None:
     monkeypatch.setattr(os, "fsync", raise_full_disk)
     with pytest.raises(DataError, match=r"^cannot fetch mnist into \S+: No space left on device$"):
-        mnist.fetch(data, None)
+        mnist.MNIST.fetch(data, None)
     assert not content(data)
 
 
 def test_a_server_in_trouble_is_named(server: Any, data: Path) -> None:
     server.status = 503
     with pytest.raises(DataError, match=r"^FEDBENCH_MIRROR: 127.0.0.1:\d+ does not deliver \(it answers 503 .*\)"):
-        mnist.fetch(data, None)
+        mnist.MNIST.fetch(data, None)
     expected_tries = 3
     assert expected_tries == len(server.requests)
 
@@ -227,7 +227,7 @@ def test_what_the_mirror_lacks_comes_from_the_public_servers(
     (small_mnist.raw / f"{IMAGES}.gz").rename(tmp_path / "public" / f"{IMAGES}.gz")
     addresses = ["http://127.0.0.1:9/gone/", f"{serve(tmp_path / 'public').url}/"]
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", addresses)
-    mnist.fetch(data, None)
+    mnist.MNIST.fetch(data, None)
     assert small_mnist.unpacked == content(data)
 
 
@@ -235,7 +235,7 @@ def test_what_the_mirror_lacks_comes_from_the_public_servers(
 def test_without_a_network_the_hosts_and_the_remedies_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/", "http://no-such-host.invalid/"])
     with pytest.raises(DataError) as caught:
-        mnist.fetch(data, None)
+        mnist.MNIST.fetch(data, None)
     assert str(caught.value).startswith(
         f"cannot fetch {IMAGES}.gz: 127.0.0.1:9 does not deliver (it refuses the connection); "
     )
@@ -245,7 +245,7 @@ def test_without_a_network_the_hosts_and_the_remedies_are_named(data: Path, monk
 
 
 def test_two_fetches_at_once_do_the_work_once(small_mnist: Any, server: Any, data: Path) -> None:
-    threads = [threading.Thread(target=mnist.fetch, args=(data, None)) for _ in range(2)]
+    threads = [threading.Thread(target=mnist.MNIST.fetch, args=(data, None)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -258,7 +258,7 @@ def test_a_killed_fetch_leaves_nothing_that_loads_and_resumes(
     small_mnist: Any, server: Any, data: Path, wait_for: Callable[[Callable[[], bool]], None]
 ) -> None:
     server.stall_after = 100_000
-    code = f"{small_mnist.patches}\nfrom pathlib import Path\nmnist.fetch(Path({str(data)!r}), None)"
+    code = f"{small_mnist.patches}\nfrom pathlib import Path\nmnist.MNIST.fetch(Path({str(data)!r}), None)"
     process = subprocess.Popen([sys.executable, "-c", code])
     part = data / "MNIST" / "raw" / f"{IMAGES}.gz.part"
     wait_for(lambda: part.exists() and part.stat().st_size > 0)
@@ -270,7 +270,7 @@ def test_a_killed_fetch_leaves_nothing_that_loads_and_resumes(
     with pytest.raises(DataError, match="is not in"):
         load_dataset("mnist", folder=data)
     server.stall_after = None
-    mnist.fetch(data, None)
+    mnist.MNIST.fetch(data, None)
     assert small_mnist.unpacked == content(data)
     assert expected_ranges == ranges_asked_of(server)
 
@@ -281,7 +281,7 @@ def test_what_a_killed_process_left_half_written_is_removed(small_mnist: Any, da
     (raw / f".{IMAGES}.123-0123abcd.tmp").write_bytes(b"half")
     for name in (".notes.tmp", "notes.123-0123abcd.tmp"):
         (raw / name).write_text("of somebody else")
-    mnist.fetch(data, small_mnist.source)
+    mnist.MNIST.fetch(data, small_mnist.source)
     for name in (".notes.tmp", "notes.123-0123abcd.tmp"):
         (raw / name).unlink()
     assert small_mnist.unpacked == content(data)

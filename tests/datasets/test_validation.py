@@ -268,7 +268,7 @@ def test_training_data_is_the_training_part_of_what_is_loaded(small_mnist: Any, 
 
 def test_mnist_is_divided_without_the_files_of_the_test_set(small_mnist: Any, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    mnist.fetch(data, small_mnist.source)
+    mnist.MNIST.fetch(data, small_mnist.source)
     expected = load_held_out("mnist", "standard", 0.2, data)
     assert ([16] * 10, [4] * 10) == (counts(expected.train_labels), counts(expected.test_labels))
     test_files = list((data / "MNIST" / "raw").glob("t10k-*"))
@@ -281,7 +281,7 @@ def test_mnist_is_divided_without_the_files_of_the_test_set(small_mnist: Any, tm
 
 
 def test_a_damaged_training_file_is_named(small_mnist: Any, tmp_path: Path) -> None:
-    mnist.fetch(tmp_path / "data", small_mnist.source)
+    mnist.MNIST.fetch(tmp_path / "data", small_mnist.source)
     (tmp_path / "data" / "MNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(b"poison")
     with pytest.raises(
         DataError, match="train-labels-idx1-ubyte is damaged: delete it and run: fedbench data fetch mn"
