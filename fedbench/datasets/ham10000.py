@@ -84,7 +84,7 @@ def verify(data_dir: Path) -> None:
     _, images = files.read_copy(data_dir)
     with plain_errors(f"cannot read dataset {NAME}"):
         if not files.has_manifest(skin):
-            files.decode_all(images)
+            files.decode_images(images)
         elif damaged := files.damaged_files(skin):
             raise DataError(f"{damaged[0]} is missing or damaged, one of {len(damaged)}: {files.fetch()}")
 

@@ -7,11 +7,9 @@ import io
 import json
 import os
 import re
-import struct
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedbench.datasets import dataset_info
+from fedbench.datasets.decoded import decode_all, opened
 from fedbench.datasets.ham10000 import CLASSES, NAME
 from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
@@ -176,7 +175,7 @@ def load_images(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8]:
 
 def build_cache(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8]:
     """Decode all images and write the cache. The caller holds the folder (see `exclusive`)."""
-    pixels = decode_all(images)
+    pixels = decode_images(images)
     try:
         with replacing(skin / CACHE) as file:
             file.write(_cache_header(skin, images, pixels.data))
@@ -186,39 +185,17 @@ def build_cache(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8]:
     return pixels
 
 
-def decode_all(images: Mapping[str, Path]) -> NDArray[np.uint8]:
+def decode_images(images: Mapping[str, Path]) -> NDArray[np.uint8]:
     """Decode every image to (N, 3, 32, 32); raises `DataError` naming the first that cannot be decoded."""
-    pixels = np.empty((len(images), 3, SIDE, SIDE), dtype=np.uint8)
-    # Threads, not processes: Pillow decodes outside the interpreter's lock, and a run's worker may not fork.
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        progress("decoding HAM10000", len(images), "images") as advance,
-    ):
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for position, image in enumerate(pool.map(_decode, images.values())):
-            pixels[position] = image
-            advance()
-    return pixels
+    return decode_all(_decode, list(images.values()), (3, SIDE, SIDE), "HAM10000")
 
 
 def _decode(path: Path) -> NDArray[np.uint8]:
     """(3, 32, 32), as torchvision's ``Resize((32, 32))`` makes it of a Pillow image."""
-    try:
-        with Image.open(regular(path), formats=["JPEG"]) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise DataError(f"{path} has {image.width}x{image.height} pixels, too many for this set: delete it")
-            small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        struct.error,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} is damaged ({reason}): delete it and {fetch()}") from error
+    with opened(path, f"delete it and {fetch()}", ("JPEG",)) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise DataError(f"{path} has {image.width}x{image.height} pixels, too many for this set: delete it")
+        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(small).transpose(2, 0, 1)
 
 

@@ -7,29 +7,23 @@ arrays in the data folder; torchvision is imported for that only.
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
-from fedbench.datasets import Dataset, DatasetInfo, TrainingData, data_dir
-from fedbench.datasets.arrays import SPLIT, Header, dataset_of, info_of, require_memory, training_of
-from fedbench.datasets.decoded import kept
+from fedbench.datasets import DatasetInfo, data_dir
+from fedbench.datasets.arrays import SPLIT, Header, info_of, require_memory
+from fedbench.datasets.decoded import DecodedDataset, decode_all
 from fedbench.datasets.download import UnavailableError, download, mirror, new_session
-from fedbench.datasets.npz import OF_TRAINING, known
-from fedbench.datasets.pictures import LEAST, channels_of, pixels_of
+from fedbench.datasets.npz import known
 from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError, SuiteError, one_line
 from fedbench.util.files import exclusive, plain_errors, replacing
-from fedbench.util.progress import progress
 from fedbench.util.text import unknown
 
 if TYPE_CHECKING:
@@ -103,20 +97,10 @@ SETS: Mapping[str, _Set] = {
 
 
 @dataclass(frozen=True)
-class TorchvisionDataset:
-    """A dataset of `SETS`, or a variant of one; see `fedbench.datasets` for its methods.
-
-    Attributes
-    ----------
-    picture_size
-        Width and height that pictures are resized to, bilinearly; None: they must have one size.
-    picture_channels
-        1 makes them grey, 3 colours; None: they must all be grey or all colours.
-    """
+class TorchvisionDataset(DecodedDataset):
+    """A dataset of `SETS`, or a variant of one."""
 
     name: str
-    picture_size: Annotated[int, Field(ge=LEAST, le=4096)] | None = None
-    picture_channels: Literal[1, 3] | None = None
 
     SPLIT_NAMES: ClassVar[tuple[str, ...]] = (SPLIT,)
 
@@ -134,40 +118,34 @@ class TorchvisionDataset:
             raise SuiteError(f"dataset torchvision:{self.name}: {name} has no variants; write torchvision:{name}")
 
     @property
-    def title(self) -> str:
+    def where(self) -> str:
         """Its name in a suite."""
         return f"torchvision:{self.name}"
 
     @property
+    def url(self) -> str:
+        """Where torchvision describes it."""
+        return f"https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.{self._class_name}.html"
+
+    @property
     def command(self) -> str:
         """The command that downloads it."""
-        return data_command("fetch", self.title)
+        return data_command("fetch", self.where)
 
     @cached_property
     def INFO(self) -> DatasetInfo:  # noqa: N802 - as every dataset has it
         """Of the decoded pictures."""
-        path = self._cache(data_dir())
         with suppress(DataError):  # if they are not decoded yet
-            return known(path, self._page)
-        arrays = kept(path, partial(self._decoded, data_dir()))
-        return info_of(self.title, arrays, arrays, self._page)
-
-    def load(self, data_dir: Path, split: str) -> Dataset:  # noqa: ARG002 - there is one split
-        """Decode the pictures, or take them as they were decoded before."""
-        arrays = kept(self._cache(data_dir), partial(self._decoded, data_dir))
-        dataset, _ = dataset_of(self.title, arrays, self._page)
-        return dataset
-
-    def load_training(self, data_dir: Path, split: str) -> TrainingData:  # noqa: ARG002 - as for load
-        """The training pictures alone."""
-        return training_of(self.title, kept(self._cache(data_dir), partial(self._decoded, data_dir), OF_TRAINING))
+            return known(self.cache(data_dir()), self.url)
+        arrays = self.arrays(data_dir())
+        return info_of(self.where, arrays, arrays, self.url)
 
     def fetch(self, data_dir: Path, source: Path | None = None) -> None:
         """Take the archives from `source` or the mirror, and let torchvision check them and download the others."""
         archives = SETS[self._class_name].archives
         if source is not None and not archives:
-            raise DataError(f"{self.title} cannot be taken from {source}: put torchvision's files into {data_dir}")
-        with plain_errors(f"cannot fetch {self.title} into {data_dir}"), exclusive(data_dir / "decoded"):
+            raise DataError(f"{self.where} cannot be taken from {source}: put torchvision's files into {data_dir}")
+        with plain_errors(f"cannot fetch {self.where} into {data_dir}"), exclusive(data_dir / "decoded"):
             for archive in archives:
                 if not (data_dir / archive).exists():
                     self._take(archive, data_dir, source)
@@ -180,7 +158,7 @@ class TorchvisionDataset:
         """Let torchvision check the files, and decode every picture."""
         for half in (0, 1):
             source = self._of_torchvision(half, data_dir)
-            with _plain(f"dataset {self.title} is damaged", f"delete its files and run: {self.command}"):
+            with _plain(f"dataset {self.where} is damaged", f"delete its files and run: {self.command}"):
                 for position in range(len(source)):
                     source[position]
 
@@ -188,12 +166,8 @@ class TorchvisionDataset:
     def _class_name(self) -> str:
         return self.name.partition("/")[0]
 
-    @property
-    def _page(self) -> str:
-        """Where torchvision describes it."""
-        return f"https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.{self._class_name}.html"
-
-    def _cache(self, data_dir: Path) -> Path:
+    def cache(self, data_dir: Path) -> Path:
+        """Named after the dataset and the options."""
         options = f"{self.picture_size or 'any'}-{self.picture_channels or 'any'}"
         return data_dir / "decoded" / f"torchvision-{self.name.replace('/', '-')}-{options}.npz"
 
@@ -232,16 +206,17 @@ class TorchvisionDataset:
         if is_fetched:
             archives = " and ".join(Path(archive).name for archive in given.archives) or "what it asks for"
             mirrored = f"set FEDBENCH_MIRROR to a folder or URL that has {archives}"
-            with _plain(f"cannot fetch {self.title}", f"{mirrored}, or run: {self.command} --from FOLDER"):
+            with _plain(f"cannot fetch {self.where}", f"{mirrored}, or run: {self.command} --from FOLDER"):
                 return made(str(data_dir), **arguments)
-        with _plain(f"dataset {self.title} cannot be read", f"run: {self.command}"):
+        with _plain(f"dataset {self.where} cannot be read", f"run: {self.command}"):
             try:
                 return made(str(data_dir), **arguments)
             except (RuntimeError, FileNotFoundError):  # torchvision's text is on its own parameters
-                where = f"dataset {self.title} is not in {data_dir}, or is damaged"
+                where = f"dataset {self.where} is not in {data_dir}, or is damaged"
                 raise DataError(f"{where}: run: {self.command}") from None
 
-    def _decoded(self, data_dir: Path) -> dict[str, NDArray[Any]]:
+    def decoded(self, data_dir: Path) -> dict[str, NDArray[Any]]:
+        """See `DecodedDataset.decoded`."""
         import numpy as np
 
         arrays: dict[str, NDArray[Any]] = {}
@@ -252,7 +227,7 @@ class TorchvisionDataset:
             arrays[f"x_{key}"], arrays[f"y_{key}"] = self._arrays(source, key)
         present, arrays["y_train"] = np.unique(arrays["y_train"], return_inverse=True)  # EMNIST/letters begins at 1
         if missing := set(arrays["y_test"].tolist()) - set(present.tolist()):
-            raise DataError(f"dataset {self.title} has test examples of class {min(missing)} and none for training")
+            raise DataError(f"dataset {self.where} has test examples of class {min(missing)} and none for training")
         arrays["y_test"] = np.searchsorted(present, arrays["y_test"])
         if len(names) > present.max():
             firsts = [name if isinstance(name, str) else name[0] for name in names]  # of several that mean the same
@@ -262,27 +237,15 @@ class TorchvisionDataset:
     def _arrays(self, source: Any, key: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         import numpy as np
 
-        with _plain(f"dataset {self.title} is damaged", f"delete its files and run: {self.command}"):
-            first, _ = source[0]
-            channels = self.picture_channels or channels_of(first)
-            width, height = (self.picture_size, self.picture_size) if self.picture_size else first.size
-            shape, labels = (len(source), channels, height, width), np.empty(len(source), dtype=np.int64)
-            require_memory(self.title, {f"x_{key}": Header(np.dtype(np.uint8), shape)})
-            pixels = np.empty(shape, dtype=np.uint8)
-            is_free = (self.picture_size is not None, self.picture_channels is not None)
+        with _plain(f"dataset {self.where} is damaged", f"delete its files and run: {self.command}"):
+            shape, labels = self.shape_of(source[0][0]), np.empty(len(source), dtype=np.int64)
+            require_memory(self.where, {f"x_{key}": Header(np.dtype(np.uint8), (len(source), *shape))})
 
-            def decode(position: int) -> tuple[NDArray[np.uint8], int]:
-                picture, label = source[position]
-                return pixels_of(picture, shape[1:], is_free, f"{self.title}: {key} {position}"), int(label)
+            def decode(position: int) -> NDArray[np.uint8]:
+                picture, labels[position] = source[position]
+                return self.pixels_of(picture, shape, f"{self.where}: {key} {position}")
 
-            with (
-                ThreadPoolExecutor(os.cpu_count()) as pool,
-                progress(f"decoding {self.title}", len(source), "pictures") as advance,
-            ):
-                for position, (picture, label) in enumerate(pool.map(decode, range(len(source)))):
-                    pixels[position], labels[position] = picture, label
-                    advance()
-        return pixels, labels
+            return decode_all(decode, range(len(source)), shape, self.where), labels
 
 
 @contextmanager

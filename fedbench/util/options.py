@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from inspect import Parameter, signature
 from types import SimpleNamespace
 from typing import Any, get_type_hints
@@ -60,9 +60,6 @@ def _is_option(default: object, hint: Any) -> bool:
 
 def _parameters(part: Any) -> tuple[list[Parameter], bool]:
     """The named parameters of a callable, and whether it takes any other one."""
-    if is_dataclass(part):
-        defaults = {each.name: Parameter.empty if each.default is MISSING else each.default for each in fields(part)}
-        return [Parameter(name, Parameter.KEYWORD_ONLY, default=default) for name, default in defaults.items()], False
     given = signature(part).parameters.values()
     takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in given)
     return [each for each in given if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)], takes_any

@@ -58,7 +58,7 @@ def test_a_fetch_decodes_so_that_the_first_load_need_not(
 ) -> None:
     ham10000.fetch(data, small_ham)
     expected = load_dataset("ham10000", folder=small_ham.parent).digest
-    monkeypatch.setattr(ham10000_files, "decode_all", None)
+    monkeypatch.setattr(ham10000_files, "decode_images", None)
     assert expected == load_dataset("ham10000", folder=data).digest
 
 

@@ -122,7 +122,7 @@ def test_a_listing_reads_headers_and_labels_only(folder: Path, monkeypatch: pyte
 
     read: list[str] = []
     monkeypatch.setattr(function.FunctionDataset, "_arrays", lambda _: pytest.fail("called"))
-    monkeypatch.setattr(pictures.PictureDataset, "_decoded", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(pictures.PictureDataset, "decoded", lambda *_: pytest.fail("decoded"))
     taken = npz.read
     monkeypatch.setattr(npz, "read", lambda path, keys=(): (read.extend(keys), taken(path, keys))[1])
     suite = load_suite(folder / "own.yaml")

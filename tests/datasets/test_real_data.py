@@ -113,7 +113,7 @@ def test_ham10000s_cache_holds_what_decoding_gives(real_data: Path) -> None:
     _, images = read_copy(real_data)
     some = dict(list(images.items())[::97])
     cached = ham10000_files.load_images(skin, images)[::97]
-    assert (ham10000_files.decode_all(some) == cached).all()
+    assert (ham10000_files.decode_images(some) == cached).all()
 
 
 @pytest.mark.parametrize("name", FETCHED)
