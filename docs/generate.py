@@ -10,15 +10,14 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
-from fedbench.suites.describe import comments, paragraphs, type_text
+from fedbench.suites.describe import field_schemas, type_text
+from fedbench.util.docstrings import paragraphs
 
 ROOT = Path(__file__).parents[1]
 DIRECTIVE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -46,35 +45,26 @@ def shown(value: object) -> str:
 # The suite file
 
 
-def enum_of(field: FieldInfo) -> type[StrEnum]:
-    """The choices of a field that has no comment of its own: their docstring says what it is."""
-    hint = field.annotation
-    if not (inspect.isclass(hint) and issubclass(hint, StrEnum)):
-        raise ValueError(f"a field lacks a comment that says what it means: {field}")
-    return hint
-
-
 def described(model: type[BaseModel]) -> str:
     """A table of a model's fields."""
-    about = comments(model)
+    schemas = field_schemas(model)
     rows = (
         (
             f"`{name}`",
-            type_text(field),
+            type_text(schemas[name]),
             "required" if field.is_required() else shown(field.get_default(call_default_factory=True)),
-            re.sub(r"\bNone\b", "null", about.get(name) or paragraphs(enum_of(field).__doc__)[0]),
+            schemas[name]["description"],
         )
         for name, field in model.model_fields.items()
-        if not field.exclude
     )
     return table(("field", "takes", "default", "meaning"), rows)
 
 
 def fields() -> str:
     """The fields of a scenario."""
-    from fedbench.suites.schema import Cell
+    from fedbench.suites.fields import CommonFields
 
-    return described(Cell.model_fields["spec"].annotation)
+    return described(CommonFields)
 
 
 def tune_fields() -> str:

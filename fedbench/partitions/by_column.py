@@ -2,11 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from fedbench.partitions import Partition, TrainingTable
 from fedbench.util.errors import PartitionError
@@ -19,13 +18,13 @@ class ByColumn(Partition):
     Attributes
     ----------
     partition_column
-        The column.
+        The column of metadata whose values are the clients.
     """
 
     is_equal: ClassVar[bool] = False
     has_own_sizes: ClassVar[bool] = True
 
-    partition_column: Annotated[str, Field(description="the column of metadata whose values are the clients")]
+    partition_column: str
 
     @property
     def columns(self) -> tuple[str, ...]:

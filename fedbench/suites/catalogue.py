@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from fedbench.components import GROUP, KINDS, Component, built_in_names, find, installed
 from fedbench.datasets.named import DATA
-from fedbench.suites.describe import about_built_in, comments, option_meanings, paragraphs, type_text
+from fedbench.suites.describe import about_built_in, field_schemas, type_text
 from fedbench.suites.fields import CommonFields
+from fedbench.util.docstrings import paragraphs
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import unknown
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,7 @@ class Listed:
 
 def scenario_fields() -> tuple[Option, ...]:
     """The fields that all cells have; the options of parts are fields too."""
-    said, fields = comments(CommonFields), CommonFields.model_fields
-    return tuple(_option(name, field, said[name], field.default) for name, field in fields.items())
+    return _options(CommonFields)
 
 
 def list_parts(kind: str | None = None) -> list[Listed]:
@@ -133,16 +130,19 @@ def _origin(kind: str, name: str) -> str:
 
 def _read(part: Component, origin: str) -> Listed:
     """A part with its options; a built-in part without options is not imported."""
-    declared = part.options.model_fields
     about = about_built_in(part.target) if part.digest is None else next(iter(paragraphs(part.load().__doc__)), "")
-    said = option_meanings(part)
-    options = tuple(
-        _option(name, field, said.get(name) or field.description or "", None if field.is_required() else field.default)
-        for name, field in declared.items()
+    return Listed(part.kind, part.name, origin, part.target, about, _options(part.options))
+
+
+def _options(declared: type[BaseModel]) -> tuple[Option, ...]:
+    schemas = field_schemas(declared)
+    return tuple(
+        Option(
+            name,
+            type_text(schemas[name]).replace("`", ""),
+            None if field.is_required() else field.default,
+            field.is_required(),
+            schemas[name].get("description", ""),
+        )
+        for name, field in declared.model_fields.items()
     )
-    return Listed(part.kind, part.name, origin, part.target, about, options)
-
-
-def _option(name: str, field: FieldInfo, meaning: str, default: object) -> Option:
-    text = re.sub(r"\bNone\b", "null", meaning)
-    return Option(name, type_text(field).replace("`", ""), default, field.is_required(), text)

@@ -39,7 +39,7 @@ class CellSpec(CommonFields):
     default holds.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=False)
 
     # The parts that are not built in, with the digests of their sources. No scenario field, and not in a dump.
     parts: tuple[Component, ...] = Field(default=(), exclude=True, repr=False)

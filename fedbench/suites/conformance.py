@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import WithJsonSchema
 
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.checks import check_choice, check_mapping
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import show
+
+BAND = {"type": "array", "items": {"type": ["number", "null"]}, "minItems": 2, "maxItems": 2}
 
 
 class Measure(StrEnum):
@@ -21,18 +25,19 @@ class Measure(StrEnum):
     INTERPOLATION_GAIN = "interpolation_gain"
 
 
-class Reference(Frozen):
+class Reference(Frozen, use_attribute_docstrings=True):
     """One row: what the paper reports for a scenario, and which results reproduce it."""
 
-    # The scenario; it has one cell.
     scenario: str
-    # The paper's number, or text where it gives none; None: it does not say.
+    """The scenario; it has one cell."""
     paper: int | float | str | None = None
-    # The smallest and the largest mean over seeds that counts as reproduced; None: no bound on that side, or no band.
-    band: tuple[int | float | None, int | float | None] | None = None
+    """The paper's number, or text where it gives none; None: it does not say."""
+    band: Annotated[tuple[int | float | None, int | float | None], WithJsonSchema(BAND)] | None = None
+    """The smallest and the largest mean over seeds that counts as reproduced; None: no bound on that side, or no
+    band."""
     measure: Measure = Measure.ROUNDS_TO_TARGET
-    # The scenario of which the paper gives this one's speed-up: its rounds over this one's.
     speedup_over: str | None = None
+    """The scenario of which the paper gives this one's speed-up: its rounds over this one's."""
 
 
 KEYS = tuple(key for key in Reference.model_fields if key != "scenario")

@@ -1,101 +1,80 @@
-"""What scenario fields and parts mean, from where they are defined: comments, annotations and docstrings."""
+"""What scenario fields and parts are and mean, as the models declare it and the docstrings say."""
 
 from __future__ import annotations
 
 import ast
-import inspect
 import re
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
-from fedbench.components import Component
+from fedbench.util.docstrings import paragraphs
 
-SECTION = r"^(\w[\w ]*)\n-{3,}\n"  # a heading of a NumPy-style docstring
-
-
-def comments(model: type[BaseModel]) -> dict[str, str]:
-    """The comment above each field of a model, also of those that it inherits."""
-    found, lines = {}, []
-    bases = [each for each in reversed(model.__mro__) if issubclass(each, BaseModel) and each is not BaseModel]
-    for line in "\n".join(map(inspect.getsource, bases)).splitlines():
-        if comment := re.fullmatch(r" +# ?(.*)", line):
-            lines.append(comment[1])
-        elif field := re.match(r"    (\w+): ", line):
-            found[field[1]] = " ".join(lines)
-            lines = []
-        else:
-            lines = []
-    return found
+Schema = dict[str, Any]
+ABOUT = ("description", "default")  # keys that describe a value
+TYPES = {
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "string": "text",
+    "array": "list",
+    "null": "null",
+}
+BOUNDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
+NO_LIMIT = 1_000_000_000  # that one is for slips of the hand; see `Count`
 
 
-def type_text(field: FieldInfo) -> str:
+class _AnyType(GenerateJsonSchema):
+    """Pydantic's JSON schema, in which a type that JSON cannot express is any."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
+        del schema, error_info
+        return {}
+
+
+def field_schemas(model: type[BaseModel]) -> dict[str, Schema]:
+    """The JSON schema of each field of a model, with its description and its default."""
+    whole = model.model_json_schema(schema_generator=_AnyType)
+    definitions = whole.get("$defs", {})
+    return {name: _inlined(schema, definitions) for name, schema in whole.get("properties", {}).items()}
+
+
+def _inlined(schema: Schema, definitions: Schema) -> Schema:
+    """A schema with an enumeration in place of a reference to it, and without what says nothing."""
+    if reference := schema.get("$ref"):
+        schema = definitions[reference.rpartition("/")[2]] | schema
+    kept = {key: each for key, each in schema.items() if key not in ("title", "$ref") and each is not None}
+    if "anyOf" in kept:
+        kept["anyOf"] = [value_of(_inlined(each, definitions)) for each in kept["anyOf"]]
+    if "description" in kept:
+        kept["description"] = re.sub(r"\bNone\b", "null", " ".join(kept["description"].split()))
+    return kept
+
+
+def value_of(schema: Schema) -> Schema:
+    """A schema without what is said about the value."""
+    return {key: each for key, each in schema.items() if key not in ABOUT}
+
+
+def type_text(schema: Schema) -> str:
     """A field's type and bounds, for people."""
-    names: dict[Any, str] = {
-        int: "whole number",
-        float: "number",
-        bool: "true or false",
-        str: "text",
-        type(None): "null",
-    }
-    kinds: list[str] = []
-    bounds = list(field.metadata)
-
-    def visit(hint: Any) -> None:
-        if hasattr(hint, "__metadata__"):
-            bounds.extend(each for item in hint.__metadata__ for each in getattr(item, "metadata", [item]))
-            visit(hint.__origin__)
-        elif get_origin(hint) is Literal:
-            kinds.extend(f"`{each}`" for each in get_args(hint))
-        elif inspect.isclass(hint) and issubclass(hint, StrEnum):
-            kinds.extend(f"`{each}`" for each in hint)
-        elif get_args(hint) and get_origin(hint) is not tuple:
-            for each in get_args(hint):
-                visit(each)
-        else:
-            other = "list" if get_origin(hint) is tuple else str(getattr(hint, "__name__", "any"))
-            kinds.append(names.get(hint, other))
-
-    visit(field.annotation)
-    named = {name: getattr(each, name) for each in bounds for name in ("gt", "ge", "lt", "le") if hasattr(each, name)}
-    low = next((f"{word} {named[name]:g}" for name, word in (("gt", "above"), ("ge", "from")) if name in named), None)
-    high = next((f"{word} {named[name]:g}" for name, word in (("lt", "below"), ("le", "up to")) if name in named), None)
-    limits = [limit for limit in (low, high) if limit and limit != "up to 1e+09"]  # that one is for slips of the hand
-    return " or ".join(dict.fromkeys(kinds)) + (f": {', '.join(limits)}" if limits else "")
+    choices = schema.get("anyOf", [schema])
+    bounds = {key: each[key] for each in choices for key in BOUNDS if each.get(key, NO_LIMIT) != NO_LIMIT}
+    for exclusive, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if exclusive in bounds:
+            bounds.pop(inclusive, None)
+    limits = ", ".join(f"{word} {bounds[key]:g}" for key, word in BOUNDS.items() if key in bounds)
+    kinds = " or ".join(dict.fromkeys(kind for each in choices for kind in _kinds(each)))
+    return f"{kinds}: {limits}" if limits else kinds
 
 
-def paragraphs(text: str | None) -> list[str]:
-    """A docstring's paragraphs before its first section, each on one line."""
-    before = re.split(SECTION, inspect.cleandoc(text or ""), maxsplit=1, flags=re.MULTILINE)[0]
-    return [" ".join(paragraph.split()) for paragraph in before.split("\n\n") if paragraph.strip()]
-
-
-def meanings(part: Any) -> dict[str, str]:
-    """What the NumPy-style docstring of a class or function says of each parameter or attribute, or that of a base."""
-    found: dict[str, str] = {}
-    for each in reversed(part.__mro__) if inspect.isclass(part) else [part]:
-        found |= _meanings(each.__doc__ or "")
-    return found
-
-
-def option_meanings(part: Component) -> dict[str, str]:
-    """What its docstring says of each option of a part; a built-in model, which imports torch, declares it itself."""
-    is_declared = part.kind == "model" and part.digest is None
-    return {} if is_declared or not part.options.model_fields else meanings(part.load())
-
-
-def _meanings(text: str) -> dict[str, str]:
-    _, *parts = re.split(SECTION, inspect.cleandoc(text), flags=re.MULTILINE)
-    found: dict[str, str] = {}
-    for heading, body in zip(parts[::2], parts[1::2], strict=True):
-        if heading in ("Parameters", "Attributes"):
-            for item in re.finditer(r"^(\S[^:\n]*).*\n((?:[ \t]+.*(?:\n|\Z)|\n)+)", body, re.MULTILINE):
-                found |= dict.fromkeys(re.split(r", *", item[1].strip()), " ".join(item[2].split()))
-    return found
+def _kinds(schema: Schema) -> list[str]:
+    if names := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return [f"`{name}`" for name in names]
+    return [TYPES.get(schema.get("type", ""), "any")]
 
 
 def about_built_in(target: str) -> str:

@@ -20,63 +20,64 @@ from fedbench.util.text import any_of, unknown
 Finder = Callable[[str, object], Component]
 
 
-class CommonFields(Frozen):
+class CommonFields(Frozen, use_attribute_docstrings=True):
     """The fields that all cells have, and the one home of their defaults."""
 
-    # Whether every client starts from one model (w_0) or each from its own.
     init: Literal["shared", "independent"] = "shared"
-    # The dataset; this and the other parts by a name as in `fedbench.components`.
+    """Whether every client starts from one model (w_0) or each from its own."""
     dataset: str = "mnist-5k"
-    # Which split of the dataset; None becomes its default, so it is never None afterwards.
+    """The dataset; this and the other parts by a name as in `fedbench.components`."""
     split: str = None  # type: ignore[assignment] # filled in before it is checked
-    # How 8-bit images are scaled: by each channel's mean and standard deviation, or to [0, 1] alone. For images only.
+    """Which split of the dataset; None becomes its default, so it is never None afterwards."""
     pixels: Literal["standardised", "unit"] = "standardised"
-    # The network; it must take the dataset's images.
+    """How 8-bit images are scaled: by each channel's mean and standard deviation, or to [0, 1] alone. For images
+    only."""
     model: str = "simple-cnn"
-    # How the training examples are dealt to the clients.
+    """The network; it must take the dataset's images."""
     partition: str = "consecutive"
-    # Clients in all (the paper's K).
+    """How the training examples are dealt to the clients."""
     num_clients: Count = 2
-    # Training examples of each client (n_k), or their mean; None: all there are, divided by the clients.
+    """Clients in all (the paper's K)."""
     examples_per_client: Count | None = None
-    # Clients selected each round, as a fraction of all (C), with or without examples; 0: one client.
+    """Training examples of each client (n_k), or their mean; None: all there are, divided by the clients."""
     client_fraction: Fraction = 1.0
-    # Passes of a client over its examples in each round (E).
+    """Clients selected each round, as a fraction of all (C), with or without examples; 0: one client."""
     local_epochs: Count = 5
-    # Examples in a step (B); None: all that the client has.
+    """Passes of a client over its examples in each round (E)."""
     batch_size: Count | None = 50
-    # Step size of the clients' optimiser (the paper's eta).
+    """Examples in a step (B); None: all that the client has."""
     learning_rate: Positive = 0.01
-    # What the learning rate is multiplied by after each round: in round t it is learning_rate * decay^(t - 1).
+    """Step size of the clients' optimiser (the paper's eta)."""
     learning_rate_decay: Annotated[Fraction, Field(gt=0)] = 1.0
-    # How the clients take their steps.
+    """What the learning rate is multiplied by after each round: in round t it is learning_rate * decay^(t - 1)."""
     optimiser: str = "sgd"
-    # The largest Euclidean norm of a step's gradient, which is scaled down to it; None: any norm.
+    """How the clients take their steps."""
     clip_norm: Positive | None = None
-    # Random changes of the training inputs.
+    """The largest Euclidean norm of a step's gradient, which is scaled down to it; None: any norm."""
     augmentation: str = "none"
-    # What clients and server do beyond averaging.
+    """Random changes of the training inputs."""
     algorithm: str = "fedavg"
-    # How the server combines the clients' models.
+    """What clients and server do beyond averaging."""
     aggregation: str = "mean"
-    # Whether a client counts by its number of examples (n_k), or as much as any other.
+    """How the server combines the clients' models."""
     weights: Literal["examples", "uniform"] = "examples"
-    # Whether parameters that are not trained are averaged too; otherwise they stay those of the initial model.
+    """Whether a client counts by its number of examples (n_k), or as much as any other."""
     average_frozen: bool = False
-    # Times that the server averages.
+    """Whether parameters that are not trained are averaged too; otherwise they stay those of the initial model."""
     rounds: Count = 5
-    # The test accuracy (a fraction) whose first round is measured; None: none.
+    """Times that the server averages."""
     target_accuracy: Annotated[Fraction, Field(gt=0)] | None = None
-    # Whether a run ends with the round that reaches it.
+    """The test accuracy (a fraction) whose first round is measured; None: none."""
     stop_at_target: bool = False
-    # A run whose final test accuracy (a fraction) is below this fails; None: no demand.
+    """Whether a run ends with the round that reaches it."""
     require_accuracy: Fraction | None = None
-    # Whether a run fails whose training loss in the last round is not below the first round's.
+    """A run whose final test accuracy (a fraction) is below this fails; None: no demand."""
     require_loss_fall: bool = False
-    # Whether the models between and beyond the two clients' own are measured too, as in the paper's figure 1.
+    """Whether a run fails whose training loss in the last round is not below the first round's."""
     interpolation: bool = False
-    # On what: the test set, or the training data as in that figure.
+    """Whether the models between and beyond the two clients' own are measured too, as in the paper's figure 1."""
     interpolation_set: Literal["test", "train"] = "test"
+    """On what: the test set, or the training data as in that figure."""
 
 
 COMMON = tuple(CommonFields.model_fields)
@@ -159,8 +160,8 @@ def read_options(part: Component, given: Mapping[str, Any]) -> dict[str, Any]:
     own = {option: given[option] for option in declared.model_fields if given.get(option) is not None}
     for option, field in declared.model_fields.items():
         if field.is_required() and option not in own:
-            about = f": {field.description}" if field.description else ""
-            raise _problem(option, None, f"{part.kind} {part.name} needs {option}{about}")
+            about = f" ({field.description.rstrip('.')})" if field.description else ""
+            raise _problem(option, None, f"{part.kind} {part.name} needs {option}{about}; set it")
     options = declared.model_validate(own).model_dump()
     return {option: value for option, value in options.items() if value is not None and option not in COMMON}
 

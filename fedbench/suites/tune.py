@@ -45,6 +45,7 @@ NOT_TUNED = (
 MAX_TRIALS = 100_000
 Budget = Literal["rounds", "steps"]
 BY_LOGARITHM = ("learning_rate",)  # searched by its logarithm unless the file says otherwise
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 
@@ -90,32 +91,32 @@ class Axis(Frozen):
         return value is not None and self.low <= value <= self.high
 
 
-class TuneSpec(Frozen):
+class TuneSpec(Frozen, use_attribute_docstrings=True):
     """The key `tune` of a suite file. A key that is left out has its field's default."""
 
-    # The scenario that is tuned; None: the first of the file.
     scenario: str | None = None
-    # Scenario fields and what they are set to, as `--set` does it: they choose one cell of a grid.
+    """The scenario that is tuned; None: the first of the file."""
     set: tuple[tuple[str, Any], ...] = ()
-    # The searched fields, in the order of `CellSpec`; None: the default space (see `fedbench.tuning.plan_space`).
+    """Scenario fields and what they are set to, as `--set` does it: they choose one cell of a grid."""
     space: tuple[Axis, ...] | None = None
+    """The searched fields, in the order of `CellSpec`; None: the default space (see `fedbench.tuning.plan_space`)."""
     objective: Objective = Objective.ACCURACY
-    # The accuracy to reach, a fraction; for `rounds_to_target` alone, which needs it.
     target: Annotated[float, Field(gt=0, le=1)] | None = None
-    # What is held equal where local epochs differ: the rounds, or the clients' local steps in all. None: the rounds,
-    # or nothing if they are searched.
+    """The accuracy to reach, a fraction; for `rounds_to_target` alone, which needs it."""
     budget: Budget | None = None
-    # Trials of the study in all.
+    """What is held equal where local epochs differ: the rounds, or the clients' local steps in all. None: the rounds,
+    or nothing if they are searched."""
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 40
-    # Seeds of each trial, the same in every trial; None: the first three of the suite's.
-    seeds: tuple[int, ...] | None = None
-    # Seeds on which the best and the default configuration are tested, the same for each answer; None: the five after
-    # the largest of all others, and for each further best of the study the next five.
-    fresh_seeds: tuple[int, ...] | None = None
-    # Share of the training data that is held out for validation.
+    """Trials of the study in all."""
+    seeds: Seeds | None = None
+    """Seeds of each trial, the same in every trial; None: the first three of the suite's."""
+    fresh_seeds: Seeds | None = None
+    """Seeds on which the best and the default configuration are tested, the same for each answer; None: the five after
+    the largest of all others, and for each further best of the study the next five."""
     validation: Annotated[Fraction, Field(gt=0, lt=1)] = 0.2
-    # Whether a trial that does badly in its first rounds is pruned.
+    """Share of the training data that is held out for validation."""
     pruning: bool = True
+    """Whether a trial that does badly in its first rounds is pruned."""
 
 
 def check_tune(value: object, scenarios: Collection[str], parts: Parts) -> TuneSpec:

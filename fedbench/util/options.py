@@ -1,4 +1,4 @@
-"""What a function, a class or a dataclass takes, declared as a pydantic model: names, types, constraints, defaults."""
+"""What a function, class or dataclass takes, as a pydantic model: names, types, constraints, defaults, meanings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import is_dataclass
 from inspect import Parameter, signature
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, create_model
+from pydantic import ConfigDict, Field, PydanticSchemaGenerationError, TypeAdapter, create_model
 
+from fedbench.util.docstrings import meanings
 from fedbench.util.frozen import Frozen
 
 Scalar = int | float | str | bool | None
@@ -38,6 +39,8 @@ def declare_options(part: Any, skipped: int = 0, more: Iterable[str] = ()) -> ty
     parameters, takes_any = _parameters(part)
     parameters = parameters[skipped:]
     hints = get_type_hints(part, include_extras=True) if is_dataclass(part) else _hints(part, parameters)
+    for name, meaning in meanings(part).items():
+        hints[name] = Annotated[hints.get(name, Scalar), Field(description=meaning)]
     declared = {
         each.name: (hints.get(each.name, Scalar), ... if each.default is Parameter.empty else each.default)
         for each in parameters

@@ -200,7 +200,9 @@ def test_missing_values_and_missing_metadata_are_said_in_one_line() -> None:
 
 
 def test_by_column_needs_its_column_and_takes_no_sizes() -> None:
-    with pytest.raises(ValueError, match="partition by-column needs partition_column: the column of metadata"):
+    with pytest.raises(
+        ValueError, match=r"partition by-column needs partition_column \(The column of metadata .*\); set it"
+    ):
         CellSpec(partition="by-column")
     with pytest.raises(ValueError, match="leave examples_per_client out"):
         CellSpec(partition="by-column", partition_column="age", examples_per_client=3)
