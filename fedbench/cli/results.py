@@ -11,7 +11,8 @@ import typer
 from fedbench.cli.completion import complete_suite
 from fedbench.cli.exits import EXIT_FAILED, say
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
-from fedbench.suites.contrast import ContrastMeasure, check_contrast_measure
+from fedbench.suites.checks import check_value
+from fedbench.suites.contrast import ContrastMeasure, ContrastSpec
 from fedbench.util.errors import StoreError, SuiteError
 from fedbench.util.text import any_of, counted
 
@@ -98,7 +99,7 @@ def answer_command(
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Answer a suite's question from what is recorded: which cells differ, by how much, and how sure that is."""
-    chosen = None if measure is None else check_contrast_measure(measure, "--measure")
+    chosen = check_value("measure", measure, "--measure", ContrastSpec)
     stored, _ = _read(suite_name, tracking_uri)
     from fedbench.reports.answers import answer_all, answers_json, answers_text
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -199,7 +200,7 @@ def _sentence(model: type[Frozen], field: str, problem: Any) -> str:
     """Say what is wrong with a field's value and what it must be."""
     context, kind = problem.get("ctx", {}), problem["type"]
     annotation = model.model_fields[field].annotation if field in model.model_fields else None
-    if kind == "literal_error":
+    if kind in ("literal_error", "enum"):
         return f": {unknown(field, problem['input'], _choices(annotation))}"
     if kind not in RULES:
         return f": {context.get('error', problem['msg'])}"
@@ -208,9 +209,12 @@ def _sentence(model: type[Frozen], field: str, problem: Any) -> str:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """The values of a ``Literal``, which may be one side of a union."""
-    inner = [value for each in get_args(annotation) for value in get_args(each) or (each,)]
-    return ["null" if value is NoneType else str(value) for value in inner]
+    """The values of a ``Literal`` or an enumeration, which may be one side of a union."""
+    if annotation is NoneType:
+        return ["null"]
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return [str(each) for each in annotation]
+    return [name for each in get_args(annotation) for name in _choices(each)] or [str(annotation)]
 
 
 def check_mapping(value: object, place: str, keys: Sequence[str]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from fedbench.suites.cell import CellSpec
-from fedbench.suites.checks import check_choice, check_mapping
+from fedbench.suites.checks import check_choice, check_mapping, check_value
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
 from fedbench.util.text import show
@@ -35,7 +35,7 @@ class Reference(Frozen, use_attribute_docstrings=True):
     band: Annotated[tuple[int | float | None, int | float | None], WithJsonSchema(BAND)] | None = None
     """The smallest and the largest mean over seeds that counts as reproduced; None: no bound on that side, or no
     band."""
-    measure: Measure = Measure.ROUNDS_TO_TARGET
+    measure: Annotated[Measure, Field(strict=False)] = Measure.ROUNDS_TO_TARGET
     speedup_over: str | None = None
     """The scenario of which the paper gives this one's speed-up: its rounds over this one's."""
 
@@ -70,7 +70,7 @@ def check_conformance(value: object, scenarios: Mapping[str, Sequence[CellSpec]]
 
 def _check(key: str, value: Any, place: str, scenarios: Mapping[str, Sequence[CellSpec]]) -> Any:
     if key == "measure":
-        return Measure(check_choice(value, place, tuple(Measure), "measure"))
+        return check_value(key, value, place, Reference)
     if value is None:
         return None
     if key == "speedup_over":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
+from typing import Annotated
 
-from fedbench.suites.checks import check_choice, check_mapping
+from pydantic import Field
+
+from fedbench.suites.checks import check_mapping, check_value
 from fedbench.suites.files import find_suite
 from fedbench.suites.yaml_loader import read_yaml
 from fedbench.util.errors import SuiteError
@@ -33,7 +36,7 @@ class ContrastSpec(Frozen, use_attribute_docstrings=True):
     axes: tuple[str, ...] | None = None
     """The axes along which cells are compared, or `scenario` for the scenarios themselves. None: each axis of a
     scenario with two to six values. An empty list: no cells are compared."""
-    measure: ContrastMeasure | None = None
+    measure: Annotated[ContrastMeasure, Field(strict=False)] | None = None
     """What they are compared by. None: `rounds_to_target` where runs stop at their target, `balanced_accuracy` where the
     largest class has half as much again as an equal share of the test set, else `accuracy`."""
 
@@ -48,16 +51,10 @@ def check_contrast(value: object, axes: Collection[str] | None = None) -> Contra
     """
     given = check_mapping({} if value is None else value, "contrast", tuple(ContrastSpec.model_fields))
     measure, chosen = given.get("measure"), given.get("axes")
-    if measure is not None:
-        measure = check_contrast_measure(measure, "contrast: measure")
+    measure = check_value("measure", measure, "contrast: measure", ContrastSpec)
     if chosen is not None:
         chosen = _axes(chosen, axes)
     return ContrastSpec(axes=chosen, measure=measure)
-
-
-def check_contrast_measure(value: object, place: str) -> ContrastMeasure:
-    """Check the name of a measure."""
-    return ContrastMeasure(check_choice(value, place, tuple(ContrastMeasure), "measure"))
 
 
 def read_contrast(name_or_path: str) -> ContrastSpec | None:

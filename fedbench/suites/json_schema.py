@@ -169,14 +169,14 @@ def _tune() -> dict[str, Schema]:
     """The keys of `tune`."""
     keys, common = field_schemas(TuneSpec), field_schemas(CommonFields)
     one_value = {"allOf": [_ref("settings")], "additionalProperties": {"not": {"type": "array"}}}
-    space = {
+    space: Schema = {
         "type": "object",
         "properties": {field: _searched(value_of(common[field])) for field in SEARCHABLE},
         "minProperties": 1,
         "additionalProperties": _searched({"type": ["number", "null"]}),  # options of parts
         "propertyNames": {"not": {"enum": [field for field in common if field not in SEARCHABLE]}},
     }
-    chosen = {"set": {"anyOf": [one_value, {"type": "null"}]}, "space": space}
+    chosen: dict[str, Schema] = {"set": {"anyOf": [one_value, {"type": "null"}]}, "space": space}
     return keys | {key: _about(schema, keys[key]["description"]) for key, schema in chosen.items()}
 
 

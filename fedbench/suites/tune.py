@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -43,10 +43,8 @@ NOT_TUNED = (
     "interpolation_set",
 )
 MAX_TRIALS = 100_000
-Budget = Literal["rounds", "steps"]
 BY_LOGARITHM = ("learning_rate",)  # searched by its logarithm unless the file says otherwise
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
-BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 
 class Objective(StrEnum):
@@ -100,10 +98,10 @@ class TuneSpec(Frozen, use_attribute_docstrings=True):
     """Scenario fields and what they are set to, as `--set` does it: they choose one cell of a grid."""
     space: tuple[Axis, ...] | None = None
     """The searched fields, in the order of `CellSpec`; None: the default space (see `fedbench.tuning.plan_space`)."""
-    objective: Objective = Objective.ACCURACY
+    objective: Annotated[Objective, Field(strict=False)] = Objective.ACCURACY
     target: Annotated[float, Field(gt=0, le=1)] | None = None
     """The accuracy to reach, a fraction; for `rounds_to_target` alone, which needs it."""
-    budget: Budget | None = None
+    budget: Literal["rounds", "steps"] | None = None
     """What is held equal where local epochs differ: the rounds, or the clients' local steps in all. None: the rounds,
     or nothing if they are searched."""
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 40
@@ -118,6 +116,11 @@ class TuneSpec(Frozen, use_attribute_docstrings=True):
     pruning: bool = True
     """Whether a trial that does badly in its first rounds is pruned."""
 
+    @property
+    def searches_rounds(self) -> bool:
+        """Whether the number of rounds is searched."""
+        return any(axis.field == "rounds" for axis in self.space or ())
+
 
 def check_tune(value: object, scenarios: Collection[str], parts: Parts) -> TuneSpec:
     """Check the key `tune`; `scenarios` are the names of the file's.
@@ -128,68 +131,59 @@ def check_tune(value: object, scenarios: Collection[str], parts: Parts) -> TuneS
         One line that names the place, the value and what to do.
     """
     given = check_mapping({} if value is None else value, "tune", tuple(TuneSpec.model_fields))
+    return _with(TuneSpec(), given, "tune: ", scenarios, parts)
+
+
+def with_options(tune: TuneSpec, options: Mapping[str, object], scenarios: Collection[str]) -> TuneSpec:
+    """The key with options of the command line in place of what the file says; those that are None are not given."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if given.get("objective", tune.objective) != tune.objective:  # to which the file's target belongs
+        tune = tune.model_copy(update={"target": None})
+    return _with(tune, given, "--", scenarios, Parts())
+
+
+def _with(tune: TuneSpec, given: Mapping[str, Any], prefix: str, scenarios: Collection[str], parts: Parts) -> TuneSpec:
+    """A key with other values, checked by themselves and together; a place in a message is a prefix and the name."""
     checks: dict[str, Callable[[Any, str], object]] = {
         "scenario": lambda value, place: check_choice(value, place, scenarios, "scenario"),
         "set": lambda value, place: _settings(value, place, parts),
         "space": lambda value, place: _space(value, place, parts),
-        "objective": check_objective,
-        "budget": check_budget,
         "seeds": check_seeds,
         "fresh_seeds": check_seeds,
     }
-    may_be_null = ("scenario", "set", "target", "budget", "seeds", "fresh_seeds")
-    checked: dict[str, Any] = {}
-    for key, part in given.items():
-        place = f"tune: {key}"
-        if key in checks and not (part is None and key in may_be_null):
-            checked[key] = checks[key](part, place)
-        elif key not in checks:
-            checked[key] = check_value(key, part, place, TuneSpec)
+    checked = dict(tune)
+    for key, value in given.items():
+        if key not in checks:
+            checked[key] = check_value(key, value, f"{prefix}{key}", TuneSpec)
+        elif value is not None or key == "space":
+            checked[key] = checks[key](value, f"{prefix}{key}")
     tune = TuneSpec(**checked)
-    check_target(tune.objective, tune.target, "tune: objective", "tune: target")
-    if tune.budget:
-        check_nothing_else_is_equal(tune, "tune: budget")
+    needs_target = tune.objective is Objective.ROUNDS_TO_TARGET
+    if needs_target and tune.target is None:
+        raise SuiteError(
+            f"{prefix}objective is {tune.objective}; set {prefix}target too, the accuracy to reach, such as 0.9"
+        )
+    if tune.target is not None and not needs_target:
+        raise SuiteError(
+            f"{prefix}target is {show(tune.target)}, but the objective is {tune.objective}; "
+            f"leave it out, or take {Objective.ROUNDS_TO_TARGET} as the objective"
+        )
+    if tune.budget and tune.searches_rounds:
+        raise SuiteError(
+            f"{prefix}budget: nothing is held equal where the rounds are searched; leave the budget out, or take "
+            "rounds out of tune: space"
+        )
     if tune.seeds and tune.fresh_seeds:
-        check_fresh_seeds(tune.fresh_seeds, tune.seeds, "tune: fresh_seeds")
+        check_fresh_seeds(tune.fresh_seeds, tune.seeds)
     return tune
 
 
-def check_objective(value: object, place: str) -> Objective:
-    """Check the name of an objective."""
-    return Objective(check_choice(value, place, tuple(Objective), "objective"))
-
-
-def check_budget(value: object, place: str) -> str:
-    """Check the name of a budget."""
-    return check_choice(value, place, BUDGETS, "budget")
-
-
-def check_target(objective: Objective, target: float | None, of_objective: str, of_target: str) -> None:
-    """Check that there is a target where the objective needs one, and only there; the places are for the message."""
-    needs_it = objective is Objective.ROUNDS_TO_TARGET
-    if needs_it and target is None:
-        raise SuiteError(f"{of_objective} is {objective}; set {of_target} too, the accuracy to reach, such as 0.9")
-    if target is not None and not needs_it:
-        raise SuiteError(
-            f"{of_target} is {show(target)}, but the objective is {objective}; "
-            f"leave it out, or take {Objective.ROUNDS_TO_TARGET} as the objective"
-        )
-
-
-def check_nothing_else_is_equal(tune: TuneSpec, place: str) -> None:
-    """Refuse a budget where the rounds are searched."""
-    if any(axis.field == "rounds" for axis in tune.space or ()):
-        raise SuiteError(
-            f"{place}: nothing is held equal where the rounds are searched; leave the budget out, or take rounds out "
-            "of tune: space"
-        )
-
-
-def check_fresh_seeds(fresh_seeds: tuple[int, ...], seeds: tuple[int, ...], place: str) -> None:
+def check_fresh_seeds(fresh_seeds: Collection[int], seeds: Collection[int]) -> None:
     """Check that no seed of the test is one of the search."""
-    for seed in fresh_seeds:
-        if seed in seeds:
-            raise SuiteError(f"{place} holds {seed}, which is a seed of the trials; choose one that no trial has seen")
+    if both := [seed for seed in fresh_seeds if seed in seeds]:
+        raise SuiteError(
+            f"tune: fresh_seeds holds {both[0]}, which is a seed of the trials; choose one that no trial has seen"
+        )
 
 
 def _settings(value: object, place: str, parts: Parts) -> tuple[tuple[str, Any], ...]:

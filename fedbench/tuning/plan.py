@@ -10,17 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
-from fedbench.suites.checks import check_value
+from fedbench.suites.checks import check_choice
 from fedbench.suites.schema import CellSpec, Suite
-from fedbench.suites.tune import Axis, Objective, TuneSpec
-from fedbench.tuning.plan_choices import (
-    check_sampler_seed,
-    choose_budget,
-    choose_cell,
-    choose_objective,
-    choose_scenario,
-    choose_seeds,
-)
+from fedbench.suites.tune import Axis, Objective, TuneSpec, with_options
+from fedbench.tuning.plan_choices import check_sampler_seed, choose_cell, choose_seeds
 from fedbench.tuning.plan_space import (
     Params,
     default_space,
@@ -125,55 +118,47 @@ class Plan:
         return spec.replace({"examples_per_client": num_training // (spec.num_clients * parts) * parts})
 
 
-def make_plan(
-    suite: Suite,
-    *,
-    scenario: str | None = None,
-    objective: str | None = None,
-    trials: int | None = None,
-    target: float | None = None,
-    budget: str | None = None,
-    seeds: Sequence[int] | None = None,
-    pruning: bool | None = None,
-    sampler_seed: int = 0,
-) -> Plan:
+def make_plan(suite: Suite, *, sampler_seed: int = 0, **options: object) -> Plan:
     """Make a plan from a suite's key `tune` and the command line's options, which override it.
 
     Parameters
     ----------
     suite
         As loaded, with the command line's ``--set`` applied to its cells.
-    scenario, objective, trials, target, budget, seeds, pruning, sampler_seed
-        The options of `fedbench tune`; None: what the file says.
+    sampler_seed
+        Of Optuna's sampler.
+    options
+        Those of `fedbench tune` with the names of `TuneSpec`'s fields; None: what the file says.
 
     Raises
     ------
     SuiteError
-        One line that names the field or the option, the value and what to do.
+        One line that names the file, the place, the value and what to do.
     """
-    tune = suite.tune
+    scenarios = {scenario.name: scenario for scenario in suite.scenarios}
     try:
-        tuned = choose_scenario(suite, scenario)
-        cell, note = choose_cell(tuned, tune, suite.path.parent)
-        chosen_budget = choose_budget(tune, budget)
-        chosen_objective, chosen_target = choose_objective(tune, objective, target)
-        chosen_seeds, fresh_seeds = choose_seeds(suite, seeds)
+        tune = with_options(suite.tune, options, scenarios)
+        name = tune.scenario or suite.scenarios[0].name
+        scenario = scenarios[check_choice(name, "tune: scenario", scenarios, "scenario")]
+        cell, note = choose_cell(scenario, tune, suite.path.parent)
+        budget = tune.budget or ("none" if tune.searches_rounds else "rounds")
+        seeds, fresh_seeds = choose_seeds(tune, suite)
         plan = Plan(
             suite=suite.name,
-            scenario=tuned.name,
+            scenario=scenario.name,
             cell=cell.label,
             spec=cell.spec,
-            space=_space(tune, cell.spec, chosen_budget),
-            objective=chosen_objective,
-            target=chosen_target,
-            budget=chosen_budget,
-            seeds=chosen_seeds,
+            space=_space(tune, cell.spec, budget),
+            objective=tune.objective,
+            target=tune.target,
+            budget=budget,
+            seeds=seeds,
             fresh_seeds=fresh_seeds,
             has_own_fresh_seeds=tune.fresh_seeds is not None,
             validation=tune.validation,
-            pruning=tune.pruning if pruning is None else pruning,
+            pruning=tune.pruning,
             sampler_seed=check_sampler_seed(sampler_seed),
-            trials=tune.trials if trials is None else check_value("trials", trials, "--trials", TuneSpec),
+            trials=tune.trials,
             notes=() if note is None else (note,),
         )
         if 0 < (points := len(plan.grid)) < plan.trials:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -11,36 +11,16 @@ from pydantic import ValidationError
 
 from fedbench.components import find
 from fedbench.datasets import splits_of
-from fedbench.suites.checks import cell_error, check_choice, check_seeds, check_value
+from fedbench.suites.checks import cell_error, check_seeds
 from fedbench.suites.fields import in_order
 from fedbench.suites.schema import Cell, CellSpec, Scenario, Suite
-from fedbench.suites.tune import (
-    MAX_TRIALS,
-    NOT_TUNED,
-    Objective,
-    TuneSpec,
-    check_budget,
-    check_fresh_seeds,
-    check_nothing_else_is_equal,
-    check_objective,
-    check_target,
-)
+from fedbench.suites.tune import MAX_TRIALS, NOT_TUNED, TuneSpec, check_fresh_seeds
 from fedbench.tuning.plan_space import DEFAULT_FIELDS
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import show
 
 NUM_SEEDS = 3  # of the suite's, with which each trial is computed
 NUM_FRESH_SEEDS = 5
-
-
-def choose_scenario(suite: Suite, option: str | None) -> Scenario:
-    """The scenario that is tuned: the option's, else the file's, else the first."""
-    scenarios = {scenario.name: scenario for scenario in suite.scenarios}
-    if option is not None:
-        return scenarios[check_choice(option, "--scenario", scenarios, "scenario")]
-    if suite.tune.scenario is not None:
-        return scenarios[check_choice(suite.tune.scenario, "tune: scenario", scenarios, "scenario")]
-    return suite.scenarios[0]
 
 
 def choose_cell(scenario: Scenario, tune: TuneSpec, folder: Path) -> tuple[Cell, str | None]:
@@ -74,35 +54,11 @@ def _note(sizes: Mapping[str, int], searched: Collection[str]) -> str | None:
     return f"{' and '.join(parts)}; choose another with --set" if parts else None
 
 
-def choose_budget(tune: TuneSpec, option: str | None) -> str:
-    """What is held equal: ``rounds`` or ``steps``, or ``none`` where the rounds are searched."""
-    if option is not None:
-        check_nothing_else_is_equal(tune, f"--budget {check_budget(option, '--budget')}")
-        return option
-    searches_rounds = any(axis.field == "rounds" for axis in tune.space or ())
-    return tune.budget or ("none" if searches_rounds else "rounds")
-
-
-def choose_objective(tune: TuneSpec, option: str | None, option_target: float | None) -> tuple[Objective, float | None]:
-    """The objective and its target, if it has one."""
-    objective = tune.objective if option is None else check_objective(option, "--objective")
-    if option_target is not None:
-        target = check_value("target", option_target, "--target", TuneSpec)
-    else:  # the file's target belongs to the file's objective
-        target = tune.target if objective is Objective.ROUNDS_TO_TARGET else None
-    place = "tune: objective" if option is None else "--objective"
-    check_target(objective, target, place, "--target")
-    return objective, target
-
-
-def choose_seeds(suite: Suite, option: Sequence[int] | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def choose_seeds(tune: TuneSpec, suite: Suite) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The seeds of the trials and the fresh ones of the first answer."""
-    tune = suite.tune
     seeds = tune.seeds or suite.seeds[:NUM_SEEDS]
-    if option is not None:
-        seeds = check_seeds(list(option), "--seeds")
     if tune.fresh_seeds is not None:
-        check_fresh_seeds(tune.fresh_seeds, seeds, "tune: fresh_seeds")
+        check_fresh_seeds(tune.fresh_seeds, seeds)
         return seeds, tune.fresh_seeds
     largest = max(*seeds, *suite.seeds)
     last = largest + MAX_TRIALS * NUM_FRESH_SEEDS  # if each trial were the best for a while

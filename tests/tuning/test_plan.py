@@ -217,9 +217,7 @@ def test_nothing_is_held_equal_where_rounds_are_searched(tmp_path: Path) -> None
     space = "{space: {rounds: {low: 1, high: 9}}}"
     assert "none" == plan_of(tmp_path, space).budget
     assert 9 == plan_of(tmp_path, space).spec_of({"rounds": 9}).rounds
-    assert error_of(tmp_path, space, budget="steps").startswith(
-        "--budget steps: nothing is held equal where the rounds"
-    )
+    assert error_of(tmp_path, space, budget="steps").startswith("--budget: nothing is held equal where the rounds")
 
 
 # Steps
