@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fedbench.runs.launch import Where, track_suite
 from fedbench.suites.checks import check_value
-from fedbench.suites.loading import load_suite, make_suite, parse_seeds
+from fedbench.suites.loading import load_suite, parse_seeds
 from fedbench.suites.objects import plain
 from fedbench.suites.variants import variant_of
 from fedbench.util.errors import InterruptedSuiteError, StoreError, SuiteError
@@ -222,7 +222,7 @@ def _load(
         "overrides": given,
         "variant": variant_of(given) if variant is None else variant,
     }
-    return make_suite(plain(suite), **changes) if isinstance(suite, Mapping) else load_suite(suite, **changes)
+    return load_suite(plain(suite) if isinstance(suite, Mapping) else suite, **changes)
 
 
 class _Arguments(Where):

@@ -9,11 +9,10 @@ from typing import Annotated
 from pydantic import Field
 
 from fedbench.suites.checks import check_mapping, check_value
-from fedbench.suites.files import find_suite
-from fedbench.suites.yaml_loader import read_yaml
+from fedbench.suites.files import errors_in, find_suite, read_key
 from fedbench.util.errors import SuiteError
 from fedbench.util.frozen import Frozen
-from fedbench.util.text import one_line, show, unknown
+from fedbench.util.text import show, unknown
 
 SCENARIO = "scenario"  # in place of an axis: scenarios are compared
 
@@ -69,11 +68,8 @@ def read_contrast(name_or_path: str) -> ContrastSpec | None:
         path = find_suite(name_or_path)
     except SuiteError:
         return None  # a suite of another folder or machine: its name is enough to read what it recorded
-    try:
-        suite = read_yaml(path)
-        return check_contrast(suite.get("contrast") if isinstance(suite, dict) else None)
-    except SuiteError as error:
-        raise SuiteError(one_line(f"{path}: {error}")) from None
+    with errors_in(path):
+        return check_contrast(read_key(path, "contrast"))
 
 
 def _axes(value: object, axes: Collection[str] | None) -> tuple[str, ...]:

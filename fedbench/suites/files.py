@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedbench.suites.checks import check_name
@@ -64,6 +66,21 @@ def find_suite(name_or_path: str | Path) -> Path:
     return suites[text]
 
 
+@contextmanager
+def errors_in(place: Path | str) -> Iterator[None]:
+    """Name the file, or the option, in what is said of it."""
+    try:
+        yield
+    except SuiteError as error:
+        raise SuiteError(one_line(f"{place}: {error}")) from None
+
+
+def read_key(path: Path, key: str) -> object:
+    """A key of a suite file, of which nothing is checked; None if it has no such key."""
+    suite = read_yaml(path)
+    return suite.get(key) if isinstance(suite, dict) else None
+
+
 def read_name(path: Path) -> str:
     """The name of the suite in a file, of which nothing else is checked, and no code executed.
 
@@ -72,8 +89,5 @@ def read_name(path: Path) -> str:
     SuiteError
         If there is none.
     """
-    try:
-        suite = read_yaml(path)
-        return check_name(suite.get("name") if isinstance(suite, dict) else None, "name")
-    except SuiteError as error:
-        raise SuiteError(one_line(f"{path}: {error}")) from None
+    with errors_in(path):
+        return check_name(read_key(path, "name"), "name")

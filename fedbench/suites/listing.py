@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedbench.components import find
 from fedbench.suites.checks import check_name, named_parts, settings_of
-from fedbench.suites.files import list_suites
+from fedbench.suites.files import errors_in, list_suites
 from fedbench.suites.loading import load_suite
 from fedbench.suites.schema import Suite
 from fedbench.suites.yaml_loader import read_yaml
@@ -68,5 +68,6 @@ def _outline(path: Path) -> Outline | None:
         except SuiteError as error:
             problems.append(error)
     if own and problems:
-        raise SuiteError(one_line(f"{path}: {problems[0]}"))
+        with errors_in(path):
+            raise problems[0]
     return Outline(name, one_line(suite.get("question")), path, tuple(own)) if own else None

@@ -27,7 +27,7 @@ from fedbench.suites.checks import (
 )
 from fedbench.suites.conformance import Reference, check_conformance
 from fedbench.suites.contrast import check_contrast
-from fedbench.suites.files import find_suite
+from fedbench.suites.files import errors_in, find_suite
 from fedbench.suites.schema import Cell, Scenario, Suite
 from fedbench.suites.tune import check_tune
 from fedbench.suites.uses import axes_of, dimensions, grid_size, merge
@@ -41,7 +41,7 @@ REQUIRED = ("name", "question", "seeds", "scenarios")
 
 
 def load_suite(
-    name_or_path: str | Path,
+    name_or_path: str | Path | Mapping[str, object],
     *,
     overrides: Mapping[str, object] | None = None,
     seeds: Sequence[int] | None = None,
@@ -53,7 +53,7 @@ def load_suite(
     Parameters
     ----------
     name_or_path
-        See `find_suite`.
+        See `find_suite`; or what a YAML file holds as a mapping, whose paths are relative to the working directory.
     overrides
         Scenario fields that replace those of every scenario (``--set``); a list is an axis.
     seeds
@@ -68,30 +68,10 @@ def load_suite(
     SuiteError
         One line that names the file, the place in it, the value and what to do.
     """
-    path = find_suite(name_or_path)
-    try:
-        return _suite(read_yaml(path), path, dict(overrides or {}), seeds, only, variant)
-    except SuiteError as error:
-        raise SuiteError(one_line(f"{path}: {error}")) from None
-
-
-def make_suite(
-    content: Mapping[str, object],
-    *,
-    overrides: Mapping[str, object] | None = None,
-    seeds: Sequence[int] | None = None,
-    only: Sequence[str] = (),
-    variant: str | None = None,
-) -> Suite:
-    """Check a suite that is given as a mapping, as a YAML file holds it; paths are relative to the working directory.
-
-    See `load_suite`.
-    """
-    path = Path("the suite")
-    try:
+    path = Path("the suite") if isinstance(name_or_path, Mapping) else find_suite(name_or_path)
+    with errors_in(path):
+        content = name_or_path if isinstance(name_or_path, Mapping) else read_yaml(path)
         return _suite(content, path, dict(overrides or {}), seeds, only, variant)
-    except SuiteError as error:
-        raise SuiteError(one_line(f"{path}: {error}")) from None
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
@@ -105,14 +85,12 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
     overrides: dict[str, object] = {}
     for setting in settings:
         field, equals, value = setting.partition("=")
-        try:
+        with errors_in("--set"):
             if not equals or not value.strip():
                 raise SuiteError(f"{show(setting)} is not FIELD=VALUE, such as rounds=3 or batch_size=null")
             if field in overrides:
                 raise SuiteError(f"{field} is given twice; keep one")
             overrides[field] = parse_yaml(value)
-        except SuiteError as error:
-            raise SuiteError(one_line(f"--set: {error}")) from None
     return overrides
 
 

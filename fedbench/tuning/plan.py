@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import product
 
 from fedbench.suites.checks import check_choice
+from fedbench.suites.files import errors_in
 from fedbench.suites.schema import CellSpec, Suite
 from fedbench.suites.tune import Axis, Objective, TuneSpec, with_options
 from fedbench.tuning.plan_choices import check_sampler_seed, choose_cell, choose_seeds
@@ -22,7 +23,6 @@ from fedbench.tuning.plan_space import (
     require_round_fits,
 )
 from fedbench.util.errors import SuiteError
-from fedbench.util.text import one_line
 
 __all__ = ["Params", "Plan", "identity", "make_plan", "require_enough", "require_skilful_target"]
 
@@ -136,7 +136,7 @@ def make_plan(suite: Suite, *, sampler_seed: int = 0, **options: object) -> Plan
         One line that names the file, the place, the value and what to do.
     """
     scenarios = {scenario.name: scenario for scenario in suite.scenarios}
-    try:
+    with errors_in(suite.path):
         tune = with_options(suite.tune, options, scenarios)
         name = tune.scenario or suite.scenarios[0].name
         scenario = scenarios[check_choice(name, "tune: scenario", scenarios, "scenario")]
@@ -165,8 +165,6 @@ def make_plan(suite: Suite, *, sampler_seed: int = 0, **options: object) -> Plan
             fewer = f"{points} trials in place of {plan.trials}: one for each point of the space"
             plan = replace(plan, trials=points, notes=(*plan.notes, fewer))
         require_enough(plan, most_training(plan))
-    except SuiteError as error:
-        raise SuiteError(one_line(f"{suite.path}: {error}")) from None
     return plan
 
 

@@ -20,9 +20,9 @@ from fedbench.gate.baseline import Baseline, comparable_baseline, read_baseline,
 from fedbench.gate.checks import Gate
 from fedbench.gate.document import gate_json, write_pages
 from fedbench.gate.terminal import gate_table
-from fedbench.suites.loading import make_suite
+from fedbench.suites.loading import load_suite
 
-SUITE = make_suite(yaml.safe_load(TEXT))
+SUITE = load_suite(yaml.safe_load(TEXT))
 NOW = made_baseline(SUITE).cells
 VALID = made_baseline(SUITE).model_dump(mode="json")
 
