@@ -21,9 +21,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fedbench.datasets import Dataset, DatasetInfo, TrainingData
+from fedbench.datasets.content import assemble
 from fedbench.util.errors import DataError
 from fedbench.util.text import one_line, show, unknown
 
@@ -40,22 +41,15 @@ AT_ONCE = 1 << 24  # values that are looked at together
 CLASS_NAME = re.compile(r"\w[\w .:/-]{0,99}")  # as MLflow takes it in a metric's name
 
 
-class Described(Protocol):
-    """An array, or the header of one in a file."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102 - as of an array
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...  # noqa: D102 - as of an array
-
-
 @dataclass(frozen=True)
 class Header:
     """The type and the shape of an array that is not read."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+
+
+Described: TypeAlias = "NDArray[Any] | Header"
 
 
 def require_keys(where: str, keys: Sequence[str]) -> None:
@@ -106,19 +100,11 @@ def info_of(where: str, arrays: Mapping[str, Described], labels: Mapping[str, An
 
 def dataset_of(where: str, arrays: Mapping[str, Any], source: str = "") -> tuple[Dataset, TrainingData]:
     """Make a dataset, and its training part, of arrays by their names; `where` names them in errors."""
-    import torch
-
-    from fedbench.datasets.content import content_digest
-
     training = training_of(where, arrays)
     y_test = _labels(where, "y_test", arrays["y_test"])
     _require_classes(where, y_test, training.class_names, arrays.get("names") is not None)
-    x_test = _inputs(where, "x_test", arrays["x_test"])
-    train_images, train_labels = torch.from_numpy(training.images), torch.from_numpy(training.labels)
-    tensors = (train_images, train_labels, torch.from_numpy(x_test), torch.from_numpy(y_test))
-    rest = (training.mean, training.std, training.class_names)
-    digest = content_digest(tensors, *rest)
-    return Dataset(where, SPLIT, *tensors, *rest, digest, source or where, training.columns), training
+    test = (_inputs(where, "x_test", arrays["x_test"]), y_test)
+    return assemble(where, SPLIT, training, test, source or where), training
 
 
 def training_of(where: str, arrays: Mapping[str, Any]) -> TrainingData:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fedbench.datasets import Dataset, DatasetInfo, dataset_info
+from fedbench.datasets import Dataset, DatasetInfo, TrainingData, dataset_info
 from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 
@@ -31,6 +31,18 @@ def content_digest(
     return digest.hexdigest()
 
 
+def assemble(
+    name: str, split: str, training: TrainingData, test: tuple[NDArray[Any], NDArray[np.int64]], source: str
+) -> Dataset:
+    """A dataset of its training part and its test images and labels; `source` is where it came from."""
+    import torch
+
+    train_images, train_labels = torch.from_numpy(training.images), torch.from_numpy(training.labels)
+    tensors = (train_images, train_labels, torch.from_numpy(test[0]), torch.from_numpy(test[1]))
+    rest = (training.mean, training.std, training.class_names)
+    return Dataset(name, split, *tensors, *rest, content_digest(tensors, *rest), source, training.columns)
+
+
 def make_dataset(
     name: str,
     split: str,
@@ -49,8 +61,6 @@ def make_dataset(
     DataError
         If there are more or fewer examples than `info` says; by default that of the built-in dataset.
     """
-    import torch
-
     sizes = (len(train[1]), len(test[1]))
     info = info or dataset_info(name)
     expected = info.sizes[split]
@@ -59,8 +69,5 @@ def make_dataset(
             f"dataset {name}, split {split}: {sizes[0]} training and {sizes[1]} test examples "
             f"instead of {expected[0]} and {expected[1]}: run: {data_command('verify', name)}"
         )
-    train_images, train_labels = map(torch.from_numpy, train)
-    test_images, test_labels = map(torch.from_numpy, test)
-    tensors = (train_images, train_labels, test_images, test_labels)
-    digest = content_digest(tensors, mean, std, class_names)
-    return Dataset(name, split, *tensors, mean, std, class_names, digest, info.url, train_columns or {})
+    training = TrainingData(*train, mean, std, class_names, columns=train_columns or {})
+    return assemble(name, split, training, test, info.url)

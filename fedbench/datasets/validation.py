@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedbench.datasets import Dataset, TrainingData, checked_split, data_dir, dataset_info, dataset_module
-from fedbench.datasets.content import content_digest
+from fedbench.datasets.content import assemble
 from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 
@@ -58,21 +59,20 @@ def load_held_out(
     ValueError
         If `fraction` is not between 0 and 1.
     """
-    import torch
-
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, not {fraction}")
     chosen = checked_split(source or name, split)
     training, origin = _load_training(name, source or name, chosen, folder)
-    held_out = _held_out(training, fraction, f"dataset {name}, split {chosen}")  # (N,)
-    images, labels = (
-        [torch.from_numpy(part[side]) for side in (~held_out, held_out)] for part in (training.images, training.labels)
+    out = _held_out(training, fraction, f"dataset {name}, split {chosen}")  # (N,)
+    rest = replace(
+        training,
+        images=training.images[~out],
+        labels=training.labels[~out],
+        groups=None,
+        columns={column: values[~out] for column, values in training.columns.items()},
     )
-    tensors = (images[0], labels[0], images[1], labels[1])
-    rest = (training.mean, training.std, training.class_names)
-    digest = content_digest(tensors, *rest)
-    columns = {column: values[~held_out] for column, values in training.columns.items()}
-    return Dataset(name, f"{chosen} validation {fraction:g}", *tensors, *rest, digest, origin, columns)
+    held_out = (training.images[out], training.labels[out])
+    return assemble(name, f"{chosen} validation {fraction:g}", rest, held_out, origin)
 
 
 def _load_training(name: str, source: object, split: str, folder: Path | None) -> tuple[TrainingData, str]:
@@ -81,8 +81,8 @@ def _load_training(name: str, source: object, split: str, folder: Path | None) -
     if not hasattr(module, "load_training"):
         whole: Dataset = module.load(data_dir(folder), split)
         images, labels = whole.train_images.numpy(), whole.train_labels.numpy()
-        rest = (whole.mean, whole.std, whole.class_names, None, whole.train_columns)
-        return TrainingData(images, labels, *rest), whole.source
+        rest = (whole.mean, whole.std, whole.class_names)
+        return TrainingData(images, labels, *rest, columns=whole.train_columns), whole.source
     training: TrainingData = module.load_training(data_dir(folder), split)
     info = dataset_info(source)
     if len(training.labels) != info.sizes[split][0]:
