@@ -241,19 +241,7 @@ def load_dataset(dataset: str | object, split: str | None = None, folder: Path |
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """One line of ``fedbench data list``.
-
-    Attributes
-    ----------
-    name
-        The key in `DATASETS`.
-    info
-        Its sizes, classes, licence and citation.
-    present
-        Whether its files are there (a quick look, not a check).
-    command
-        The command that downloads it.
-    """
+    """One line of ``fedbench data list``: `present` is a quick look, `command` downloads the dataset."""
 
     name: str
     info: DatasetInfo

@@ -10,7 +10,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -70,10 +70,11 @@ def fetch(data_dir: Path, source: Path | None) -> None:
     skin = skin_folder(data_dir)
     with plain_errors(f"cannot fetch {NAME} into {skin}"), exclusive(skin):
         damaged = damaged_files(skin) if has_manifest(skin) else []
+        good = {image_id: path for image_id, path in find_images(skin).items() if path not in damaged}
         if source is not None:
-            _copy_from(source, skin, damaged)
+            _copy_from(source, skin, good)
         elif damaged or not _is_complete(data_dir):
-            _fetch_from_mirror(skin, damaged)
+            _fetch_from_mirror(skin, good, may_be_here=not damaged)
         _, images = read_copy(data_dir)
         if has_manifest(skin) and not damaged_files(skin):
             return
@@ -97,25 +98,25 @@ def _by_hand() -> str:
     )
 
 
-def _fetch_from_mirror(skin: Path, damaged: Collection[Path]) -> None:
+def _fetch_from_mirror(skin: Path, good: Mapping[str, Path], may_be_here: bool) -> None:
+    """Take the set from the mirror; without one, from what may be in the data folder, such as archives."""
     place = mirror()
     if place is None:
-        if not damaged and any(walk(skin)):  # such as archives that were put there
-            try:
-                _copy_from(skin, skin, damaged)
-            except DataError as error:
-                raise DataError(f"{error}. {_by_hand()}") from error
-            return
-        raise DataError(_by_hand())
-    if isinstance(place, Path):
+        if not (may_be_here and any(walk(skin))):
+            raise DataError(_by_hand())
+        try:
+            _copy_from(skin, skin, good)
+        except DataError as error:
+            raise DataError(f"{error}. {_by_hand()}") from error
+    elif isinstance(place, Path):
         if not (place / "skin").is_dir():
             raise DataError(f"FEDBENCH_MIRROR ({place}) has no folder skin: {_by_hand()}")
-        _copy_from(place / "skin", skin, damaged)
-        return
-    try:
-        _download_from(f"{place}/skin", skin, damaged)
-    except UnavailableError as error:
-        raise DataError(f"FEDBENCH_MIRROR: {error}: run the command again to resume, or: {_by_hand()}") from error
+        _copy_from(place / "skin", skin, good)
+    else:
+        try:
+            _download_from(f"{place}/skin", skin, good)
+        except UnavailableError as error:
+            raise DataError(f"FEDBENCH_MIRROR: {error}: run the command again to resume, or: {_by_hand()}") from error
 
 
 # From a folder or an archive
@@ -141,23 +142,21 @@ class Offer:
         return content
 
 
-def _copy_from(source: Path, skin: Path, damaged: Collection[Path]) -> None:
-    """Copy the table and its images from a folder or an archive.
+def _copy_from(source: Path, skin: Path, good: Mapping[str, Path]) -> None:
+    """Copy the table and its images from a folder or an archive, but not the `good` ones that are as large there.
 
-    Images that exist in the same size, and are not known to be damaged, are not copied again. A source may have only
-    some of the images: the next one adds the others.
+    A source may have only some of the images: the next one adds the others.
     """
     with _open_offers(source, skin) as offers:
         ids = _table_from(offers, source, skin).image_id.tolist()
-        here = {image_id: path for image_id, path in find_images(skin).items() if path not in damaged}
         with progress("copying HAM10000", len(ids), "images") as advance:
             for image_id in ids:
                 offer = offers.get(image_id)
-                target = here.get(image_id, image_path(skin, image_id))
-                if offer and not (image_id in here and target.stat().st_size == offer.size):
+                target = good.get(image_id, image_path(skin, image_id))
+                if offer and not (image_id in good and target.stat().st_size == offer.size):
                     _install_image(offer.read(LARGEST_IMAGE), offer.origin, target)
                 advance()
-        missing = [image_id for image_id in ids if image_id not in offers and image_id not in here]
+        missing = [image_id for image_id in ids if image_id not in offers and image_id not in good]
     if missing:
         raise DataError(
             f"{source} lacks {len(missing)} of {len(ids)} images (first: {missing[0]}.jpg): give the others too, with "
@@ -237,15 +236,15 @@ def _is_other_table(name: str) -> bool:
 # From a server
 
 
-def _download_from(address: str, skin: Path, damaged: Collection[Path]) -> None:
+def _download_from(address: str, skin: Path, good: Mapping[str, Path]) -> None:
     """Download the table, then the images that are missing, several at once."""
     with new_session(CONNECTIONS) as session:
         content = get_bytes(session, f"{address}/{TABLE}", LARGEST_TABLE)
         if content is None:
             raise DataError(f"FEDBENCH_MIRROR has no {address}/{TABLE}: {_by_hand()}")
         table = _install_table(content, f"{address}/{TABLE}", skin)
-        good = {image_id for image_id, path in find_images(skin).items() if path not in damaged and _is_whole(path)}
-        _download_images(session, address, skin, [each for each in table.image_id if each not in good])
+        wanted = [each for each in table.image_id if each not in good or not _is_whole(good[each])]
+        _download_images(session, address, skin, wanted)
 
 
 def _download_images(session: requests.Session, address: str, skin: Path, wanted: Sequence[str]) -> None:
