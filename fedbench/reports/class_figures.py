@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from fedbench.components import KINDS, built_in_options
-from fedbench.partitions.skew import label_skew
-from fedbench.partitions.table import PartitionTable, parse_partition
+from fedbench.partitions.table import PartitionTable, label_skew, parse_partition
 from fedbench.reports.figure import Figure, Kind, Row, number
 from fedbench.reports.layout import mean_std, over_seeds, seeds_text
 from fedbench.tracking.records import StoredCell, StoredSuite, sum_confusions

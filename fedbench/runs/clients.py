@@ -13,8 +13,7 @@ from torch import Tensor
 
 from fedbench.core import Client, Purpose, numpy_stream
 from fedbench.partitions import TrainingTable
-from fedbench.partitions.skew import class_counts
-from fedbench.partitions.table import PartitionTable
+from fedbench.partitions.table import PartitionTable, class_counts
 from fedbench.util.errors import PartitionError, RunError
 
 if TYPE_CHECKING:

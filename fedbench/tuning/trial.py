@@ -64,10 +64,11 @@ def held_out_of(plan: Plan, folder: Path | None) -> Dataset:
     return divided.scaled(spec.pixels)
 
 
+@dataclass(eq=False)
 class TrialWork(Work[TrialJob, TrialDone]):
     """Computes the trials of a study.
 
-    Parameters
+    Attributes
     ----------
     identity
         The study's (see `fedbench.tuning.plan.identity`).
@@ -75,35 +76,25 @@ class TrialWork(Work[TrialJob, TrialDone]):
         The address of Optuna's storage.
     data_dir, device
         See `fedbench.runs.data.DataSource`.
-    held_out
+    loaded
         The training data, if it is loaded; its test examples are the validation split.
     digest
         What its digest is, if it is loaded here.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        identity: str,
-        storage: str,
-        data_dir: Path | None,
-        device: str,
-        held_out: Dataset | None = None,
-        digest: str = "",
-    ) -> None:
-        self.plan = plan
-        self.identity = identity
-        self.storage = storage
-        self.data_dir = data_dir
-        self.device = device
-        self._loaded = held_out
-        self._digest = held_out.digest if held_out else digest
+    plan: Plan
+    identity: str
+    storage: str
+    data_dir: Path | None
+    device: str
+    loaded: Dataset | None = None
+    digest: str = ""
 
     @cached_property
     def held_out(self) -> Dataset:
         """See `held_out_of`."""
-        loaded = self._loaded or held_out_of(self.plan, self.data_dir)
-        if self._digest and loaded.digest != self._digest:
+        loaded = self.loaded or held_out_of(self.plan, self.data_dir)
+        if self.digest and loaded.digest != self.digest:
             raise DataError(f"dataset {self.plan.spec.dataset} is not what the command loaded; {CHANGED}")
         return loaded
 
@@ -167,8 +158,9 @@ class TrialWork(Work[TrialJob, TrialDone]):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
+        digest = self.loaded.digest if self.loaded else self.digest
         given = (self.plan, self.identity, self.storage, self.data_dir, self.device)
-        return TrialWork, (*given, None, self._digest)  # each loads for itself
+        return TrialWork, (*given, None, digest)  # each loads for itself
 
 
 def _finite(value: float) -> float | None:

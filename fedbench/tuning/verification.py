@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,10 +106,10 @@ def answer(
     plan: Plan, trials: Sequence[TrialResult], best: Candidate | None, default: Candidate | None, seconds: float
 ) -> TuningResult:
     """What can be said of the best compared with the default, and whether the best is dead on fresh seeds."""
-    result = _compared(plan, trials, best, default, seconds)
-    if best is None or (lost := dead(best)) is None:
-        return result
-    return replace(result, reason=f"{result.reason}; but the {'best' if best.trial else 'default'} {lost}")
+    verdict, reason, gain = _compared(plan, trials, best, default)
+    if best and (lost := dead(best)):
+        reason += f"; but the {'best' if best.trial else 'default'} {lost}"
+    return TuningResult(plan, tuple(trials), best, default, gain, verdict, reason, seconds)
 
 
 def dead(candidate: Candidate) -> str | None:
@@ -120,32 +120,30 @@ def dead(candidate: Candidate) -> str | None:
 
 
 def _compared(
-    plan: Plan, trials: Sequence[TrialResult], best: Candidate | None, default: Candidate | None, seconds: float
-) -> TuningResult:
-    result = TuningResult(plan, tuple(trials), best, default, None, Answer.NONE, "", seconds)
+    plan: Plan, trials: Sequence[TrialResult], best: Candidate | None, default: Candidate | None
+) -> tuple[Answer, str, tuple[float, tuple[float, float]] | None]:
+    """The answer, its reason, and the gain with its interval, if there is one."""
     if best is None:
-        return replace(result, reason=_no_answer(plan, trials))
+        return Answer.NONE, _no_answer(plan, trials), None
     if best.trial == 0:
         others = len(trials) - 1
         reason = f"the default was not beaten by any of the other {others} trials" if others else "no other has ended"
         missed = "; no seed of it reached the target" if _misses(plan, best.validation) else ""
-        return replace(result, answer=Answer.SAME, reason=reason + missed)
+        return Answer.SAME, reason + missed, None
     if default is None or default.test is None or best.test is None:
         which = "default" if default is None or default.test is None else "best"
-        return replace(result, reason=f"the {which} configuration could not be tested")
+        return Answer.NONE, f"the {which} configuration could not be tested", None
     if _misses(plan, default.test) and _misses(plan, best.test):
-        reason = "no seed of either reached the target on the test set: lower it, or raise rounds"
-        return replace(result, answer=Answer.UNCLEAR, reason=reason)
+        return Answer.UNCLEAR, "no seed of either reached the target on the test set: lower it, or raise rounds", None
     sign = -1 if plan.objective.is_minimised else 1
     first, second = (dict(enumerate(sign * value for value in each.values)) for each in (default.test, best.test))
     difference = difference_of(first, second)
     if not math.isfinite(difference.mean):
-        verdict, reason = _without_gain(first.values(), second.values())
-        return replace(result, answer=verdict, reason=reason)
+        return *_without_gain(first.values(), second.values()), None
     if (interval := difference.interval) is None:
-        return replace(result, answer=Answer.UNCLEAR, reason="a single fresh seed gives no interval of the gain")
+        return Answer.UNCLEAR, "a single fresh seed gives no interval of the gain", None
     verdict = Answer.BETTER if interval[0] > 0 else Answer.WORSE if interval[1] < 0 else Answer.UNCLEAR
-    return replace(result, gain=(difference.mean, interval), answer=verdict, reason=_SENTENCES[verdict])
+    return verdict, _SENTENCES[verdict], (difference.mean, interval)
 
 
 def _misses(plan: Plan, over: Spread) -> bool:

@@ -16,8 +16,7 @@ from fedbench.datasets import Dataset, load_dataset
 from fedbench.measures import Verdict
 from fedbench.partitions import PARTITIONS, Partition, TrainingTable
 from fedbench.partitions.proportions import divide, proportions
-from fedbench.partitions.skew import class_counts, label_skew
-from fedbench.partitions.table import PartitionTable, parse_partition
+from fedbench.partitions.table import PartitionTable, class_counts, label_skew, parse_partition
 from fedbench.runs.clients import clients_of, partition_table
 from fedbench.runs.events import Job, RunDone
 from fedbench.runs.simulation import simulate

@@ -22,7 +22,7 @@ from fedbench.core import (
 )
 from fedbench.datasets import Dataset, load_dataset
 from fedbench.models import build_model
-from fedbench.partitions.skew import label_skew
+from fedbench.partitions.table import label_skew
 from fedbench.runs import simulation
 from fedbench.runs.clients import Clients, clients_of, partition_table
 from fedbench.runs.events import Job, RoundDone

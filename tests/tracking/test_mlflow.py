@@ -25,8 +25,7 @@ from fedbench.components import built_in_options
 from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
-from fedbench.partitions.skew import label_skew
-from fedbench.partitions.table import PartitionTable, parse_partition
+from fedbench.partitions.table import PartitionTable, label_skew, parse_partition
 from fedbench.suites.fields import COMMON
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
 from fedbench.tracking.mlflow import models

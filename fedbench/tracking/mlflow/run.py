@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Metric, Run, RunTag
 
 from fedbench.measures import LABEL_SKEW, Line, RunResult, Verdict
-from fedbench.partitions.skew import label_skew
-from fedbench.partitions.table import PartitionTable
+from fedbench.partitions.table import PartitionTable, label_skew
 from fedbench.tracking.mlflow.cells import Cells
 from fedbench.tracking.mlflow.models import discard_models, log_model
 from fedbench.tracking.mlflow.reading import is_finished, runs_of, stored_result
