@@ -143,7 +143,7 @@ def test_pictures(tmp_path: Path, content: bytes, size: int | None, channels: An
             path.write_bytes(PICTURES[0])
     path = tmp_path / "pictures" / "train" / "dog" / "1.png"
     path.write_bytes(content)
-    dataset = PictureDataset(str(tmp_path / "pictures"), size, channels)
+    dataset = PictureDataset(str(tmp_path / "pictures"), picture_size=size, picture_channels=channels)
     result_of(lambda: dataset.verify(tmp_path), path)
     result_of(lambda: dataset.INFO, path)
 
