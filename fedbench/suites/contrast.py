@@ -36,8 +36,8 @@ class ContrastSpec(Frozen, use_attribute_docstrings=True):
     """The axes along which cells are compared, or `scenario` for the scenarios themselves. None: each axis of a
     scenario with two to six values. An empty list: no cells are compared."""
     measure: Annotated[ContrastMeasure, Field(strict=False)] | None = None
-    """What they are compared by. None: `rounds_to_target` where runs stop at their target, `balanced_accuracy` where the
-    largest class has half as much again as an equal share of the test set, else `accuracy`."""
+    """What they are compared by. None: `rounds_to_target` where runs stop at their target, `balanced_accuracy` where
+    the largest class has half as much again as an equal share of the test set, else `accuracy`."""
 
 
 def check_contrast(value: object, axes: Collection[str] | None = None) -> ContrastSpec:
