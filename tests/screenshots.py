@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 from browser import TABLE, close_assistant, component, fedbench_environment, fresh_page, open_view, show, ui
 from browser import wait_for_runs as wait_for
 from PIL import Image
@@ -80,7 +81,7 @@ def take_all(page: Page, seeds: str, cells: str) -> None:
     component(page, GROUP_BY).get_by_role("button").click()  # the cross: no groups
     page.get_by_text("Group:").first.wait_for(state="detached")
     set_filter(page, "tags.`fedbench.kind` = 'run' and metrics.accuracy < 0.6")
-    wait_for(page, 6)
+    wait_for(page, 5)
     take(page, "ui-filter")
 
     set_filter(page, "tags.`fedbench.kind` = 'run' and tags.`fedbench.verdict` = 'collapsed'")

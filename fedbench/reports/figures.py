@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from fedbench.measures import CLIENT_ACCURACY, Verdict
 from fedbench.reports.alignment_figures import alignment_figures
@@ -13,7 +14,6 @@ from fedbench.reports.class_figures import confusion_figure, partition_figure, r
 from fedbench.reports.figure import ACCURACY, BAND, DRIFT, GAIN, LOSS, RISE, Figure, Kind, Measure, Row, measured
 from fedbench.reports.layout import mean_std, over_seeds, seeds_text
 from fedbench.reports.panels import (
-    Panel,
     axis_words,
     by_scenario,
     describe,
@@ -32,6 +32,8 @@ MAX_ROUNDS = 200  # of a line
 BY_CELL, BY_ROUND, BETWEEN, CLIENTS = "By cell", "By round", "Between two models", "Clients"
 CLIENT_DRIFT = f"{DRIFT.metric}/"  # a metric's name; the client's number follows
 
+Placed = tuple[str, Sequence[tuple[Any, StoredCell]]]  # a panel: its title, and its cells with what sets them apart
+Places = Callable[[StoredCell], list[str]]
 Curve = Callable[[StoredCell, str], Mapping[int, Spread]]
 
 
@@ -59,27 +61,28 @@ def suite_figures(stored: StoredSuite) -> list[Figure]:
     return [*kept, *partition_figure(stored), *recall_figure(stored), *confusion_figure(stored)]
 
 
-def _counts(panels: Iterable[Panel]) -> list[int]:
+def _counts(panels: Iterable[Placed]) -> list[int]:
     return [len(cell.finished) for _, cells in panels for _, cell in cells]
 
 
 def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
-    """A figure for each set of one or two axes: heat maps over a scenario's last two, intervals over one or none."""
-    panels: dict[tuple[str, ...], list[Panel]] = defaultdict(list)
+    """A figure for each set of one or two axes: heat maps over a scenario's last two, or intervals."""
+    panels: dict[tuple[str, ...], list[Placed]] = defaultdict(list)
     for scenario, same in by_scenario(cell for cell in cells if measure.metric in cell.metrics).items():
         axes = varying(same)
+        last = axes[-2:]
         for words, some in grouped(same, partial(describe, axes=axes[:-2])).items():
-            title = f"{scenario}: {words}" if words else scenario if axes else "all scenarios"
-            panels[tuple(axes[-2:])].append((title, [("", cell) for cell in in_order(some, axes[-2:])]))
-    for pair, found in panels.items():
-        names = [axis_words(axis) for axis in pair] or ["scenario"]
+            title = f"{scenario}: {words}" if words else scenario if last else "all scenarios"
+            names, places = _columns(some, last)
+            panels[names].append((title, [(places(cell), cell) for cell in in_order(some, last)]))
+    for names, found in panels.items():
         rows: list[Row] = [
-            {"panel": title, **dict(zip(names, places, strict=True)), **measured(over, measure), "shown": words}
+            {"panel": title, **dict(zip(names, marked, strict=True)), **measured(over, measure), "shown": words}
             for title, some in found
-            for _, cell in some
-            for over, places, words in _places(cell, pair, measure)
+            for places, cell in some
+            for over, marked, words in _shown(cell, places, measure)
         ]
-        is_matrix = len(pair) == 2
+        is_matrix = len(names) == 2
         counts = _counts(found)
         bars = "" if is_matrix or max(counts) == 1 else f" Bars: {BAND}; small dots: the seeds."
         stars = " *: not every seed has the verdict ok." if any(str(row["shown"]).endswith("*") for row in rows) else ""
@@ -100,17 +103,28 @@ def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
         )
 
 
-def _places(cell: StoredCell, axes: Sequence[str], measure: Measure) -> Iterator[tuple[Spread, list[str], str]]:
-    """A cell's number, its values on the axes, and how it is written; nothing if the number is not finite."""
+def _columns(
+    cells: Sequence[StoredCell], axes: Sequence[str]
+) -> tuple[tuple[str, ...], Callable[[StoredCell], list[str]]]:
+    """The columns that set cells apart, and a cell's values there: two axes whose grid is half empty are one."""
+    size = math.prod(len({cell.spec.get(axis) for cell in cells}) for axis in axes)
+    if len(axes) == 2 and 2 * len(cells) <= size:
+        return ("cell",), lambda cell: [describe(cell, axes)]
+    if not axes:
+        return ("scenario",), lambda cell: [cell.scenario]
+    return tuple(map(axis_words, axes)), lambda cell: [shown(cell, axis) for axis in axes]
+
+
+def _shown(cell: StoredCell, places: list[str], measure: Measure) -> Iterator[tuple[Spread, list[str], str]]:
+    """A cell's number, its places with its mark, and how it is written; nothing if the number is not finite."""
     over = cell.final(measure.metric)
     if over and math.isfinite(over.mean):
         mark = "" if cell.result.verdict is Verdict.OK else " *"
-        places = [shown(cell, axis) for axis in axes] or [cell.scenario]
         text = mean_std(over, measure.digits, measure.scale, measure.sign).replace(" ±", "\n±")
         yield over, places if len(places) == 2 else [places[0] + mark], text + mark
 
 
-def _majority(panels: Iterable[Panel]) -> list[tuple[str, float, str]]:
+def _majority(panels: Iterable[Placed]) -> list[tuple[str, float, str]]:
     """The level of always predicting the largest class, in each panel."""
     rates = {
         (title, round(100 * over.mean, 2))
@@ -121,7 +135,7 @@ def _majority(panels: Iterable[Panel]) -> list[tuple[str, float, str]]:
     return [(title, rate, "always the largest class") for title, rate in sorted(rates)]
 
 
-def _targets(panels: Iterable[Panel]) -> list[tuple[str, float, str]]:
+def _targets(panels: Iterable[Placed]) -> list[tuple[str, float, str]]:
     levels = {(title, cell.spec.target_accuracy) for title, cells in panels for _, cell in cells}
     return [(title, 100 * each, "target") for title, each in levels if each is not None]
 

@@ -10,6 +10,7 @@ from fedbench.measures import Verdict
 from fedbench.stats import Spread
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.fields import COMMON
+from fedbench.suites.schema import value_text
 
 WITHOUT = ("clip_norm", "target_accuracy", "require_accuracy")  # fields of which None means none
 
@@ -60,7 +61,7 @@ def reached(values: tuple[float | None, ...], budget: int) -> str:
 def field_text(spec: CellSpec, field: str, none: str) -> str:
     """A field's value; `none` if the cell has none or does not read it, ``all`` if it sets no limit."""
     value = spec.get(field)
-    return str(value) if value is not None else none if field not in COMMON or field in WITHOUT else "all"
+    return value_text(value) if value is not None else none if field not in COMMON or field in WITHOUT else "all"
 
 
 def short_verdict(verdict: Verdict, reason: str | None) -> str:

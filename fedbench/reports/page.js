@@ -129,7 +129,7 @@ function show(figure) {
       const svg = panel.querySelector("svg");
       if (svg) save(fileName(document.title, figure.name, panel.firstChild.textContent) + ".svg", "image/svg+xml", svgFile(svg));
     })));
-  const details = make("details", {}, make("summary", {textContent: `Numbers (${rows.length} rows)`}));
+  const details = make("details", {}, make("summary", {textContent: `Numbers (${rows.length} ${rows.length === 1 ? "row" : "rows"})`}));
   details.addEventListener("toggle", () => details.append(numbers(figure, columns, values)), {once: true});
   place.append(details);
 }

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import nn
 
-from fedbench.core import ClientUpdate, Evaluation, FlatModel, RoundResult, distance, interpolate, model_with
+from fedbench.core import (
+    ClientUpdate,
+    Evaluation,
+    FlatModel,
+    ModelState,
+    RoundResult,
+    distance,
+    interpolate,
+    model_with,
+)
 from fedbench.measures import AVERAGING_GAIN, BYTES_TO_TARGET, CLIENT_ACCURACY, ROUNDS_TO_TARGET, Line, rounds_to_target
 from fedbench.runs.events import Digests
 
@@ -34,14 +43,16 @@ class ClientModels:
         self.updates: list[ClientUpdate] = []
         self._spare: FlatModel | None = None
 
-    def map(self, function: Callable[[nn.Module], T], like: nn.Module) -> dict[int, T]:
-        """`function` of each client's model, by client; the models have the architecture of `like`."""
+    def map(
+        self, function: Callable[[nn.Module], T], like: nn.Module, aligned: Sequence[ModelState] = ()
+    ) -> dict[int, T]:
+        """`function` of each client's model, or of the `aligned` ones, by client; `like` has their architecture."""
         if not self.updates:  # with many clients a round none is kept, and no model is copied
             return {}
         spare = self._spare = self._spare or FlatModel(copy.deepcopy(like))
         values = {}
-        for update in self.updates:
-            spare.load(update.state)
+        for update, state in zip(self.updates, aligned or [each.state for each in self.updates], strict=True):
+            spare.load(state)
             values[update.client] = function(spare.module)
         return values
 
@@ -56,7 +67,7 @@ def round_metrics(
 ) -> dict[str, float]:
     """The metrics of every round."""
     average = averaged_model(result) if own.updates else result.model
-    drift = own.map(lambda model: distance(model, average), average)
+    drift = own.map(lambda model: distance(model, average), average, result.aligned)
     return {
         "accuracy": evaluation.accuracy,
         "balanced_accuracy": evaluation.balanced_accuracy,

@@ -39,7 +39,7 @@ class Cell(Frozen):
     def label(self) -> str:
         """Short text that all runs of this cell share, such as ``grid num_clients=5 init=shared``."""
         own = [axis for axis in self.axes if self.spec.has(axis)]  # not the options of another cell's part
-        return " ".join([self.scenario, *(f"{axis}={_plain(self.spec.get(axis))}" for axis in own)])
+        return " ".join([self.scenario, *(f"{axis}={value_text(self.spec.get(axis))}" for axis in own)])
 
     def runs(self) -> tuple[RunSpec, ...]:
         """One run for each seed."""
@@ -79,7 +79,7 @@ class Suite(Frozen):
         return tuple(run for cell in self.cells for run in cell.runs())
 
 
-def _plain(value: object) -> str:
+def value_text(value: object) -> str:
     """Write a value for a label: text as it is, four digits of a number that nobody wrote by hand."""
     text = value if isinstance(value, str) else show(value)
     return f"{value:.4g}" if isinstance(value, float) and len(text) > LONG else text

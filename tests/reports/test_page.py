@@ -104,9 +104,9 @@ def test_the_page_has_the_question_and_every_cell_with_its_numbers(report: Path,
     assert "What is shown?" in text
     for cell in stored.cells:
         assert f">{cell.label}<" in text
-    assert ">71.0 ± 1.0<" in text  # 2 clients: 70, 71 and 72 %
+    assert ">71.0 ±\u00a01.0<" in text  # 2 clients: 70, 71 and 72 %
     assert ">68.5 to 73.5<" in text  # 71 ± 4.303 · 1 / √3
-    assert ">+2.1 ± 0.1<" in text  # the gains 0.020, 0.021 and 0.022
+    assert ">+2.1 ±\u00a00.1<" in text  # the gains 0.020, 0.021 and 0.022
 
 
 def test_the_summary_names_the_best_cell_and_what_averaging_gained(stored: StoredSuite) -> None:

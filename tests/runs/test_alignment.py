@@ -56,6 +56,14 @@ def test_the_plain_average_of_an_aligned_run_is_the_average_of_a_run_of_the_mean
     assert not {"plain_accuracy", "plain_gain", "recovered", "plain_barrier"} & plain.keys()
 
 
+def test_drift_is_that_of_the_models_as_they_were_averaged(dataset: Dataset) -> None:
+    """Two models of equal weight are equally far from their mean, and nearer to it than without the alignment."""
+    fields: dict[str, Any] = {"examples_per_client": 50, "local_epochs": 1, "interpolation": False}
+    plain, found = (ended(dataset, aggregation=rule, **fields)[0].metrics for rule in ("mean", "aligned"))
+    assert pytest.approx(found["client_drift/0"], rel=1e-5) == found["client_drift/1"]
+    assert found["client_drift"] < plain["client_drift"]
+
+
 def test_unequal_clients_count_in_the_plain_average_as_in_the_mean(dataset: Dataset) -> None:
     fields: dict[str, Any] = {"partition": "quantity-skew", "partition_sigma": 1.0, "examples_per_client": 100}
     fields |= {"num_clients": 3, "local_epochs": 2, "interpolation": False}

@@ -15,6 +15,7 @@ from fedbench.reports.answers.records import Answer, Pair, Setting
 from fedbench.stats import LEVEL, detectable_difference, holm, interval_of, p_differs, seeds_to_show, spread
 from fedbench.suites.contrast import SCENARIO, ContrastMeasure, ContrastSpec
 from fedbench.suites.fields import COMMON, in_order
+from fedbench.suites.schema import value_text
 from fedbench.tracking.records import CellResult
 
 MOST_VALUES = 6  # of an axis that is compared unless the suite says otherwise
@@ -146,7 +147,7 @@ def _comes_with(option: str, axis: str, cells: Iterable[_Cell]) -> bool:
 
 
 def _text(value: object) -> str:
-    return "all" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "all" if value is None else value_text(value)
 
 
 def _setting(settings: Sequence[Sequence[_Placed]], fixed: Mapping[str, str]) -> Setting:
