@@ -65,6 +65,7 @@ function points(figure, rows, series, width) {
   const index = row => series.indexOf(row[figure.series]);
   return {
     height: Math.min(Math.max(0.65 * width, 200), 300),
+    inset: 8,
     x: {...BELOW, label: x, ticks: width / 70, ...scale(values, low > 0 && high / low > 20)},
     y: {label: y, grid: true},
     marks: [Plot.dot(rows, {x, y, fill: row => colour(index(row)), symbol: row => symbol(index(row)), r: 4, stroke: "var(--page)"})],
