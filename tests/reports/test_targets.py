@@ -144,7 +144,7 @@ def test_the_figure_has_a_level_at_each_target_and_says_that_seeds_stopped(store
 def test_the_page_has_the_column(stored: StoredSuite, tmp_path: Path) -> None:
     text = make_report(stored, tmp_path).read_text()
     assert "rounds to target" in text
-    for entry in ("1/3 in 4", "not in 4", "1.1 ± 0.1"):
+    for entry in ("1/3 in 4", "not in 4", "1.1 ±\u00a00.1"):
         assert f">{entry}<" in text
 
 
