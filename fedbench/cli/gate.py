@@ -192,9 +192,10 @@ def check_command(
     from fedbench.gate.checks import Gate
     from fedbench.gate.document import gate_json, write_pages
     from fedbench.gate.terminal import gate_table
+    from fedbench.util.garbage import without_garbage_collection
     from fedbench.util.progress import phase, progress
 
-    with progress("checking", 0):
+    with progress("checking", 0), without_garbage_collection():
         phase("loading PyTorch and MLflow")
         record = _recorder(tracking_uri, check_suite) if log else None
         data = _data(data_dir, device) if check_suite else None

@@ -11,6 +11,7 @@ from pydantic import Field
 from fedbench.executors.needs import MOST_CPUS, MOST_GIB, MOST_WORKERS
 from fedbench.util.errors import ClusterError, InterruptedSuiteError
 from fedbench.util.frozen import Fraction, Frozen
+from fedbench.util.garbage import without_garbage_collection
 from fedbench.util.progress import phase, progress
 
 if TYPE_CHECKING:
@@ -86,11 +87,12 @@ def track_suite(
         from fedbench.runs.profiling import Recorder  # before PyTorch
     with progress(suite.name, len(suite.runs), "runs") as advance:
         phase("loading PyTorch and MLflow")
-        is_finished = not fresh and _looks_finished(suite, tracking_uri)
-        execute, device = where.choose(imports_ahead=len(suite.runs) > 1 and not (profile or is_finished))
-        from fedbench.runs.data import DataSource
-        from fedbench.runs.suite_run import run_suite
-        from fedbench.tracking.mlflow.tracker import MlflowTracker
+        with without_garbage_collection():
+            is_finished = not fresh and _looks_finished(suite, tracking_uri)
+            execute, device = where.choose(imports_ahead=len(suite.runs) > 1 and not (profile or is_finished))
+            from fedbench.runs.data import DataSource
+            from fedbench.runs.suite_run import run_suite
+            from fedbench.tracking.mlflow.tracker import MlflowTracker
 
         data = DataSource(data_dir, device)
         data.require(cell.spec for cell in suite.cells)

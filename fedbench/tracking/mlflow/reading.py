@@ -6,7 +6,6 @@ import gc
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from fedbench.util.advice import command
 from fedbench.util.environment import COMPUTED_BY
 from fedbench.util.errors import StoreError
 from fedbench.util.files import regular
+from fedbench.util.garbage import without_garbage_collection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +39,7 @@ def each_run(client: MlflowClient, experiment_id: str, wanted: str) -> Iterator[
     token = None
     while True:
         order = ["attributes.start_time ASC"]
-        with _without_garbage_collection():
+        with without_garbage_collection():
             page = client.search_runs([experiment_id], wanted, order_by=order, max_results=PAGE, page_token=token)
         yield from let_in(client, page)
         if not (token := page.token):
@@ -65,18 +65,6 @@ def without_numbers(run: Run) -> Run:
     from mlflow.entities import Run, RunData, RunTag
 
     return Run(run.info, RunData(tags=[RunTag(key, value) for key, value in run.data.tags.items()]))
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Many objects are made that stay: looking for garbage among them takes longer than making them."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def require_schema(experiment: Experiment, place: str) -> None:
