@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedbench.cli.exits import EXIT_FAILED, say
-from fedbench.cli.options import JsonOption, TrackingUriOption, console, view_command
+from fedbench.cli.options import JsonOption, TrackingUriOption, console, print_advice, view_command
 
 if TYPE_CHECKING:
     from fedbench.bench.run import Measured
@@ -40,7 +40,7 @@ def bench_command(
         screen = console()
         screen.print(speed_table(measured))
         if log:
-            screen.print(f"The curve over commits: {view_command('speed', tracking_uri)}", soft_wrap=True)
+            print_advice(screen, "The curve over commits:", view_command("speed", tracking_uri))
     for name, reason in measured.failed.items():
         say(f"{name} failed: {reason}")
     if measured.failed:

@@ -165,6 +165,15 @@ def console() -> Console:
     )
 
 
+def print_advice(screen: Console, text: str, advised: str) -> None:
+    """Print a sentence and the command that it advises, in one piece, so that it can be copied."""
+    if screen.soft_wrap or len(text) + len(advised) < screen.width:
+        screen.print(f"{text} {advised}")
+    else:
+        screen.print(text)
+        screen.print(f"  {advised}", soft_wrap=True)
+
+
 def print_json(content: Any) -> None:
     """Print one JSON object."""
     typer.echo(json.dumps(content, indent=2, allow_nan=False))

@@ -39,12 +39,14 @@ def _read(name_or_path: str, tracking_uri: str | None) -> tuple[StoredSuite, str
     """A suite's records, and the address of the store."""
     name = suite_name_of(name_or_path)  # before the imports, so that an error is quick
     from fedbench.suites.contrast import read_contrast
+    from fedbench.util.garbage import without_garbage_collection
     from fedbench.util.progress import phase, progress
 
     with progress(name, 0):
         phase("loading MLflow")
-        from fedbench.tracking.mlflow.store import default_tracking_uri
-        from fedbench.tracking.mlflow.suites import read_suite
+        with without_garbage_collection():
+            from fedbench.tracking.mlflow.store import default_tracking_uri
+            from fedbench.tracking.mlflow.suites import read_suite
 
         uri = tracking_uri or default_tracking_uri()
         phase("reading the store")
@@ -107,7 +109,7 @@ def answer_command(
     if as_json:
         print_json({"suite": stored.name, "question": stored.question, "answers": answers_json(answers)})
     else:
-        console().print(answers_text(stored.question, answers), soft_wrap=True)
+        console().print(answers_text(stored.question, answers))
 
 
 def compare_command(

@@ -23,6 +23,7 @@ from fedbench.cli.options import (
     TrackingUriOption,
     WorkersOption,
     console,
+    print_advice,
     print_json,
     view_command,
 )
@@ -192,13 +193,13 @@ def run_command(
         answers = answer_all(results, suite.contrast)
         lines = answer_lines(answers)
         for line in lines:
-            screen.print(line, soft_wrap=True)
+            screen.print(line)
         if more := len(answers) - len(lines):
             place = chosen_store(tracking_uri)
             all_of_them = command("fedbench", "answer", suite.name, tracking_uri=place)
-            screen.print(f"{counted(more, 'more answer')}: {all_of_them}", soft_wrap=True)
-        compare = f"Compare them in the MLflow UI: {view_command(suite.name, tracking_uri)}"
-        screen.print(f"{count_runs(outcomes)} {compare}", soft_wrap=True)
+            print_advice(screen, f"{counted(more, 'more answer')}:", all_of_them)
+        done = f"{count_runs(outcomes)} Compare them in the MLflow UI:"
+        print_advice(screen, done, view_command(suite.name, tracking_uri))
     if recorder:
         typer.echo(profile_summary(recorder), err=True)
     if num_failed(outcomes):

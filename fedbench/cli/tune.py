@@ -20,6 +20,7 @@ from fedbench.cli.options import (
     SuiteArgument,
     TrackingUriOption,
     console,
+    print_advice,
     print_json,
     view_command,
 )
@@ -121,14 +122,17 @@ def tune_command(
         _require_model_name(register)
     for note in plan.notes:
         say(note)
-    from fedbench.runs.data import DataSource, choose_device
+    from fedbench.util.garbage import without_garbage_collection
     from fedbench.util.progress import phase, progress
 
-    data = DataSource(data_dir, choose_device(device))
-    data.require([plan.spec])
-    from fedbench.tuning.study import Tuning
-
     with progress(f"tuning {plan.suite}", 0):
+        phase("loading PyTorch, MLflow and Optuna")
+        with without_garbage_collection():
+            from fedbench.runs.data import DataSource, choose_device
+            from fedbench.tuning.study import Tuning
+
+        data = DataSource(data_dir, choose_device(device))
+        data.require([plan.spec])
         phase("setting up the store and the study")
         tuning = Tuning(plan, data, tracking_uri, storage)
     with _interruptible(tuning):
@@ -139,6 +143,7 @@ def tune_command(
 
         save_suite(save, result, result.best, suite.seeds)
     from fedbench.reports.tuning import tuning_table
+    from fedbench.tracking.mlflow.database import chosen_store
     from fedbench.tuning.study_records import study_json
 
     if as_json:
@@ -147,8 +152,11 @@ def tune_command(
         screen = console()
         screen.print(tuning_table(result))
         if registered:
-            screen.print(registered, soft_wrap=True)
-        screen.print(_summary(result, save, tracking_uri), soft_wrap=True)
+            screen.print(registered)
+        if save and result.best:
+            run = command("fedbench", "run", save, tracking_uri=chosen_store(tracking_uri))
+            print_advice(screen, f"The best values are in {save}:", run)
+        print_advice(screen, "The trials in the MLflow UI:", view_command(f"{plan.suite}.tuning", tracking_uri))
     if result.best is None:
         raise typer.Exit(EXIT_FAILED)
 
@@ -216,11 +224,3 @@ def _register(tuning: Tuning, result: TuningResult, name: str) -> str:
     if result.best is None or result.answer is not Answer.BETTER or lost:
         return f"No model is registered as {name}: the best {lost or 'is not shown to be better than the default'}."
     return tuning.study_run.register(name, result.best)
-
-
-def _summary(result: TuningResult, save: Path | None, tracking_uri: str | None) -> str:
-    from fedbench.tracking.mlflow.database import chosen_store
-
-    run = command("fedbench", "run", save, tracking_uri=chosen_store(tracking_uri))
-    saved = f"The best values are in {save}: {run}\n" if save and result.best else ""
-    return f"{saved}The trials in the MLflow UI: {view_command(f'{result.plan.suite}.tuning', tracking_uri)}"

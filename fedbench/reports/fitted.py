@@ -116,7 +116,7 @@ def pair_lines(pairs: Sequence[tuple[str, str | Text]], width: int, longest_name
     indent = longest_name + GAP
     for name, value in pairs:
         longest = max(map(len, str(value).split()), default=0)
-        has_room = indent + longest <= width and indent <= width / 2
+        has_room = indent + longest <= width and indent <= 0.55 * width
         start = indent if has_room else GAP
         first, *rest = wrapped(value, width - start).split("\n", allow_blank=True)
         head = Text(name.ljust(start) if has_room else f"{name}\n{' ' * start}")
