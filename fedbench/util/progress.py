@@ -98,7 +98,8 @@ def _terminal(description: str, total: int, unit: str) -> Iterator[Callable[...,
 
 
 def _about(seconds: float) -> str:
-    return f"about {duration(max(round(seconds), 1), 2)} left"
+    whole = max(round(seconds), 1)
+    return f"about {f'{whole} s' if whole < 90 else duration(whole, 2)} left"
 
 
 @contextmanager
