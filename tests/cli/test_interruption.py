@@ -47,7 +47,6 @@ from fedbench.cli.exits import run_to_exit
 
 def command():
     from fedbench.executors.processes import import_ahead
-    from fedbench.reports import style  # Matplotlib's list of fonts
     import_ahead()
     raise KeyboardInterrupt
 
