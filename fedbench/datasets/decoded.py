@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -32,6 +33,7 @@ GREY = ("1", "L", "LA")  # Pillow's modes
 DEEP = ("I", "I;16", "I;16B", "I;16L", "F")  # more than 8 bits, which would be cut
 LEAST = 5  # pixels: an axis of fewer entries has the channels
 
+Arrays = dict[str, "NDArray[Any]"]
 Item = TypeVar("Item")
 
 
@@ -65,7 +67,7 @@ class DecodedDataset(ABC):
         """Where the arrays are kept: another place for other pictures or options."""
 
     @abstractmethod
-    def decoded(self, data_dir: Path) -> dict[str, NDArray[Any]]:
+    def decoded(self, data_dir: Path) -> Arrays:
         """Decode all pictures to the arrays of `fedbench.datasets.arrays`."""
 
     def load(self, data_dir: Path, split: str) -> Dataset:  # noqa: ARG002 - there is one split
@@ -77,28 +79,9 @@ class DecodedDataset(ABC):
         """The training pictures alone."""
         return training_of(self.where, self.arrays(data_dir, OF_TRAINING))
 
-    def arrays(self, data_dir: Path, keys: Sequence[str] = REQUIRED + OPTIONAL) -> dict[str, NDArray[Any]]:
-        """The arrays of the file in the data folder, which is made if it is missing or damaged.
-
-        Of several processes that start at once, one makes it and the others wait. In a folder that cannot be written,
-        each decodes the pictures for itself.
-        """
-        import numpy as np
-
-        path = self.cache(data_dir)
-        with suppress(DataError):
-            return read(path, keys)
-        try:
-            with exclusive(path.parent):
-                with suppress(DataError):  # another process has made it meanwhile
-                    return read(path, keys)
-                arrays = self.decoded(data_dir)
-                with replacing(path) as file:
-                    np.savez(file, **arrays)  # type: ignore[arg-type] # its own parameters have other types
-        except OSError as error:
-            sys.stderr.write(f"{path} cannot be written ({error.strerror}): pictures are decoded each time\n")
-            arrays = self.decoded(data_dir)
-        return {key: array for key, array in arrays.items() if key in keys}
+    def arrays(self, data_dir: Path, keys: Sequence[str] = REQUIRED + OPTIONAL) -> Arrays:
+        """The arrays, decoded or as they are kept."""
+        return kept(self.cache(data_dir), partial(self.decoded, data_dir), partial(read, keys=keys))
 
     def shape_of(self, picture: Image.Image) -> tuple[int, int, int]:
         """The shape (C, H, W) that a picture, and so all pictures, are decoded to."""
@@ -122,6 +105,29 @@ class DecodedDataset(ABC):
         converted = picture.convert("L" if channels == 1 else "RGB")
         pixels = np.asarray(converted.resize((width, height), Image.Resampling.BILINEAR))
         return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def kept(path: Path, decode: Callable[[], Arrays], read: Callable[[Path], Arrays]) -> Arrays:
+    """The arrays of a file, which is made if it is missing or damaged.
+
+    Of several processes that start at once, one makes it and the others wait. In a folder that cannot be written, each
+    decodes the pictures for itself.
+    """
+    import numpy as np
+
+    with suppress(DataError):
+        return read(path)
+    arrays: Arrays = {}
+    try:
+        with exclusive(path.parent):
+            with suppress(DataError):  # another process has made it meanwhile
+                return read(path)
+            arrays = decode()
+            with replacing(path) as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type] # its own parameters have other types
+    except OSError as error:
+        sys.stderr.write(f"{path} cannot be written ({error.strerror}): pictures are decoded each time\n")
+    return arrays or decode()
 
 
 def decode_all(

@@ -20,25 +20,9 @@ from typing import IO, TYPE_CHECKING
 
 import requests
 
+from fedbench.datasets import ham10000_files as ham
 from fedbench.datasets.download import UnavailableError, get_bytes, mirror, new_session
 from fedbench.datasets.ham10000 import NAME
-from fedbench.datasets.ham10000_files import (
-    IMAGE_FOLDERS,
-    LARGEST_TABLE,
-    TABLE,
-    build_cache,
-    damaged_files,
-    find_images,
-    has_manifest,
-    image_path,
-    key_of,
-    parse_table,
-    read_copy,
-    separator,
-    skin_folder,
-    walk,
-    write_manifest,
-)
 from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
 from fedbench.util.files import exclusive, plain_errors, regular, replacing
@@ -67,24 +51,26 @@ ARCHIVE_ERRORS = (
 
 def fetch(data_dir: Path, source: Path | None) -> None:
     """Get what is missing or damaged, decode all images once, and list all files."""
-    skin = skin_folder(data_dir)
+    skin = ham.skin_folder(data_dir)
     with plain_errors(f"cannot fetch {NAME} into {skin}"), exclusive(skin):
-        damaged = damaged_files(skin) if has_manifest(skin) else []
-        good = {image_id: path for image_id, path in find_images(skin).items() if path not in damaged}
+        damaged = ham.damaged_files(skin) if ham.has_manifest(skin) else []
+        good = {image_id: path for image_id, path in ham.find_images(skin).items() if path not in damaged}
         if source is not None:
             _copy_from(source, skin, good)
         elif damaged or not _is_complete(data_dir):
             _fetch_from_mirror(skin, good, may_be_here=not damaged)
-        _, images = read_copy(data_dir)
-        if has_manifest(skin) and not damaged_files(skin):
+        _, images = ham.read_copy(data_dir)
+        if ham.has_manifest(skin) and not ham.damaged_files(skin):
             return
-        build_cache(skin, images)  # so that every image has been decoded before the list vouches for it
-        write_manifest(skin, images)
+        for path in data_dir.glob(f"decoded/{NAME}-*.npz"):
+            path.unlink()
+        ham.load_images(skin, images)  # so that every image has been decoded before the list vouches for it
+        ham.write_manifest(skin, images)
 
 
 def _is_complete(data_dir: Path) -> bool:
     try:
-        read_copy(data_dir)
+        ham.read_copy(data_dir)
     except DataError:
         return False
     return True
@@ -102,7 +88,7 @@ def _fetch_from_mirror(skin: Path, good: Mapping[str, Path], may_be_here: bool) 
     """Take the set from the mirror; without one, from what may be in the data folder, such as archives."""
     place = mirror()
     if place is None:
-        if not (may_be_here and any(walk(skin))):
+        if not (may_be_here and any(ham.walk(skin))):
             raise DataError(_by_hand())
         try:
             _copy_from(skin, skin, good)
@@ -152,7 +138,7 @@ def _copy_from(source: Path, skin: Path, good: Mapping[str, Path]) -> None:
         with progress("copying HAM10000", len(ids), "images") as advance:
             for image_id in ids:
                 offer = offers.get(image_id)
-                target = good.get(image_id, image_path(skin, image_id))
+                target = good.get(image_id, ham.image_path(skin, image_id))
                 if offer and not (image_id in good and target.stat().st_size == offer.size):
                     _install_image(offer.read(LARGEST_IMAGE), offer.origin, target)
                 advance()
@@ -166,11 +152,11 @@ def _copy_from(source: Path, skin: Path, good: Mapping[str, Path]) -> None:
 
 
 def _table_from(offers: Mapping[str, Offer], source: Path, skin: Path) -> pd.DataFrame:
-    if TABLE in offers:
-        return _install_table(offers[TABLE].read(LARGEST_TABLE), offers[TABLE].origin, skin)
-    if (skin / TABLE).is_file():
-        return parse_table(regular(skin / TABLE, LARGEST_TABLE).read_bytes(), str(skin / TABLE))
-    raise DataError(f"{source} has no {TABLE}: fetch the table first, or give a folder that holds it too")
+    if ham.TABLE in offers:
+        return _install_table(offers[ham.TABLE].read(ham.LARGEST_TABLE), offers[ham.TABLE].origin, skin)
+    if (skin / ham.TABLE).is_file():
+        return ham.parse_table(regular(skin / ham.TABLE, ham.LARGEST_TABLE).read_bytes(), str(skin / ham.TABLE))
+    raise DataError(f"{source} has no {ham.TABLE}: fetch the table first, or give a folder that holds it too")
 
 
 @contextmanager
@@ -182,7 +168,7 @@ def _open_offers(source: Path, skin: Path) -> Iterator[dict[str, Offer]]:
     if not source.exists():
         raise DataError(f"{source} does not exist: give the folder or the .zip that holds HAM10000")
     with ExitStack() as stack:
-        files = [path for path in walk(source) if path.is_file()] if source.is_dir() else [source]
+        files = [path for path in ham.walk(source) if path.is_file()] if source.is_dir() else [source]
         candidates = list(_of_files(files))
         unreadable: list[str] = []
         for path in files:
@@ -196,7 +182,7 @@ def _open_offers(source: Path, skin: Path) -> Iterator[dict[str, Offer]]:
 
 def _of_files(files: Sequence[Path]) -> Iterator[tuple[str, Offer]]:
     for path in sorted(files, key=lambda path: _is_other_table(path.name)):
-        if key := key_of(path.name):
+        if key := ham.key_of(path.name):
             yield key, Offer(str(path), regular(path).stat().st_size, partial(io.FileIO, path))
 
 
@@ -215,7 +201,7 @@ def _in_archive(
         is_link = stat.S_ISLNK(member.external_attr >> 16)
         if member.is_dir() or is_link or ".." in inside.parts or inside.name.startswith("."):
             continue
-        if key := key_of(inside.name):
+        if key := ham.key_of(inside.name):
             yield key, Offer(origin, member.file_size, partial(archive.open, member))
         elif inside.suffix.lower() == ARCHIVE and depth < MOST_NESTED and member.file_size <= LARGEST_ARCHIVE:
             unpacked = stack.enter_context(tempfile.TemporaryFile(dir=skin))  # noqa: SIM115 - the stack closes it
@@ -230,7 +216,7 @@ def _in_archive(
 
 def _is_other_table(name: str) -> bool:
     """Sorts the table's own name before its other names: a source may hold several forms of it."""
-    return not name.lower().endswith(TABLE.lower())
+    return not name.lower().endswith(ham.TABLE.lower())
 
 
 # From a server
@@ -239,18 +225,18 @@ def _is_other_table(name: str) -> bool:
 def _download_from(address: str, skin: Path, good: Mapping[str, Path]) -> None:
     """Download the table, then the images that are missing, several at once."""
     with new_session(CONNECTIONS) as session:
-        content = get_bytes(session, f"{address}/{TABLE}", LARGEST_TABLE)
+        content = get_bytes(session, f"{address}/{ham.TABLE}", ham.LARGEST_TABLE)
         if content is None:
-            raise DataError(f"FEDBENCH_MIRROR has no {address}/{TABLE}: {_by_hand()}")
-        table = _install_table(content, f"{address}/{TABLE}", skin)
+            raise DataError(f"FEDBENCH_MIRROR has no {address}/{ham.TABLE}: {_by_hand()}")
+        table = _install_table(content, f"{address}/{ham.TABLE}", skin)
         wanted = [each for each in table.image_id if each not in good or not _is_whole(good[each])]
         _download_images(session, address, skin, wanted)
 
 
 def _download_images(session: requests.Session, address: str, skin: Path, wanted: Sequence[str]) -> None:
     def download(image_id: str) -> None:
-        target = image_path(skin, image_id)
-        for folder in sorted(IMAGE_FOLDERS, key=lambda folder: folder != target.parent.name):
+        target = ham.image_path(skin, image_id)
+        for folder in sorted(ham.IMAGE_FOLDERS, key=lambda folder: folder != target.parent.name):
             url = f"{address}/{folder}/{target.name}"
             content = get_bytes(session, url, LARGEST_IMAGE)
             if content is not None:
@@ -276,7 +262,7 @@ def _is_whole(path: Path) -> bool:
 
 def _install_table(content: bytes, origin: str, skin: Path) -> pd.DataFrame:
     """Write the table, Dataverse's with tabs as one with commas, unless it is there already."""
-    if (sign := separator(content)) != b",":
+    if (sign := ham.separator(content)) != b",":
         import pandas as pd
 
         try:
@@ -284,8 +270,8 @@ def _install_table(content: bytes, origin: str, skin: Path) -> pd.DataFrame:
         except ValueError as error:
             raise DataError(f"{origin} is not a table ({str(error).splitlines()[0]})") from error
         content = str(unsorted.to_csv(index=False)).encode()
-    table = parse_table(content, origin)
-    target = skin / TABLE
+    table = ham.parse_table(content, origin)
+    target = skin / ham.TABLE
     if not target.is_file() or target.read_bytes() != content:
         with replacing(target) as file:
             file.write(content)

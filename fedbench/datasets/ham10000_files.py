@@ -7,9 +7,9 @@ import io
 import json
 import os
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedbench.datasets import dataset_info
-from fedbench.datasets.decoded import decode_all, opened
+from fedbench.datasets.decoded import decode_all, kept, opened
 from fedbench.datasets.ham10000 import CLASSES, NAME
+from fedbench.datasets.npz import read_arrays
 from fedbench.util.advice import data_command
 from fedbench.util.errors import DataError
-from fedbench.util.files import CHUNK, exclusive, file_digest, plain_errors, regular, replacing
+from fedbench.util.files import file_digest, plain_errors, regular, replacing
 from fedbench.util.progress import progress
 from fedbench.util.text import show
 
@@ -37,7 +38,6 @@ IMAGE_ID = re.compile(r"ISIC_[0-9]{7}")
 IMAGE_NAME = re.compile(r"ISIC[ _-]?([0-9]{7})\.jpe?g", re.IGNORECASE)
 TABLE_NAME = re.compile(r"HAM10000[ _-]?metadata(\.(csv|tab|tsv|txt))?", re.IGNORECASE)  # Dataverse's ends in .tab
 SIDE = 32
-CACHE = f"images-{SIDE}x{SIDE}.cache"
 MANIFEST = "manifest.json"
 LARGEST_TABLE = 16_000_000  # bytes; the published one has 0.6 million
 MOST_PIXELS = 50_000_000  # the originals have 270,000
@@ -164,25 +164,12 @@ def _problem(lesion_id: str, image_id: str, diagnosis: str) -> str | None:
 
 
 def load_images(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8]:
-    """The images, (N, 3, 32, 32), in the order of `images`: from the cache or, if it does not match, from the files."""
-    cached = _read_cache(skin, images)
-    if cached is not None:
-        return cached
-    with exclusive(skin):  # of several runs that start at once, one decodes and the others wait for its cache
-        cached = _read_cache(skin, images)
-        return build_cache(skin, images) if cached is None else cached
-
-
-def build_cache(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8]:
-    """Decode all images and write the cache. The caller holds the folder (see `exclusive`)."""
-    pixels = decode_images(images)
-    try:
-        with replacing(skin / CACHE) as file:
-            file.write(_cache_header(skin, images, pixels.data))
-            file.write(pixels.data)
-    except OSError as error:  # a read-only folder or a full disk: the images are still good
-        sys.stderr.write(f"{skin / CACHE} cannot be written ({error.strerror}): images are decoded each time\n")
-    return pixels
+    """The images, (N, 3, 32, 32), in the order of `images`, decoded once until the table or an image's size changes."""
+    lines = [file_digest(skin / TABLE, "sha256"), *(f"{name} {path.stat().st_size}" for name, path in images.items())]
+    key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    path = skin.with_name("decoded") / f"{NAME}-{SIDE}-{key[:16]}.npz"
+    found = kept(path, lambda: {"images": decode_images(images)}, partial(read_arrays, keys=["images"]))
+    return found["images"]
 
 
 def decode_images(images: Mapping[str, Path]) -> NDArray[np.uint8]:
@@ -197,26 +184,6 @@ def _decode(path: Path) -> NDArray[np.uint8]:
             raise DataError(f"{path} has {image.width}x{image.height} pixels, too many for this set: delete it")
         small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(small).transpose(2, 0, 1)
-
-
-def _cache_header(skin: Path, images: Mapping[str, Path], pixels: memoryview) -> bytes:
-    """Changes with the table, with the name or size of an image, and with a bit of the pixels."""
-    lines = [file_digest(skin / TABLE, "sha256"), *(f"{name} {path.stat().st_size}" for name, path in images.items())]
-    key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return f"fedbench ham10000 {SIDE} 1 {key} {hashlib.sha256(pixels).hexdigest()}\n".encode()
-
-
-def _read_cache(skin: Path, images: Mapping[str, Path]) -> NDArray[np.uint8] | None:
-    """The cache's images; None if there is no cache, it belongs to other files, or a bit of it is wrong."""
-    size = len(images) * 3 * SIDE * SIDE
-    try:
-        content = memoryview(regular(skin / CACHE, size + CHUNK).read_bytes())
-    except OSError:
-        return None
-    header, pixels = content[: len(content) - size], content[-size:]
-    if len(content) < size or bytes(header) != _cache_header(skin, images, pixels):
-        return None
-    return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, 3, SIDE, SIDE)
 
 
 # The manifest

@@ -71,14 +71,19 @@ def known(path: Path, source: str) -> DatasetInfo:
 
 def read(path: Path, keys: Sequence[str] = REQUIRED + OPTIONAL) -> dict[str, NDArray[Any]]:
     """The arrays of a file, of those named in `keys` that it has; shapes and types are checked, values are not."""
-    import numpy as np
-
     headers = _headers(path)
     wanted = [key for key in keys if key in headers]
     require_memory(shown(path), {key: headers[key] for key in wanted})
+    return read_arrays(path, wanted)
+
+
+def read_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of a file that has these; nothing but their checksums is checked."""
+    import numpy as np
+
     arrays = {}
     with _opened(path) as archive:
-        for key in wanted:
+        for key in keys:
             with archive.open(f"{key}{SUFFIX}") as file:
                 arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays
