@@ -32,13 +32,7 @@ class Child:
             self.process.stdin.flush()
 
     def answer(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """The next answer; None if the child has ended.
-
-        Raises
-        ------
-        TimeoutError
-            If it does not answer in so many seconds.
-        """
+        """The next answer; None if the child has ended, and a `TimeoutError` if there is none in so many seconds."""
         assert self.process.stdout is not None  # noqa: S101 - a pipe
         deadline = None if seconds is None else time.monotonic() + seconds
         while b"\n" not in self.unread:

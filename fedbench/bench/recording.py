@@ -35,13 +35,7 @@ def open_speed(uri: str) -> MlflowClient:
 
 
 def record_speed(client: MlflowClient, uri: str, measured: Measured, commit: Commit) -> None:
-    """Record every benchmark, or none: after an error, the runs so far are deleted.
-
-    Raises
-    ------
-    StoreError
-        If the store fails.
-    """
+    """Record every benchmark, or none: after an error, the runs so far are deleted."""
     views = speed_view_tags({each.group for each in measured.results})
     with store_errors(uri):
         experiment_id = own_experiment_id(client, uri, EXPERIMENT, views)

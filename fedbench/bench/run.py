@@ -24,18 +24,12 @@ NUM_YARDSTICKS = 2  # measured at the start and at the end
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What was measured of one benchmark.
+    """What was measured of one benchmark, in seconds per call over pytest-benchmark's rounds.
 
     Attributes
     ----------
-    name, group
-        Its name, with its parameters in brackets, and its group.
     params
         Its parameters and what one call does: ``flops`` or ``bytes``.
-    median, iqr, min, stddev
-        Of the timing rounds, in seconds per call.
-    timing_rounds
-        pytest-benchmark's rounds.
     rates
         See `fedbench.bench.session.rates`; empty where nothing is counted.
     """
@@ -59,8 +53,6 @@ class Measured:
     ----------
     text
         pytest-benchmark's own JSON; empty if every benchmark failed.
-    failed
-        The benchmarks that failed, with the reasons.
     machine
         The processor's name and the number of usable cores.
     versions
@@ -84,13 +76,7 @@ def checkout() -> Path | None:
 
 
 def require_pytest() -> None:
-    """Require pytest and pytest-benchmark.
-
-    Raises
-    ------
-    BenchmarkError
-        One line that says what to install.
-    """
+    """Require pytest and pytest-benchmark."""
     missing = [name.replace("_", "-") for name in NEEDED if find_spec(name) is None]
     if missing:
         raise BenchmarkError(f'{" and ".join(missing)} not installed: pip install "fedbench-mlflow[bench]"')

@@ -51,12 +51,8 @@ class DatasetInfo:
     ----------
     image_shape
         Of an example as a model is given it: channels, height and width of images.
-    num_classes
-        How many classes there are.
     sizes
         For each split, the numbers of training and test examples. The first split is the default.
-    licence
-        The licence of the data.
     citation
         Whom to name when the data, or results on it, are shown.
     url
@@ -151,21 +147,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training part of a dataset, read without its test set.
+    """The training part of a `Dataset`, read without its test set.
 
     Attributes
     ----------
-    images
-        As `Dataset.train_images`.
-    labels
-        int64, (N,).
-    mean, std, class_names
-        As in `Dataset`.
     groups
         For each example the name of its group, where examples must stay together when the data is divided, such as the
         pictures of one lesion; None where each stands alone.
-    columns
-        As `Dataset.train_columns`.
     """
 
     images: NDArray[Any]

@@ -16,13 +16,7 @@ from fedbench.util.imports import last_line
 
 @dataclass(frozen=True)
 class FunctionDataset:
-    """The dataset of a function, which is called once and only when its sizes or its data are needed.
-
-    Attributes
-    ----------
-    name
-        As a suite file names it.
-    """
+    """The dataset of a function, which is called once and only when its sizes or its data are needed."""
 
     function: Callable[..., object]
     options: Mapping[str, Any]

@@ -41,16 +41,9 @@ TEST_SHARE = 0.2
 
 
 def load(data_dir: Path, split: str) -> Dataset:
-    """Load HAM10000 at 32x32 pixels.
+    """Load HAM10000 at 32x32 pixels, decoded once.
 
-    The first time, all images are decoded; later they come from a checked cache file in the data folder.
-
-    Parameters
-    ----------
-    data_dir
-        The data folder.
-    split
-        ``lesion``: no lesion is on both sides. ``image``: as in the study that this project grew from.
+    In the split ``lesion`` no lesion is on both sides; ``image`` is that of the study that this project grew from.
     """
     from fedbench.datasets.content import make_dataset
 

@@ -87,13 +87,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def read_copy(data_dir: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
-    """Read the table, in the order of the image ids, and find each row's image.
-
-    Raises
-    ------
-    DataError
-        If the set is missing or incomplete, a row is wrong, a row has no image, or an image has no row.
-    """
+    """Read the table, in the order of the image ids, and find each row's image; both must be complete."""
     skin = skin_folder(data_dir)
     with plain_errors(f"cannot read dataset {NAME}"):
         images = find_images(skin)

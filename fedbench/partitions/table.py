@@ -15,17 +15,7 @@ MAX_EXAMPLES = 2**40  # in a table that is read: their sums are far from the lim
 
 @dataclass(frozen=True)
 class PartitionTable:
-    """How many examples of each class each client has.
-
-    Attributes
-    ----------
-    clients
-        K names: numbers from 0, or the groups that they are.
-    class_names
-        C names.
-    counts
-        (K, C) examples.
-    """
+    """How many examples of each class each client has, (K, C); clients are numbers from 0, or groups with names."""
 
     clients: list[str]
     class_names: list[str]
@@ -73,10 +63,7 @@ def parse_partition(text: str) -> PartitionTable:
 def parse_counts(text: str) -> tuple[list[str], list[str], NDArray[np.int64]]:
     """The titles of a table's columns, the names of its R rows, and the counts of each row, (R, columns - 1).
 
-    Raises
-    ------
-    ValueError
-        If it is no such table: of at least one row and column, with numbers of examples that there can be.
+    A `ValueError` if it is no such table: of at least one row and column, with numbers of examples that there can be.
     """
     try:
         titles, *rows = csv.reader(io.StringIO(text))

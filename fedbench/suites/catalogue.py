@@ -18,15 +18,7 @@ from fedbench.util.text import unknown
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a part.
-
-    Attributes
-    ----------
-    type
-        Its type and bounds, for people.
-    default
-        None where `required`, or where null is the default.
-    """
+    """An option of a part; `default` is None where it is `required`, or where null is the default."""
 
     name: str
     type: str
@@ -43,14 +35,10 @@ class Listed:
     ----------
     origin
         ``built in``, or the package that offers it with its version, or ``by reference``.
-    target
-        Where it is: ``module:attribute``.
     about
         What it is, in a sentence; empty if its source was not read.
     options
         None if its source was not read.
-    problem
-        Why it cannot be used.
     """
 
     kind: str
@@ -71,11 +59,6 @@ def list_parts(kind: str | None = None) -> list[Listed]:
     """All parts, or those of a kind.
 
     The code of installed packages is imported only if a kind is given; otherwise their parts have no options.
-
-    Raises
-    ------
-    SuiteError
-        For an unknown kind.
     """
     if kind is not None and kind not in KINDS:
         raise SuiteError(unknown("kind", kind, KINDS))
@@ -84,13 +67,7 @@ def list_parts(kind: str | None = None) -> list[Listed]:
 
 
 def describe_part(kind: str, name: str) -> Listed:
-    """One part, also by reference; its code is imported.
-
-    Raises
-    ------
-    SuiteError
-        If there is no such part, or it cannot be imported.
-    """
+    """One part, also by reference; its code is imported."""
     if kind not in KINDS:
         raise SuiteError(unknown("kind", kind, KINDS))
     return _read(find(kind, name), _origin(kind, name))

@@ -1,4 +1,4 @@
-"""The key `conformance` of a suite file: published results of its scenarios, and the checks of the key."""
+"""The key `conformance` of a suite file: published results of its scenarios. A wrong one raises `SuiteError`."""
 
 from __future__ import annotations
 
@@ -44,18 +44,7 @@ KEYS = tuple(key for key in Reference.model_fields if key != "scenario")
 
 
 def check_conformance(value: object, scenarios: Mapping[str, Sequence[CellSpec]]) -> tuple[Reference, ...]:
-    """Check the key `conformance`.
-
-    Parameters
-    ----------
-    scenarios
-        The cells of each of the file's scenarios, without what the command line changes.
-
-    Raises
-    ------
-    SuiteError
-        One line that names the place, the value and what to do.
-    """
+    """Check the key `conformance`; `scenarios` are the file's cells, without what the command line changes."""
     rows = []
     for name, given in check_mapping({} if value is None else value, "conformance", tuple(scenarios)).items():
         place = f"conformance: {name}"

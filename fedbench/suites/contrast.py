@@ -1,4 +1,4 @@
-"""The key `contrast` of a suite file: which cells are compared, and by what; the checks of the key."""
+"""The key `contrast` of a suite file: which cells are compared, and by what. A wrong one raises `SuiteError`."""
 
 from __future__ import annotations
 
@@ -41,13 +41,7 @@ class ContrastSpec(Frozen, use_attribute_docstrings=True):
 
 
 def check_contrast(value: object, axes: Collection[str] | None = None) -> ContrastSpec:
-    """Check the key `contrast`; `axes` are those of the file's scenarios, None if they are not known.
-
-    Raises
-    ------
-    SuiteError
-        One line that names the place, the value and what to do.
-    """
+    """Check the key `contrast`; `axes` are those of the file's scenarios, None if they are not known."""
     given = check_mapping({} if value is None else value, "contrast", tuple(ContrastSpec.model_fields))
     measure, chosen = given.get("measure"), given.get("axes")
     measure = check_value("measure", measure, "contrast: measure", ContrastSpec)
@@ -57,13 +51,7 @@ def check_contrast(value: object, axes: Collection[str] | None = None) -> Contra
 
 
 def read_contrast(name_or_path: str) -> ContrastSpec | None:
-    """The key of the suite that a name or a path finds, of which nothing else is checked; None if there is no file.
-
-    Raises
-    ------
-    SuiteError
-        If the file cannot be read, or the key is wrong.
-    """
+    """The key of the suite that a name or a path finds, of which nothing else is checked; None if there is no file."""
     try:
         path = find_suite(name_or_path)
     except SuiteError:

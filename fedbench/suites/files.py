@@ -82,12 +82,6 @@ def read_key(path: Path, key: str) -> object:
 
 
 def read_name(path: Path) -> str:
-    """The name of the suite in a file, of which nothing else is checked, and no code executed.
-
-    Raises
-    ------
-    SuiteError
-        If there is none.
-    """
+    """The name of the suite in a file, of which nothing else is checked, and no code executed."""
     with errors_in(path):
         return check_name(read_key(path, "name"), "name")

@@ -17,13 +17,7 @@ from fedbench.util.text import one_line
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a suite without executing code of its author.
-
-    Attributes
-    ----------
-    own
-        The parts that it names by reference or by an entry point.
-    """
+    """What is known of a suite without executing the code of its `own` parts."""
 
     name: str
     question: str

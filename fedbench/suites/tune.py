@@ -1,4 +1,4 @@
-"""The key `tune` of a suite file: what it says, the one home of its defaults, and its checks."""
+"""The key `tune` of a suite file: what it says, and the one home of its defaults. A wrong one raises `SuiteError`."""
 
 from __future__ import annotations
 
@@ -123,13 +123,7 @@ class TuneSpec(Frozen, use_attribute_docstrings=True):
 
 
 def check_tune(value: object, scenarios: Collection[str], parts: Parts) -> TuneSpec:
-    """Check the key `tune`; `scenarios` are the names of the file's.
-
-    Raises
-    ------
-    SuiteError
-        One line that names the place, the value and what to do.
-    """
+    """Check the key `tune`; `scenarios` are the names of the file's."""
     given = check_mapping({} if value is None else value, "tune", tuple(TuneSpec.model_fields))
     return _with(TuneSpec(), given, "tune: ", scenarios, parts)
 

@@ -73,13 +73,7 @@ def _refusal(problem: str, mark: Any) -> SuiteError:
 
 
 def parse_yaml(text: str) -> object:
-    """Read one YAML document.
-
-    Raises
-    ------
-    SuiteError
-        Naming the line and what is wrong with it.
-    """
+    """Read one YAML document; a `SuiteError` names the line and what is wrong with it."""
     try:
         return yaml.load(text, Loader=PlainLoader)  # noqa: S506 (PlainLoader is a SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -95,13 +89,7 @@ def parse_yaml(text: str) -> object:
 
 
 def read_yaml(path: Path) -> object:
-    """Read a YAML file of at most `MAX_BYTES` of UTF-8.
-
-    Raises
-    ------
-    SuiteError
-        If it is missing, unreadable, too large, not text or not plain YAML. The text does not name the file.
-    """
+    """Read a YAML file of at most `MAX_BYTES` of UTF-8; what is said of a wrong one does not name the file."""
     try:
         with regular(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -178,13 +178,7 @@ def most_training(plan: Plan) -> int:
 
 
 def require_enough(plan: Plan, num_training: int) -> None:
-    """Refuse a plan whose clients need more than the `num_training` examples that remain without the validation split.
-
-    Raises
-    ------
-    SuiteError
-        One line that says how many are needed, how many remain and what to lower.
-    """
+    """Refuse a plan whose clients need more than the `num_training` examples that are not held out for validation."""
     spec = plan.spec
     remain = f"{num_training} of {spec.available} training examples remain without the validation split"
     if spec.examples_per_client is None:
@@ -205,13 +199,7 @@ def require_enough(plan: Plan, num_training: int) -> None:
 
 
 def require_skilful_target(plan: Plan, class_counts: Sequence[int]) -> None:
-    """Refuse a target that takes no skill; `class_counts` are the numbers of validation examples per class.
-
-    Raises
-    ------
-    SuiteError
-        One line that gives the accuracy that takes none.
-    """
+    """Refuse a target that takes no skill; `class_counts` are the numbers of validation examples per class."""
     majority = max(class_counts) / sum(class_counts)
     if plan.target is not None and plan.target <= majority:
         raise SuiteError(
@@ -223,16 +211,8 @@ def identity(plan: Plan, dataset_digest: str, device: str, revision: int) -> str
     """The identity of a study's trials: SHA-256 over everything that determines them.
 
     The number of trials, the fresh seeds and the names of the suite and the cell do not: a study can be given more
-    trials.
-
-    Parameters
-    ----------
-    dataset_digest
-        Of the content of the training data and the validation split.
-    device
-        The kind of device.
-    revision
-        `fedbench.runs.identity.ALGORITHM_REVISION`.
+    trials. `dataset_digest` is that of the training data and the validation split, and `revision` is
+    `fedbench.runs.identity.ALGORITHM_REVISION`.
     """
     content = {
         "scenario": plan.scenario,

@@ -41,11 +41,6 @@ class StudyRun:
     """A study's run in the experiment `experiment_id`: found by the study's `identity`, or created.
 
     It is RUNNING from now on, until `finish` or `kill`.
-
-    Attributes
-    ----------
-    run_id
-        MLflow's id of it.
     """
 
     def __init__(self, client: StoreClient, uri: str, experiment_id: str, plan: Plan, identity: str) -> None:
@@ -169,16 +164,7 @@ class StudyRun:
         """Make the model of a candidate's first fresh seed a version of the registered model `name`, alias "best".
 
         The first, since the test set must not choose among seeds. A model that has the alias already stays as it is.
-
-        Returns
-        -------
-        str
-            A sentence on what the alias is now.
-
-        Raises
-        ------
-        StoreError
-            If the run has no model, or the registry refuses.
+        What is returned is a sentence on what the alias is now.
         """
         tags = records.version_tags(self.plan, self.identity, candidate)
         run_id = next(iter(candidate.run_ids), None)

@@ -34,8 +34,6 @@ class TrialResult:
     ----------
     number
         Counted from 0, the default configuration's.
-    params
-        Values of the searched fields.
     rounds
         For each round that was computed, the means over seeds on the validation split, by the metrics' names:
         `accuracy`, `balanced_accuracy`, `loss`, `train_loss`. A loss that is not finite is infinite.
@@ -47,8 +45,6 @@ class TrialResult:
         The worst of the seeds' verdicts on the validation split; `failed` with the error as the reason.
     local_steps
         SGD steps of all clients and seeds that it took.
-    seconds
-        How long it took.
     ended
         When it ended, in seconds since 1970.
     """
@@ -72,10 +68,6 @@ class Candidate:
 
     Attributes
     ----------
-    trial
-        The number of its trial.
-    spec
-        The whole configuration.
     validation
         The objective over the trial's seeds.
     test
@@ -105,8 +97,6 @@ class TuningResult:
 
     Attributes
     ----------
-    trials
-        In the order of their numbers.
     best
         None where no trial gave an answer.
     default
@@ -114,10 +104,6 @@ class TuningResult:
     gain
         How much better the best is than the default on the test set, in the objective's unit, above zero if better, and
         its 95 % interval, paired by seed; None where one is missing, or both are the same.
-    reason
-        The answer in a sentence.
-    seconds
-        How long this command took.
     fresh_seeds
         On which best and default were tested; empty if there is no best.
     answers

@@ -115,15 +115,7 @@ def _is_made(url: str) -> bool:
 def open_study(storage: RDBStorage, plan: Plan, identity: str) -> optuna.Study:
     """The study of a plan, created with the default configuration as its first trial if it does not exist.
 
-    Parameters
-    ----------
-    identity
-        Of the plan and its data (see `fedbench.tuning.plan.identity`).
-
-    Raises
-    ------
-    StoreError
-        If the storage fails, or has another study of this name.
+    `identity` is that of `fedbench.tuning.plan.identity`. Another study of its name is a `StoreError`.
     """
     name = f"{plan.suite}.{plan.scenario} {plan.objective} {identity[:8]}"
     direction = StudyDirection.MINIMIZE if plan.objective.is_minimised else StudyDirection.MAXIMIZE

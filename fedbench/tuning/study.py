@@ -28,20 +28,7 @@ if TYPE_CHECKING:
 
 
 class Tuning:
-    """A study that this command works on: its trials are in Optuna's storage, and recorded in MLflow.
-
-    Attributes
-    ----------
-    study
-        Optuna's.
-    study_run
-        MLflow's.
-
-    Raises
-    ------
-    FedbenchError
-        If a store cannot be opened, or there is not enough data.
-    """
+    """A study that this command works on: its trials are in Optuna's storage, and recorded in MLflow."""
 
     def __init__(self, plan: Plan, data: DataSource, tracking_uri: str | None, storage: str | None) -> None:
         self.plan = plan

@@ -70,10 +70,8 @@ class TrialWork(Work[TrialJob, TrialDone]):
 
     Attributes
     ----------
-    identity
-        The study's (see `fedbench.tuning.plan.identity`).
-    storage
-        The address of Optuna's storage.
+    identity, storage
+        Of the study (see `fedbench.tuning.plan.identity`), and the address of Optuna's storage.
     data_dir, device
         See `fedbench.runs.data.DataSource`.
     loaded
