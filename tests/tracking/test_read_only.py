@@ -44,6 +44,7 @@ def fixed(made: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
     "command",
     [
         ["runs", "list"],
+        ["answer", "made"],
         ["report", "made", "--out", "{}/report"],
         ["report", "made", "--json"],
         ["export", "made", "--out", "{}/made.csv"],

@@ -39,6 +39,7 @@ defaults: {{examples_per_client: 50, rounds: 3, local_epochs: 1, learning_rate: 
 scenarios:
   - {{name: pair}}
   - {{name: three, num_clients: 3}}
+contrast: {{axes: [scenario]}}
 """
 
 OPENING = ("/version", "/experiments/search")  # what a server is asked once before it is used
@@ -116,6 +117,12 @@ def test_every_command_works_as_on_sqlite(service: MlflowServer, expected: Recor
     results = [json.loads(fedbench("run", suite, "--workers", "1", "--json").out) for _ in range(2)]
     assert [(4, 0), (0, 4)] == [(each["executed"], each["skipped"]) for each in results]
     assert [] == list(violations(recorded(service.uri, "tiny"), expected))
+    (answer,) = json.loads(fedbench("answer", "tiny", "--json").out)["answers"]
+    assert [answer] == results[0]["answers"] == results[1]["answers"]
+    assert answer["sentence"].startswith("three is not shown to differ from pair: accuracy ")
+    experiment = MlflowClient(service.uri).get_experiment_by_name("tiny")
+    assert experiment is not None
+    assert f"**{answer['sentence']}**" in experiment.tags["mlflow.note.content"]
     fedbench("report", "tiny", "--out", "page", "--log")
     assert "pair" in (tmp_path / "page" / "report.html").read_text()
     fedbench("export", "tiny", "--out", "runs.csv")
