@@ -3,6 +3,7 @@
 // Draws the charts of the page, and steps through their points by the keyboard.
 
 const BELOW = {labelAnchor: "center", labelArrow: "none", labelOffset: 34, tickFormat: d3.format("~g")};
+const MANY = 24;  // charts of a figure, above which they are folded
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 const SYMBOLS = {circle: d3.symbolCircle, diamond: d3.symbolDiamond, triangle: d3.symbolTriangle, square: d3.symbolSquare};
 
@@ -203,5 +204,6 @@ function charts(figure, panels, rows) {
       draw();
     }
   }).observe(grid);
-  return [...figure.series && series.length > 1 ? [legend] : [], grid];
+  const many = panels.length > MANY ? make("details", {}, make("summary", {textContent: `${panels.length} charts`}), grid) : grid;
+  return [...figure.series && series.length > 1 ? [legend] : [], many];
 }

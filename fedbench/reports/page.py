@@ -26,6 +26,7 @@ from fedbench.tracking.mlflow.database import DEFAULT_FOLDER, chosen_store
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.tuning.results import SUFFIX
 from fedbench.util.advice import command
+from fedbench.util.text import counted
 
 if TYPE_CHECKING:
     from fedbench.tuning.reading import StoredStudies
@@ -182,7 +183,7 @@ def _facts(stored: StoredSuite) -> str:
     models = sorted({cell.spec.model for cell in stored.cells})
     seeds = seeds_text([len(cell.result.seeds) for cell in stored.cells])
     return (
-        f"{len(stored.cells)} cells, {runs} runs, {seeds} a cell; "
+        f"{counted(len(stored.cells), 'cell')}, {counted(runs, 'run')}, {seeds} a cell; "
         f"dataset {', '.join(datasets)}; model {', '.join(models)}."
     )
 

@@ -66,12 +66,14 @@ def panels_of(cells: Sequence[StoredCell]) -> Iterator[Panel]:
     """Panels with few enough cells to tell them apart."""
     for scenario, same in by_scenario(cells).items():
         axes = varying(same)
-        split = axes[:1] if len(axes) > 1 else []
-        rest = [axis for axis in axes if axis not in split]
-        for words, some in grouped(in_order(same, axes), partial(describe, axes=split)).items():
+        for depth in range(int(len(axes) > 1), max(len(axes), 1)):  # so many axes set panels apart
+            groups = grouped(in_order(same, axes), partial(describe, axes=axes[:depth]))
+            if max(map(len, groups.values())) <= MAX_LINES:
+                break
+        for words, some in groups.items():
             title = f"{scenario}: {words}" if words else scenario
             for heading, few in numbered(title, some):
-                yield heading, [(describe(cell, rest) or cell.scenario, cell) for cell in few]
+                yield heading, [(describe(cell, axes[depth:]) or cell.scenario, cell) for cell in few]
 
 
 def numbered(title: str, items: Sequence[T]) -> Iterator[tuple[str, Sequence[T]]]:

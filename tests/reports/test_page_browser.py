@@ -17,8 +17,10 @@ from made_study import WIDE_SPACE, made_plan, made_result
 from made_suite import MadeSource, made_suite, stored_suite
 
 from fedbench.partitions.table import PartitionTable
+from fedbench.reports.figure import Figure, Kind
 from fedbench.reports.history import Check, History, Timing
 from fedbench.reports.history_figures import write_history
+from fedbench.reports.html import page_html, write_page
 from fedbench.reports.page import make_report
 from fedbench.reports.tuning_figures import study_figures
 from fedbench.stats import Spread
@@ -138,6 +140,19 @@ def test_the_history_is_such_a_page(first_page: Page, tmp_path: Path) -> None:
     assert 2 == accuracy.locator("svg").get_by_text(re.compile("^(1111111|2222222)$")).count()
     page.close()
     assert ([], []) == (found, errors)
+
+
+def test_a_figure_of_many_charts_is_folded(first_page: Page, tmp_path: Path) -> None:
+    rows = [{"panel": f"{number}", "x": "a", "y": 1.0} for number in range(25)]
+    path = tmp_path / "many.html"
+    write_page(page_html("many", "report", [Figure("P", "T", "C", Kind.DOTS, rows, "x", "y", "panel")]), path)
+    page = first_page.context.browser.new_page()  # type: ignore[union-attr]
+    page.goto(path.as_uri())
+    assert 0 == page.locator(".panel svg").count()
+    page.get_by_text("25 charts").click()
+    page.locator(".panel svg").last.wait_for()
+    assert 25 == page.locator(".panel svg").count()
+    page.close()
 
 
 def column(page: Page, number: int) -> list[str]:
