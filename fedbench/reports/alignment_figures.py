@@ -37,20 +37,14 @@ def _lines(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
                 rows.append(point | measured(over, LOSS))
     if rows:
         seeds = seeds_text([len(cell.finished) for cell in cells])
-        yield Figure(
-            PART,
-            "Loss between two models: plain, aligned, repaired",
+        title = "Loss between two models: plain, aligned, repaired"
+        caption = (
             "The models θ·w + (1 − θ)·w′ between the two clients' own models w (θ = 1) and w′ (θ = 0); θ = 1/2 is "
             "their average. Aligned: the units of w′ in the order of those of w that they are most like. Repaired: "
-            f"the statistics of each unit reset to those of the two models. Mean over {seeds}; band: {BAND}.",
-            Kind.LINES,
-            rows,
-            x="θ",
-            y=LOSS.column,
-            series="models",
-            panel="panel",
-            possible=LOSS.possible,
+            f"the statistics of each unit reset to those of the two models. Mean over {seeds}; band: {BAND}."
         )
+        y, possible = LOSS.column, LOSS.possible
+        yield Figure(PART, title, caption, Kind.LINES, rows, "θ", y, series="models", possible=possible)
 
 
 def _named_lines(cells: Iterable[StoredCell]) -> dict[tuple[str, str], tuple[StoredCell, str]]:
@@ -100,17 +94,10 @@ def _units(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
                 for j, value in enumerate(row)
             ]
     if rows:
-        yield Figure(
-            PART,
-            "Which units of two models are alike",
+        title, x, y = "Which units of two models are alike", "unit of w′", "unit of w"
+        caption = (
             f"Correlation of each unit of layer {layer} of the first client's model w (row) with each of the second's, "
             f"w′ (column), on 1,000 test images, in {next(iter(lines))[0]}, seed {seed}. Aligned: the unit of w′ that "
-            "is averaged with a unit of w is on the diagonal. Correlations below 0 are as white as 0.",
-            Kind.MATRIX,
-            rows,
-            x="unit of w′",
-            y="unit of w",
-            panel="panel",
-            value="correlation",
-            possible=(0, 1),
+            "is averaged with a unit of w is on the diagonal. Correlations below 0 are as white as 0."
         )
+        yield Figure(PART, title, caption, Kind.MATRIX, rows, x, y, value="correlation", possible=(0, 1))

@@ -55,16 +55,9 @@ def _figure(title: str, measure: Measure, compared: Iterable[Compared]) -> Itera
     ]
     if rows:
         side = "after" if measure.lower_is_better else "before"
-        yield Figure(
-            PART,
-            title,
+        caption = (
             f"Paired by seed, with the 95 % interval. Above zero the value {side} the minus sign is better. Whether a "
-            "difference is shown is judged for all pairs of a scenario together (Holm), at 5 %.",
-            Kind.DOTS,
-            rows,
-            x="pair",
-            y=column,
-            panel="panel",
-            series="a difference is",
-            levels=[(panel, 0, "") for panel in dict.fromkeys(str(row["panel"]) for row in rows)],
+            "difference is shown is judged for all pairs of a scenario together (Holm), at 5 %."
         )
+        levels = [(panel, 0.0, "") for panel in dict.fromkeys(str(row["panel"]) for row in rows)]
+        yield Figure(PART, title, caption, Kind.DOTS, rows, "pair", column, series="a difference is", levels=levels)

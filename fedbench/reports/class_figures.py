@@ -47,19 +47,8 @@ def recall_figure(stored: StoredSuite) -> Iterator[Figure]:
     ]
     if rows:
         seeds = over_seeds([len(cell.finished) for cells in by_classes.values() for cell in cells])
-        yield Figure(
-            CLASSES,
-            "Recall by class",
-            f"Percent of each class's test images that are recognised after the last round, {seeds}.",
-            Kind.MATRIX,
-            rows,
-            x="class",
-            y="cell",
-            panel="panel",
-            value="recall (%)",
-            text="shown",
-            possible=(0, 100),
-        )
+        caption = f"Percent of each class's test images that are recognised after the last round, {seeds}."
+        yield _matrix(CLASSES, "Recall by class", caption, rows, x="class", y="cell", value="recall (%)", most=100)
 
 
 def _place(name: str) -> tuple[bool, int, str]:
@@ -93,19 +82,9 @@ def confusion_figure(stored: StoredSuite) -> Iterator[Figure]:
     if stored.measured:
         seeds = seeds_text([len(cell.finished) for cell, _ in found])
         how = "Percent of each true class (row) that was predicted as each class (column), all images of"
-        yield Figure(
-            CLASSES,
-            "Confusion matrices",
-            " ".join([f"{how} {seeds} counted together.", *left_out]),
-            Kind.MATRIX,
-            rows,
-            x="predicted class",
-            y="true class",
-            panel="cell",
-            value="share (%)",
-            text="shown",
-            possible=(0, 100),
-        )
+        caption = " ".join([f"{how} {seeds} counted together.", *left_out])
+        x, y = "predicted class", "true class"
+        yield _matrix(CLASSES, "Confusion matrices", caption, rows, x, y, value="share (%)", most=100)
 
 
 def partition_figure(stored: StoredSuite) -> Iterator[Figure]:
@@ -147,19 +126,15 @@ def partition_figure(stored: StoredSuite) -> Iterator[Figure]:
             f"Balanced, with as many training examples of a class at each client (±1): {', '.join(balanced)}."
         )
     if stored.measured:
-        yield Figure(
-            DATA,
-            "Examples by client and class",
-            " ".join(sentences),
-            Kind.MATRIX,
-            rows,
-            x="client",
-            y="class",
-            panel="panel",
-            value="examples",
-            text="shown",
-            possible=(0, None),
-        )
+        title = "Examples by client and class"
+        yield _matrix(DATA, title, " ".join(sentences), rows, x="client", y="class", value="examples")
+
+
+def _matrix(
+    part: str, title: str, caption: str, rows: Sequence[Row], x: str, y: str, value: str, most: float | None = None
+) -> Figure:
+    """A heat map of numbers from 0 on."""
+    return Figure(part, title, caption, Kind.MATRIX, rows, x, y, value=value, text="shown", possible=(0, most))
 
 
 def _read(

@@ -47,9 +47,9 @@ class Figure:
     rows
         The table, with the same columns in each row, by their titles; none if the caption says it all. Text comes from
         a store: it may be anything.
-    x, y, panel, series, line, value, text
-        Columns. There is a panel for each value of `panel`, a colour for each of `series`, a line for each of `line` or
-        else of `series`. `text` is how a number is written in a matrix's fields.
+    x, y, series, line, value, text
+        Columns. There is a panel for each value of the first column, a colour for each of `series`, a line for each of
+        `line` or else of `series`. `text` is how a number is written in a matrix's fields.
     possible
         The smallest and the largest possible value, which an interval may exceed; None if there is none. A matrix's
         colours are between these, or else between the smallest and largest there are.
@@ -73,7 +73,6 @@ class Figure:
     rows: Sequence[Row]
     x: str
     y: str
-    panel: str
     series: str = ""
     line: str = ""
     value: str = ""
@@ -84,7 +83,7 @@ class Figure:
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        drawn = {self.x, self.y, self.panel, self.series, self.line, self.value, self.text} - {""}
+        drawn = {self.x, self.y, self.series, self.line, self.value, self.text} - {""}
         columns = list(self.rows[0]) if self.rows else list(drawn)
         if not drawn <= set(columns) or any(list(row) != columns for row in self.rows):
             raise ValueError(f"figure {self.title}: its rows lack columns of {', '.join(sorted(drawn))}")

@@ -86,21 +86,15 @@ def _by_cell(cells: Sequence[StoredCell], measure: Measure) -> Iterator[Figure]:
         counts = _counts(found)
         bars = "" if is_matrix or max(counts) == 1 else f" Bars: {BAND}; small dots: the seeds."
         stars = " *: not every seed has the verdict ok." if any(str(row["shown"]).endswith("*") for row in rows) else ""
-        levels = {ACCURACY: _majority(found), GAIN: [(title, 0.0, "") for title, _ in found]}
-        yield Figure(
-            BY_CELL,
-            f"{measure.name} by {' and '.join(names)}",
-            f"{measure.column.capitalize()} after the last round, {over_seeds(counts)}.{bars}{stars}",
-            Kind.MATRIX if is_matrix else Kind.DOTS,
-            rows,
-            x=names[-1],
-            y=names[0] if is_matrix else measure.column,
-            panel="panel",
-            value=measure.column if is_matrix else "",
-            text="shown",
-            possible=(None, None) if is_matrix else measure.possible,
-            levels=[] if is_matrix else levels.get(measure, []),
-        )
+        title = f"{measure.name} by {' and '.join(names)}"
+        caption = f"{measure.column.capitalize()} after the last round, {over_seeds(counts)}.{bars}{stars}"
+        if is_matrix:
+            y, x = names
+            yield Figure(BY_CELL, title, caption, Kind.MATRIX, rows, x, y, value=measure.column, text="shown")
+        else:
+            levels = {ACCURACY: _majority(found), GAIN: [(panel, 0.0, "") for panel, _ in found]}.get(measure, [])
+            x, y, possible = names[0], measure.column, measure.possible
+            yield Figure(BY_CELL, title, caption, Kind.DOTS, rows, x, y, text="shown", possible=possible, levels=levels)
 
 
 def _columns(
@@ -156,18 +150,10 @@ def _by_round(curved: Sequence[StoredCell], measure: Measure, curve: Curve) -> F
         caption += f" Of more than {MAX_ROUNDS} rounds every second, third, and so on is shown, and the last."
     if len(curved) > len(cells):
         caption += f" The first {len(cells)} of {len(curved)} cells are shown."
+    levels = [*_majority(panels), *_targets(panels)] if measure is ACCURACY else []
+    title, y, possible = f"{measure.name} by round", measure.column, measure.possible
     return Figure(
-        BY_ROUND,
-        f"{measure.name} by round",
-        caption,
-        Kind.LINES,
-        rows,
-        x="round",
-        y=measure.column,
-        series="cell",
-        panel="panel",
-        possible=measure.possible,
-        levels=[*_majority(panels), *_targets(panels)] if measure is ACCURACY else [],
+        BY_ROUND, title, caption, Kind.LINES, rows, "round", y, series="cell", possible=possible, levels=levels
     )
 
 
@@ -205,20 +191,13 @@ def _interpolation(cells: Sequence[StoredCell], measure: Measure, curve: Curve) 
     ]
     sets = sorted({cell.spec.interpolation_set for cell in cells})
     where = " or ".join({"test": "the test set", "train": "all training data"}[each] for each in sets)
-    return Figure(
-        BETWEEN,
-        f"{measure.name} between two models",
+    title, y = f"{measure.name} between two models", measure.column
+    caption = (
         f"The models θ·w + (1 − θ)·w′ on the line through the two clients' own models w (θ = 1) and w′ (θ = 0), on "
         f"{where}; θ = 1/2 is their average. {_means([len(cell.finished) for cell in cells])} "
-        "After figure 1 of McMahan et al. (2017), who show the training loss.",
-        Kind.LINES,
-        rows,
-        x="θ",
-        y=measure.column,
-        series="init",
-        panel="panel",
-        possible=measure.possible,
+        "After figure 1 of McMahan et al. (2017), who show the training loss."
     )
+    return Figure(BETWEEN, title, caption, Kind.LINES, rows, "θ", y, series="init", possible=measure.possible)
 
 
 def _of_clients(cells: Sequence[StoredCell], measure: Measure, prefix: str) -> Figure:
@@ -234,18 +213,9 @@ def _of_clients(cells: Sequence[StoredCell], measure: Measure, prefix: str) -> F
         ACCURACY: "Each client's own model before the last average, on the whole test set, and the server's model.",
         DRIFT: "Euclidean distance between each client's own model and their average, in the last round.",
     }[measure]
-    return Figure(
-        CLIENTS,
-        f"{measure.name} of each client",
-        f"{what} A dot is a client's mean over {seeds_text(_counts(panels))}.",
-        Kind.DOTS,
-        rows,
-        x="cell",
-        y=measure.column,
-        series="model",
-        panel="panel",
-        possible=measure.possible,
-    )
+    title, y = f"{measure.name} of each client", measure.column
+    caption = f"{what} A dot is a client's mean over {seeds_text(_counts(panels))}."
+    return Figure(CLIENTS, title, caption, Kind.DOTS, rows, "cell", y, series="model", possible=measure.possible)
 
 
 def _models(cell: StoredCell, measure: Measure, prefix: str) -> Iterator[tuple[str, int | None, Spread]]:

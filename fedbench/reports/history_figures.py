@@ -113,18 +113,10 @@ def _figure(
     ]
     if rows:
         crosses = " A cross: it failed." if any(row[FAILED] for row in rows) else ""
+        caption += f"{crosses} Dates in UTC."
+        lines_across = [(panel, level, name) for panel in dict.fromkeys(panels.values()) for name, level in levels]
         yield Figure(
-            part,
-            title,
-            f"{caption}{crosses} Dates in UTC.",
-            Kind.LINES,
-            rows,
-            x="commit",
-            y=column,
-            series=series,
-            panel="panel",
-            levels=[(panel, level, name) for panel in dict.fromkeys(panels.values()) for name, level in levels],
-            is_log=is_log,
+            part, title, caption, Kind.LINES, rows, "commit", column, series, levels=lines_across, is_log=is_log
         )
 
 

@@ -115,7 +115,7 @@ function show(figure) {
   const place = document.getElementById(figure.name);
   const rows = figure.rows.map(values => Object.fromEntries(values.map((value, index) => [figure.columns[index], value])));
   if (!rows.length) return;
-  const panels = d3.groups(rows, row => row[figure.panel]);
+  const panels = d3.groups(rows, row => row[figure.columns[0]]);
   const drawn = (figure.kind === "matrix" ? matrices : charts)(figure, panels, rows);
   const kept = d3.range(figure.columns.length).filter(index => figure.columns[index] !== figure.text);
   const columns = kept.map(index => figure.columns[index]);

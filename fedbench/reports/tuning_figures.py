@@ -76,36 +76,22 @@ def _search(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[
         if result.plan.objective is Objective.ROUNDS_TO_TARGET
         else ""
     )
-    return Figure(
-        PART,
-        "The search, trial by trial",
-        f"{len(trials)} complete trials{unreached}. Pruned, failed and diverged ones are not shown.",
-        Kind.POINTS,
-        [{"panel": "complete trials", **shown, **_params(trial, axes)} for trial, shown in _shown(result, trials)],
-        x="trial",
-        y=_label(result),
-        series="it is",
-        panel="panel",
-    )
+    title, label = "The search, trial by trial", _label(result)
+    caption = f"{len(trials)} complete trials{unreached}. Pruned, failed and diverged ones are not shown."
+    rows = [{"panel": "complete trials", **shown, **_params(trial, axes)} for trial, shown in _shown(result, trials)]
+    return Figure(PART, title, caption, Kind.POINTS, rows, "trial", label, series="it is")
 
 
 def _fields(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> Figure:
-    return Figure(
-        PART,
-        "Each field by itself",
-        "A point is a complete trial; the other fields differ among them.",
-        Kind.POINTS,
-        [
-            {"field": field, "value": value, **shown}
-            for axis in axes
-            for trial, shown in _shown(result, trials)
-            for field, value in _params(trial, [axis]).items()
-        ],
-        x="value",
-        y=_label(result),
-        series="it is",
-        panel="field",
-    )
+    caption = "A point is a complete trial; the other fields differ among them."
+    rows: list[Row] = [
+        {"field": field, "value": value, **shown}
+        for axis in axes
+        for trial, shown in _shown(result, trials)
+        for field, value in _params(trial, [axis]).items()
+    ]
+    label = _label(result)
+    return Figure(PART, "Each field by itself", caption, Kind.POINTS, rows, "value", label, series="it is")
 
 
 def _pair(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> Figure:
@@ -120,19 +106,12 @@ def _pair(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Ax
         }
         for rank, (trial, shown) in enumerate(ranked)
     ]
-    return Figure(
-        PART,
-        "Two fields together",
+    caption = (
         f"A point is a complete trial, by its {objective_words(study_json(result))}. Of more than two fields these are "
-        "the two that matter most.",
-        Kind.POINTS,
-        rows,
-        x=_words(axes[0].field),
-        y=_words(axes[1].field),
-        series="it is in",
-        panel="panel",
-        is_log=axes[1].log,
+        "the two that matter most."
     )
+    title, (x, y) = "Two fields together", [_words(axis.field) for axis in axes]
+    return Figure(PART, title, caption, Kind.POINTS, rows, x, y, series="it is in", is_log=axes[1].log)
 
 
 def _importances(result: TuningResult, trials: Sequence[TrialResult], axes: Sequence[Axis]) -> dict[str, float]:
@@ -162,18 +141,12 @@ def _distribution(axis: Axis, whole: bool) -> BaseDistribution:
 
 
 def _importance(shares: dict[str, float]) -> Figure:
-    return Figure(
-        PART,
-        "Which field matters",
+    caption = (
         "How far each field by itself decides whether a trial is among the better ones (PED-ANOVA), as shares of one. "
-        "With few trials this is rough.",
-        Kind.DOTS,
-        [{"panel": "all fields", "field": _words(field), "share": number(share)} for field, share in shares.items()],
-        x="field",
-        y="share",
-        panel="panel",
-        possible=(0, 1),
+        "With few trials this is rough."
     )
+    rows = [{"panel": "all fields", "field": _words(field), "share": number(share)} for field, share in shares.items()]
+    return Figure(PART, "Which field matters", caption, Kind.DOTS, rows, "field", "share", possible=(0, 1))
 
 
 def _rounds(result: TuningResult) -> Figure:
@@ -198,15 +171,5 @@ def _rounds(result: TuningResult) -> Figure:
     ]
     pruned = sum(trial.state == "pruned" for trial in trials)
     ends = "; others end where all seeds have reached the target" if objective is Objective.ROUNDS_TO_TARGET else ""
-    return Figure(
-        PART,
-        "Trials by round",
-        f"{len(trials)} trials, means over the seeds; {pruned} were pruned and end early{ends}.",
-        Kind.LINES,
-        rows,
-        x="round",
-        y=label,
-        series="it is",
-        panel="panel",
-        line="trial",
-    )
+    caption = f"{len(trials)} trials, means over the seeds; {pruned} were pruned and end early{ends}."
+    return Figure(PART, "Trials by round", caption, Kind.LINES, rows, "round", label, series="it is", line="trial")

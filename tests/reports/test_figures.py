@@ -108,10 +108,10 @@ def test_the_line_between_two_models_is_in_theta(figures: dict[str, Figure]) -> 
 
 
 def test_a_figure_whose_rows_lack_what_is_drawn_is_refused() -> None:
-    with pytest.raises(ValueError, match="its rows lack columns of p, x, y"):
-        Figure("", "T", "", Kind.LINES, [{"x": 1, "y": 2, "p": ""}, {"x": 1, "y": 2}], "x", "y", "p")
+    with pytest.raises(ValueError, match="its rows lack columns of x, y"):
+        Figure("", "T", "", Kind.LINES, [{"p": "", "x": 1, "y": 2}, {"x": 1, "y": 2}], "x", "y")
     with pytest.raises(ValueError, match="its rows lack"):
-        Figure("", "T", "", Kind.LINES, [{"x": 1, "y": 2, "p": ""}], "x", "y", "p", series="z")
+        Figure("", "T", "", Kind.LINES, [{"p": "", "x": 1, "y": 2}], "x", "y", series="z")
 
 
 def test_captions_say_over_how_many_seeds(stored: StoredSuite) -> None:

@@ -74,7 +74,7 @@ def test_every_figure_has_its_place_and_its_entry_in_the_contents(report: Path) 
 
 def test_text_from_a_store_is_no_markup_and_no_script(stored: StoredSuite) -> None:
     other = replace(stored, name=EVIL, question=EVIL, place=f"https://{EVIL}")
-    evil = [Figure("By <i>", f"Title {EVIL}", EVIL, Kind.DOTS, [{"x": EVIL, "y": 1.0, "p": EVIL}], "x", "y", "p")]
+    evil = [Figure("By <i>", f"Title {EVIL}", EVIL, Kind.DOTS, [{"p": EVIL, "x": EVIL, "y": 1.0}], "x", "y")]
     text = render(other, evil)
     assert "<script>alert" not in text
     assert "<b title" not in text

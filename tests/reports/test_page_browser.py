@@ -145,7 +145,7 @@ def test_the_history_is_such_a_page(first_page: Page, tmp_path: Path) -> None:
 def test_a_figure_of_many_charts_is_folded(first_page: Page, tmp_path: Path) -> None:
     rows = [{"panel": f"{number}", "x": "a", "y": 1.0} for number in range(25)]
     path = tmp_path / "many.html"
-    write_page(page_html("many", "report", [Figure("P", "T", "C", Kind.DOTS, rows, "x", "y", "panel")]), path)
+    write_page(page_html("many", "report", [Figure("P", "T", "C", Kind.DOTS, rows, "x", "y")]), path)
     page = first_page.context.browser.new_page()  # type: ignore[union-attr]
     page.goto(path.as_uri())
     assert 0 == page.locator(".panel svg").count()

@@ -254,7 +254,7 @@ def test_trials_of_equal_values_and_such_that_are_not_finite_do_not_disturb() ->
 # On the page
 
 
-FIGURE = Figure("Tuning", "The <search>", "What is seen.", Kind.POINTS, [{"x": 1, "y": 2, "p": ""}], "x", "y", "p")
+FIGURE = Figure("Tuning", "The <search>", "What is seen.", Kind.POINTS, [{"p": "", "x": 1, "y": 2}], "x", "y")
 EARLIER = {"name": "history", "title": "By an earlier version", "caption": "A picture."}
 
 
