@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fedbench.measures import Verdict
 from fedbench.reports.fitted import Column, Fitted
-from fedbench.reports.layout import STYLES, WITHOUT, short_verdict
+from fedbench.reports.layout import STYLES, WITHOUT, mean_std, short_verdict
 from fedbench.stats import spread
 from fedbench.suites.tune import Objective
 from fedbench.tuning.results import Answer
@@ -91,26 +91,25 @@ def candidate_rows(document: Document) -> list[tuple[str, str, str]]:
     sides = [document["default"], document["best"]]
     if not any(sides):
         return []
-    _, _, unit = objective_scale(document["objective"])
-    name = objective_words(document) + (" (%)" if unit == "points" else "")
-    fields = [*document["searched"], *(["rounds"] if "rounds" not in document["searched"] else [])]
-    rows = [(field.replace("_", " "), *(_field(side, field) for side in sides)) for field in fields]
-    rows += [
-        ("local steps of a run", *(f"{side['local_steps']:,}" if side else "" for side in sides)),
-        (
-            f"{name}, validation",
-            *(_spread(document, side["validation_values"]) if side else "" for side in sides),
-        ),
-        (f"{name}, test", *(_spread(document, side["test"]["values"]) if side else "" for side in sides)),
-        ("verdict", *(short_verdict(Verdict(side["verdict"]), side["reason"]) if side else "" for side in sides)),
+    name = objective_words(document) + (" (%)" if objective_scale(document["objective"])[2] == "points" else "")
+    fields = list(dict.fromkeys([*document["searched"], "rounds"]))
+    titles = [field.replace("_", " ") for field in fields]
+    titles += ["local steps of a run", f"{name}, validation", f"{name}, test", "verdict"]
+    default, best = (_column(document, side, fields) if side else [""] * len(titles) for side in sides)
+    return [(title, one or "–", other or "–") for title, one, other in zip(titles, default, best, strict=True)]
+
+
+def _column(document: Document, side: Document, fields: Sequence[str]) -> list[str]:
+    return [
+        *(_field(field, side["params"].get(field, side.get(field))) for field in fields),
+        f"{side['local_steps']:,}",
+        _spread(document, side["validation_values"]),
+        _spread(document, side["test"]["values"]),
+        short_verdict(Verdict(side["verdict"]), side["reason"]),
     ]
-    return [(title, default or "–", best or "–") for title, default, best in rows]
 
 
-def _field(side: Document | None, field: str) -> str:
-    if side is None:
-        return ""
-    value = side["params"].get(field, side.get(field))
+def _field(field: str, value: object) -> str:
     if value is None:
         return "all" if field not in WITHOUT else "none"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -122,13 +121,10 @@ def _spread(document: Document, values: Sequence[float | None]) -> str:
     if missed := _missed(document, values):
         reached = len(values) - missed
         return f"{reached} of {len(values)} reached" if reached else "not reached"
-    known = [scale * value for value in values if value is not None]
+    known = [value for value in values if value is not None]
     if len(known) < len(values):
         return "not finite"
-    if not known:
-        return ""
-    over = spread(known)
-    return f"{over.mean:.{digits}f}" + ("" if over.std is None else f" ± {over.std:.{digits}f}")
+    return mean_std(spread(known), digits, scale) if known else ""
 
 
 def _missed(document: Document, values: Sequence[float | None]) -> int:
@@ -185,19 +181,15 @@ def _budget(document: Document) -> str:
     best, default = document["best"], document["default"]
     if "rounds" in document["searched"]:
         return "budget: rounds are searched: nothing is held equal"
+    held, both = "rounds are held equal", bool(best and default)
     if document["budget"] == "steps":
-        held = "budget: local steps are held equal"
-        return (
-            f"{held}; the best has {best['rounds']} rounds, the default {default['rounds']}"
-            if best and default
-            else held
-        )
-    held = "budget: rounds are held equal"
-    if not (best and default and default["local_steps"]):
-        return held
-    if best["local_steps"] == default["local_steps"]:
-        return f"{held}; the best takes as many local steps as the default"
-    return f"{held}; the best takes {best['local_steps'] / default['local_steps']:.2g}x the default's local steps"
+        held = "local steps are held equal"
+        held += f"; the best has {best['rounds']} rounds, the default {default['rounds']}" if both else ""
+    elif both and default["local_steps"]:
+        ratio = best["local_steps"] / default["local_steps"]
+        times = "as many local steps as the default" if ratio == 1 else f"{ratio:.2g}x the default's local steps"
+        held += f"; the best takes {times}"
+    return f"budget: {held}"
 
 
 def answer(document: Document) -> str:
