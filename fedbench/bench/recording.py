@@ -6,18 +6,16 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric
 
 from fedbench.bench.views import SPEED, speed_view_tags
 from fedbench.tracking.mlflow.experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
-from fedbench.tracking.mlflow.store import store_errors
 from fedbench.util.commits import Commit, short_commit
 from fedbench.util.environment import SOURCE_TAGS
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from fedbench.bench.run import BenchmarkResult, Measured
+    from fedbench.tracking.mlflow.client import StoreClient
 
 NOTE = """How fast is each part of fedbench, by commit?
 
@@ -29,29 +27,24 @@ compared between machines, `median_seconds` cannot: filter by the tag `fedbench.
 EXPERIMENT = OwnExperiment(SPEED, 1, "fedbench bench", NOTE)
 
 
-def open_speed(uri: str) -> MlflowClient:
+def open_speed(uri: str) -> StoreClient:
     """Open the store and find out whether timings can be recorded in it; see `open_own`."""
     return open_own(EXPERIMENT, uri)
 
 
-def record_speed(client: MlflowClient, uri: str, measured: Measured, commit: Commit) -> None:
+def record_speed(client: StoreClient, measured: Measured, commit: Commit) -> None:
     """Record every benchmark, or none: after an error, the runs so far are deleted."""
     views = speed_view_tags({each.group for each in measured.results})
-    with store_errors(uri):
-        experiment_id = own_experiment_id(client, uri, EXPERIMENT, views)
-        with all_or_none(client) as created:
-            for result in measured.results:
-                name = f"{result.name} {short_commit(commit.name)}"
-                tags = _tags(result, measured, commit)
-                run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
-                created.append(run_id)
-                now, values = int(time.time() * 1000), metrics_of(result, measured)
-                client.log_batch(
-                    run_id,
-                    metrics=[Metric(key, value, now, commit.count) for key, value in values.items()],
-                    params=[Param(key, str(value)) for key, value in result.params.items()],
-                )
-                client.set_terminated(run_id)
+    experiment_id = own_experiment_id(client, EXPERIMENT, views)
+    with all_or_none(client) as created:
+        for result in measured.results:
+            name, tags = f"{result.name} {short_commit(commit.name)}", _tags(result, measured, commit)
+            run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+            created.append(run_id)
+            now, values = int(time.time() * 1000), metrics_of(result, measured)
+            points = [Metric(key, value, now, commit.count) for key, value in values.items()]
+            client.log_all(run_id, points, result.params)
+            client.set_terminated(run_id)
 
 
 def _tags(result: BenchmarkResult, measured: Measured, commit: Commit) -> dict[str, str]:

@@ -60,5 +60,5 @@ def _recorded(select: str | None, tracking_uri: str | None) -> Measured:
         say("the repository lacks history: the timings are recorded at too small a step (see: git fetch --unshallow)")
     measured = run_benchmarks(select)
     if measured.results:
-        record_speed(client, uri, measured, commit)
+        record_speed(client, measured, commit)
     return measured

@@ -275,4 +275,4 @@ def _recorder(tracking_uri: str | None, of: _SuiteCheck | None) -> Callable[[Gat
     client, commit = open_regression(uri), commit_of(of.suite.path.parent if of else None, Path.cwd())
     if commit.is_shallow:
         say("the repository lacks history: the check is recorded at too small a step (see: git fetch --unshallow)")
-    return lambda gate: record_gate(client, uri, gate, commit)
+    return lambda gate: record_gate(client, gate, commit)

@@ -76,7 +76,7 @@ def report_command(
     from fedbench.tracking.mlflow.store import open_existing_store
     from fedbench.tuning.reading import read_studies
 
-    studies = read_studies(open_existing_store(uri), uri, stored.name)
+    studies = read_studies(open_existing_store(uri), stored.name)
     page = make_report(stored, out or default_folder(stored.name), studies)
     if log:
         from fedbench.tracking.mlflow.report import log_report

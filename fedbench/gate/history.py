@@ -15,7 +15,7 @@ from fedbench.suites.variants import AT
 from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.door import names_of
 from fedbench.tracking.mlflow.reading import infinite, search_runs
-from fedbench.tracking.mlflow.store import open_existing_store, store_errors, without_password
+from fedbench.tracking.mlflow.store import open_existing_store, without_password
 from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
 
@@ -37,7 +37,7 @@ def read_history(suite: str, uri: str, given: str = "") -> History:
         If the store cannot be read, or has no check of the suite.
     """
     client = open_existing_store(uri)
-    runs = _runs(client, uri, EXPERIMENT, f"tags.`fedbench.kind` = 'check' and {FINISHED}")
+    runs = _runs(client, EXPERIMENT, f"tags.`fedbench.kind` = 'check' and {FINISHED}")
     checks = sorted(map(_check, runs), key=lambda each: (each.count, each.began))
     timed = tuple(each for each in checks if each.ratios)
     own = tuple(each for each in checks if each.suite == suite)
@@ -48,7 +48,7 @@ def read_history(suite: str, uri: str, given: str = "") -> History:
         words = ("--speed", "--against", "main") if suite == SPEED_ALONE else (name,)
         check = command("fedbench", "check", *words, tracking_uri=chosen_store(uri))
         raise StoreError(f"no check of {suite} is recorded in {without_password(uri)}: {check}")
-    return History(suite, own, timed, _timings(client, uri))
+    return History(suite, own, timed, _timings(client))
 
 
 def _speed_part(check: Check) -> Check:
@@ -57,13 +57,12 @@ def _speed_part(check: Check) -> Check:
     return replace(check, outcome="failed" if failed else "passed", failed=failed, accuracies={}, differences={})
 
 
-def _runs(client: MlflowClient, uri: str, own: OwnExperiment, wanted: str) -> list[Run]:
+def _runs(client: MlflowClient, own: OwnExperiment, wanted: str) -> list[Run]:
     """The runs of an experiment of fedbench's own; none if it does not exist, or is something else."""
-    with store_errors(uri):
-        experiment = client.get_experiment_by_name(own.name)
-        if experiment is None or experiment.lifecycle_stage == "deleted" or own.schema_tag not in experiment.tags:
-            return []
-        return search_runs(client, experiment.experiment_id, wanted)
+    experiment = client.get_experiment_by_name(own.name)
+    if experiment is None or experiment.lifecycle_stage == "deleted" or own.schema_tag not in experiment.tags:
+        return []
+    return search_runs(client, experiment.experiment_id, wanted)
 
 
 def _check(run: Run) -> Check:
@@ -99,7 +98,7 @@ def _check(run: Run) -> Check:
     )
 
 
-def _timings(client: MlflowClient, uri: str) -> tuple[Timing, ...]:
+def _timings(client: MlflowClient) -> tuple[Timing, ...]:
     wanted = f"tags.`fedbench.kind` = 'benchmark' and {FINISHED} and metrics.`yardstick_multiple` > 0"
     found = [
         Timing(
@@ -110,6 +109,6 @@ def _timings(client: MlflowClient, uri: str) -> tuple[Timing, ...]:
             began=run.info.start_time,
             multiple=run.data.metrics["yardstick_multiple"],
         )
-        for run in _runs(client, uri, SPEED_EXPERIMENT, wanted)
+        for run in _runs(client, SPEED_EXPERIMENT, wanted)
     ]
     return tuple(sorted(found, key=lambda each: (each.count, each.began)))

@@ -10,29 +10,28 @@ from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric
 
 from fedbench.gate.document import gate_json
 from fedbench.gate.markdown import gate_markdown
 from fedbench.gate.views import REGRESSION, SPEED_ALONE, regression_view_tags
+from fedbench.tracking.mlflow.describe import NOTE
 from fedbench.tracking.mlflow.experiments import OwnExperiment, all_or_none, open_own, own_experiment_id
-from fedbench.tracking.mlflow.store import MAX_BATCH, store_errors
 from fedbench.util.commits import Commit, short_commit
 from fedbench.util.environment import SOURCE_TAGS, version_tags
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from fedbench.gate.checks import AccuracyCheck, Gate, SpeedCheck
+    from fedbench.tracking.mlflow.client import StoreClient
 
-NOTE = """Has the model become worse, or the code slower, by commit?
+HOW_TO_READ = """Has the model become worse, or the code slower, by commit?
 
 **How to read it.** A run is one `fedbench check`. Group the runs by the tag `fedbench.suite`; the step is the number of
 commits up to the one that was checked. `accuracy/<cell>` is the mean over the seeds, `difference/<cell>` is that less
 the baseline's; both are fractions. `ratio/<benchmark>` is the time over the time before: 1.1 is 10 % slower. The tag
 `fedbench.outcome` says whether the check passed, the description of each run why not.
 """
-EXPERIMENT = OwnExperiment(REGRESSION, 1, "fedbench check", NOTE)
+EXPERIMENT = OwnExperiment(REGRESSION, 1, "fedbench check", HOW_TO_READ)
 ARTIFACT = "gate.json"
 NAMES = (
     "fedbench.names"  # the tag with the cells and benchmarks that `shown_name` cannot tell from their metrics' names
@@ -41,12 +40,12 @@ MAX_TEXT = 5_000  # characters in a run's tag; MLflow allows more, some servers 
 LINES = 4  # in one chart of a view
 
 
-def open_regression(uri: str) -> MlflowClient:
+def open_regression(uri: str) -> StoreClient:
     """Open the store and find out whether a check can be recorded in it; see `open_own`."""
     return open_own(EXPERIMENT, uri)
 
 
-def record_gate(client: MlflowClient, uri: str, gate: Gate, commit: Commit) -> str:
+def record_gate(client: StoreClient, gate: Gate, commit: Commit) -> str:
     """Record a check atomically: after an error, the run is deleted.
 
     Parameters
@@ -67,21 +66,17 @@ def record_gate(client: MlflowClient, uri: str, gate: Gate, commit: Commit) -> s
         If the store fails.
     """
     metrics = gate_metrics(gate)
-    with store_errors(uri):
-        experiment_id = own_experiment_id(client, uri, EXPERIMENT, regression_view_tags(_charts(gate, metrics)))
-        with all_or_none(client) as created:
-            name = f"{suite_of(gate)} {short_commit(commit.name)}"
-            note = {"mlflow.note.content": shortened(gate_markdown(gate))}
-            tags = _tags(gate) | commit.tags | version_tags() | note
-            run_id = str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
-            created.append(run_id)
-            now = int(time.time() * 1000)
-            points = [Metric(key, value, now, commit.count) for key, value in metrics.items()]
-            for start in range(0, len(points), MAX_BATCH):
-                client.log_batch(run_id, metrics=points[start : start + MAX_BATCH])
-            client.log_batch(run_id, params=[Param(key, str(value)) for key, value in _params(gate).items()])
-            client.log_text(run_id, json.dumps(gate_json(gate), indent=2, allow_nan=False), ARTIFACT)
-            client.set_terminated(run_id)
+    experiment_id = own_experiment_id(client, EXPERIMENT, regression_view_tags(_charts(gate, metrics)))
+    with all_or_none(client) as created:
+        name = f"{suite_of(gate)} {short_commit(commit.name)}"
+        tags = _tags(gate) | commit.tags | version_tags() | {NOTE: shortened(gate_markdown(gate))}
+        run_id = str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+        created.append(run_id)
+        now = int(time.time() * 1000)
+        points = [Metric(key, value, now, commit.count) for key, value in metrics.items()]
+        client.log_all(run_id, points, _params(gate))
+        client.log_text(run_id, json.dumps(gate_json(gate), indent=2, allow_nan=False), ARTIFACT)
+        client.set_terminated(run_id)
     return run_id
 
 

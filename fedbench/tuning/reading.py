@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mlflow.exceptions import MlflowException
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedbench.tracking.mlflow.errors import store_errors
 from fedbench.tracking.mlflow.reading import read_artifact, require_schema, search_runs
 from fedbench.tracking.mlflow.store import without_password
 from fedbench.tuning.recording import STUDY_FILE
@@ -18,8 +15,9 @@ from fedbench.tuning.results import SUFFIX
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Experiment
+
+    from fedbench.tracking.mlflow.client import StoreClient
 
 
 class _Document(BaseModel):
@@ -46,37 +44,31 @@ class StoredStudies:
     lost: tuple[str, ...] = ()
 
 
-def read_studies(client: MlflowClient, uri: str, suite_name: str) -> StoredStudies:
+def read_studies(client: StoreClient, suite_name: str) -> StoredStudies:
     """The finished studies of a suite; `suite_name` may also be that of the studies' own experiment."""
-    experiment = _experiment(client, uri, suite_name)
+    experiment = _experiment(client, suite_name)
     if experiment is None:
         return StoredStudies()
     wanted = "tags.`fedbench.kind` = 'study' and status = 'FINISHED'"
-    with store_errors(uri):
-        runs = search_runs(client, experiment.experiment_id, wanted)
+    runs = search_runs(client, experiment.experiment_id, wanted)
     found, lost = [], []
     for run in sorted(runs, key=lambda run: run.info.end_time or 0, reverse=True):
+        run_id = str(run.info.run_id)
         try:
-            found.append(_read(client, run))
-        except (MlflowException, OSError, ValueError, LookupError, TypeError):
-            lost.append(str(run.info.run_id))
+            document = _Document.model_validate_json(read_artifact(client, run_id, STUDY_FILE) or "")
+            found.append(StoredStudy(run_id, document.model_dump()))
+        except ValidationError:
+            lost.append(run_id)
     return StoredStudies(tuple(found), tuple(lost))
 
 
-def _experiment(client: MlflowClient, uri: str, suite_name: str) -> Experiment | None:
+def _experiment(client: StoreClient, suite_name: str) -> Experiment | None:
     name = suite_name if suite_name.endswith(SUFFIX) else f"{suite_name}{SUFFIX}"
-    with store_errors(uri):
-        experiment: Experiment | None = client.get_experiment_by_name(name)
+    experiment: Experiment | None = client.get_experiment_by_name(name)
     if experiment is None or experiment.lifecycle_stage == "deleted":
         return None
     try:
-        require_schema(experiment, without_password(uri))
+        require_schema(experiment, without_password(client.uri))
     except StoreError:  # somebody else's, or of a newer fedbench; the suite can be reported all the same
         return None
     return experiment
-
-
-def _read(client: MlflowClient, run: Run) -> StoredStudy:
-    with TemporaryDirectory() as folder:
-        document = _Document.model_validate_json(read_artifact(client, run.info.run_id, STUDY_FILE, folder))
-    return StoredStudy(str(run.info.run_id), document.model_dump())

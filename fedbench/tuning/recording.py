@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric
 
 from fedbench.tracking.mlflow.cells import PARENT
 from fedbench.tracking.mlflow.experiments import set_experiment_tags
 from fedbench.tracking.mlflow.reading import search_runs
 from fedbench.tracking.mlflow.registry import register_model
-from fedbench.tracking.mlflow.store import MAX_BATCH, checkpoint_folder, store_errors
+from fedbench.tracking.mlflow.store import checkpoint_folder
 from fedbench.tuning import study_records as records
 from fedbench.tuning.views import tuning_view_tags
 from fedbench.util.environment import environment_tags
@@ -43,9 +43,8 @@ class StudyRun:
     It is RUNNING from now on, until `finish` or `kill`.
     """
 
-    def __init__(self, client: StoreClient, uri: str, experiment_id: str, plan: Plan, identity: str) -> None:
+    def __init__(self, client: StoreClient, experiment_id: str, plan: Plan, identity: str) -> None:
         self.client = client
-        self.uri = uri
         self.experiment_id = experiment_id
         self.plan = plan
         self.identity = identity
@@ -57,10 +56,9 @@ class StudyRun:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        held = lock(checkpoint_folder(self.uri) / f"study-{self.identity}.lock")
+        held = lock(checkpoint_folder(self.client.uri) / f"study-{self.identity}.lock")
         try:
-            with store_errors(self.uri):
-                yield
+            yield
         finally:
             held.remove()
 
@@ -77,7 +75,7 @@ class StudyRun:
         if run.info.status == "KILLED":
             self.client.delete_tag(self.run_id, "fedbench.reason")
         missing = {key: value for key, value in records.study_params(self.plan).items() if key not in run.data.params}
-        self._log(self.run_id, params=missing, tags=environment_tags() | records.wanted_tags(self.plan))
+        self.client.log_all(self.run_id, params=missing, tags=environment_tags() | records.wanted_tags(self.plan))
         self._show_as_running(run)
         fields = [axis.field for axis in self.plan.space]
         views = tuning_view_tags(self.identity, fields, self.plan.objective.is_minimised)
@@ -129,9 +127,8 @@ class StudyRun:
             for key, value in records.round_metrics(values).items()
         ]
         metrics += [Metric(key, value, end, last) for key, value in records.trial_metrics(trial).items()]
-        params = records.trial_params(self.plan, trial)
-        known = unfinished.data.params
-        self._log(run_id, params={key: text for key, text in params.items() if key not in known}, metrics=metrics)
+        params, known = records.trial_params(self.plan, trial), unfinished.data.params
+        self.client.log_all(run_id, metrics, {key: text for key, text in params.items() if key not in known})
         self.client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED", end)
 
     def finish(self, result: TuningResult, figures: Sequence[Mapping[str, Any]]) -> None:
@@ -143,7 +140,7 @@ class StudyRun:
             values |= dict.fromkeys(run.data.metrics.keys() - values.keys(), math.nan)  # an earlier answer's
             now, step = int(time.time() * 1000), len(result.trials)
             metrics = [Metric(key, value, now, step) for key, value in values.items()]
-            self._log(self.run_id, metrics=metrics, tags=records.answer_tags(result))
+            self.client.log_all(self.run_id, metrics=metrics, tags=records.answer_tags(result))
             document = records.study_json(result) | {"figures": list(figures)}
             self.client.log_text(self.run_id, records.trials_csv(result), TRIALS_FILE)
             self.client.log_text(self.run_id, json.dumps(document, indent=2, allow_nan=False), STUDY_FILE)
@@ -156,7 +153,7 @@ class StudyRun:
             return
         self.client.hurry()
         with self._writing():
-            self._log(self.run_id, tags={"fedbench.reason": " ".join(reason.split())[:MAX_REASON]})
+            self.client.log_all(self.run_id, tags={"fedbench.reason": " ".join(reason.split())[:MAX_REASON]})
             self.client.set_terminated(self.run_id, "KILLED")
             self._has_ended = True
 
@@ -168,21 +165,7 @@ class StudyRun:
         """
         tags = records.version_tags(self.plan, self.identity, candidate)
         run_id = next(iter(candidate.run_ids), None)
-        with store_errors(self.uri):
-            return register_model(self.client, self.uri, name, run_id, tags)
-
-    def _log(
-        self,
-        run_id: str,
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        metrics: Sequence[Metric] = (),
-    ) -> None:
-        all_params = [Param(key, value) for key, value in (params or {}).items()]
-        all_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
-        self.client.log_batch(run_id, params=all_params, tags=all_tags)
-        for start in range(0, len(metrics), MAX_BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + MAX_BATCH])
+        return register_model(self.client, name, run_id, tags)
 
 
 def _is_whole(run: Run | None) -> bool:

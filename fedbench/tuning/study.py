@@ -49,8 +49,8 @@ class Tuning:
             self.study = open_study(self._storage, plan, of_study)
         self._work = TrialWork(plan, of_study, self._url, data.folder, data.device, held_out)
         copy = str(self.study.user_attrs[STUDY])
-        self.study_run = StudyRun(tracker.client, tracker.uri, tracker.experiment_id, plan, copy)
-        self._verification = Verification(plan, data, tracker.client, tracker.uri, tracker.experiment_id)
+        self.study_run = StudyRun(tracker.client, tracker.experiment_id, plan, copy)
+        self._verification = Verification(plan, data, tracker.client, tracker.experiment_id)
 
     def trials(self, execute: Executor, deadline: float | None) -> Generator[tuple[TrialResult, ...]]:
         """Compute trials until there are enough, and yield now and then all that have ended; they are recorded.

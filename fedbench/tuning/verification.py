@@ -13,8 +13,7 @@ from fedbench.runs.identity import fingerprint
 from fedbench.stats import Spread, difference_of, spread
 from fedbench.suites.schema import Cell, CellSpec, RunSpec, Scenario, Suite
 from fedbench.suites.tune import Objective
-from fedbench.tracking.mlflow.reading import infinite, is_finished, search_runs
-from fedbench.tracking.mlflow.store import store_errors
+from fedbench.tracking.mlflow.reading import infinite, is_finished, read_history, search_runs
 from fedbench.tuning.objective import can_be_best, objective_value
 from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import SUFFIX, Answer, Candidate, TrialResult, TuningResult
@@ -56,7 +55,6 @@ class Verification:
     plan: Plan
     data: DataSource
     client: MlflowClient
-    uri: str
     experiment_id: str
 
     def candidate(self, trial: TrialResult, outcomes: Sequence[Outcome], seeds: Sequence[int]) -> Candidate:
@@ -86,8 +84,7 @@ class Verification:
         identities = {
             fingerprint(run.model_copy(update={"seed": seed}), digest, self.data.device): seed for seed in seeds
         }
-        with store_errors(self.uri):
-            found = search_runs(self.client, self.experiment_id, "tags.`fedbench.kind` = 'run'")
+        found = search_runs(self.client, self.experiment_id, "tags.`fedbench.kind` = 'run'")
         by_identity = {run.data.tags["fedbench.fingerprint"]: run for run in found if is_finished(run)}
         return {seed: by_identity[identity] for identity, seed in identities.items() if identity in by_identity}
 
@@ -96,10 +93,8 @@ class Verification:
         last = {name: infinite(value) for name, value in run.data.metrics.items()}
         if self.plan.objective is not Objective.ROUNDS_TO_TARGET:
             return objective_value(self.plan, [last])
-        with store_errors(self.uri):
-            history = self.client.get_metric_history(run.info.run_id, "accuracy")
-        before = sorted(history, key=lambda metric: metric.step)[:-1]
-        return objective_value(self.plan, [*({"accuracy": metric.value} for metric in before), last])
+        before = sorted(read_history(self.client, run.info.run_id, "accuracy").items())[:-1]
+        return objective_value(self.plan, [*({"accuracy": value} for _, value in before), last])
 
 
 def answer(

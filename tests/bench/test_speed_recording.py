@@ -35,7 +35,7 @@ def recorded_runs(client: MlflowClient) -> list[Any]:
 
 def test_each_benchmark_is_a_run_whose_step_is_the_number_of_commits(uri: str) -> None:
     client = open_speed(uri)
-    record_speed(client, uri, made_measurement(STEP, COPY), DIRTY)
+    record_speed(client, made_measurement(STEP, COPY), DIRTY)
     runs = {run.data.tags["fedbench.benchmark"]: run for run in recorded_runs(client)}
     assert {"step", "copy"} == runs.keys()
     run = runs["step"]
@@ -47,8 +47,8 @@ def test_each_benchmark_is_a_run_whose_step_is_the_number_of_commits(uri: str) -
 
 def test_a_second_measurement_adds_runs_and_the_views_of_its_groups(uri: str) -> None:
     client = open_speed(uri)
-    record_speed(client, uri, made_measurement(STEP), Commit("a" * 40, 1))
-    record_speed(client, uri, made_measurement(replace(STEP, group="averaging")), Commit("b" * 40, 2))
+    record_speed(client, made_measurement(STEP), Commit("a" * 40, 1))
+    record_speed(client, made_measurement(replace(STEP, group="averaging")), Commit("b" * 40, 2))
     assert 2 == len(recorded_runs(client))
     tags = client.get_experiment_by_name("speed").tags
     views = {key: value for key, value in tags.items() if key.startswith("mlflow.sharedViewState.")}
@@ -62,12 +62,12 @@ def test_if_the_store_fails_meanwhile_nothing_is_recorded(uri: str, monkeypatch:
 
     def fail_the_second_time(*arguments: Any, **options: Any) -> None:
         if not next(calls):
-            raise OSError(28, "No space left on device")
+            raise StoreError("the disk is full")
         log_batch(*arguments, **options)
 
     monkeypatch.setattr(client, "log_batch", fail_the_second_time)
     with pytest.raises(StoreError, match="the disk is full"):
-        record_speed(client, uri, made_measurement(STEP, STEP), Commit("none", 0))
+        record_speed(client, made_measurement(STEP, STEP), Commit("none", 0))
     assert [] == recorded_runs(client)
 
 
@@ -87,7 +87,7 @@ def test_another_experiment_of_that_name_is_refused_before_anything_is_measured(
 
 
 def test_the_timings_are_not_runs_of_a_suite(uri: str) -> None:
-    record_speed(open_speed(uri), uri, made_measurement(STEP), Commit("none", 0))
+    record_speed(open_speed(uri), made_measurement(STEP), Commit("none", 0))
     assert [] == list_runs(None, uri)
     with pytest.raises(StoreError, match="was recorded by fedbench bench and is not a suite"):
         read_suite("speed", uri)

@@ -58,7 +58,7 @@ def uri(tmp_path: Path, empty_store: bytes) -> str:
 def recorded(uri: str, gate: Gate, commit: Commit = DIRTY) -> tuple[MlflowClient, Any]:
     """Record a check; the client and the run."""
     client = open_regression(uri)
-    return client, client.get_run(record_gate(client, uri, gate, commit))
+    return client, client.get_run(record_gate(client, gate, commit))
 
 
 def runs(client: MlflowClient) -> list[Any]:
@@ -125,11 +125,11 @@ def test_if_the_store_fails_meanwhile_nothing_is_recorded(uri: str, monkeypatch:
     client = open_regression(uri)
 
     def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise StoreError("the disk is full")
 
     monkeypatch.setattr(client, "log_text", fail)
     with pytest.raises(StoreError, match="the disk is full"):
-        record_gate(client, uri, PASSED, DIRTY)
+        record_gate(client, PASSED, DIRTY)
     assert [] == runs(client)
 
 

@@ -120,7 +120,7 @@ def test_the_command_prints_and_draws_the_history_and_its_json(
     uri = put_empty_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     client = open_regression(uri)
     for count, gate in ((2, FAILED), (1, PASSED)):
-        record_gate(client, uri, gate, Commit(f"{count:040x}", count))
+        record_gate(client, gate, Commit(f"{count:040x}", count))
     monkeypatch.chdir(tmp_path)
     app(["history", "made"], standalone_mode=False)
     out = capsys.readouterr().out.splitlines()

@@ -277,11 +277,11 @@ def named(result: TuningResult, cell: str) -> TuningResult:
 def study_run(uri: str, identity: str, cell: str) -> StudyRun:
     suite = Suite.model_construct(name="made.tuning", question="Why?", seeds=(0,), scenarios=(), path=Path())
     tracker = MlflowTracker(suite, uri)
-    return StudyRun(tracker.client, uri, tracker.experiment_id, made_plan(cell=cell), identity)
+    return StudyRun(tracker.client, tracker.experiment_id, made_plan(cell=cell), identity)
 
 
 def page_of(name: str, uri: str, folder: Path) -> str:
-    return make_report(read_suite(name, uri), folder, read_studies(open_store(uri), uri, name)).read_text()
+    return make_report(read_suite(name, uri), folder, read_studies(open_store(uri), name)).read_text()
 
 
 @pytest.mark.parametrize("name", ["made", "made.tuning"])
@@ -324,9 +324,9 @@ def test_a_study_whose_files_are_gone_is_named_and_the_others_are_shown(store: s
     (run,) = (run for run in studies if run.data.tags["fedbench.kind"] == "study")
     (path,) = (tmp_path / "mlruns").rglob(f"{run.info.run_id}/artifacts/study.json")
     path.write_text('{"suite": "made"}')
-    assert (run.info.run_id,) == read_studies(client, store, "made").lost
+    assert (run.info.run_id,) == read_studies(client, "made").lost
     page = page_of("made", store, tmp_path / "out")
     assert ["made: pair &lt;b&gt;"] == re.findall(r"<h3 id=\"study-\d\">(made: .*)</h3>", page)
     assert f"The files of 1 studies cannot be read from the store: runs {run.info.run_id}." in page
     path.unlink()
-    assert (run.info.run_id,) == read_studies(client, store, "made").lost
+    assert (run.info.run_id,) == read_studies(client, "made").lost

@@ -37,14 +37,14 @@ def test_a_store_in_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.Mon
     open_store(default_tracking_uri())
     whole = sqlite_address(project / "mlruns" / "mlflow.db")
     client = open_store(whole)
-    experiment = open_experiment(client, whole, "tiny", {}, {"fedbench.schema": "2"}, lambda _: None)
+    experiment = open_experiment(client, "tiny", {}, {"fedbench.schema": "2"}, lambda *_: None)
     run = client.create_run(experiment).info.run_id
     client.log_text(run, "text", "confusion.csv")
     assert "text" == Path(client.download_artifacts(run, "confusion.csv")).read_text()
     with pytest.raises(StoreError, match="has no finished runs"):
         find_suites(f"{project}/mlruns#{'0' * 40}", "")
     with pytest.raises(StoreError, match="no model is stored"):
-        register_model(client, whole, "tiny", run, {})
+        register_model(client, "tiny", run, {})
     open_storage(default_storage(whole))
     assert [project] == list(tmp_path.iterdir())
     assert {"mlflow.db", "optuna.db", "artifacts"} == {each.name for each in (project / "mlruns").iterdir()}

@@ -295,6 +295,8 @@ def run_of(tags: dict[str, str], params: dict[str, str], metrics: dict[str, floa
 class StubClient:
     """A store that has these runs."""
 
+    uri = "sqlite:///made.db"
+
     def __init__(self, *runs: Run) -> None:
         self.runs = runs
 
@@ -339,7 +341,7 @@ def test_whatever_is_let_in_can_be_read(
         changes.setattr(suites, "open_existing_store", lambda _: client)
         changes.setattr(suites, "experiment_of", lambda *_: experiment)
         try:
-            stored = suites.read_suite("made", "sqlite:///made.db")
+            stored = suites.read_suite("made", StubClient.uri)
         except StoreError:  # no finished runs
             return
     records = [run for cell in stored.cells for run in cell.runs.values()]

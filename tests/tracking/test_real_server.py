@@ -276,7 +276,7 @@ def test_a_request_that_was_carried_out_and_repeated_doubles_nothing(
         )
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
-        assert "is version 1" in register_model(store, uri, "once", run.info.run_id, {})
+        assert "is version 1" in register_model(store, "once", run.info.run_id, {})
     assert 1 == len(MlflowClient(service.uri).search_model_versions("name = 'once'"))
     found = recorded(service.uri, name)
     assert [] == list(violations(found, expected))

@@ -213,9 +213,9 @@ def test_the_doctor_counts_the_suites_of_a_store(tmp_path: Path) -> None:
 
 def test_the_experiment_of_a_suite_that_never_ran_says_how_to_run_it(store: Store) -> None:
     client = open_store(store.uri)
-    assert "tiny" == experiment_of(client, store.uri, "tiny").name
+    assert "tiny" == experiment_of(client, "tiny").name
     with pytest.raises(StoreError, match=r"suite nosuch has no runs in .*: fedbench run nosuch"):
-        experiment_of(client, store.uri, "nosuch")
+        experiment_of(client, "nosuch")
 
 
 def test_a_password_among_the_options_of_an_address_is_hidden() -> None:

@@ -167,7 +167,7 @@ def test_there_is_a_line_for_each_benchmark(shown: Shown) -> None:
     client = open_speed(shown.uri)
     for commit in COMMITS:
         other = replace(STEP, name="evaluate", group="evaluation", rates={"yardstick_multiple": commit.count / 10})
-        record_speed(client, shown.uri, made_measurement(STEP, other), commit)
+        record_speed(client, made_measurement(STEP, other), commit)
     overall, _, of_training = shown.addresses("speed")  # the second is the group of the other benchmark
     for address, names in ((overall, ("step", "evaluate")), (of_training, ("step",))):
         open_view(shown.page, address, rows=len(COMMITS) * len(names))
@@ -183,7 +183,7 @@ def test_there_is_a_line_for_each_benchmark(shown: Shown) -> None:
 def test_there_is_a_line_for_each_suite_that_is_checked_and_a_page_of_its_cells(shown: Shown) -> None:
     client = open_regression(shown.uri)
     for commit in COMMITS:
-        record_gate(client, shown.uri, PASSED, commit)
+        record_gate(client, PASSED, commit)
     overall, made, speed = shown.addresses("regression")
     for address, metrics, group in (
         (overall, ["failures"], "made"),

@@ -25,9 +25,8 @@ from fedbench.reports.export import export_suite
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune import Objective
-from fedbench.tracking.mlflow.client import StoreClient
+from fedbench.tracking.mlflow.client import MAX_BATCH, StoreClient
 from fedbench.tracking.mlflow.listing import list_runs
-from fedbench.tracking.mlflow.store import MAX_BATCH
 from fedbench.tracking.mlflow.suites import read_suite
 from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tracking.mlflow.views import SHARED_VIEW
@@ -49,7 +48,7 @@ def tracker(tmp_path: Path, empty_store: bytes) -> MlflowTracker:
 
 
 def open_study(tracker: MlflowTracker, plan: Any = None, identity: str = "cafe") -> StudyRun:
-    return StudyRun(tracker.client, tracker.uri, tracker.experiment_id, plan or made_plan(), identity)
+    return StudyRun(tracker.client, tracker.experiment_id, plan or made_plan(), identity)
 
 
 def of_kind(tracker: MlflowTracker, kind: str) -> list[Any]:
@@ -321,7 +320,7 @@ def test_two_that_begin_at_once_end_with_one_study_and_each_trial_once(tracker: 
     result = made_result(count=6)
 
     def work() -> str:
-        study = StudyRun(StoreClient(tracker.uri), tracker.uri, tracker.experiment_id, result.plan, "cafe")
+        study = StudyRun(StoreClient(tracker.uri), tracker.experiment_id, result.plan, "cafe")
         for count in range(1, 7):
             study.record(result.trials[:count])
         return study.run_id

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlflow.entities import RunTag
 from pydantic import ValidationError
 
 from fedbench.suites.contrast import ContrastSpec
+from fedbench.tracking.mlflow.cells import PARENT
 from fedbench.tracking.mlflow.describe import describe_suite
-from fedbench.tracking.mlflow.store import experiment_of, open_store, store_errors
+from fedbench.tracking.mlflow.store import experiment_of, open_store
 from fedbench.tracking.mlflow.views import MAX_TAG
 from fedbench.tracking.records import StoredSuite
 
 CONTRAST = "fedbench.contrast"  # the key of the suite's file, as JSON
 ANSWER = "fedbench.answer."  # with the axis
-PARENT = "mlflow.parentRunId"
 
 
 def recorded_contrast(tags: Mapping[str, str]) -> ContrastSpec:
@@ -40,12 +39,11 @@ def keep_answers(
     """
     client = open_store(uri)
     parents = {next(iter(cell.runs.values())).tags.get(PARENT): answers.get(cell.label, {}) for cell in stored.cells}
-    with store_errors(uri):
-        experiment = experiment_of(client, uri, stored.name)
-        for cell in describe_suite(client, uri, experiment.experiment_id, stored.question, sentences):
-            wanted = {f"{ANSWER}{axis}": said[:MAX_TAG] for axis, said in parents.get(cell.info.run_id, {}).items()}
-            if tags := [RunTag(key, said) for key, said in wanted.items() if cell.data.tags.get(key) != said]:
-                client.log_batch(cell.info.run_id, tags=tags)
-            for key in cell.data.tags:
-                if key.startswith(ANSWER) and key not in wanted:
-                    client.delete_tag(cell.info.run_id, key)
+    experiment = experiment_of(client, stored.name)
+    for cell in describe_suite(client, experiment.experiment_id, stored.question, sentences):
+        wanted = {f"{ANSWER}{axis}": said[:MAX_TAG] for axis, said in parents.get(cell.info.run_id, {}).items()}
+        tags = {key: said for key, said in wanted.items() if cell.data.tags.get(key) != said}
+        client.log_all(cell.info.run_id, tags=tags)
+        for key in cell.data.tags:
+            if key.startswith(ANSWER) and key not in wanted:
+                client.delete_tag(cell.info.run_id, key)

@@ -7,24 +7,22 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Run
 
 from fedbench.measures import Verdict, judge_cell
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.mlflow.describe import cell_note
 from fedbench.tracking.mlflow.door import param_texts
-from fedbench.tracking.mlflow.reading import infinite, is_finished, read_artifact, search_runs
-from fedbench.tracking.mlflow.store import MAX_BATCH, checkpoint_folder, local_folder, store_errors
+from fedbench.tracking.mlflow.reading import is_finished, read_artifact, read_history, search_runs
+from fedbench.tracking.mlflow.store import checkpoint_folder, local_folder
 from fedbench.tracking.mlflow.summary import NOT_SUMMARISED, Series, add_confusions, summary
 from fedbench.util.environment import COMPUTED_BY, SOURCE_TAGS
 from fedbench.util.locks import lock
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from fedbench.tracking.mlflow.client import StoreClient
 
 CELL = "fedbench.cell_fingerprint"
 PARENT = "mlflow.parentRunId"
@@ -35,9 +33,8 @@ ABANDONED_SECONDS = 3600  # on a server: a summary is written in seconds
 class Cells:
     """The cells of a suite's experiment."""
 
-    def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
+    def __init__(self, client: StoreClient, experiment_id: str) -> None:
         self.client = client
-        self.uri = uri
         self.experiment_id = experiment_id
         self._touched: set[str] = set()  # cells of which something ran since the suite began
         self._seen: dict[str, list[Run]] = defaultdict(list)  # by cell, as they were then
@@ -69,11 +66,10 @@ class Cells:
         if fingerprint not in self._touched and self._is_up_to_date(seen):
             return
         wanted = f"tags.`{CELL}` = '{fingerprint}'"
-        settling = lock(checkpoint_folder(self.uri) / f"{fingerprint}.lock")
+        settling = lock(checkpoint_folder(self.client.uri) / f"{fingerprint}.lock")
         try:
-            with store_errors(self.uri):
-                while not self._settle(runs := search_runs(self.client, self.experiment_id, wanted)):
-                    pass  # look again: another machine may have recorded something meanwhile
+            while not self._settle(runs := search_runs(self.client, self.experiment_id, wanted)):
+                pass  # look again: another machine may have recorded something meanwhile
         finally:
             settling.remove()
         for run in runs:  # of a hundred thousand runs no more is kept than of the cells under way
@@ -92,7 +88,7 @@ class Cells:
             return False
         for run in seeds:
             if run.data.tags.get(PARENT) != kept.info.run_id:
-                self.client.log_batch(run.info.run_id, tags=[RunTag(PARENT, kept.info.run_id)])
+                self.client.set_tag(run.info.run_id, PARENT, kept.info.run_id)
         self._delete([parent for parent in parents if parent is not kept])
         return True
 
@@ -123,12 +119,11 @@ class Cells:
         }
         run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=first.tags["fedbench.cell"]).info.run_id
         now = int(time.time() * 1000)
+        params = param_texts(first.params)
         metrics = [Metric(key, value, now, step) for key, series in found.items() for step, value in series.items()]
-        params = [Param(key, text) for key, text in param_texts(first.params).items() if key != "seed"]
-        self.client.log_batch(run_id, params=params)
-        for start in range(0, len(metrics), MAX_BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + MAX_BATCH])
-        confusions = [self._read_confusion(run.info.run_id) for run in measured]
+        self.client.log_all(run_id, metrics, {key: text for key, text in params.items() if key != "seed"})
+        ids = [run.info.run_id for run in measured]
+        confusions = [self._confusions.get(each) or read_artifact(self.client, each, "confusion.csv") for each in ids]
         with suppress(ValueError):  # one is not there, or damaged
             self.client.log_text(run_id, add_confusions([text or "" for text in confusions]), "confusion.csv")
         self.client.set_terminated(run_id, "FINISHED")
@@ -137,27 +132,14 @@ class Cells:
         """Delete summaries, but not one that another machine may be writing."""
         for parent in parents:
             age = time.time() - parent.info.start_time / 1000
-            if local_folder(self.uri) or parent.info.status == "FINISHED" or age > ABANDONED_SECONDS:
+            if local_folder(self.client.uri) or parent.info.status == "FINISHED" or age > ABANDONED_SECONDS:
                 self.client.delete_run(parent.info.run_id)
 
     def _read_series(self, run: Run) -> Mapping[str, Series]:
         if (kept := self._series.get(run.info.run_id)) is not None:
             return kept
-        return {
-            key: {
-                metric.step: infinite(metric.value) for metric in self.client.get_metric_history(run.info.run_id, key)
-            }
-            for key in run.data.metrics
-            if not key.startswith(NOT_SUMMARISED)
-        }
-
-    def _read_confusion(self, run_id: str) -> str | None:
-        if run_id in self._confusions:
-            return self._confusions[run_id]
-        # It may have been deleted, or was never written.
-        with TemporaryDirectory() as folder, suppress(MlflowException, OSError, ValueError):
-            return read_artifact(self.client, run_id, "confusion.csv", folder)
-        return None
+        keys = (key for key in run.data.metrics if not key.startswith(NOT_SUMMARISED))
+        return {key: read_history(self.client, run.info.run_id, key) for key in keys}
 
 
 def _current(runs: Iterable[Run]) -> list[Run]:

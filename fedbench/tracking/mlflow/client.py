@@ -1,4 +1,7 @@
-"""MLflow's client, for a store that may be away for a while: requests are retried, and none takes effect twice."""
+"""MLflow's client, for a store that may be away for a while: requests are retried, and none takes effect twice.
+
+Whatever a request fails with is a `StoreError` of one line.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,14 +19,14 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import DBAPIError, OperationalError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.wait import wait_chain, wait_none, wait_random
 
 from fedbench.tracking.mlflow.database import mlflow_uri, without_password
+from fedbench.tracking.mlflow.errors import store_errors
 from fedbench.tracking.mlflow.server import is_server
 from fedbench.util.errors import StoreError, causes
 from fedbench.util.interruptions import uninterrupted
@@ -35,6 +38,7 @@ PAUSE_SECONDS = (3.0, 7.0)  # between two attempts
 LAST_TIMEOUT = "5"  # seconds that a server has to answer once the command was interrupted
 REQUEST = "fedbench.request"  # the tag by which a run is found whose creation was not answered
 GONE = "RESOURCE_DOES_NOT_EXIST"
+MAX_BATCH = 900  # metrics that are sent at once: MLflow takes 1,000, with the parameters and tags that come along
 CONNECTION_LOST = ("08", "57P")  # SQL states: connection exceptions, and a server that shuts down or starts
 
 
@@ -56,7 +60,7 @@ def _is_absence(error: BaseException) -> bool:
 
 
 class StoreClient(MlflowClient):
-    """A client that waits for a store that is away, up to `AWAY_SECONDS`, and says so.
+    """A client of the store at `uri` that waits for it while it is away, up to `AWAY_SECONDS`, and says so.
 
     An interruption ends the waiting at once. After it, and once the store was given up, each request has one attempt or
     none: the command is ending.
@@ -64,6 +68,7 @@ class StoreClient(MlflowClient):
 
     def __init__(self, uri: str) -> None:
         super().__init__(mlflow_uri(uri))
+        self.uri = uri
         self.moved: dict[str, str] = {}  # see `fedbench.tracking.mlflow.moved.follow_move`
         self._place = f"{'tracking server' if is_server(uri) else 'tracking store'} {without_password(uri)}"
         self._is_remote = not uri.startswith("sqlite:")
@@ -78,13 +83,12 @@ class StoreClient(MlflowClient):
             os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = LAST_TIMEOUT
 
     def patiently(self, request: Callable[..., Made], *arguments: Any, **options: Any) -> Made:
-        """Make a request of MLflow, again while the store is away.
+        """Make a request of MLflow, again while the store is away."""
+        with store_errors(self.uri):
+            return self._retried(request, *arguments, **options)
 
-        Raises
-        ------
-        StoreError
-            If it was away for too long. Other errors are MLflow's own.
-        """
+    def _retried(self, request: Callable[..., Made], *arguments: Any, **options: Any) -> Made:
+        """As `patiently`, but errors other than that the store was away for too long are MLflow's own."""
         if self._is_given_up:
             raise StoreError(f"{self._place} did not answer: start it, then the same command resumes")
         low, high = PAUSE_SECONDS
@@ -161,7 +165,8 @@ class StoreClient(MlflowClient):
     ) -> Run:
         create = super().create_run
         if not self._is_remote:
-            return create(experiment_id, start_time, tags, run_name)
+            with store_errors(self.uri):
+                return create(experiment_id, start_time, tags, run_name)
         tags = {REQUEST: secrets.token_hex(8), **(tags or {})}
         return self._make_once(
             lambda: create(experiment_id, start_time, tags, run_name),
@@ -217,13 +222,36 @@ class StoreClient(MlflowClient):
             here = Path(unquote(urlsplit(place.replace(old, new, 1)).path)) / path
             if place.startswith(old) and here.exists():
                 return str(here)
-        return str(self.patiently(super().download_artifacts, run_id, path, dst_path))
+        return str(self._retried(super().download_artifacts, run_id, path, dst_path))
 
     def delete_tag(self, run_id: str, key: str) -> None:  # noqa: D102
-        _unless_gone(self.patiently, super().delete_tag, run_id, key)
+        self._unless_gone(super().delete_tag, run_id, key)
 
     def delete_logged_model(self, model_id: str) -> None:  # noqa: D102
-        _unless_gone(self.patiently, super().delete_logged_model, model_id)
+        self._unless_gone(super().delete_logged_model, model_id)
+
+    def _unless_gone(self, *request: Any) -> None:
+        try:
+            self.patiently(*request)
+        except StoreError as error:
+            if getattr(error.__cause__, "error_code", None) != GONE:
+                raise
+
+    def log_all(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log any number of metrics, in as few requests as MLflow takes."""
+        first, rest = metrics[:MAX_BATCH], metrics[MAX_BATCH:]
+        all_params = [Param(key, str(value)) for key, value in (params or {}).items()]
+        all_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
+        if first or all_params or all_tags:
+            self.log_batch(run_id, first, all_params, all_tags)
+        if rest:
+            self.log_all(run_id, rest)
 
 
 IDEMPOTENT = (
@@ -247,14 +275,6 @@ def _patient(name: str) -> Callable[..., Any]:
 
 for _name in IDEMPOTENT.split():
     setattr(StoreClient, _name, _patient(_name))
-
-
-def _unless_gone(patiently: Callable[..., object], *request: Any) -> None:
-    try:
-        patiently(*request)
-    except MlflowException as error:
-        if error.error_code != GONE:
-            raise
 
 
 def _say(message: str) -> None:

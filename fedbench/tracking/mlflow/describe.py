@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from fedbench.measures import Verdict
 from fedbench.tracking.mlflow.reading import infinite, search_runs
-from fedbench.tracking.mlflow.store import store_errors
 from fedbench.tracking.mlflow.views import MAX_TAG
 
 if TYPE_CHECKING:
@@ -69,18 +68,14 @@ def _spread(last: Mapping[str, float], metric: str, scale: float, digits: int) -
 
 
 def describe_suite(
-    client: MlflowClient, uri: str, experiment_id: str, question: str, answers: Sequence[str] = ()
+    client: MlflowClient, experiment_id: str, question: str, answers: Sequence[str] = ()
 ) -> Sequence[Run]:
     """Write question, answers and a table of the cells as they are now into the experiment's description.
 
-    Returns
-    -------
-    sequence of Run
-        The cells' own runs.
+    Returns the cells' own runs.
     """
-    with store_errors(uri):
-        cells = search_runs(client, experiment_id, "tags.`fedbench.kind` = 'cell' and status = 'FINISHED'")
-        client.set_experiment_tag(experiment_id, NOTE, suite_note(question, cells, answers))
+    cells = search_runs(client, experiment_id, "tags.`fedbench.kind` = 'cell' and status = 'FINISHED'")
+    client.set_experiment_tag(experiment_id, NOTE, suite_note(question, cells, answers))
     return cells
 
 

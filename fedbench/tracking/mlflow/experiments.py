@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow.entities import Experiment
-from mlflow.exceptions import MlflowException
 
 from fedbench.tracking.mlflow.database import artifact_folder
+from fedbench.tracking.mlflow.describe import NOTE
 from fedbench.tracking.mlflow.reading import RECORDED_BY
 from fedbench.tracking.mlflow.store import (
     open_store,
     require_not_deleted,
     require_space,
-    store_errors,
     without_password,
 )
-from fedbench.util.errors import FedbenchError, StoreError
+from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow import MlflowClient
+    from fedbench.tracking.mlflow.client import StoreClient
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,22 @@ class OwnExperiment:
         """The tag that holds the schema."""
         return f"fedbench.{self.name}_schema"
 
+    def require(self, experiment: Experiment, place: str) -> None:
+        """Refuse an experiment of this name in the store `place` that something else made, by a `StoreError`."""
+        schema = experiment.tags.get(self.schema_tag)
+        if schema is None:
+            raise StoreError(
+                f"experiment {self.name} in {place} was not made by {self.command}: choose another store with "
+                "--tracking-uri, or --no-log"
+            )
+        if schema != str(self.schema):
+            raise StoreError(
+                f"experiment {self.name} in {place} has schema {schema}, and this fedbench writes {self.schema}: "
+                "upgrade fedbench, or choose another store with --tracking-uri"
+            )
 
-def open_own(own: OwnExperiment, uri: str) -> MlflowClient:
+
+def open_own(own: OwnExperiment, uri: str) -> StoreClient:
     """Open the store and check that `own` can be recorded in it; nothing is recorded yet.
 
     Raises
@@ -62,82 +75,64 @@ def open_own(own: OwnExperiment, uri: str) -> MlflowClient:
     """
     client = open_store(uri)
     require_space(uri)
-    with store_errors(uri):
-        experiment = client.get_experiment_by_name(own.name)
-    if experiment is not None:
-        _require_own(own, experiment, uri)
+    if experiment := client.get_experiment_by_name(own.name):
+        require_not_deleted(experiment, uri)
+        own.require(experiment, without_password(uri))
     return client
 
 
-def own_experiment_id(client: MlflowClient, uri: str, own: OwnExperiment, views: Mapping[str, str]) -> str:
+def own_experiment_id(client: StoreClient, own: OwnExperiment, views: Mapping[str, str]) -> str:
     """The id of the experiment, which is made if it is not there, with its note and these views up to date."""
-    tags = {"mlflow.note.content": own.note, **views}
     schema = {own.schema_tag: str(own.schema), RECORDED_BY: own.command}
-    return open_experiment(client, uri, own.name, tags, schema, lambda found: _require_own(own, found, uri))
+    return open_experiment(client, own.name, {NOTE: own.note, **views}, schema, own.require)
 
 
 def open_experiment(
-    client: MlflowClient,
-    uri: str,
+    client: StoreClient,
     name: str,
     tags: Mapping[str, str],
     fixed: Mapping[str, str],
-    require: Callable[[Experiment], None],
+    require: Callable[[Experiment, str], None],
 ) -> str:
     """The id of an experiment, made with `tags` and `fixed` if it is not there, else with `tags` up to date.
 
-    `require` refuses one that is there with an error.
+    `require` refuses one that is there, in a store that is shown so, with an error.
     """
     experiment: Experiment | None = client.get_experiment_by_name(name)
     if experiment is None:
-        location = folder.as_uri() if (folder := artifact_folder(uri, name)) else None
+        location = folder.as_uri() if (folder := artifact_folder(client.uri, name)) else None
         try:
             return str(client.create_experiment(name, artifact_location=location, tags={**tags, **fixed}))
-        except MlflowException:  # another command was quicker, or the answer to an earlier attempt was lost
+        except StoreError:  # another command was quicker, or the answer to an earlier attempt was lost
             if (experiment := client.get_experiment_by_name(name)) is None:
                 raise
-    require_not_deleted(experiment, uri)
-    require(experiment)
+    require_not_deleted(experiment, client.uri)
+    require(experiment, without_password(client.uri))
     set_experiment_tags(client, experiment, tags)
     return str(experiment.experiment_id)
 
 
-def set_experiment_tags(client: MlflowClient, experiment: Experiment, wanted: Mapping[str, str]) -> None:
+def set_experiment_tags(client: StoreClient, experiment: Experiment, wanted: Mapping[str, str]) -> None:
     """Update an experiment's tags. If two commands make the same one at once, MLflow refuses one of them."""
     for key, value in wanted.items():
         if experiment.tags.get(key) == value:
             continue
         try:
             client.set_experiment_tag(experiment.experiment_id, key, value)
-        except MlflowException:
+        except StoreError:
             if key not in client.get_experiment(experiment.experiment_id).tags:
                 raise
             client.set_experiment_tag(experiment.experiment_id, key, value)
 
 
 @contextmanager
-def all_or_none(client: MlflowClient) -> Iterator[list[str]]:
+def all_or_none(client: StoreClient) -> Iterator[list[str]]:
     """Record several runs: after an error, those whose ids are in the list are deleted."""
     created: list[str] = []
     try:
         yield created
     except BaseException:
         for run_id in created:
-            with suppress(MlflowException, FedbenchError):  # of a store that fails, the first error is the one to show
+            with suppress(StoreError):  # of a store that fails, the first error is the one to show
                 client.delete_run(run_id)
         raise
-
-
-def _require_own(own: OwnExperiment, experiment: Experiment, uri: str) -> None:
-    require_not_deleted(experiment, uri)
-    schema, place = experiment.tags.get(own.schema_tag), without_password(uri)
-    if schema is None:
-        raise StoreError(
-            f"experiment {own.name} in {place} was not made by {own.command}: choose another store with "
-            "--tracking-uri, or --no-log"
-        )
-    if schema != str(own.schema):
-        raise StoreError(
-            f"experiment {own.name} in {place} has schema {schema}, and this fedbench writes {own.schema}: "
-            "upgrade fedbench, or choose another store with --tracking-uri"
-        )

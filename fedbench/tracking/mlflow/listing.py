@@ -19,7 +19,6 @@ from fedbench.tracking.mlflow.store import (
     local_folder,
     open_existing_store,
     open_store,
-    store_errors,
     without_password,
 )
 from fedbench.tracking.records import RunRecord
@@ -29,8 +28,9 @@ from fedbench.util.files import remove
 from fedbench.util.locks import is_locked
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
+
+    from fedbench.tracking.mlflow.client import StoreClient
 
 Status = Literal["finished", "failed", "killed", "running", "orphaned"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -51,20 +51,17 @@ def list_runs(suite_name: str | None, uri: str | None, given: str | None = None)
     place = uri or default_tracking_uri()
     client = open_existing_store(place)
     found: list[Run] = []
-    for experiment in _experiments(client, place, suite_name, given):
-        with store_errors(place):
-            found += search_runs(client, experiment.experiment_id, "tags.`fedbench.fingerprint` IS NOT NULL")
+    for experiment in _experiments(client, suite_name, given):
+        found += search_runs(client, experiment.experiment_id, "tags.`fedbench.fingerprint` IS NOT NULL")
     return [run_record(run, _status(run, place)) for run in found]
 
 
-def _experiments(client: MlflowClient, uri: str, suite_name: str | None, given: str | None) -> list[Experiment]:
-    if suite_name is not None:
-        experiment = experiment_of(client, uri, suite_name, ("run", given or suite_name))
-        require_schema(experiment, without_password(uri))
-        return [experiment]
-    with store_errors(uri):
-        found = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'", order_by=["name ASC"])
-    return list(found)
+def _experiments(client: StoreClient, suite_name: str | None, given: str | None) -> list[Experiment]:
+    if suite_name is None:
+        return list(client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'", order_by=["name ASC"]))
+    experiment = experiment_of(client, suite_name, ("run", given or suite_name))
+    require_schema(experiment, without_password(client.uri))
+    return [experiment]
 
 
 def _status(run: Run, uri: str) -> str:
@@ -118,18 +115,17 @@ def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
     touched = set()
     for each in doomed:
         path = paths[each.run_id]
-        with store_errors(place):
-            experiment_id = client.get_run(each.run_id).info.experiment_id
-            discard_models(client, experiment_id, each.run_id)
-            client.delete_run(each.run_id)
+        experiment_id = client.get_run(each.run_id).info.experiment_id
+        discard_models(client, experiment_id, each.run_id)
+        client.delete_run(each.run_id)
         if cell := each.tags.get(CELL):
             touched.add((experiment_id, cell))
         remove(path.with_suffix(".ckpt"))
         remove(path)
     for experiment_id, fingerprint in sorted(touched):
-        cells = Cells(client, place, experiment_id)
+        cells = Cells(client, experiment_id)
         cells.touch(fingerprint)
         cells.finish(fingerprint)
     for experiment_id in sorted({each for each, _ in touched}):
         note = client.get_experiment(experiment_id).tags.get(NOTE, "")
-        describe_suite(client, place, experiment_id, note.partition("\n")[0])
+        describe_suite(client, experiment_id, note.partition("\n")[0])

@@ -6,9 +6,13 @@ import gc
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
 
 from fedbench.measures import RunResult, Verdict, run_result
 from fedbench.tracking import SCHEMA_VERSION
@@ -94,15 +98,16 @@ def require_schema(experiment: Experiment, place: str) -> None:
         )
 
 
-def read_artifact(client: MlflowClient, run_id: str, path: str, folder: str) -> str:
-    """The text of a run's artifact, which is downloaded to `folder`.
+def read_history(client: MlflowClient, run_id: str, metric: str) -> dict[int, float]:
+    """A metric of a run by step."""
+    return {point.step: infinite(point.value) for point in client.get_metric_history(run_id, metric)}
 
-    Raises
-    ------
-    MlflowException, OSError, ValueError
-        If it is not there, is larger than `MAX_ARTIFACT` bytes, or is not text.
-    """
-    return regular(Path(client.download_artifacts(run_id, path, folder)), MAX_ARTIFACT).read_text(encoding="utf-8")
+
+def read_artifact(client: MlflowClient, run_id: str, path: str) -> str | None:
+    """The text of a run's artifact; None if it is not there, is larger than `MAX_ARTIFACT` bytes, or is not text."""
+    with TemporaryDirectory() as folder, suppress(MlflowException, OSError, ValueError):
+        return regular(Path(client.download_artifacts(run_id, path, folder)), MAX_ARTIFACT).read_text(encoding="utf-8")
+    return None
 
 
 def is_finished(run: Run) -> bool:

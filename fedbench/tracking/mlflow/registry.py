@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlflow.exceptions import MlflowException
-
 from fedbench.tracking.mlflow.store import without_password
 from fedbench.util.errors import StoreError
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from fedbench.tracking.mlflow.client import StoreClient
 
 BEST = "best"  # the alias
 
 
-def register_model(client: MlflowClient, uri: str, name: str, run_id: str | None, tags: Mapping[str, str]) -> str:
+def register_model(client: StoreClient, name: str, run_id: str | None, tags: Mapping[str, str]) -> str:
     """Make the model of a run a version of the registered model `name`, with the alias "best".
 
     If the version with the alias is already of this run, there is nothing to do.
@@ -34,10 +32,10 @@ def register_model(client: MlflowClient, uri: str, name: str, run_id: str | None
     """
     model_id = _model_of(client, run_id) if run_id else None
     if run_id is None or model_id is None:
-        raise StoreError(f"no model is stored for {name} in {without_password(uri)}: its run ended without one")
+        raise StoreError(f"no model is stored for {name} in {without_password(client.uri)}: its run ended without one")
     version = _version_of(client, name, run_id)
     if version is None:
-        with suppress(MlflowException):  # it is there; if it cannot be made, the next request says why
+        with suppress(StoreError):  # it is there; if it cannot be made, the next request says why
             client.create_registered_model(name)
         made = client.create_model_version(name, f"models:/{model_id}", run_id, dict(tags), model_id=model_id)
         version = str(made.version)
@@ -45,19 +43,19 @@ def register_model(client: MlflowClient, uri: str, name: str, run_id: str | None
     return f"models:/{name}@{BEST} is version {version}"
 
 
-def _model_of(client: MlflowClient, run_id: str) -> str | None:
+def _model_of(client: StoreClient, run_id: str) -> str | None:
     """The id of the last model that a run logged and that is still there."""
     run = client.get_run(run_id)
-    for output in reversed(run.outputs.model_outputs if run.outputs else []):
-        with suppress(MlflowException):  # it was deleted
-            return str(client.get_logged_model(output.model_id).model_id)
-    return None
+    there = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    logged = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+    kept = [each for each in logged if each in {model.model_id for model in there}]
+    return kept[-1] if kept else None
 
 
-def _version_of(client: MlflowClient, name: str, run_id: str) -> str | None:
+def _version_of(client: StoreClient, name: str, run_id: str) -> str | None:
     """The version with the alias, if it is of this run."""
     try:
         version = client.get_model_version_by_alias(name, BEST)
-    except MlflowException:  # no version has it
+    except StoreError:  # no version has it
         return None
     return str(version.version) if version.run_id == run_id else None

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlflow.entities import Metric, Run, RunTag
+from mlflow.entities import Metric, Run
 
 from fedbench.measures import LABEL_SKEW, Line, RunResult, Verdict
 from fedbench.partitions.table import PartitionTable, label_skew
 from fedbench.tracking.mlflow.cells import Cells
+from fedbench.tracking.mlflow.client import MAX_BATCH, StoreClient
 from fedbench.tracking.mlflow.models import discard_models, log_model
 from fedbench.tracking.mlflow.reading import is_finished, runs_of, stored_result
-from fedbench.tracking.mlflow.store import MAX_BATCH, local_folder, store_errors
+from fedbench.tracking.mlflow.store import local_folder, store_errors
 from fedbench.tracking.records import (
     CORRELATIONS_FILE,
     INTERPOLATION,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
-
-    from fedbench.tracking.mlflow.client import StoreClient
 
 FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
 TRACKING_SECONDS = "tracking_seconds"
@@ -56,7 +55,6 @@ class MlflowRun:
     def __init__(
         self,
         client: StoreClient,
-        uri: str,
         cells: Cells,
         run: Run,
         invocation: str,
@@ -64,7 +62,6 @@ class MlflowRun:
         is_fresh: bool = False,
     ) -> None:
         self.client = client
-        self.uri = uri
         self.cells = cells
         self.run_id = str(run.info.run_id)
         self.seconds = 0.0
@@ -73,7 +70,7 @@ class MlflowRun:
         self._known = run.data.metrics
         self._invocation = invocation
         self._recorded = recorded
-        self._may_be_doubled = local_folder(uri) is None and not is_fresh
+        self._may_be_doubled = local_folder(client.uri) is None and not is_fresh
         self._waiting: list[Metric] = []
         self._last_flush = time.monotonic()
         self._has_ended = False
@@ -106,8 +103,7 @@ class MlflowRun:
 
     def _is_ours(self) -> bool:
         """Whether no other command resumed, ended or deleted the run while this process was asleep."""
-        with store_errors(self.uri):
-            run = self.client.get_run(self.run_id)
+        run = self.client.get_run(self.run_id)
         is_under_way = run.info.status == "RUNNING" and run.info.lifecycle_stage == "active"
         return is_under_way and bool(run.data.tags.get("fedbench.invocation") == self._invocation)
 
@@ -120,15 +116,9 @@ class MlflowRun:
             )
 
     def _flush(self, tags: Mapping[str, str] | None = None) -> None:
-        """Write what waits, in batches; a metric that was written before an interruption is not written twice."""
+        """Write what waits. MLflow keeps a metric once that was written before an interruption."""
         self._require_ours()
-        run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
-        with store_errors(self.uri):
-            while len(self._waiting) > MAX_BATCH:
-                self.client.log_batch(self.run_id, metrics=self._waiting[:MAX_BATCH])
-                del self._waiting[:MAX_BATCH]
-            if self._waiting or run_tags:
-                self.client.log_batch(self.run_id, metrics=self._waiting, tags=run_tags)
+        self.client.log_all(self.run_id, self._waiting, tags=tags)
         self._waiting = []
         self._last_flush = time.monotonic()
 
@@ -137,19 +127,19 @@ class MlflowRun:
         text = confusion_csv(confusion, class_names)
         self.cells.remember_confusion(self.run_id, text)
         self._require_ours()
-        with self._timed(), store_errors(self.uri):
+        with self._timed():
             self.client.log_text(self.run_id, text, "confusion.csv")
 
     def log_correlations(self, correlations: Mapping[str, Mapping[str, Tensor]]) -> None:
         """See `fedbench.tracking.TrackedRun`. It is the artifact ``correlations.json``."""
         self._require_ours()
-        with self._timed(), store_errors(self.uri):
+        with self._timed():
             self.client.log_text(self.run_id, correlations_json(correlations), CORRELATIONS_FILE)
 
     def log_partition(self, table: PartitionTable) -> None:
         """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv`` and the metric ``label_skew``."""
         self._require_ours()
-        with self._timed(), store_errors(self.uri):
+        with self._timed():
             self.client.log_text(self.run_id, table.csv(), "partition.csv")
         if (skew := label_skew(table.counts)) is not None:
             self._remember_once(self._recorded, {LABEL_SKEW: skew})
@@ -157,7 +147,7 @@ class MlflowRun:
     def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
         """See `fedbench.tracking.TrackedRun`. The model is stored as an exported program, without pickle."""
         self._require_ours()
-        with self._timed(), store_errors(self.uri):
+        with self._timed(), store_errors(self.client.uri):
             log_model(self.client, self._experiment_id, self.run_id, name, model, example, num_classes)
 
     def finish(self, result: RunResult) -> RunResult:
@@ -172,12 +162,11 @@ class MlflowRun:
 
     def _single(self, result: RunResult) -> RunResult:
         """Leave one finished run of the fingerprint, the first, if another machine computed it too; its result."""
-        with store_errors(self.uri):
-            same = runs_of(self.client, self._experiment_id, self._fingerprint)
-            same = sorted(filter(is_finished, same), key=lambda run: (run.info.start_time, run.info.run_id))
-            for other in same[1:]:
-                discard_models(self.client, self._experiment_id, other.info.run_id)
-                self.client.delete_run(other.info.run_id)
+        same = runs_of(self.client, self._experiment_id, self._fingerprint)
+        same = sorted(filter(is_finished, same), key=lambda run: (run.info.start_time, run.info.run_id))
+        for other in same[1:]:
+            discard_models(self.client, self._experiment_id, other.info.run_id)
+            self.client.delete_run(other.info.run_id)
         return stored_result(same[0]) if same else result  # somebody may have altered it already
 
     def kill(self, reason: str) -> None:
@@ -189,8 +178,7 @@ class MlflowRun:
         self._end("KILLED")
 
     def _end(self, status: str) -> None:
-        with store_errors(self.uri):
-            self.client.set_terminated(self.run_id, status)
+        self.client.set_terminated(self.run_id, status)
         self._has_ended = True
 
     @contextmanager

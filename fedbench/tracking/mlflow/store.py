@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event
@@ -46,7 +45,6 @@ for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING),
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and errors are explained in one line
 
 CHECKPOINTS = "FEDBENCH_CHECKPOINT_DIR"
-MAX_BATCH = 1_000  # metrics that MLflow takes at once
 MIN_FREE_BYTES = 100 << 20  # on the disk of a local store, below which no run is begun
 
 
@@ -100,7 +98,7 @@ def check_store(uri: str | None) -> str:
     return f"{without_password(uri)} can be written; {counted(count, 'suite')} in it"
 
 
-def experiment_of(client: MlflowClient, uri: str, suite_name: str, recorded_by: Sequence[str] = ()) -> Experiment:
+def experiment_of(client: StoreClient, suite_name: str, recorded_by: Sequence[str] = ()) -> Experiment:
     """A suite's experiment, or another that a command of fedbench records (default: ``run SUITE``).
 
     Raises
@@ -108,13 +106,12 @@ def experiment_of(client: MlflowClient, uri: str, suite_name: str, recorded_by: 
     StoreError
         If it is not there, or was deleted.
     """
-    with store_errors(uri):
-        experiment: Experiment | None = client.get_experiment_by_name(suite_name)
+    experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
         words = recorded_by if recorded_by and AT not in suite_name else run_words(suite_name)
-        record = command("fedbench", *words, tracking_uri=chosen_store(uri))
-        raise StoreError(f"suite {suite_name} has no runs in {without_password(uri)}: {record}")
-    require_not_deleted(experiment, uri)
+        record = command("fedbench", *words, tracking_uri=chosen_store(client.uri))
+        raise StoreError(f"suite {suite_name} has no runs in {without_password(client.uri)}: {record}")
+    require_not_deleted(experiment, client.uri)
     return experiment
 
 

@@ -6,10 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-
-from mlflow.exceptions import MlflowException
 
 from fedbench.measures import RunResult, Verdict
 from fedbench.suites.cell import CellSpec
@@ -18,17 +15,18 @@ from fedbench.suites.schema import Cell
 from fedbench.suites.variants import AT, run_words
 from fedbench.tracking.mlflow.answers import recorded_contrast
 from fedbench.tracking.mlflow.database import chosen_store
+from fedbench.tracking.mlflow.describe import NOTE
 from fedbench.tracking.mlflow.door import ALL, NULL_IS_ALL, param_texts, spec_values
 from fedbench.tracking.mlflow.reading import (
-    infinite,
     is_finished,
     read_artifact,
+    read_history,
     require_schema,
     run_record,
     search_runs,
     stored_result,
 )
-from fedbench.tracking.mlflow.store import experiment_of, open_existing_store, store_errors, without_password
+from fedbench.tracking.mlflow.store import experiment_of, open_existing_store, without_password
 from fedbench.tracking.records import StoredCell, StoredSuite, cell_result
 from fedbench.util.advice import command
 from fedbench.util.commits import git_answer
@@ -36,8 +34,9 @@ from fedbench.util.errors import StoreError
 from fedbench.util.files import sqlite_address
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
+
+    from fedbench.tracking.mlflow.client import StoreClient
 
 NULLS = tuple((field, ALL) for field in NULL_IS_ALL)  # a cell's key has no null, as it had before they were written
 INVOCATION = re.compile(r"\d{8}T[0-9TZa-f-]*")
@@ -47,22 +46,16 @@ COMMIT = re.compile(r"[0-9a-f]{7,40}")
 class MlflowSource:
     """Reads metrics by step, and artifacts, from an MLflow store (see `fedbench.tracking.records.Source`)."""
 
-    def __init__(self, client: MlflowClient, uri: str) -> None:
+    def __init__(self, client: StoreClient) -> None:
         self.client = client
-        self.uri = uri
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """See `fedbench.tracking.records.Source`."""
-        with store_errors(self.uri):
-            return {point.step: infinite(point.value) for point in self.client.get_metric_history(run_id, metric)}
+        return read_history(self.client, run_id, metric)
 
     def text(self, run_id: str, path: str) -> str | None:
         """See `fedbench.tracking.records.Source`."""
-        with TemporaryDirectory() as folder:
-            try:
-                return read_artifact(self.client, run_id, path, folder)
-            except (MlflowException, OSError, ValueError):  # gone, or not text
-                return None
+        return read_artifact(self.client, run_id, path)
 
 
 def read_suite(name: str, uri: str, given: str = "") -> StoredSuite:
@@ -74,8 +67,7 @@ def read_suite(name: str, uri: str, given: str = "") -> StoredSuite:
         If the store cannot be read, the suite never ran in it, or a newer fedbench recorded it.
     """
     client = open_existing_store(uri)
-    experiment = experiment_of(client, uri, name, ("run", given or name))
-    return _read_experiment(client, uri, experiment, given=given)
+    return _read_experiment(client, experiment_of(client, name, ("run", given or name)), given=given)
 
 
 def find_suites(text: str, uri: str, suite_name: str | None = None) -> list[StoredSuite]:
@@ -105,13 +97,12 @@ def find_suites(text: str, uri: str, suite_name: str | None = None) -> list[Stor
     place = place or uri
     client = open_existing_store(place)
     wanted = _expression(which, place)
-    with store_errors(place):
-        experiments = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'")
+    experiments = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'")
     found = []
     for experiment in sorted(experiments, key=lambda each: each.name):
         if suite_name in (None, experiment.name):
             try:
-                found.append(_read_experiment(client, place, experiment, wanted))
+                found.append(_read_experiment(client, experiment, wanted))
             except StoreError:
                 if suite_name is not None:
                     raise
@@ -153,19 +144,16 @@ def _expression(which: str, uri: str) -> str:
     return f"tags.`mlflow.source.git.commit` LIKE '{commit}%'"
 
 
-def _read_experiment(
-    client: MlflowClient, uri: str, experiment: Experiment, wanted: str = "", given: str = ""
-) -> StoredSuite:
+def _read_experiment(client: StoreClient, experiment: Experiment, wanted: str = "", given: str = "") -> StoredSuite:
     """Read an experiment; with `wanted`, an expression of MLflow, only those runs."""
-    name, place = experiment.name, without_password(uri)
+    name, place = experiment.name, without_password(client.uri)
     require_schema(experiment, place)
-    with store_errors(uri):
-        seeds = "tags.`fedbench.fingerprint` IS NOT NULL"  # not the cells' own runs, which have many more metrics
-        runs = search_runs(client, experiment.experiment_id, f"{seeds} and {wanted}" if wanted else seeds)
+    seeds = "tags.`fedbench.fingerprint` IS NOT NULL"  # not the cells' own runs, which have many more metrics
+    runs = search_runs(client, experiment.experiment_id, f"{seeds} and {wanted}" if wanted else seeds)
     counted = [run for run in runs if run.data.tags.get("fedbench.kind") == "run" and _has_verdict(run)]
     if not counted:
         words = run_words(name) if AT in name else ("run", given or name)
-        run = command("fedbench", *words, tracking_uri=chosen_store(uri))
+        run = command("fedbench", *words, tracking_uri=chosen_store(client.uri))
         raise StoreError(f"suite {name} has no finished runs in {place}: {run}")
     groups = _by_cell(counted)
     labels = _label_fields([group[-1] for group in groups])
@@ -176,12 +164,12 @@ def _read_experiment(
     cells = tuple(cell for same in by_scenario.values() for cell in _in_order(same))
     return StoredSuite(
         name,
-        experiment.tags.get("mlflow.note.content", "").partition("\n")[0],
+        experiment.tags.get(NOTE, "").partition("\n")[0],
         tuple(sorted({seed for cell in cells for seed in cell.runs})),
         cells,
         sum(map(is_finished, counted)) - sum(len(cell.finished) for cell in cells),
         place,
-        MlflowSource(client, uri),
+        MlflowSource(client),
         recorded_contrast(experiment.tags),
     )
 

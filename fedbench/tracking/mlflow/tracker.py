@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, Experiment, InputTag, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import DatasetInput, InputTag, Run
 
 from fedbench.measures import RunResult
 from fedbench.tracking import SCHEMA_VERSION
@@ -28,6 +27,7 @@ from fedbench.tracking.mlflow.reading import (
     each_run,
     is_finished,
     is_unfinished,
+    read_history,
     require_schema,
     runs_of,
     stored_result,
@@ -40,12 +40,10 @@ from fedbench.tracking.mlflow.store import (
     local_folder,
     open_store,
     require_space,
-    store_errors,
-    without_password,
 )
 from fedbench.tracking.mlflow.views import view_tags
 from fedbench.util.environment import environment_tags
-from fedbench.util.errors import FedbenchError
+from fedbench.util.errors import StoreError
 from fedbench.util.locks import try_lock
 
 if TYPE_CHECKING:
@@ -73,28 +71,23 @@ class MlflowTracker:
         mlflow.set_tracking_uri(mlflow_uri(self.uri))  # for addresses such as models:/NAME, which name no store
         first = {NOTE: suite_note(suite.question, ()), "fedbench.schema": str(SCHEMA_VERSION)}
         tags = view_tags() | {CONTRAST: suite.contrast.model_dump_json()}
-        with store_errors(self.uri):
-            self.experiment_id = open_experiment(self.client, self.uri, suite.name, tags, first, self._require_ours)
-        self.cells = Cells(self.client, self.uri, self.experiment_id)
+        self.experiment_id = open_experiment(self.client, suite.name, tags, first, require_schema)
+        self.cells = Cells(self.client, self.experiment_id)
         self._invocation = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
-
-    def _require_ours(self, experiment: Experiment) -> None:
-        require_schema(experiment, without_password(self.uri))
 
     def finished_runs(self) -> Mapping[str, RunResult]:
         """See `fedbench.tracking.Tracker`."""
         finished: dict[str, RunResult] = {}
         unfinished: list[Run] = []
-        with store_errors(self.uri):
-            for run in each_run(self.client, self.experiment_id, f"tags.`{CELL}` LIKE '%'"):
-                known = without_numbers(run)
-                if run.data.tags["fedbench.kind"] == "run" and is_finished(run):
-                    finished[run.data.tags["fedbench.fingerprint"]] = stored_result(run)  # of equal ones, the latest
-                elif is_unfinished(run):
-                    unfinished.append(known)
-                self.cells.see(known)
-            if local_folder(self.uri):
-                self._discard([run for run in unfinished if run.data.tags.get("fedbench.fingerprint") in finished])
+        for run in each_run(self.client, self.experiment_id, f"tags.`{CELL}` LIKE '%'"):
+            known = without_numbers(run)
+            if run.data.tags["fedbench.kind"] == "run" and is_finished(run):
+                finished[run.data.tags["fedbench.fingerprint"]] = stored_result(run)  # of equal ones, the latest
+            elif is_unfinished(run):
+                unfinished.append(known)
+            self.cells.see(known)
+        if local_folder(self.uri):
+            self._discard([run for run in unfinished if run.data.tags.get("fedbench.fingerprint") in finished])
         return finished
 
     def _discard(self, left: Iterable[Run]) -> None:
@@ -119,22 +112,21 @@ class MlflowTracker:
         """See `fedbench.tracking.Tracker`."""
         began = time.perf_counter()
         require_space(self.uri)
-        with store_errors(self.uri):
-            same = runs_of(self.client, self.experiment_id, fingerprint)
-            finished = [each for each in same if is_finished(each)]
-            if finished and not fresh:
-                return stored_result(finished[-1])
-            found = self._resumable([each for each in same if is_unfinished(each)], rounds, key)
-            try:
-                ours = found or self._create(run, fingerprint, cell_fingerprint, key)
-                self._complete(ours, run, dataset, is_new=found is None)
-                recorded = self._recorded(found) if found else 0
-                tracked = MlflowRun(self.client, self.uri, self.cells, ours, self._invocation, recorded, fresh)
-                self.cells.touch(cell_fingerprint)
-            except BaseException:
-                with suppress(FedbenchError, MlflowException):
-                    self._abandon(fingerprint, found)
-                raise
+        same = runs_of(self.client, self.experiment_id, fingerprint)
+        finished = [each for each in same if is_finished(each)]
+        if finished and not fresh:
+            return stored_result(finished[-1])
+        found = self._resumable([each for each in same if is_unfinished(each)], rounds, key)
+        try:
+            ours = found or self._create(run, fingerprint, cell_fingerprint, key)
+            self._complete(ours, run, dataset, is_new=found is None)
+            recorded = self._recorded(found) if found else 0
+            tracked = MlflowRun(self.client, self.cells, ours, self._invocation, recorded, fresh)
+            self.cells.touch(cell_fingerprint)
+        except BaseException:
+            with suppress(StoreError):
+                self._abandon(fingerprint, found)
+            raise
         tracked.seconds += time.perf_counter() - began
         return tracked
 
@@ -190,34 +182,29 @@ class MlflowTracker:
         """Give a run its parameters and its dataset, which it lacks if its process died early, and let it run."""
         run_id = ours.info.run_id
         texts = param_texts({"seed": run.seed, **run.spec.values})
-        params = [Param(key, text) for key, text in texts.items() if key not in ours.data.params]
+        params = {key: text for key, text in texts.items() if key not in ours.data.params}
         if is_new:
-            self.client.log_batch(run_id, params=params)
+            self.client.log_all(run_id, params=params)
         else:
             if "fedbench.reason" in ours.data.tags:
                 self.client.delete_tag(run_id, "fedbench.reason")
             if ours.info.status != "RUNNING":
                 self.client.update_run(run_id, status="RUNNING")
-            self.client.log_batch(run_id, params=params, tags=[RunTag(key, text) for key, text in self._now().items()])
+            self.client.log_all(run_id, params=params, tags=self._now())
             discard_models(self.client, self.experiment_id, run_id)  # one that may be half written
         for part in run.spec.parts:
             if part.digest:
                 name, text = part.source()
                 self.client.log_text(run_id, text, f"parts/{part.kind}/{name}")
         if not (ours.inputs and ours.inputs.dataset_inputs):
-            self._log_input(run_id, _dataset_input(dataset))
-
-    def _log_input(self, run_id: str, dataset: DatasetInput) -> None:
-        try:
-            self.client.log_inputs(run_id, [dataset])
-        except MlflowException:  # another process recorded the same dataset between MLflow's look and its write
-            self.client.log_inputs(run_id, [dataset])
+            try:
+                self.client.log_inputs(run_id, [_dataset_input(dataset)])
+            except StoreError:  # another process recorded the same dataset between MLflow's look and its write
+                self.client.log_inputs(run_id, [_dataset_input(dataset)])
 
     def _recorded(self, run: Run) -> int:
         """The last round that is in the store."""
-        if "accuracy" not in run.data.metrics:
-            return 0
-        return max((each.step for each in self.client.get_metric_history(run.info.run_id, "accuracy")), default=0)
+        return max(read_history(self.client, run.info.run_id, "accuracy"), default=0)
 
     def finish_cell(self, cell_fingerprint: str) -> None:
         """See `fedbench.tracking.Tracker`."""

@@ -18,6 +18,7 @@ import typer
 from mlflow.entities import Experiment
 
 from fedbench.tracking.mlflow.database import mlflow_uri
+from fedbench.tracking.mlflow.server import is_server
 from fedbench.tracking.mlflow.store import default_tracking_uri, experiment_of, open_store, without_password
 from fedbench.tracking.mlflow.views import view_address, views_of
 from fedbench.util.errors import StoreError
@@ -41,8 +42,8 @@ def serve(
     """
     uri = tracking_uri or default_tracking_uri()
     client = open_store(uri)
-    experiment = experiment_of(client, uri, suite_name, recorded_by) if suite_name else None
-    if uri.startswith(("http://", "https://")):
+    experiment = experiment_of(client, suite_name, recorded_by) if suite_name else None
+    if is_server(uri):
         typer.echo(_where_to_look(without_password(uri.rstrip("/")), experiment))
         return
     _require_free_port(host, port)
