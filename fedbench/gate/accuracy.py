@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,8 @@ def check_against_baseline(
 class _Pair:
     """A cell's runs before and now, by seed: of the seeds in common if there are two or more.
 
-    `num_known` is the number of the baseline's seeds; `broken` says what is wrong whatever the numbers are.
+    `num_known` is the number of the baseline's seeds; `broken` says what is wrong whatever the numbers are;
+    `difference` is None if every bit is the same.
     """
 
     cell: Cell
@@ -125,14 +127,7 @@ class _Pair:
     now: Mapping[int, SeedRecord]
     num_known: int
     broken: str | None
-
-    @property
-    def is_same(self) -> bool:
-        is_equal = self.before.keys() == self.now.keys() and where_changed(self.before, self.now) is None
-        return is_equal and self.broken is None
-
-    def difference(self, metric: str) -> Difference:
-        return difference_of(_values(self.before, metric), _values(self.now, metric))
+    difference: Difference | None
 
 
 def check_cells(
@@ -157,15 +152,11 @@ def check_cells(
     uses_reserve
         Whether a suspected change is judged by all seeds of the baseline: the minimum detectable effect is of them.
     """
-    matched = [_pair(*each) for each in pairs]
-    tested = [pair for pair in matched if not pair.is_same and pair.broken is None]
-    differences = {pair.cell.label: pair.difference(metric) for pair in tested}
-    judged = dict(zip(differences, judge_all(list(differences.values()), margin), strict=True))
-    cells = []
-    for pair in matched:
-        check = _check(pair, metric, compare_bits, judged.get(pair.cell.label))
-        cells.append(_with_power(check, pair, metric, margin, max(len(tested), 1), uses_reserve))
-    return tuple(cells)
+    matched = [_pair(*each, metric) for each in pairs]
+    tested = {pair.cell.label: pair.difference for pair in matched if pair.difference and pair.broken is None}
+    judged = dict(zip(tested, judge_all(list(tested.values()), margin), strict=True))
+    test = partial(_check, metric=metric, margin=margin, num_tested=max(len(tested), 1), uses_reserve=uses_reserve)
+    return tuple(test(pair, judged.get(pair.cell.label), compare_bits) for pair in matched)
 
 
 def judge_all(differences: Sequence[Difference], margin: float) -> list[Judgement]:
@@ -182,54 +173,51 @@ def judge_all(differences: Sequence[Difference], margin: float) -> list[Judgemen
     return judgements
 
 
-def _pair(cell: Cell, before: CellRecord, now: CellRecord) -> _Pair:
+def _pair(cell: Cell, before: CellRecord, now: CellRecord, metric: str) -> _Pair:
     sides = before.by_seed, now.by_seed
     common = sides[0].keys() & sides[1].keys()
     if len(common) > 1 or common == sides[1].keys():  # the others have no counterpart
         sides = ({seed: sides[0][seed] for seed in sorted(common)}, {seed: sides[1][seed] for seed in sorted(common)})
-    return _Pair(cell, *sides, len(before.seeds), _broken(before.by_seed, now.by_seed))
+    broken = _broken(before.by_seed, now.by_seed)
+    is_same = sides[0].keys() == sides[1].keys() and where_changed(*sides) is None and broken is None
+    difference = None if is_same else difference_of(*(_values(side, metric) for side in sides))
+    return _Pair(cell, *sides, len(before.seeds), broken, difference)
 
 
-def _check(pair: _Pair, metric: str, compare_bits: bool, judged: Judgement | None) -> CellCheck:
+def _check(
+    pair: _Pair,
+    judged: Judgement | None,
+    compare_bits: bool,
+    metric: str,
+    margin: float,
+    num_tested: int,
+    uses_reserve: bool,
+) -> CellCheck:
     before, now = (spread(list(_values(side, metric).values())) for side in (pair.before, pair.now))
+    fresh = both = known = None
+    if before.std is not None:
+        fresh = seeds_needed(before.std, margin, num_tested, num_baseline=pair.num_known)
+        both = None if fresh else seeds_needed(before.std, margin, num_tested)
     lost = without_skill([record.verdict for record in pair.now.values()])
-    if pair.is_same:
-        return CellCheck(pair.cell, before, now, 0.0, (0.0, 0.0), True, Judgement.SAME, lost=lost)
-    difference = pair.difference(metric)
-    return CellCheck(
-        pair.cell,
-        before,
-        now,
+    check = partial(CellCheck, pair.cell, before, now, fresh_seeds_needed=fresh, baseline_seeds_needed=both, lost=lost)
+    if pair.difference is None:
+        return check(0.0, (0.0, 0.0), True, Judgement.SAME)
+    difference = of_all = pair.difference
+    if difference.is_paired and difference.error is not None:
+        scatter = difference.error * math.sqrt(len(pair.now))
+        known = seeds_needed(scatter, margin, num_tested, is_paired=True)
+        if uses_reserve:
+            of_all = replace(difference, error=scatter / math.sqrt(pair.num_known), freedom=pair.num_known - 1)
+    return check(
         difference.mean,
         difference.interval,
         difference.is_paired,
         judged or Judgement.WORSE,  # not judged: broken
         changed=where_changed(pair.before, pair.now) if compare_bits else None,
         reason=pair.broken or ("one seed" if difference.error is None else None),
-        lost=lost,
+        detectable_effect=minimum_detectable_effect(of_all, margin, num_tested),
+        seeds_needed=known,
     )
-
-
-def _with_power(
-    check: CellCheck, pair: _Pair, metric: str, margin: float, num_tested: int, uses_reserve: bool
-) -> CellCheck:
-    """With the minimum detectable effect, and the numbers of seeds that would be needed."""
-    if (std := check.baseline.std) is not None:
-        fresh = seeds_needed(std, margin, num_tested, num_baseline=pair.num_known)
-        check = replace(
-            check,
-            fresh_seeds_needed=fresh,
-            baseline_seeds_needed=None if fresh else seeds_needed(std, margin, num_tested),
-        )
-    if pair.is_same:
-        return check
-    difference = pair.difference(metric)
-    if difference.is_paired and difference.error is not None:
-        scatter = difference.error * math.sqrt(len(pair.now))
-        check = replace(check, seeds_needed=seeds_needed(scatter, margin, num_tested, is_paired=True))
-        if uses_reserve:
-            difference = replace(difference, error=scatter / math.sqrt(pair.num_known), freedom=pair.num_known - 1)
-    return replace(check, detectable_effect=minimum_detectable_effect(difference, margin, num_tested))
 
 
 def _broken(before: Mapping[int, SeedRecord], now: Mapping[int, SeedRecord]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator
 
 from fedbench.executors import THREADS
 from fedbench.gate import BASELINES
-from fedbench.gate.files import Update, read_stored, update
+from fedbench.gate.files import Update, read_stored
 from fedbench.measures import Verdict, without_skill
 from fedbench.runs.computing import computed_with
 from fedbench.runs.identity import ALGORITHM_REVISION
@@ -123,13 +124,15 @@ def new_baseline(
             f"no baseline is written, since models collapsed or diverged: {'; '.join(dead)}: correct the suite, or "
             "keep them with --allow-collapsed"
         )
+    commit, today = commit_of(suite.path.parent, Path.cwd()).name, datetime.now(UTC).date().isoformat()
+    update = Update(commit=commit, date=today, reason=reason or "first baseline")
     return Baseline(
         suite=suite.name,
         metric=metric or (before.metric if before else METRICS[0]),
         margin=margin or (before.margin if before else MARGIN),
         revision=ALGORITHM_REVISION,
         environment=environment_of(suite, device),
-        history=(*(before.history if before else ()), update(commit_of(suite.path.parent, Path.cwd()).name, reason)),
+        history=(*(before.history if before else ()), update),
         cells=cells,
     )
 
@@ -150,8 +153,8 @@ def environment_of(suite: Suite, device: str) -> dict[str, str]:
 def reserve_seeds(suite: Suite, before: Baseline | None, number: int | None) -> tuple[int, ...]:
     """The seeds that a baseline has beyond the suite's, the next larger ones; by default as many as the one before."""
     if number is None:
-        known = {record.seed for cell in before.cells for record in cell.seeds} if before else ()
-        number = len(set(known) - set(suite.seeds)) if before else RESERVE
+        known = {record.seed for cell in before.cells for record in cell.seeds} if before else set()
+        number = len(known - set(suite.seeds)) if before else RESERVE
     first = max(suite.seeds) + 1
     return tuple(range(first, first + number))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +18,6 @@ from fedbench.util.frozen import Frozen
 
 FORMAT = 1  # of all these files
 LARGEST = 200_000_000  # bytes: a baseline of a run takes some thousand
-FIRST_REASON = "first baseline"
 LINE = 400  # a value with fewer characters is written on one line
 
 F = TypeVar("F", bound=Frozen)
@@ -31,11 +29,6 @@ class Update(Frozen):
     commit: str
     date: str
     reason: str
-
-
-def update(commit: str, reason: str | None) -> Update:
-    """The entry in the history of a file that is made now."""
-    return Update(commit=commit, date=datetime.now(UTC).date().isoformat(), reason=reason or FIRST_REASON)
 
 
 def require_reason(path: Path, reason: str | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree as ET
 
 from fedbench import __version__
-from fedbench.gate.checks import BenchmarkCheck, CellCheck, Gate, Judgement
+from fedbench.gate.checks import AccuracyCheck, BenchmarkCheck, CellCheck, Gate, Judgement, SpeedCheck
 from fedbench.gate.text import accuracy_rows, speed_rows
 
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not allowed in XML 1.0
@@ -22,13 +22,8 @@ def junit_xml(gate: Gate) -> str:
     """
     root = ET.Element("testsuites", name=NAME)
     if accuracy := gate.accuracy:
-        properties = {
-            "suite": accuracy.suite,
-            "metric": accuracy.metric,
-            "margin": str(accuracy.margin),
-            "baseline_commit": accuracy.baseline_commit,
-            "other_environment": "; ".join(accuracy.other_environment),
-        }
+        properties = _properties(accuracy, "suite", "metric", "margin", "baseline_commit")
+        properties["other_environment"] = "; ".join(accuracy.other_environment)
         lines = zip(accuracy.cells, accuracy_rows(accuracy, gate.is_strict).lines, strict=True)
         cells = (
             (
@@ -41,12 +36,7 @@ def junit_xml(gate: Gate) -> str:
         )
         _add_suite(root, accuracy.suite, accuracy.seconds, properties, cells, gate.is_strict)
     if speed := gate.speed:
-        properties = {
-            "against": speed.against,
-            "against_commit": speed.against_commit,
-            "threshold": str(speed.threshold),
-            "machine": speed.machine,
-        }
+        properties = _properties(speed, "against", "against_commit", "threshold", "machine")
         rows = zip(speed.benchmarks, speed_rows(speed, gate.is_strict).lines, strict=True)
         benchmarks = (
             (".".join(filter(None, (NAME, "speed", each.group))), each.name, line, each) for each, line in rows
@@ -57,6 +47,10 @@ def junit_xml(gate: Gate) -> str:
     root.set("time", f"{sum(float(suite.get('time', '0')) for suite in root):.3f}")
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def _properties(check: AccuracyCheck | SpeedCheck, *names: str) -> dict[str, str]:
+    return {name: str(getattr(check, name)) for name in names}
 
 
 def _add_suite(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fedbench.gate.checks import MEANINGS, AccuracyCheck, BenchmarkCheck, CellCheck, Gate, Judgement, SpeedCheck
 from fedbench.gate.power import POWER
@@ -49,19 +49,12 @@ def _rows(
     columns: Sequence[str], entries: Sequence[Sequence[str]], checks: Sequence[CellCheck | BenchmarkCheck], strict: bool
 ) -> Rows:
     """The table without its empty columns."""
-    rows = Rows(
-        tuple(columns),
-        tuple(map(tuple, entries)),
+    kept = [index for index in range(len(columns)) if not entries or any(entry[index] for entry in entries)]
+    return Rows(
+        tuple(columns[index] for index in kept),
+        tuple(tuple(entry[index] for index in kept) for entry in entries),
         tuple(each.judgement for each in checks),
         tuple(each.failure(strict) is not None for each in checks),
-    )
-    if not rows.entries:
-        return rows
-    kept = [index for index in range(len(columns)) if any(entry[index] for entry in rows.entries)]
-    return replace(
-        rows,
-        columns=tuple(columns[index] for index in kept),
-        entries=tuple(tuple(entry[index] for index in kept) for entry in rows.entries),
     )
 
 

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from fedbench.bench.run import PACKAGE, WORKLOADS, checkout
-from fedbench.util.commits import git_variables
+from fedbench.util.commits import run_git
 from fedbench.util.errors import BenchmarkError
+from fedbench.util.text import one_line
 
 WORKER = Path(__file__).with_name("turns_worker.py")
 GIT_SECONDS = 120
@@ -117,7 +118,7 @@ def unpacked(
             for source, copy in zip((workloads, WORKER), copies, strict=True):
                 shutil.copy(source, copy)
         except (OSError, shutil.Error) as error:
-            raise BenchmarkError(f"cannot copy {root} to {parent}: {_said(error)}") from error
+            raise BenchmarkError(f"cannot copy {root} to {parent}: {one_line(error)[:300]}") from error
         trees = Trees(parent, before, now, *copies, commit, root, package.parent, (), Path.cwd())
         yield _with_paths(trees, package, more_search)
 
@@ -233,22 +234,10 @@ def git(root: Path, *arguments: str, variables: Mapping[str, str] | None = None,
         If it cannot be run, or refuses.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - a revision is no option after --end-of-options
-            ["git", *arguments],  # noqa: S607 - git is found on the PATH
-            cwd=root,
-            env=git_variables() | dict(variables or {}),
-            input=given,
-            capture_output=True,
-            timeout=GIT_SECONDS,
-            check=False,
-        )
+        done = run_git(*arguments, folder=root, seconds=GIT_SECONDS, variables=variables, given=given)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BenchmarkError(f"--against needs git, which cannot be run: {_said(error)}") from None
+        raise BenchmarkError(f"--against needs git, which cannot be run: {one_line(error)[:300]}") from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise _RefusedError(f"git {arguments[0]} in {root}: {lines[0]}")
     return done.stdout
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,26 +77,32 @@ def commit_of(*folders: Path | None) -> Commit:
     return Commit("none", 0)
 
 
-def git_variables() -> dict[str, str]:
-    """The environment in which git takes the repository of its working directory."""
-    return {name: value for name, value in os.environ.items() if name not in PLACES}
-
-
 def git_answer(*arguments: str, folder: Path | None = None) -> str | None:
     """What git answers in `folder`, or the working directory.
 
     None without git, outside a repository, and if it fails or does not answer within `SECONDS`.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", *arguments],  # noqa: S607 - git is found on the PATH
-            cwd=folder,
-            env=git_variables(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+        done = run_git(*arguments, folder=folder, seconds=SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.decode(errors="replace").strip()  # names of files have any encoding
+    return None if done.returncode else done.stdout.decode(errors="replace").strip()  # names have any encoding
+
+
+def run_git(
+    *arguments: str,
+    folder: Path | None,
+    seconds: float,
+    variables: Mapping[str, str] | None = None,
+    given: bytes = b"",
+) -> subprocess.CompletedProcess[bytes]:
+    """Run git on the repository of `folder`; `given` is what it reads."""
+    return subprocess.run(  # noqa: S603 - a revision is no option after --end-of-options
+        ["git", *arguments],  # noqa: S607 - git is found on the PATH
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name not in PLACES} | dict(variables or {}),
+        input=given,
+        capture_output=True,
+        timeout=seconds,
+        check=False,
+    )
