@@ -7,7 +7,6 @@ import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from threading import Thread
@@ -89,21 +88,12 @@ def execute(jobs: Iterable[J], work: Work[J, E], num_workers: int, num_cores: in
                     continue
                 if isinstance(event, FedbenchError):
                     raise event
-                if isinstance(event, _Failure):
-                    event = work.failed(job, event.reason)
                 if work.is_last(event):
                     worker.job = None
                 yield event
     finally:
         for worker in workers:
             worker.stop()
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A worker's last answer about a job that it could not compute, or whose event it could not send."""
-
-    reason: str
 
 
 class _Worker(Generic[J]):
@@ -203,4 +193,4 @@ def _serve(connection: Connection, environment: Mapping[str, str], work: Work[An
             except FedbenchError as error:
                 parent.send(error)
             except Exception as error:  # of the work, or an event that cannot be pickled
-                parent.send(_Failure(f"its worker process failed ({one_line(error)})"))
+                parent.send(work.failed(job, f"its worker process failed ({one_line(error)})"))

@@ -11,8 +11,7 @@ import torch
 
 from fedbench.core import ClientData, FlatModel, Purpose, evaluate, numpy_stream
 from fedbench.core.client import augmented, client_update
-from fedbench.executors import THREADS
-from fedbench.executors.allocator import keep_freed_memory
+from fedbench.executors.processes import prepare_to_compute
 from fedbench.runs.costs import evaluated_at_the_end, evaluated_in_a_round, trained_in_a_round
 from fedbench.runs.fit import require_fitting_models
 from fedbench.suites.schema import Cell, CellSpec, Suite
@@ -47,8 +46,7 @@ class CellEstimate:
 def estimate_suite(suite: Suite) -> list[CellEstimate]:
     """Estimate every cell of `suite`. Needs neither the data nor the tracking store."""
     require_fitting_models(cell.spec for cell in suite.cells)
-    torch.set_num_threads(THREADS)
-    keep_freed_memory()
+    prepare_to_compute()
     speeds: dict[Hashable, tuple[float, float]] = {}
     estimates = []
     for cell in suite.cells:

@@ -7,7 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from fedbench.util.environment import elsewhere
 from fedbench.util.errors import CheckpointError, FedbenchError, one_line
 from fedbench.util.files import remove
 from fedbench.util.locks import Lock, lock, try_lock
+from fedbench.util.once import warn_once
 from fedbench.util.progress import phase
 
 if TYPE_CHECKING:
@@ -126,14 +127,6 @@ def _warn_of_others(others: Counter[str]) -> None:
         )
 
 
-@dataclass
-class _Open:
-    """A run that is being computed, and the lock that says so."""
-
-    tracked: TrackedRun
-    lock: Lock | None
-
-
 class _SuiteRun:
     """The runs of a suite while they are executed and recorded."""
 
@@ -145,7 +138,7 @@ class _SuiteRun:
         self.tracker = tracker
         self.fresh = fresh
         self.store_models = store_models
-        self.open: dict[RunSpec, _Open] = {}
+        self.open: dict[RunSpec, tuple[TrackedRun, Lock | None]] = {}  # being computed, and the lock that says so
         self.known: list[Outcome] = []  # of runs that were not computed here
         self.busy: list[Job] = []  # runs that another command computes
         self.pace = Pace(())
@@ -158,15 +151,11 @@ class _SuiteRun:
             else:
                 _clean_up(job)
                 yield Outcome(job.run, result, executed=False)
-        has_said_so = False
         while left:
             yield from self._executed(left, execute)
             left, self.busy = self.busy, []
             if left:
-                if not has_said_so:
-                    runs = "a run" if len(left) == 1 else f"{len(left)} runs"
-                    logger.warning("fedbench: waiting for %s that another command computes", runs)
-                    has_said_so = True
+                warn_once(self, "waiting for runs that another command computes; Ctrl-C ends that")
                 lock(_lock_path(left[0])).release()
 
     def _executed(self, left: Sequence[Job], execute: Executor) -> Iterator[Outcome]:
@@ -175,7 +164,7 @@ class _SuiteRun:
         try:
             for event in execute(self._begun(left), RunWork(self.data)):
                 yield from self._take_known()
-                tracked = self.open[event.run].tracked
+                tracked, _ = self.open[event.run]
                 with part("tracking"):
                     if isinstance(event, RoundDone):
                         tracked.log_round(event.round, event.metrics)
@@ -186,11 +175,11 @@ class _SuiteRun:
                 yield outcome
             yield from self._take_known()
         finally:  # nothing is open unless something was raised or the consumer went away
-            for each in self.open.values():
+            for tracked, held in self.open.values():
                 with suppress(FedbenchError):  # of a store that is gone, the first error is the one to show
-                    each.tracked.kill("interrupted")
-                if each.lock:
-                    each.lock.release()
+                    tracked.kill("interrupted")
+                if held:
+                    held.release()
             self.open.clear()
 
     def _take_known(self) -> Iterator[Outcome]:
@@ -227,7 +216,7 @@ class _SuiteRun:
             if held:
                 held.remove()
             return False
-        self.open[job.run] = _Open(started, held)
+        self.open[job.run] = started, held
         self.pace.begin(job.run, rounds)
         if rounds == 0 and job.checkpoint:
             remove(job.checkpoint)
@@ -260,7 +249,8 @@ class _SuiteRun:
         result = tracked.finish(result)
         if (path := self.jobs[done.run].checkpoint) is not None:
             remove(path)
-        if held := self.open.pop(done.run).lock:
+        _, held = self.open.pop(done.run)
+        if held:
             held.remove()
         return Outcome(done.run, result, executed=True)
 

@@ -290,9 +290,9 @@ def test_a_repaired_average_has_the_statistics_of_its_parents(name: str) -> None
 
 
 def of_layers(program: Any, model: nn.Module, inputs: Tensor) -> dict[Any, Tensor]:
-    from fedbench.core.alignment.repair import _Moments
+    from fedbench.core.alignment.repair import moments_of
 
-    return {node: torch.stack(moments) for node, moments in _Moments(program).of(model, inputs).items()}
+    return {node: torch.stack(moments) for node, moments in moments_of(program, model, inputs).items()}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -420,7 +420,7 @@ def test_a_run_whose_lock_is_held_comes_last_and_is_computed_unless_it_is_finish
     (last,) = outcomes
     assert (runs[0], not finishes) == (last.run, last.executed)
     assert not finishes or last.result == result
-    assert ["fedbench: waiting for a run that another command computes"] == caplog.messages
+    assert ["fedbench: waiting for runs that another command computes; Ctrl-C ends that"] == caplog.messages
     assert [] == checkpoint_files(tracker)
 
 

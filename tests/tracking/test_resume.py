@@ -377,7 +377,7 @@ def test_a_run_that_another_command_computes_is_waited_for_whatever_becomes_of_i
         seconds = time.monotonic() - began
     executed = {outcome.run.seed: outcome.executed for outcome in outcomes}
     assert {0: fate == "is killed", 1: True} == executed
-    assert ["fedbench: waiting for a run that another command computes"] == caplog.messages
+    assert ["fedbench: waiting for runs that another command computes; Ctrl-C ends that"] == caplog.messages
     assert [OK, OK] == [status for _, status in active(tracker)]
     assert all([1, 2, 3] == steps(tracker, run_id) for run_id, _ in active(tracker))
     assert 2 == len(tracker.client.search_logged_models([tracker.experiment_id]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import Node
 
-from fedbench.core.alignment.program import Program, Watcher, named_tensors
+from fedbench.core.alignment.program import Program, named_tensors, observe
 from fedbench.core.alignment.units import Units
 
 MAX_SWEEPS = 100
@@ -136,9 +136,14 @@ def correlations_of(
     that is constant correlates with nothing.
     """
     rights = {node: (each.size, right) for each in units for node, right in each.activations}
+
+    def by_unit(node: Node, output: Tensor) -> Tensor | None:  # (n, B)
+        size, right = rights.get(node, (None, None))
+        return None if size is None else output.reshape(-1, size, right).movedim(1, 0).reshape(size, -1).double()
+
     sums: dict[Node, Tensor] = {}
     for batch in torch.split(inputs, BATCH_SIZE):
-        pair = [_Activations(program, rights).of(each, batch) for each in (model, other)]
+        pair = [observe(program, each, batch, by_unit) for each in (model, other)]
         for node in rights:
             both = torch.cat([pair[0][node], pair[1][node], torch.ones_like(pair[0][node][:1])])  # (2n + 1, B)
             sums[node] = sums.get(node, 0) + both @ both.T
@@ -155,25 +160,3 @@ def _correlation(products: Tensor) -> Tensor:
     covariance = products[:-1, :-1] / products[-1, -1] - torch.outer(mean, mean)
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     return (covariance / torch.outer(deviation, deviation)).nan_to_num(0, 0, 0)[:n, n:].cpu()
-
-
-class _Activations(Watcher):
-    """The outputs of some nodes, by unit."""
-
-    def __init__(self, program: Program, rights: dict[Node, tuple[int, int]]) -> None:
-        super().__init__(program)
-        self._rights = rights
-        self._found: dict[Node, Tensor] = {}
-
-    def run_node(self, n: Node) -> Any:
-        """Run a node and keep a copy of what is asked for."""
-        result = super().run_node(n)
-        if n in self._rights:
-            size, right = self._rights[n]
-            self._found[n] = result.reshape(-1, size, right).movedim(1, 0).reshape(size, -1).double()
-        return result
-
-    def of(self, model: nn.Module, inputs: Tensor) -> dict[Node, Tensor]:
-        """(n, B) for each node."""
-        self.watch(model, inputs)
-        return self._found

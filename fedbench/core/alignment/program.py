@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from torch.fx import Interpreter, Node
 
 from fedbench.util.errors import RunError
 from fedbench.util.quiet import quiet_export
+
+T = TypeVar("T")
 
 
 class Program:
@@ -78,6 +82,28 @@ class Watcher(Interpreter):
     def watch(self, model: nn.Module, inputs: Tensor) -> None:
         """Run it with a model on inputs; subclasses override `run_node` to see what happens."""
         self.run(*self.program.arguments(model, inputs))
+
+
+def observe(
+    program: Program, model: nn.Module, inputs: Tensor, look: Callable[[Node, Tensor], T | None]
+) -> dict[Node, T]:
+    """What `look` sees of each node and its result when a model computes, without the nodes of which it sees None."""
+    observer = _Observer(program, look)
+    observer.watch(model, inputs)
+    return observer.found
+
+
+class _Observer(Watcher, Generic[T]):
+    def __init__(self, program: Program, look: Callable[[Node, Tensor], T | None]) -> None:
+        super().__init__(program)
+        self._look = look
+        self.found: dict[Node, T] = {}
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if (seen := self._look(n, result)) is not None:
+            self.found[n] = seen
+        return result
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from fedbench.core.alignment.program import Program, Watcher, layer_of, named_tensors, operator_of
+from fedbench.core.alignment.program import Program, Watcher, layer_of, named_tensors, observe, operator_of
 from fedbench.core.alignment.units import LAYERS
 from fedbench.util.errors import RunError
 
@@ -22,7 +22,7 @@ def repair_in_place(
     program: Program, average: nn.Module, parents: Iterable[nn.Module], shares: Sequence[float], inputs: Tensor
 ) -> None:
     """Rescale the units of `average`, layer by layer, each layer seeing what the repaired ones before it give."""
-    moments = [_Moments(program).of(parent, inputs) for parent in parents]
+    moments = [moments_of(program, parent, inputs) for parent in parents]
     wanted = {
         node: tuple(
             sum(share * each[node][part] for share, each in zip(shares, moments, strict=True)) for part in (0, 1)
@@ -32,24 +32,9 @@ def repair_in_place(
     _Repair(program, wanted, average).watch(average, inputs)
 
 
-class _Moments(Watcher):
-    """The mean and the standard deviation of each unit of each layer, before the layer's nonlinearity."""
-
-    def __init__(self, program: Program) -> None:
-        super().__init__(program)
-        self._found: dict[Node, tuple[Tensor, Tensor]] = {}
-
-    def run_node(self, n: Node) -> Any:
-        """Run a node, and measure what a layer gives."""
-        result = super().run_node(n)
-        if _is_repaired(n):
-            self._found[n] = _moments(n, result)
-        return result
-
-    def of(self, model: nn.Module, inputs: Tensor) -> dict[Node, tuple[Tensor, Tensor]]:
-        """By the layer's node."""
-        self.watch(model, inputs)
-        return self._found
+def moments_of(program: Program, model: nn.Module, inputs: Tensor) -> dict[Node, tuple[Tensor, Tensor]]:
+    """The mean and the standard deviation of each unit of each layer, before the nonlinearity, by the layer's node."""
+    return observe(program, model, inputs, lambda node, output: _moments(node, output) if _is_repaired(node) else None)
 
 
 class _Repair(Watcher):

@@ -13,11 +13,12 @@ from mlflow.entities import Metric, Run
 
 from fedbench.measures import Verdict, judge_cell
 from fedbench.tracking import SCHEMA_VERSION
-from fedbench.tracking.mlflow.describe import cell_note
+from fedbench.tracking.mlflow.describe import NOTE, cell_note
 from fedbench.tracking.mlflow.door import param_texts
 from fedbench.tracking.mlflow.reading import is_finished, read_artifact, read_history, search_runs
 from fedbench.tracking.mlflow.store import checkpoint_folder, local_folder
-from fedbench.tracking.mlflow.summary import NOT_SUMMARISED, Series, add_confusions, summary
+from fedbench.tracking.mlflow.summary import NOT_SUMMARISED, Series, summary
+from fedbench.tracking.records import confusion_csv, sum_confusions
 from fedbench.util.environment import COMPUTED_BY, SOURCE_TAGS
 from fedbench.util.locks import lock
 
@@ -114,7 +115,7 @@ class Cells:
             "fedbench.runs": _digest_of(seeds),
             "fedbench.verdict": str(verdict),
             **({"fedbench.reason": reason} if reason else {}),
-            "mlflow.note.content": cell_note(found, len(measured), verdict, reason),
+            NOTE: cell_note(found, len(measured), verdict, reason),
             **SOURCE_TAGS,
         }
         run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=first.tags["fedbench.cell"]).info.run_id
@@ -125,7 +126,8 @@ class Cells:
         ids = [run.info.run_id for run in measured]
         confusions = [self._confusions.get(each) or read_artifact(self.client, each, "confusion.csv") for each in ids]
         with suppress(ValueError):  # one is not there, or damaged
-            self.client.log_text(run_id, add_confusions([text or "" for text in confusions]), "confusion.csv")
+            names, total = sum_confusions([text or "" for text in confusions])
+            self.client.log_text(run_id, confusion_csv(total, names), "confusion.csv")
         self.client.set_terminated(run_id, "FINISHED")
 
     def _delete(self, parents: Iterable[Run]) -> None:

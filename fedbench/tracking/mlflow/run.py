@@ -13,6 +13,7 @@ from fedbench.measures import LABEL_SKEW, Line, RunResult, Verdict
 from fedbench.partitions.table import PartitionTable, label_skew
 from fedbench.tracking.mlflow.cells import Cells
 from fedbench.tracking.mlflow.client import MAX_BATCH, StoreClient
+from fedbench.tracking.mlflow.describe import NOTE
 from fedbench.tracking.mlflow.models import discard_models, log_model
 from fedbench.tracking.mlflow.reading import is_finished, runs_of, stored_result
 from fedbench.tracking.mlflow.store import local_folder, store_errors
@@ -154,7 +155,7 @@ class MlflowRun:
         """See `fedbench.tracking.TrackedRun`."""
         tags = {**result.computed_by, "fedbench.verdict": str(result.verdict)}
         if result.reason:
-            tags |= {"fedbench.reason": result.reason, "mlflow.note.content": f"{result.verdict}: {result.reason}"}
+            tags |= {"fedbench.reason": result.reason, NOTE: f"{result.verdict}: {result.reason}"}
         self._remember_once(self._recorded, {TRACKING_SECONDS: self._known.get(TRACKING_SECONDS, self.seconds)})
         self._flush(tags)
         self._end("FAILED" if result.verdict is Verdict.FAILED else "FINISHED")

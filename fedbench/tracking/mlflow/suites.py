@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -196,14 +196,10 @@ def _by_cell(runs: Iterable[Run]) -> list[list[Run]]:
 
 def _key(run: Run) -> tuple[str, tuple[tuple[str, str], ...]]:
     """See `StoredCell.key`; a parameter that did not exist yet counts as its default, and none is the same as None."""
-    params = param_texts(_defaults() | run.data.params)
+    defaults = {field: str(CellSpec.model_fields[field].default) for field in COMMON}
+    params = param_texts(defaults | run.data.params)
     given = sorted(pair for pair in params.items() if pair[0] != "seed" and pair not in NULLS)
     return run.data.tags["fedbench.scenario"], tuple(given)
-
-
-def _defaults() -> dict[str, str]:
-    """The parameters of a cell of which no field was set."""
-    return {field: str(CellSpec.model_fields[field].default) for field in COMMON}
 
 
 def _label_fields(runs: Sequence[Run]) -> list[tuple[str, ...]]:
@@ -229,7 +225,7 @@ def _stored_cell(suite: str, runs: Sequence[Run], axes: tuple[str, ...]) -> Stor
     cell = Cell.model_construct(
         suite=suite,
         scenario=first.data.tags["fedbench.scenario"],
-        spec=_spec(first.data.params),
+        spec=CellSpec.model_construct(**spec_values(first.data.params)),
         axes=axes,
         seeds=tuple(by_seed),
     )
@@ -241,11 +237,6 @@ def _result(run: Run) -> RunResult:
     if is_finished(run):
         return stored_result(run)
     return RunResult(Verdict.FAILED, run.data.tags.get("fedbench.reason"))
-
-
-def _spec(params: Mapping[str, str]) -> CellSpec:
-    """The cell's fields as recorded."""
-    return CellSpec.model_construct(**spec_values(params))
 
 
 def _in_order(cells: Sequence[StoredCell]) -> list[StoredCell]:

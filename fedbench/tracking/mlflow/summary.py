@@ -1,4 +1,4 @@
-"""What a cell's seeds have in common: mean, spread and interval of each metric, and the sum of confusion matrices."""
+"""What a cell's seeds have in common: mean, spread and interval of each metric."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fedbench.measures import AVERAGING_GAIN, CLIENT_ACCURACY, PLAIN_GAIN, RECOVERED
 from fedbench.stats import spread_by_step
-from fedbench.tracking.records import confusion_csv, recovered_of, sum_confusions
+from fedbench.tracking.records import recovered_of
 
 NOT_SUMMARISED = (CLIENT_ACCURACY, "client_drift/")  # metrics of one client each
 Series = Mapping[int, float]  # a metric's values, by step
@@ -34,9 +34,3 @@ def summary(seeds: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]
         for name, value in (("mean", ratio.ratio), ("ci95_low", ratio.low), ("ci95_high", ratio.high)):
             found[f"{RECOVERED}/{name}"][step] = value
     return dict(found)
-
-
-def add_confusions(texts: Sequence[str]) -> str:
-    """The sum of confusion matrices; see `sum_confusions`."""
-    names, confusion = sum_confusions(texts)
-    return confusion_csv(confusion, names)
