@@ -39,10 +39,7 @@ class Work(ABC, Generic[J, E]):
     def compute(self, job: J, num_threads: Callable[[], int]) -> Iterator[E]:
         """Compute one job on `num_threads()` cores, asked for now and then, and yield its events.
 
-        Raises
-        ------
-        FedbenchError
-            Ends the execution of all jobs.
+        A `FedbenchError` ends the execution of all jobs.
         """
 
     @abstractmethod

@@ -27,10 +27,7 @@ class Needs:
     def of(cls, device: str, cpus: int | None, gpus: float | None, memory: float | None) -> Needs:
         """From the command line's options, `memory` in GiB. None is a default: one GPU if the device is ``cuda``.
 
-        Raises
-        ------
-        ClusterError
-            If the options do not go together.
+        Raises `ClusterError` if the options do not go together.
         """
         if device == "auto":
             device = "cuda" if gpus else "cpu"

@@ -37,10 +37,8 @@ def execute(
 ) -> Iterator[E]:
     """Compute the jobs; see `fedbench.executors.cluster_executor`. A job whose process or node dies is tried again.
 
-    Raises
-    ------
-    ClusterError
-        If the cluster cannot be reached, has no node with room for a job, or has one that would give different bits.
+    Raises `ClusterError` if the cluster cannot be reached, has no node with room for a job, or has one that would give
+    different bits.
     """
     torch.set_num_threads(THREADS)  # this process has little to do
     Thread(target=work.warm_up, daemon=True).start()

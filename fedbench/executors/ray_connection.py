@@ -35,10 +35,8 @@ logger = logging.getLogger("fedbench")
 def connected(address: str | None, num_cpus: int | None) -> Iterator[None]:
     """Connect to the cluster at `address`; without one, start Ray on this machine with so many processors.
 
-    Raises
-    ------
-    ClusterError
-        If nothing answers there, or what does is not a cluster, or has another version of Ray or Python.
+    Raises `ClusterError` if nothing answers there, or what does is not a cluster, or has another version of Ray or
+    Python.
     """
     if address and address != "auto":
         _require_answer(address)
@@ -85,10 +83,7 @@ def _require_answer(address: str) -> None:
 class Room:
     """How many jobs the cluster has room for, asked every `LOOK_SECONDS`.
 
-    Raises
-    ------
-    ClusterError
-        If for `ROOM_SECONDS` no node can compute a job, or for `OWN_ROOM_SECONDS` the machine alone.
+    Raises `ClusterError` if for `ROOM_SECONDS` no node can compute a job, or for `OWN_ROOM_SECONDS` the machine alone.
     """
 
     def __init__(self, needs: Needs, is_own: bool) -> None:

@@ -57,10 +57,7 @@ class Order:
 def compute(order: Order) -> Iterator[Any]:
     """Compute one job and yield its events.
 
-    Raises
-    ------
-    UnlikeNodeError
-        If this node would give different bits.
+    Raises `UnlikeNodeError` if this node would give different bits.
     """
     _require_likeness(order.software)
     prepare_to_compute()

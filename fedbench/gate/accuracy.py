@@ -39,12 +39,8 @@ def check_suite(
     """Measure a suite and compare it with its baseline, that of `comparable_baseline` in the file `path`.
 
     With `uses_reserve`, cells that seem to differ by more than the margin are judged a second time, by all seeds that
-    the baseline has. The second judgement replaces the first.
-
-    Raises
-    ------
-    BaselineError
-        If the baseline was made with other data.
+    the baseline has. The second judgement replaces the first. Raises `BaselineError` if the baseline was made with
+    other data.
     """
     started = time.perf_counter()
     cells = measure_suite(suite, data, execute)
@@ -88,20 +84,10 @@ def check_against_baseline(
     ignore_bits: bool = False,
     uses_reserve: bool = False,
 ) -> AccuracyCheck:
-    """Compare what was measured with a baseline, in the cells that both have.
+    """Compare the cells as measured `now`, in `seconds` on `device`, with those that the baseline has.
 
-    Parameters
-    ----------
-    now
-        The suite's cells as measured now.
-    device
-        The device that computed them.
-    seconds
-        How long that took.
-    ignore_bits
-        Judge by statistics alone, in the baseline's environment too.
-    uses_reserve
-        Whether a suspected change is judged by all seeds of the baseline.
+    With `ignore_bits`, statistics alone judge, in the baseline's environment too. `uses_reserve` says whether a
+    suspected change is judged by all seeds of the baseline.
     """
     by_label = {record.label: record for record in now}
     pairs = [(cell, before, by_label[cell.label]) for cell in suite.cells if (before := baseline.of(cell))]
@@ -137,20 +123,11 @@ def check_cells(
     compare_bits: bool,
     uses_reserve: bool = False,
 ) -> tuple[CellCheck, ...]:
-    """Compare each cell's record now with the one before.
+    """Compare each cell's record now with the one before: `pairs` are a cell, its baseline, and what was measured now.
 
-    Parameters
-    ----------
-    pairs
-        A cell, its baseline, and what was measured now.
-    metric
-        A metric's name; higher is better.
-    margin
-        The equivalence margin, a fraction.
-    compare_bits
-        Whether any difference within a common seed counts as a change.
-    uses_reserve
-        Whether a suspected change is judged by all seeds of the baseline: the minimum detectable effect is of them.
+    Of the metric, higher is better; the margin is a fraction. With `compare_bits`, any difference within a common seed
+    counts as a change. With `uses_reserve`, a suspected change is judged by all seeds of the baseline, of which the
+    minimum detectable effect is then.
     """
     matched = [_pair(*each, metric) for each in pairs]
     tested = {pair.cell.label: pair.difference for pair in matched if pair.difference and pair.broken is None}

@@ -110,10 +110,7 @@ def new_baseline(
 ) -> Baseline:
     """The baseline of what was measured; margin, metric and history continue those of the one before.
 
-    Raises
-    ------
-    BaselineError
-        If a run failed; or, without `allow_collapsed`, if a model collapsed or diverged.
+    Raises `BaselineError` if a run failed; or, without `allow_collapsed`, if a model collapsed or diverged.
     """
     for cell in cells:
         if failed := [record for record in cell.seeds if record.verdict is Verdict.FAILED]:
@@ -162,10 +159,8 @@ def reserve_seeds(suite: Suite, before: Baseline | None, number: int | None) -> 
 def read_baseline(path: Path, suite: str, given: str = "") -> Baseline:
     """Read the baseline of the suite of that name; `given` is how commands name it, such as by its file.
 
-    Raises
-    ------
-    BaselineError
-        If the file is missing, unreadable, no baseline, of another format or suite, or was changed by hand.
+    Raises `BaselineError` if the file is missing, unreadable, no baseline, of another format or suite, or was changed
+    by hand.
     """
     baseline = read_stored(path, Baseline, _make(given or suite, path))
     if baseline.suite != suite:
@@ -176,10 +171,7 @@ def read_baseline(path: Path, suite: str, given: str = "") -> Baseline:
 def comparable_baseline(path: Path, suite: Suite, seeds_are_given: bool, margin: float | None = None) -> Baseline:
     """Read the baseline of a suite and require that it fits; with another margin if there is one.
 
-    Raises
-    ------
-    BaselineError
-        See `read_baseline`, `require_comparable` and `require_judgeable`.
+    Raises `BaselineError`: see `read_baseline`, `require_comparable` and `require_judgeable`.
     """
     baseline = read_baseline(path, suite.name, argument_of(suite.name, suite.path))
     require_comparable(baseline, suite, seeds_are_given, path)
@@ -188,13 +180,7 @@ def comparable_baseline(path: Path, suite: Suite, seeds_are_given: bool, margin:
 
 
 def require_judgeable(margin: float | None, metric: str | None) -> None:
-    """Refuse a margin or a metric that nothing can be judged by.
-
-    Raises
-    ------
-    BaselineError
-        One line that names the option.
-    """
+    """Refuse a margin or a metric that nothing can be judged by, with a `BaselineError`."""
     if margin is not None and not 0 < margin < 1:
         raise BaselineError(f"--margin {margin}: give a fraction between 0 and 1, such as 0.01 for one point")
     if metric is not None and metric not in METRICS:
@@ -233,13 +219,7 @@ def require_comparable(baseline: Baseline, suite: Suite, seeds_are_given: bool, 
 
 
 def require_data(baseline: Baseline, cells: Iterable[CellRecord], path: Path, given: str = "") -> None:
-    """Refuse a baseline of other data.
-
-    Raises
-    ------
-    BaselineError
-        One line that names the dataset.
-    """
+    """Refuse a baseline of other data, with a `BaselineError`."""
     before = {record.label: record.data for record in baseline.cells}
     for cell in cells:
         if before[cell.label] != cell.data:

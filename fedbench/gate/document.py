@@ -17,10 +17,7 @@ from fedbench.util.files import plain_errors, replacing
 def write_pages(gate: Gate, junit: Path | None, markdown: Path | None) -> None:
     """Write the check as JUnit XML and as Markdown, each if there is a path.
 
-    Raises
-    ------
-    DataError
-        If a file cannot be written.
+    Raises `DataError` if a file cannot be written.
     """
     for path, make in ((junit, junit_xml), (markdown, gate_markdown)):
         if path is not None:

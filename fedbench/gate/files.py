@@ -32,13 +32,7 @@ class Update(Frozen):
 
 
 def require_reason(path: Path, reason: str | None) -> None:
-    """Refuse to change an existing file without a reason.
-
-    Raises
-    ------
-    BaselineError
-        One line that says how to give one.
-    """
+    """Refuse to change an existing file without a reason, with a `BaselineError`."""
     if path.exists() and not reason:
         raise BaselineError(f"{path} exists: say why it changes with --reason TEXT, which is kept in it")
 
@@ -90,10 +84,7 @@ def _first_fault(error: ValueError) -> str:
 def write_stored(path: Path, stored: Frozen) -> None:
     """Write a file atomically; short values take one line each, so that a change can be reviewed.
 
-    Raises
-    ------
-    DataError
-        If it cannot be written.
+    Raises `DataError` if it cannot be written.
     """
     content = stored.model_dump(mode="json")
     content["checksum"] = _checksum(content)

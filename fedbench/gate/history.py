@@ -31,10 +31,7 @@ FINISHED = "status = 'FINISHED'"
 def read_history(suite: str, uri: str, given: str = "") -> History:
     """Read all checks of a suite, which was named as `given`; the name `speed` stands for the speed alone.
 
-    Raises
-    ------
-    StoreError
-        If the store cannot be read, or has no check of the suite.
+    Raises `StoreError` if the store cannot be read, or has no check of the suite.
     """
     client = open_existing_store(uri)
     runs = _runs(client, EXPERIMENT, f"tags.`fedbench.kind` = 'check' and {FINISHED}")

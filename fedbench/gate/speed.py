@@ -11,9 +11,9 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from fedbench.bench.run import PACKAGE, WORKLOADS
+from fedbench.bench.run import PACKAGE, WORKLOADS, checkout
 from fedbench.gate.checks import BenchmarkCheck, Judgement, SpeedCheck
-from fedbench.gate.trees import Trees, require_checkout, unpacked
+from fedbench.gate.trees import Trees, unpacked
 from fedbench.gate.turns import Pair, Side, SideError, sides, time_in_turns
 from fedbench.stats import RatioEstimate, estimate_ratio
 from fedbench.util.environment import machine_name
@@ -75,8 +75,11 @@ def check_against(
     InterruptedSuiteError
         After Ctrl-C. The processes have ended and their files are removed.
     """
-    if package == PACKAGE:
-        require_checkout()
+    if package == PACKAGE and checkout() is None:
+        raise BenchmarkError(
+            "--against compares the code of a suite's own parts: name the suite; fedbench itself is compared in a "
+            "checkout of it"
+        )
     both = unpacked(revision, package.parent, workloads, package)
     return compare(both, revision, max_seconds, session_seconds, all_new=False)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from fedbench.bench.run import PACKAGE, WORKLOADS, checkout
+from fedbench.bench.run import PACKAGE, WORKLOADS
 from fedbench.util.commits import run_git
 from fedbench.util.errors import BenchmarkError
 from fedbench.util.text import one_line
@@ -135,28 +135,10 @@ def _with_paths(trees: Trees, package: Path, more_search: Sequence[Path]) -> Tre
     return replace(trees, home=home, search=tuple(dict.fromkeys(search)), working=working)
 
 
-def require_checkout() -> None:
-    """Refuse to compare a fedbench that was installed from a wheel.
-
-    Raises
-    ------
-    BenchmarkError
-        One line that says what to do.
-    """
-    if checkout() is None:
-        raise BenchmarkError(
-            "--against compares the code of a suite's own parts: name the suite; fedbench itself is compared in a "
-            "checkout of it"
-        )
-
-
 def resolve(revision: str, folder: Path) -> tuple[Path, str]:
     """The root of the repository of `folder`, and the full hash of a revision's commit in it.
 
-    Raises
-    ------
-    BenchmarkError
-        If there is none, git is missing, or `folder` is in no repository.
+    Raises `BenchmarkError` if there is none, git is missing, or `folder` is in no repository.
     """
     try:
         root = Path(os.fsdecode(git(folder.resolve(), "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
@@ -228,10 +210,7 @@ def _link(root: Path, tree: Path, code: Collection[Path]) -> None:
 def git(root: Path, *arguments: str, variables: Mapping[str, str] | None = None, given: bytes = b"") -> bytes:
     """What git answers in `root`; `given` is what it reads.
 
-    Raises
-    ------
-    BenchmarkError
-        If it cannot be run, or refuses.
+    Raises `BenchmarkError` if it cannot be run, or refuses.
     """
     try:
         done = run_git(*arguments, folder=root, seconds=GIT_SECONDS, variables=variables, given=given)

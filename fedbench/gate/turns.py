@@ -46,10 +46,7 @@ class Side:
     def answer(self) -> dict[str, Any]:
         """The answer to the last command.
 
-        Raises
-        ------
-        SideError
-            If the workload failed, the process died, or it takes more than `ANSWER_SECONDS`.
+        Raises `SideError` if the workload failed, the process died, or it takes more than `ANSWER_SECONDS`.
         """
         try:
             answer = self.process.answer(ANSWER_SECONDS)

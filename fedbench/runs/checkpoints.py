@@ -59,13 +59,7 @@ class Checkpoint:
 
 
 def require_fit(checkpoint: Checkpoint, path: Path, spec: CellSpec) -> None:
-    """Refuse a checkpoint whose state is not that of the cell's model.
-
-    Raises
-    ------
-    CheckpointError
-        One line that names the file.
-    """
+    """Refuse a checkpoint whose state is not that of the cell's model, with a `CheckpointError`."""
     with torch.random.fork_rng(devices=[]):
         wanted = FlatModel(spec.build_model()).state()
     rows, *columns = checkpoint.confusion.shape or (0,)
@@ -105,10 +99,8 @@ def save_checkpoint(path: Path, fingerprint: str, checkpoint: Checkpoint, made_b
 def load_checkpoint(path: Path, fingerprint: str, made_by: str = "") -> Checkpoint | None:
     """The checkpoint of the run `fingerprint`, made by what is the same here; None if there is none.
 
-    Raises
-    ------
-    CheckpointError
-        If the file cannot be read, is damaged, belongs to another run, or was made by something else.
+    Raises `CheckpointError` if the file cannot be read, is damaged, belongs to another run, or was made by something
+    else.
     """
     try:
         digest, _, body = regular(path).read_bytes().partition(b"\n")

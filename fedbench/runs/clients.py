@@ -95,10 +95,7 @@ class Clients(Sequence[Client]):
 def clients_of(run: RunSpec, dataset: Dataset, device: torch.device) -> Clients:
     """The clients of a run, with the training examples that its partition deals to them.
 
-    Raises
-    ------
-    PartitionError
-        If the data cannot be dealt so.
+    Raises `PartitionError` if the data cannot be dealt so.
     """
     parts = _deal(run, dataset)
     everybody = range(len(parts))

@@ -21,10 +21,7 @@ EXAMPLES = 2  # as few as a batch may have
 def require_fitting_models(specs: Iterable[CellSpec]) -> None:
     """Build each model that may not fit and give it two examples, of zeros.
 
-    Raises
-    ------
-    SuiteError
-        One line: what the model is given and what it should give, or its own error and where it was raised.
+    Raises `SuiteError`: what it is given and what it should give, or its own error and where it was raised.
     """
     seen = set()
     for spec in specs:

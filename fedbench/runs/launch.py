@@ -34,10 +34,7 @@ class Where(Frozen):
     def choose(self, imports_ahead: bool) -> tuple[Executor, str]:
         """The executor (see `choose_executor`), and the device that runs are computed on.
 
-        Raises
-        ------
-        FedbenchError
-            If the machine or the cluster has no such thing, or options do not fit together.
+        Raises `FedbenchError` if the machine or the cluster has no such thing, or options do not fit together.
         """
         from fedbench.executors import choose_executor, cluster_executor
         from fedbench.executors.needs import Needs

@@ -35,10 +35,7 @@ COMPRESSION = 6
 def require_one_worker(num_workers: int | None, executor: str = "local") -> int:
     """One worker, whose runs are computed in this process.
 
-    Raises
-    ------
-    SuiteError
-        If another number or another machine is asked for.
+    Raises `SuiteError` if another number or another machine is asked for.
     """
     if executor != "local":
         raise SuiteError(f"--profile records this process: leave out --executor {executor}")

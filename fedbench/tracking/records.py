@@ -237,10 +237,7 @@ def _rounded(matrix: Tensor) -> list[list[float]]:
 def parse_correlations(text: str) -> dict[str, dict[str, NDArray[np.float64]]]:
     """The (n, n) matrices that `correlations_json` wrote, by layer, ``before`` and ``after``.
 
-    Raises
-    ------
-    ValueError
-        If it is something else.
+    Raises `ValueError` if it is something else.
     """
     read = _CORRELATIONS.validate_json(text)
     found = {layer: {when: np.array(rows) for when, rows in both.items()} for layer, both in read.items()}
@@ -261,10 +258,7 @@ def confusion_csv(confusion: NDArray[np.int64], class_names: Sequence[str]) -> s
 def sum_confusions(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """The class names and the sum of the matrices, (C, C), that `confusion_csv` wrote, one or more.
 
-    Raises
-    ------
-    ValueError
-        If one is something else, or they are of different classes.
+    Raises `ValueError` if one is something else, or they are of different classes.
     """
     tables = [parse_counts(text) for text in texts]
     _, *names = tables[0][0]

@@ -63,10 +63,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 def regular(path: Path, limit: int | None = None) -> Path:
     """The path of a file, if that can be read to its end: a regular one of at most `limit` bytes.
 
-    Raises
-    ------
-    OSError
-        If it is another, such as a folder, a pipe or a device.
+    Raises `OSError` if it is another, such as a folder, a pipe or a device.
     """
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
@@ -81,10 +78,7 @@ def regular(path: Path, limit: int | None = None) -> Path:
 def with_home(text: str) -> str:
     """A path, an address such as ``sqlite:///~/mlflow.db``, or an option with one, with the home folder for its "~".
 
-    Raises
-    ------
-    DataError
-        If the home folder is not known.
+    Raises `DataError` if the home folder is not known.
     """
     if (found := HOME.fullmatch(text)) is None:
         return text
@@ -98,10 +92,7 @@ def with_home(text: str) -> str:
 def sqlite_address(path: Path) -> str:
     """The address of a SQLite file, with what means something else in an address escaped.
 
-    Raises
-    ------
-    DataError
-        If the path is not UTF-8, which no address can express.
+    Raises `DataError` if the path is not UTF-8, which no address can express.
     """
     try:
         return SQLITE + quote(str(path), safe="/ ~")

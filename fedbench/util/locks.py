@@ -54,10 +54,7 @@ class Lock:
 def try_lock(path: Path) -> Lock | None:
     """Take the lock at `path`; None if another process holds it.
 
-    Raises
-    ------
-    StoreError
-        If its file cannot be written.
+    Raises `StoreError` if its file cannot be written.
     """
     return _lock(path, timeout=0)
 
@@ -89,10 +86,7 @@ def is_locked(path: Path) -> bool | None:
 def put_new(new: Path, path: Path) -> None:
     """Give a whole file the name `path`, which nobody else may have taken; `new` may be left.
 
-    Raises
-    ------
-    FileExistsError
-        If there is something of that name by now.
+    Raises `FileExistsError` if there is something of that name by now.
     """
     try:
         os.link(new, path)

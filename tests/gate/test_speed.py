@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from processes import MARK, marked, wait_for
 
-from fedbench.gate import trees
 from fedbench.gate.checks import BenchmarkCheck, Judgement, SpeedCheck
 from fedbench.gate.speed import LEAST_SESSIONS, _Benchmark, _is_decided, check_against, judge
 from fedbench.gate.trees import resolve, unpacked
@@ -196,7 +195,7 @@ def test_a_missing_package_repository_git_or_checkout_is_refused_in_one_line(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchmarkError, match=r"^--against needs git, which cannot be run: "):
         check_against("HEAD", package=package)
-    monkeypatch.setattr(trees, "checkout", lambda: None)
+    monkeypatch.setattr("fedbench.gate.speed.checkout", lambda: None)
     with pytest.raises(BenchmarkError, match=r"^--against compares the code of a suite's own parts: name the suite; "):
         check_against("HEAD")
 

@@ -18,8 +18,9 @@ from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.suites.schema import RunSpec, Suite
 from fedbench.tracking.mlflow import cells
-from fedbench.tracking.mlflow.summary import add_confusions, confusion_csv, sum_confusions, summary
+from fedbench.tracking.mlflow.summary import summary
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
+from fedbench.tracking.records import confusion_csv, sum_confusions
 from fedbench.util.locks import lock
 
 SUITE = """
@@ -92,9 +93,9 @@ def test_what_one_seed_lacks_and_what_numbers_clients_is_left_out() -> None:
 def test_confusion_matrices_are_added_class_by_class() -> None:
     names = ["a", "b, or c"]
     one, two = np.array([[1, 2], [3, 4]]), np.array([[10, 0], [0, 10]])
-    text = add_confusions([confusion_csv(one, names), confusion_csv(two, names)])
-    assert 'true class,a,"b, or c"\na,11,2\n"b, or c",3,14\n' == text
-    found, matrix = sum_confusions([text])
+    texts = [confusion_csv(one, names), confusion_csv(two, names)]
+    assert 'true class,a,"b, or c"\na,1,2\n"b, or c",3,4\n' == texts[0]
+    found, matrix = sum_confusions(texts)
     assert (names, [[11, 2], [3, 14]]) == (found, matrix.tolist())
 
 

@@ -32,10 +32,7 @@ def keep_answers(
 
     `answers` are by the cells' labels. What an earlier comparison said and this one does not is removed.
 
-    Raises
-    ------
-    StoreError
-        If the store cannot be written.
+    Raises `StoreError` if the store cannot be written.
     """
     client = open_store(uri)
     parents = {next(iter(cell.runs.values())).tags.get(PARENT): answers.get(cell.label, {}) for cell in stored.cells}

@@ -22,10 +22,8 @@ ANSWER_SECONDS = 10
 def require_reachable_database(uri: str, what: str = "tracking store", option: str = "--tracking-uri") -> None:
     """Connect to a database's port once, before a library retries for minutes.
 
-    Raises
-    ------
-    StoreError
-        If nothing listens, or `uri` is not an address; the text names `what` it is and the `option` to correct.
+    Raises `StoreError` if nothing listens, or `uri` is not an address; the text names `what` it is and the `option` to
+    correct.
     """
     place = f"{what} {without_password(uri)}"
     try:

@@ -65,10 +65,8 @@ def parameter(field: str, text: str) -> str | float | bool | None:
 def spec_values(params: Mapping[str, str]) -> Mapping[str, Any]:
     """The fields of a cell as they are recorded; another installation may know other parts and options.
 
-    Raises
-    ------
-    ValueError
-        If a field that all cells have has another type, or is out of its bounds, or any is longer than `MAX_TEXT`.
+    Raises `ValueError` if a field that all cells have has another type, or is out of its bounds, or any is longer than
+    `MAX_TEXT`.
     """
     return _spec_values(tuple(each for each in params.items() if each[0] != "seed"))  # once for all seeds
 

@@ -51,7 +51,7 @@ class OwnExperiment:
         return f"fedbench.{self.name}_schema"
 
     def require(self, experiment: Experiment, place: str) -> None:
-        """Refuse an experiment of this name in the store `place` that something else made, by a `StoreError`."""
+        """Refuse an experiment of this name in the store `place` that something else made, with a `StoreError`."""
         schema = experiment.tags.get(self.schema_tag)
         if schema is None:
             raise StoreError(
@@ -68,10 +68,8 @@ class OwnExperiment:
 def open_own(own: OwnExperiment, uri: str) -> StoreClient:
     """Open the store and check that `own` can be recorded in it; nothing is recorded yet.
 
-    Raises
-    ------
-    StoreError
-        If it cannot be opened or written, or the experiment is deleted, of a suite or of a newer fedbench.
+    Raises `StoreError` if it cannot be opened or written, or the experiment is deleted, of a suite or of a newer
+    fedbench.
     """
     client = open_store(uri)
     require_space(uri)

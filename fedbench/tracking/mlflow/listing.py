@@ -40,13 +40,9 @@ MIN_PREFIX = 4  # characters of a run's id that may name it
 def list_runs(suite_name: str | None, uri: str | None, given: str | None = None) -> list[RunRecord]:
     """The seeds' runs of a suite, or of all suites, in the order in which they began.
 
-    `given` is the suite as it was named, such as by its file.
-    Their status is MLflow's, but for ``orphaned``: RUNNING, and the process has ended, as far as this machine can know.
-
-    Raises
-    ------
-    StoreError
-        If the store cannot be read, or the suite never ran in it.
+    `given` is the suite as it was named, such as by its file. Their status is MLflow's, but for ``orphaned``: RUNNING,
+    and the process has ended, as far as this machine can know. Raises `StoreError` if the store cannot be read, or the
+    suite never ran in it.
     """
     place = uri or default_tracking_uri()
     client = open_existing_store(place)
@@ -81,10 +77,7 @@ def _lock_path(fingerprint: str, uri: str) -> Path:
 def find_run(prefix: str, runs: Sequence[RunRecord], uri: str | None) -> RunRecord:
     """The one of these runs of a store whose id begins with `prefix`.
 
-    Raises
-    ------
-    StoreError
-        If there is none, or more than one.
+    Raises `StoreError` if there is none, or more than one.
     """
     ids = command("fedbench", "runs", "list", tracking_uri=chosen_store(uri))
     if len(prefix) < MIN_PREFIX:
@@ -99,12 +92,8 @@ def find_run(prefix: str, runs: Sequence[RunRecord], uri: str | None) -> RunReco
 def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
     """Delete runs with their models and checkpoints, and update the summaries of their cells.
 
-    MLflow keeps what is deleted until ``mlflow gc``; ``mlflow runs restore`` restores a run.
-
-    Raises
-    ------
-    StoreError
-        If a command computes one of them; then none is deleted.
+    MLflow keeps what is deleted until ``mlflow gc``; ``mlflow runs restore`` restores a run. Raises `StoreError` if a
+    command computes one of them; then none is deleted.
     """
     place = uri or default_tracking_uri()
     paths = {each.run_id: _lock_path(each.tags["fedbench.fingerprint"], place) for each in doomed}

@@ -72,13 +72,7 @@ def without_numbers(run: Run) -> Run:
 
 
 def require_schema(experiment: Experiment, place: str) -> None:
-    """Refuse an experiment that is not a suite's, or of a newer fedbench.
-
-    Raises
-    ------
-    StoreError
-        One line that says what to do.
-    """
+    """Refuse an experiment that is not a suite's, or of a newer fedbench, with a `StoreError`."""
     schema = experiment.tags.get("fedbench.schema")
     if recorder := experiment.tags.get(RECORDED_BY):
         look = command("fedbench", "ui", experiment.name, tracking_uri=chosen_store(place))

@@ -26,10 +26,8 @@ def is_server(uri: str) -> bool:
 def require_answering_server(uri: str, shown: str) -> None:
     """Ask a tracking server once, with MLflow's credentials, before requests to it are retried for minutes.
 
-    Raises
-    ------
-    StoreError
-        If it does not answer, refuses, fails, is no MLflow server, or runs another major version of MLflow.
+    Raises `StoreError` if it does not answer, refuses, fails, is no MLflow server, or runs another major version of
+    MLflow.
     """
     place = f"tracking server {shown}"
     version = _ask(uri, place, "/version", "GET")

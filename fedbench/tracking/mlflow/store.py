@@ -51,10 +51,7 @@ MIN_FREE_BYTES = 100 << 20  # on the disk of a local store, below which no run i
 def open_existing_store(uri: str) -> StoreClient:
     """As `open_store`, for reading: a SQLite file that does not exist is an error, and it need not be writable.
 
-    Raises
-    ------
-    StoreError
-        If there is no such store, or it cannot be opened.
+    Raises `StoreError` if there is no such store, or it cannot be opened.
     """
     folder = local_folder(uri)
     if folder and not Path(make_url(uri).database or "").exists():
@@ -66,10 +63,7 @@ def open_existing_store(uri: str) -> StoreClient:
 def open_store(uri: str, *, for_reading: bool = False) -> StoreClient:
     """A client of the store at `uri`; a SQLite file that does not exist is made.
 
-    Raises
-    ------
-    StoreError
-        If the store cannot be opened or written, or was made by another version of MLflow.
+    Raises `StoreError` if the store cannot be opened or written, or was made by another version of MLflow.
     """
     with store_errors(uri):
         try:
@@ -101,10 +95,7 @@ def check_store(uri: str | None) -> str:
 def experiment_of(client: StoreClient, suite_name: str, recorded_by: Sequence[str] = ()) -> Experiment:
     """A suite's experiment, or another that a command of fedbench records (default: ``run SUITE``).
 
-    Raises
-    ------
-    StoreError
-        If it is not there, or was deleted.
+    Raises `StoreError` if it is not there, or was deleted.
     """
     experiment: Experiment | None = client.get_experiment_by_name(suite_name)
     if experiment is None:
@@ -116,13 +107,7 @@ def experiment_of(client: StoreClient, suite_name: str, recorded_by: Sequence[st
 
 
 def require_not_deleted(experiment: Experiment, uri: str) -> None:
-    """Refuse an experiment that was deleted in MLflow.
-
-    Raises
-    ------
-    StoreError
-        One line that says how to restore it.
-    """
+    """Refuse an experiment that was deleted in MLflow, with a `StoreError`."""
     if experiment.lifecycle_stage == "deleted":
         raise StoreError(
             f"experiment {experiment.name} in {without_password(uri)} was deleted: restore it with `"
@@ -148,13 +133,7 @@ def checkpoint_folder(uri: str) -> Path:
 
 
 def require_space(uri: str) -> None:
-    """Refuse to begin a run where the disk of a local store is almost full.
-
-    Raises
-    ------
-    StoreError
-        One line that says how much is left.
-    """
+    """Refuse to begin a run where the disk of a local store is almost full, with a `StoreError`."""
     folder = local_folder(uri)
     if folder and (free := shutil.disk_usage(folder).free) < MIN_FREE_BYTES:
         raise StoreError(

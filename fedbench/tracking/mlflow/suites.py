@@ -61,10 +61,7 @@ class MlflowSource:
 def read_suite(name: str, uri: str, given: str = "") -> StoredSuite:
     """Read a suite's experiment from the store at `uri`; `given` is the suite as it was named, such as by its file.
 
-    Raises
-    ------
-    StoreError
-        If the store cannot be read, the suite never ran in it, or a newer fedbench recorded it.
+    Raises `StoreError` if the store cannot be read, the suite never ran in it, or a newer fedbench recorded it.
     """
     client = open_existing_store(uri)
     return _read_experiment(client, experiment_of(client, name, ("run", given or name)), given=given)

@@ -57,10 +57,7 @@ MAX_DIGEST = 36  # characters, MLflow's limit
 class MlflowTracker:
     """A suite's experiment in an MLflow store; see `fedbench.tracking.Tracker`.
 
-    Raises
-    ------
-    StoreError
-        If the store cannot be opened or written, or was made by a newer MLflow or a newer fedbench.
+    Raises `StoreError` if the store cannot be opened or written, or was made by a newer MLflow or a newer fedbench.
     """
 
     def __init__(self, suite: Suite, tracking_uri: str | None = None) -> None:

@@ -33,12 +33,9 @@ def serve(
 ) -> None:
     """Serve the MLflow UI until Ctrl-C; for a store that is a tracking server, say where its own UI is.
 
-    `recorded_by` is the command of fedbench that records `suite_name`, where that is not ``run SUITE``.
-
-    Raises
-    ------
-    StoreError
-        If the store cannot be opened, the suite has no experiment in it, the port is in use, or the server ends.
+    `recorded_by` is the command of fedbench that records `suite_name`, where that is not ``run SUITE``. Raises
+    `StoreError` if the store cannot be opened, the suite has no experiment in it, the port is in use, or the server
+    ends.
     """
     uri = tracking_uri or default_tracking_uri()
     client = open_store(uri)
