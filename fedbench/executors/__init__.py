@@ -115,19 +115,8 @@ def choose_executor(
 def cluster_executor(address: str | None, needs: Needs, num_workers: int | None = None) -> Executor:
     """Compute on the Ray cluster at `address`, else at ``RAY_ADDRESS``, else on a Ray started on this machine.
 
-    The work must be a `PortableWork`.
-
-    Parameters
-    ----------
-    needs
-        What each job needs of a node.
-    num_workers
-        How many jobs are computed at once at most; None: as many as the cluster has room for.
-
-    Raises
-    ------
-    ClusterError
-        If Ray is not installed.
+    The work must be a `PortableWork`; at most `num_workers` jobs are computed at once, or as many as the cluster has
+    room for. Raises `ClusterError` if Ray is not installed.
     """
     if find_spec("ray") is None:
         raise ClusterError('--executor ray needs Ray: pip install "fedbench-mlflow[ray]"')

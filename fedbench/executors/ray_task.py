@@ -33,18 +33,10 @@ class UnlikeNodeError(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """A job for a node.
+    """A job for a node that has this `software`.
 
-    Attributes
-    ----------
-    work
-        What computes it, in a list, so that Ray sends it to the node only if the process asks for it.
-    name
-        See `fedbench.executors.PortableWork`.
-    num_threads
-        How many cores the job may use.
-    software
-        What the node must have, of `software`.
+    `work` computes it, in a list, so that Ray sends it to the node only if the process asks for it; `name` is that of
+    its data, see `fedbench.executors.PortableWork`.
     """
 
     job: Any

@@ -41,12 +41,8 @@ def default_workers() -> int:
 def execute(jobs: Iterable[J], work: Work[J, E], num_workers: int, num_cores: int | None = None) -> Iterator[E]:
     """Compute the jobs in `num_workers` processes; see `fedbench.executors`.
 
-    A job whose worker dies is tried once more, then it has failed.
-
-    Parameters
-    ----------
-    num_cores
-        How many cores the jobs under way share; None: one per worker.
+    A job whose worker dies is tried once more, then it has failed. The jobs under way share `num_cores`, or one core a
+    worker.
     """
     torch.set_num_threads(THREADS)  # this process has little to do, alongside as many busy ones as there are cores
     Thread(target=work.warm_up, daemon=True).start()

@@ -188,17 +188,9 @@ def require_judgeable(margin: float | None, metric: str | None) -> None:
 
 
 def require_comparable(baseline: Baseline, suite: Suite, seeds_are_given: bool, path: Path) -> None:
-    """Refuse a baseline of another revision, or with other cells or seeds than the suite has.
+    """Refuse a baseline of another revision, or with other cells or seeds than the suite has, with a `BaselineError`.
 
-    Parameters
-    ----------
-    seeds_are_given
-        Whether the user chose the seeds: then they may be others than the baseline's.
-
-    Raises
-    ------
-    BaselineError
-        One line that names the first difference.
+    `seeds_are_given`: the user chose the seeds, so that they may be others than the baseline's.
     """
     recreate = _recreate(argument_of(suite.name, suite.path), path)
     if baseline.revision != ALGORITHM_REVISION:

@@ -137,16 +137,8 @@ class AccuracyCheck:
 class BenchmarkCheck:
     """A timing benchmark compared with what it was.
 
-    Attributes
-    ----------
-    ratio
-        The time now over the time before: 1.1 is 10 % slower.
-    interval
-        Its interval, for all benchmarks together; None if there is none.
-    before, now
-        Median seconds per call.
-    samples
-        How many pairs of timings the ratio comes from.
+    `ratio` is the time now over the time before, 1.1 is 10 % slower; `interval` is its interval for all benchmarks
+    together. `before` and `now` are median seconds per call, `samples` is the number of pairs of timings.
     """
 
     name: str
@@ -170,16 +162,9 @@ class BenchmarkCheck:
 
 @dataclass(frozen=True)
 class SpeedCheck:
-    """The timing benchmarks compared with a revision.
+    """The timing benchmarks compared with a revision: `against` as the user named it, `against_commit` its commit.
 
-    Attributes
-    ----------
-    against, against_commit
-        The revision as the user named it, and its commit.
-    threshold
-        The ratio above which a benchmark is slower.
-    machine
-        The processor's name and the number of usable cores.
+    A benchmark is slower if its ratio is above `threshold`; `machine` is the processor's name and the number of cores.
     """
 
     against: str

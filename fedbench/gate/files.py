@@ -38,17 +38,9 @@ def require_reason(path: Path, reason: str | None) -> None:
 
 
 def read_stored(path: Path, kind: type[F], command: str) -> F:
-    """Read a file of `write_stored`.
+    """Read a file of `write_stored`; `command` makes it, for error messages: ``fedbench baseline quickstart``.
 
-    Parameters
-    ----------
-    command
-        The command that makes the file, for error messages: ``fedbench baseline quickstart``.
-
-    Raises
-    ------
-    BaselineError
-        If it is missing, unreadable, of another kind or format, or was changed by hand.
+    Raises `BaselineError` if it is missing, unreadable, of another kind or format, or was changed by hand.
     """
     restore = f"restore it, or delete it and recreate it with: {command}"
     try:

@@ -46,24 +46,9 @@ def open_regression(uri: str) -> StoreClient:
 
 
 def record_gate(client: StoreClient, gate: Gate, commit: Commit) -> str:
-    """Record a check atomically: after an error, the run is deleted.
+    """Record a check of a commit atomically: after an error, the run is deleted.
 
-    Parameters
-    ----------
-    client
-        That of `open_regression`.
-    commit
-        The commit that was checked.
-
-    Returns
-    -------
-    str
-        The run's id. Its description is the check in Markdown as far as there is room, its artifact the JSON.
-
-    Raises
-    ------
-    StoreError
-        If the store fails.
+    Returns the run's id. Its description is the check in Markdown as far as there is room, its artifact the JSON.
     """
     metrics = gate_metrics(gate)
     experiment_id = own_experiment_id(client, EXPERIMENT, regression_view_tags(_charts(gate, metrics)))

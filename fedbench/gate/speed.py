@@ -93,12 +93,7 @@ def compare(
 ) -> SpeedCheck:
     """Time the workloads of two trees in turns; see `check_against`.
 
-    Parameters
-    ----------
-    both
-        Unpacks them: `fedbench.gate.trees.unpacked`.
-    all_new
-        Whether it may be that none can be timed in the revision.
+    `both` unpacks them (`fedbench.gate.trees.unpacked`); `all_new`: it may be that none can be timed in the revision.
     """
     start = time.monotonic()
     try:

@@ -43,17 +43,9 @@ def check_suite_against(
     """Time what the suite's cells do, with the parts of `revision` and of the working tree in turns.
 
     The repository is that of the suite's file. Works that none of its code takes part in are left out. What the
-    revision lacks is ``inconclusive``; for the rest see `fedbench.gate.speed.check_against`.
-
-    Parameters
-    ----------
-    data
-        Where the inputs of both sides come from: the first examples of each dataset.
-
-    Raises
-    ------
-    BenchmarkError
-        If there is no repository or no such revision, or no part that is timed is in the repository.
+    revision lacks is ``inconclusive``; for the rest see `fedbench.gate.speed.check_against`. The inputs of both sides
+    are the first examples of each dataset. Raises `BenchmarkError` if there is no repository or no such revision, or no
+    part that is timed is in the repository.
     """
     return compare(suite_trees(suite, data, revision), revision, max_seconds, session_seconds)
 

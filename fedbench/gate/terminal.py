@@ -34,12 +34,8 @@ STYLES = {
 def gate_table(gate: Gate, power: bool = False, verdict: bool = True) -> RenderableType:
     """The check for people.
 
-    Parameters
-    ----------
-    power
-        Whether to say how many seeds each cell would need.
-    verdict
-        Whether the last lines say if it passed, and what failed.
+    `power`: with how many seeds each cell would need. `verdict`: with last lines that say if it passed, and what
+    failed.
     """
     parts: list[RenderableType] = []
     if gate.accuracy:

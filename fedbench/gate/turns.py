@@ -72,15 +72,8 @@ class Pair:
 def sides(trees: Trees, number: int) -> Iterator[tuple[Side, Side]]:
     """Start both processes, each in its own tree: before, now. They end at the end.
 
-    Parameters
-    ----------
-    number
-        Of the pair, from 0. It decides which one starts first, and is the seed of Python's hashes in both.
-
-    Raises
-    ------
-    SideError
-        If one cannot import its fedbench, or imports another one.
+    The number of the pair, from 0, decides which one starts first, and is the seed of Python's hashes in both. Raises
+    `SideError` if one cannot import its fedbench, or imports another one.
     """
     with ExitStack() as stack:
         started = {}
@@ -113,17 +106,8 @@ def _share_a_core(both: Iterable[Side], number: int) -> None:
 def time_in_turns(before: Side, now: Side, name: str, seconds: float, deadline: float) -> list[Pair]:
     """Time a workload on both sides, in the order A B B A, while the other side sleeps.
 
-    Parameters
-    ----------
-    seconds
-        How long, without set-up; but `LEAST_PAIRS` pairs, if the deadline allows.
-    deadline
-        Of `time.monotonic`: only the first pair is begun after it.
-
-    Raises
-    ------
-    SideError
-        If it fails on one side; that of now if it fails on both.
+    It takes so many seconds, without set-up, and at least `LEAST_PAIRS` pairs; only the first pair is begun after the
+    deadline of `time.monotonic`. Raises `SideError` if it fails on one side; that of now if it fails on both.
     """
     first = 3 if _begin(before, now, name) < SLOW_SECONDS else 1
     calls = min(max(round(TURN_SECONDS / max(_turn(side, first) for side in (now, before))), 1), MOST_CALLS)

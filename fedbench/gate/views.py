@@ -17,11 +17,8 @@ FOLDED = ("Model metrics", "accuracy", "balanced_accuracy", "difference", "ratio
 def regression_view_tags(charts: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, str]:
     """The tags that give the experiment of the checks its views.
 
-    Parameters
-    ----------
-    charts
-        By suite, or `SPEED_ALONE`, the charts: each is the metrics that are its lines. Those at the end that a tag has
-        no room for are left out.
+    `charts` are by suite, or `SPEED_ALONE`; each is the metrics that are its lines. Those at the end that a tag has no
+    room for are left out.
     """
     finished = "tags.`fedbench.kind` = 'check' and status = 'FINISHED'"
     views = saved_view(REGRESSION, TITLE, 2, _checks(finished, TITLE, [[name] for name in OVERALL]))

@@ -22,16 +22,9 @@ MAX_EXAMPLES = 250  # of a step or an evaluation: a batch of core.evaluate
 
 @dataclass(frozen=True)
 class Work:
-    """One of them.
+    """One of them: of a group of `READS`, with so many examples in a call, or clients in an aggregation.
 
-    Attributes
-    ----------
-    name
-        What a user reads: ``train ./my_net.py:Net batch 50 on mnist-5k``.
-    group
-        One of `READS`.
-    number
-        Of examples in a call; of clients in an aggregation.
+    The name is what a user reads: ``train ./my_net.py:Net batch 50 on mnist-5k``.
     """
 
     name: str

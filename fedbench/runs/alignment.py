@@ -51,14 +51,8 @@ def plain_metrics(
 ) -> dict[str, float]:
     """How good the weighted mean of the clients' models would have been, and what the average of aligned ones recovers.
 
-    Parameters
-    ----------
-    weights
-        One a client, in the order of the clients.
-    average_frozen
-        See `fedbench.core.fedavg`.
-    metrics
-        The round's, with those of the clients.
+    `weights` are in the order of the clients, `metrics` the round's, with those of the clients; for `average_frozen`
+    see `fedbench.core.fedavg`.
     """
     mean, model = WeightedMean(), FlatModel(copy.deepcopy(result.model))
     size = len(model.vector) - (0 if average_frozen else model.num_frozen)
@@ -78,10 +72,7 @@ def lines_for_comparison(
 ) -> dict[str, Line]:
     """The lines between two clients' models as they are, and between the aligned ones with each model repaired.
 
-    Parameters
-    ----------
-    repairs_with
-        The examples for that; None: no model is repaired.
+    `repairs_with` are the examples for that; with None no model is repaired.
     """
     plain = between(_models([update.state for update in own.updates], result.model), measure, THETAS)
     lines = {PLAIN: plain}

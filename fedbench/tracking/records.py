@@ -132,14 +132,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class StoredCell:
-    """A recorded cell.
+    """A recorded cell: its result, and for each seed the run that counts.
 
-    Attributes
-    ----------
-    runs
-        For each seed the run that counts.
-    key
-        Equal for the same cell in any store: the scenario and all parameters but the seed.
+    `key` is equal for the same cell in any store: the scenario and all parameters but the seed.
     """
 
     result: CellResult

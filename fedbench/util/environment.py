@@ -87,12 +87,7 @@ def torch_and_machine() -> str:
 def environment(device: str, threads: int) -> dict[str, str]:
     """What the bits of a run depend on apart from its spec, its data and the code: equal ones give equal bits.
 
-    Parameters
-    ----------
-    device
-        ``cpu`` or ``cuda``.
-    threads
-        PyTorch's threads in the computation of a run.
+    The device is ``cpu`` or ``cuda``; `threads` are PyTorch's in the computation of a run.
     """
     import numpy as np
     import torch

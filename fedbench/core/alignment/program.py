@@ -21,17 +21,8 @@ T = TypeVar("T")
 class Program:
     """The graph that `torch.export` makes of a model in evaluation mode.
 
-    Parameters
-    ----------
-    model
-        It is not changed.
-    inputs
-        (N, ...) of which the shape and the type are read.
-
-    Raises
-    ------
-    RunError
-        If the model cannot be exported, as where its control flow depends on data.
+    The model is not changed; of the inputs (N, ...) the shape and the type are read. Raises `RunError` if the model
+    cannot be exported, as where its control flow depends on data.
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:

@@ -35,15 +35,7 @@ from fedbench.util.errors import RunError
 
 @dataclass(frozen=True)
 class Place:
-    """Where units are in a tensor: it is ``tensor.reshape(-1, size, right)[:, unit]``.
-
-    Attributes
-    ----------
-    name
-        The parameter or buffer.
-    right
-        How many components each unit has in a row.
-    """
+    """Where units are in a parameter or buffer: it is ``tensor.reshape(-1, size, right)[:, unit]``."""
 
     name: str
     right: int
@@ -53,16 +45,8 @@ class Place:
 class Units:
     """Units that are permuted together.
 
-    Attributes
-    ----------
-    layer
-        The name of the first layer that has them.
-    size
-        How many there are.
-    places
-        Where they are in the parameters and buffers.
-    activations
-        The nodes that give them to the next layers, after nonlinearity and pooling, with `Place.right` there.
+    `layer` is the first layer that has them. `activations` are the nodes that give them to the next layers, after
+    nonlinearity and pooling, with `Place.right` there.
     """
 
     layer: str
@@ -72,26 +56,10 @@ class Units:
 
 
 class Architecture:
-    """The units of a model and of all others like it.
+    """The units of a model and of all others like it: the `program`, and the `units`, in the order of the layers.
 
-    Parameters
-    ----------
-    model
-        Any model of the architecture. It is not changed.
-    inputs
-        (N, ...) of which the shape and the type are read.
-
-    Attributes
-    ----------
-    program
-        The model as a graph.
-    units
-        What can be permuted, in the order of the layers.
-
-    Raises
-    ------
-    RunError
-        If a layer cannot be followed: one line with its name.
+    The model is not changed; of the inputs (N, ...) the shape and the type are read. Raises `RunError` if a layer
+    cannot be followed: one line with its name.
     """
 
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:

@@ -30,14 +30,7 @@ if TYPE_CHECKING:
 class OwnExperiment:
     """An experiment that a command of fedbench other than ``run`` records in.
 
-    Attributes
-    ----------
-    schema
-        The version of its section in docs/reference/mlflow.md.
-    command
-        The command.
-    note
-        How to read its runs.
+    `schema` is the version of its section in docs/reference/mlflow.md, `note` says how to read its runs.
     """
 
     name: str

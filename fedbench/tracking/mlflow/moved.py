@@ -29,15 +29,8 @@ logger = logging.getLogger("fedbench")
 def follow_move(database: Path, shown: str, for_reading: bool = False) -> dict[str, str]:
     """Let the experiments of a SQLite store, if they were made elsewhere, have their artifacts next to it.
 
-    Returns
-    -------
-    dict
-        Of a store that can only be read: the address of the folder it is in, by those in which it was made.
-
-    Raises
-    ------
-    StoreError
-        If the artifacts were left behind, or a command uses the store in its other place.
+    Returns, of a store that can only be read, the address of the folder it is in, by those in which it was made. Raises
+    `StoreError` if the artifacts were left behind, or a command uses the store in its other place.
     """
     with closing(sqlite3.connect(database)) as connection:
         found = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()

@@ -18,17 +18,8 @@ BEST = "best"  # the alias
 def register_model(client: StoreClient, name: str, run_id: str | None, tags: Mapping[str, str]) -> str:
     """Make the model of a run a version of the registered model `name`, with the alias "best".
 
-    If the version with the alias is already of this run, there is nothing to do.
-
-    Returns
-    -------
-    str
-        A sentence with the alias and its version.
-
-    Raises
-    ------
-    StoreError
-        If the run has no model.
+    If the version with the alias is already of this run, there is nothing to do. Returns a sentence with the alias and
+    its version. Raises `StoreError` if the run has no model.
     """
     model_id = _model_of(client, run_id) if run_id else None
     if run_id is None or model_id is None:

@@ -46,11 +46,6 @@ class MlflowRun:
         The last round that the store has.
     is_fresh
         Whether it stays next to a finished run of the same fingerprint.
-
-    Attributes
-    ----------
-    seconds
-        What recording the run has taken so far.
     """
 
     def __init__(
@@ -65,7 +60,7 @@ class MlflowRun:
         self.client = client
         self.cells = cells
         self.run_id = str(run.info.run_id)
-        self.seconds = 0.0
+        self.seconds = 0.0  # what recording the run has taken so far
         self._experiment_id = str(run.info.experiment_id)
         self._fingerprint = run.data.tags["fedbench.fingerprint"]
         self._known = run.data.metrics

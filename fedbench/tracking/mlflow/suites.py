@@ -68,23 +68,12 @@ def read_suite(name: str, uri: str, given: str = "") -> StoredSuite:
 
 
 def find_suites(text: str, uri: str, suite_name: str | None = None) -> list[StoredSuite]:
-    """Read the suites that `text` names.
+    """Read the suites that `text` names, or only the one of this name.
 
-    Parameters
-    ----------
-    text
-        ``STORE``, ``STORE#WHICH`` or ``WHICH``. A store is an address, a SQLite file, or a folder with ``mlflow.db``.
-        ``WHICH`` is an invocation of `fedbench run` (see ``fedbench runs list``), or a commit, by its hash or by a
-        name that git knows. Without it the newest runs of each cell count.
-    uri
-        The store if `text` names none.
-    suite_name
-        This suite alone.
-
-    Raises
-    ------
-    StoreError
-        If there is nothing of that name.
+    It is ``STORE``, ``STORE#WHICH`` or ``WHICH``; without a store, that at `uri`. A store is an address, a SQLite file,
+    or a folder with ``mlflow.db``. ``WHICH`` is an invocation of `fedbench run` (see ``fedbench runs list``), or a
+    commit, by its hash or by a name that git knows; without it the newest runs of each cell count. Raises `StoreError`
+    if there is nothing of that name.
     """
     place, _, which = text.rpartition("#")
     if place:
