@@ -23,7 +23,7 @@ from fedbench.runs.work import Executor as Executor
 from fedbench.runs.work import RunWork
 from fedbench.suites.cell import CellSpec
 from fedbench.suites.schema import RunSpec
-from fedbench.tracking import TrackedRun, Tracker
+from fedbench.tracking import FinalRecord, TrackedRun, Tracker
 from fedbench.util.environment import elsewhere
 from fedbench.util.errors import CheckpointError, FedbenchError, one_line
 from fedbench.util.files import remove
@@ -255,24 +255,23 @@ class _SuiteRun:
         return Outcome(done.run, result, executed=True)
 
     def _log_final(self, done: RunDone, final: Checkpoint, tracked: TrackedRun) -> None:
-        """Record what is known at the end alone."""
         from fedbench.core import model_with
         from fedbench.runs.clients import partition_table
 
         spec, dataset = done.run.spec, self.data.dataset(done.run.spec)
-        if final.interpolation:
-            tracked.log_interpolation(final.interpolation)
-        for name, line in final.lines.items():
-            tracked.log_interpolation(line, name)
-        if final.correlations:
-            tracked.log_correlations(final.correlations)
-        tracked.log_confusion(final.confusion.numpy(), dataset.class_names)
-        tracked.log_partition(partition_table(done.run, dataset))
+        record = FinalRecord(
+            dataset.class_names,
+            final.confusion.numpy(),
+            partition_table(done.run, dataset),
+            {"": final.interpolation, **final.lines} if final.interpolation else final.lines,
+            final.correlations,
+        )
         if self.store_models:
             model = spec.build_model()
             model.load_state_dict(model_with(final.server.model, like=model).state_dict())
             example = dataset.normalise(dataset.test_images[:EXAMPLES_WITH_MODEL]).numpy()
-            tracked.log_model(_model_key(spec), model, example, len(dataset.class_names))
+            record = replace(record, model=model, model_name=_model_key(spec), example=example)
+        tracked.log_final(record)
 
 
 def _model_key(spec: CellSpec) -> str:

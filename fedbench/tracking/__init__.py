@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,26 +30,44 @@ for _name, _value in {  # before MLflow is imported, which reads them then
 SCHEMA_VERSION = 2  # of the tags, parameters, metrics and artifacts in docs/reference/mlflow.md
 
 
+@dataclass(frozen=True)
+class FinalRecord:
+    """What is recorded of a run at its end, alongside its metrics and its result, as far as there is any.
+
+    Attributes
+    ----------
+    class_names
+        Of the C classes.
+    confusion
+        (C, C) the confusion matrix of the final model: rows are the true classes.
+    partition
+        How many examples of each class each client has; of very many clients, the first ones.
+    lines
+        The models on lines through two clients' models, by the line's name: empty, or such as ``plain_``.
+    correlations
+        Of two models' units, (n, n), by layer, before and after they were aligned.
+    model, model_name, example
+        The final model. Models of one name share their program and their example, an input (B, C, H, W).
+    """
+
+    class_names: Sequence[str] = ()
+    confusion: NDArray[np.int64] | None = None
+    partition: PartitionTable | None = None
+    lines: Mapping[str, Line] = field(default_factory=dict)
+    correlations: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    model: nn.Module | None = None
+    model_name: str = ""
+    example: NDArray[np.float32] | None = None
+
+
 class TrackedRun(Protocol):
     """The record of a run that this process computes."""
 
     def log_round(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record a round's metrics; `step` is the round, from 1. A round that is recorded already is left as it is."""
 
-    def log_interpolation(self, line: Line, name: str = "") -> None:
-        """Record the models on the line through two clients' models; `name` says which line, such as ``plain_``."""
-
-    def log_correlations(self, correlations: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Record the correlations of two models' units, (n, n), by layer, before and after they were aligned."""
-
-    def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
-        """Record the final model's confusion matrix, (C, C): rows are the true classes."""
-
-    def log_partition(self, table: PartitionTable) -> None:
-        """Record how many examples of each class each client has; of very many clients, the first ones."""
-
-    def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-        """Record the final model. Models of one `name` share their program and `example`, an input (B, C, H, W)."""
+    def log_final(self, final: FinalRecord) -> None:
+        """Record what is known at the end alone."""
 
     def finish(self, result: RunResult) -> RunResult:
         """End the run, as failed if its verdict says so; the result that is on record.

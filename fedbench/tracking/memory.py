@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedbench.measures import Line, RunResult, Verdict
+from fedbench.measures import RunResult, Verdict
+from fedbench.tracking import FinalRecord
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor, nn
-
     from fedbench.datasets import Dataset
-    from fedbench.partitions.table import PartitionTable
     from fedbench.suites.schema import RunSpec
 
 
@@ -27,11 +23,7 @@ class MemoryRun:
     fingerprint: str
     dataset_digest: str
     rounds: list[dict[str, float]] = field(default_factory=list)
-    lines: dict[str, Line] = field(default_factory=dict)
-    correlations: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    confusion: NDArray[np.int64] | None = None
-    partition: PartitionTable | None = None
-    model: nn.Module | None = None
+    final: FinalRecord = field(default_factory=FinalRecord)
     result: RunResult | None = None
     killed: str | None = None
 
@@ -42,27 +34,9 @@ class MemoryRun:
         if step == len(self.rounds) + 1:
             self.rounds.append(dict(metrics))
 
-    def log_interpolation(self, line: Line, name: str = "") -> None:
+    def log_final(self, final: FinalRecord) -> None:
         """See `fedbench.tracking.TrackedRun`."""
-        self.lines[name] = line
-
-    def log_correlations(self, correlations: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """See `fedbench.tracking.TrackedRun`."""
-        self.correlations = correlations
-
-    def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
-        """See `fedbench.tracking.TrackedRun`."""
-        del class_names
-        self.confusion = confusion
-
-    def log_partition(self, table: PartitionTable) -> None:
-        """See `fedbench.tracking.TrackedRun`."""
-        self.partition = table
-
-    def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-        """See `fedbench.tracking.TrackedRun`."""
-        del name, example, num_classes
-        self.model = model
+        self.final = final
 
     def finish(self, result: RunResult) -> RunResult:
         """See `fedbench.tracking.TrackedRun`."""

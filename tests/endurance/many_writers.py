@@ -64,6 +64,7 @@ def write(number: int, processes: int, folder: Path, runs: int, barrier: Any, re
 
     from fedbench.datasets import load_dataset
     from fedbench.measures import RunResult, Verdict
+    from fedbench.tracking import FinalRecord
     from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 
     errors: list[str] = []
@@ -80,7 +81,7 @@ def write(number: int, processes: int, folder: Path, runs: int, barrier: Any, re
                 raise TypeError(f"run {index} is {tracked}")
             for step in range(1, ROUNDS + 1):
                 tracked.log_round(step, metrics(index, step))
-            tracked.log_confusion(np.eye(10, dtype=np.int64), dataset.class_names)
+            tracked.log_final(FinalRecord(dataset.class_names, np.eye(10, dtype=np.int64)))
             tracked.finish(RunResult(Verdict.OK, None, metrics(index, ROUNDS)))
         except Exception:
             errors.append(traceback.format_exc(limit=-1).strip().splitlines()[-1])

@@ -12,6 +12,7 @@ from fedbench.datasets import load_dataset
 from fedbench.measures import run_result
 from fedbench.runs.identity import fingerprint
 from fedbench.suites.schema import Suite
+from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 
 
@@ -39,9 +40,8 @@ def record(
         assert isinstance(tracked, MlflowRun)
         for step, measured in enumerate(rounds := rounds_of(run, metrics), start=1):
             tracked.log_round(step, measured)
-        if run.spec.interpolation:
-            tracked.log_interpolation(interpolation_of(run))
-        tracked.log_confusion(np.array(CONFUSION), CLASSES)
+        lines = {"": interpolation_of(run)} if run.spec.interpolation else {}
+        tracked.log_final(FinalRecord(CLASSES, np.array(CONFUSION), lines=lines))
         tracked.finish(run_result(*verdict(run), rounds[-1]))
     for cell in suite.cells:
         tracker.finish_cell(fingerprint(cell.runs()[0], dataset.digest, "cpu", of_cell=True))

@@ -19,7 +19,7 @@ from fedbench.runs.clients import clients_of
 from fedbench.runs.data import DataSource
 from fedbench.runs.suite_run import run_suite
 from fedbench.suites.cell import CellSpec
-from fedbench.tracking.memory import MemoryRun, MemoryTracker
+from fedbench.tracking.memory import MemoryTracker
 
 UNIT: dict[str, Any] = {"pixels": "unit"}
 
@@ -57,20 +57,15 @@ def test_two_scalings_of_one_dataset_are_two_objects_for_other_machines() -> Non
     assert names[0] != names[1]
 
 
-def test_a_run_is_scored_and_its_model_stored_with_its_own_scaling(
-    data: DataSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored: list[tuple[str, float]] = []
-
-    def log_model(_: MemoryRun, name: str, *model_and: Any) -> None:
-        stored.append((name, float(model_and[1].max())))
-
-    monkeypatch.setattr(MemoryRun, "log_model", log_model)
-    runs = [run for fields in ({}, UNIT) for run in make_runs(1, **fields)]
-    standardised, unit = (done.result.metrics for done in run_suite(runs, data, MemoryTracker(), in_process.execute))
+def test_a_run_is_scored_and_its_model_stored_with_its_own_scaling(data: DataSource) -> None:
+    tracker, runs = MemoryTracker(), [run for fields in ({}, UNIT) for run in make_runs(1, **fields)]
+    standardised, unit = (done.result.metrics for done in run_suite(runs, data, tracker, in_process.execute))
     assert standardised["loss"] != unit["loss"]
-    assert 1.0 == stored[1][1] < stored[0][1]
-    assert stored[0][0] != stored[1][0]  # models of one name share their example
+    first, second = (run.final for run in tracker.runs)
+    assert first.example is not None
+    assert second.example is not None
+    assert 1.0 == second.example.max() < first.example.max()
+    assert first.model_name != second.model_name  # models of one name share their example
 
 
 OF_FLOATS = """

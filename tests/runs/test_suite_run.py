@@ -80,12 +80,12 @@ def test_skipped_runs_that_were_computed_elsewhere_are_reported(ran: Ran, caplog
 
 
 def test_models_can_be_left_out(ran: Ran) -> None:
-    assert all(tracked.model is not None for tracked in ran[1].runs)
+    assert all(tracked.final.model is not None for tracked in ran[1].runs)
     tracker = MemoryTracker()
     (outcome,) = run_suite(ran[0][:1], DATA, tracker, in_process.execute, store_models=False)
     (tracked,) = tracker.runs
-    assert tracked.model is None
-    assert tracked.confusion is not None
+    assert tracked.final.model is None
+    assert tracked.final.confusion is not None
     assert outcome.result == ran[2][0].result
 
 
@@ -103,11 +103,11 @@ def test_every_round_the_model_and_the_data_are_tracked(ran: Ran) -> None:
         by_client = {f"client_accuracy/{client}": value for client, value in outcome.result.client_accuracy.items()}
         assert untimed(tracked.rounds[-1]) == dict(outcome.result.metrics) | by_client
         assert {"training_seconds", "evaluation_seconds"} <= tracked.rounds[-1].keys()
-        assert tracked.confusion is not None
-        assert outcome.result.metrics["accuracy"] == tracked.confusion.trace() / 1000
-        assert tracked.partition is not None
-        assert [[2] * 10] * 2 == tracked.partition.counts.tolist()  # mnist-5k's classes take turns
-        assert tracked.model is not None
+        assert tracked.final.confusion is not None
+        assert outcome.result.metrics["accuracy"] == tracked.final.confusion.trace() / 1000
+        assert tracked.final.partition is not None
+        assert [[2] * 10] * 2 == tracked.final.partition.counts.tolist()  # mnist-5k's classes take turns
+        assert tracked.final.model is not None
         assert DATA.dataset(tracked.run.spec).digest == tracked.dataset_digest
         assert tracked.killed is None
 
@@ -180,7 +180,7 @@ def test_a_run_that_fails_is_recorded_with_its_reason_and_the_others_go_on(monke
     assert (Verdict.FAILED, "RuntimeError: no memory") == (first.result.verdict, first.result.reason)
     assert second.result.verdict in (Verdict.OK, Verdict.BELOW_MAJORITY, Verdict.COLLAPSED)
     assert [first.result, second.result] == [tracked.result for tracked in tracker.runs]
-    assert tracker.runs[0].model is None
+    assert tracker.runs[0].final.model is None
 
 
 def test_a_diverged_run_counts_as_finished() -> None:
@@ -189,7 +189,7 @@ def test_a_diverged_run_counts_as_finished() -> None:
     (outcome,) = run_all([run], tracker)
     assert Verdict.DIVERGED is outcome.result.verdict
     assert len(tracker.runs[0].rounds) < 20
-    assert tracker.runs[0].model is not None
+    assert tracker.runs[0].final.model is not None
     (again,) = run_all([run], tracker)
     assert (False, Verdict.DIVERGED) == (again.executed, again.result.verdict)
 
@@ -317,16 +317,15 @@ def assert_equal_records(expected: MemoryRun, actual: MemoryRun) -> None:
     """Equal to the last bit, but for the times."""
     assert list(map(untimed, expected.rounds)) == list(map(untimed, actual.rounds))
     assert expected.result == actual.result
-    assert expected.lines == actual.lines
-    assert expected.confusion is not None
-    assert actual.confusion is not None
-    assert (expected.confusion == actual.confusion).all()
-    assert expected.partition is not None
-    assert actual.partition is not None
-    assert expected.partition.csv() == actual.partition.csv()
-    assert expected.model is not None
-    assert actual.model is not None
-    states = expected.model.state_dict(), actual.model.state_dict()
+    one, other = expected.final, actual.final
+    assert one.lines == other.lines
+    assert (one.confusion == other.confusion).all()  # type: ignore[union-attr]
+    assert one.partition is not None
+    assert other.partition is not None
+    assert one.partition.csv() == other.partition.csv()
+    assert one.model is not None
+    assert other.model is not None
+    states = one.model.state_dict(), other.model.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 

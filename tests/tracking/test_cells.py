@@ -17,6 +17,7 @@ from tiny_store import write_suite
 from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.suites.schema import RunSpec, Suite
+from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow import cells
 from fedbench.tracking.mlflow.summary import summary
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
@@ -139,7 +140,7 @@ def record(
         loss = math.inf if verdict is Verdict.DIVERGED and step == len(accuracies) else 1 - accuracy
         metrics = {"accuracy": accuracy, "balanced_accuracy": accuracy, "loss": loss, "majority_rate": 0.1}
         tracked.log_round(step, metrics)
-    tracked.log_confusion(np.array([[seed, 1], [2, 3]]), ("cat", "dog"))
+    tracked.log_final(FinalRecord(("cat", "dog"), np.array([[seed, 1], [2, 3]])))
     tracked.finish(RunResult(verdict, reason, metrics, computed_by={"fedbench.torch": torch} if torch else {}))
     return tracked.run_id
 

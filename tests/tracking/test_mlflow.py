@@ -19,15 +19,17 @@ import requests
 import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from tiny_store import Store
 
 from fedbench.components import built_in_options
 from fedbench.datasets import load_dataset
 from fedbench.measures import RunResult, Verdict
 from fedbench.models import build_model
-from fedbench.partitions.table import PartitionTable, label_skew, parse_partition
+from fedbench.partitions.table import label_skew, parse_partition
 from fedbench.suites.fields import COMMON
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
+from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow import models
 from fedbench.tracking.mlflow.store import checkpoint_folder, local_folder, require_space
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
@@ -272,12 +274,8 @@ def test_a_command_whose_run_another_one_took_up_while_it_was_asleep_writes_noth
     other = start(MlflowTracker(tracker.suite, store.uri), "taken up")
     assert asleep.run_id == other.run_id
     before = tracker.client.get_run(other.run_id).to_dictionary()
-    asleep.log_interpolation(((0.5, 1.0, 0.5),))
-    for late in (
-        lambda: asleep.log_confusion(np.eye(2, dtype=np.int64), ["a", "b"]),
-        lambda: asleep.log_partition(PartitionTable(["0", "1"], ["a", "b"], np.eye(2, dtype=np.int64))),
-        lambda: asleep.finish(RunResult(Verdict.OK, None, FINAL)),
-    ):
+    final = FinalRecord(["a", "b"], np.eye(2, dtype=np.int64), lines={"": ((0.5, 1.0, 0.5),)})
+    for late in (lambda: asleep.log_final(final), lambda: asleep.finish(RunResult(Verdict.OK, None, FINAL))):
         with pytest.raises(StoreError, match="was taken up or deleted by another command"):
             late()
     asleep.kill("interrupted")
@@ -395,7 +393,9 @@ def test_storing_the_model_does_not_finish_the_run(tracker: MlflowTracker) -> No
     """If the process dies before the result is written, the run must not count as finished."""
     dataset = load_dataset("mnist-5k")
     tracked = start(tracker, "stored")
-    tracked.log_model("simple-cnn", build_model("simple-cnn"), dataset.normalise(dataset.test_images[:2]).numpy(), 10)
+    example = dataset.normalise(dataset.test_images[:2]).numpy()
+    model = build_model("simple-cnn")
+    tracked.log_final(FinalRecord(dataset.class_names, model=model, model_name="simple-cnn", example=example))
     run = tracker.client.get_run(tracked.run_id)
     assert "RUNNING" == run.info.status
     (model,) = run.outputs.model_outputs
@@ -420,7 +420,7 @@ def test_a_store_that_fails_is_one_line(tracker: MlflowTracker, monkeypatch: pyt
     tracked = start(tracker, "fails")
     tracked.log_round(1, FINAL)
     with monkeypatch.context() as patch:
-        patch.setattr(tracker.client, "log_batch", fails)
+        patch.setattr(SqlAlchemyStore, "log_batch", fails)
         with pytest.raises(StoreError, match=r"^tracking store sqlite:.* failed \(disk I/O error\): check that"):
             tracked.finish(RunResult(Verdict.OK, None, FINAL))
     tracked.finish(RunResult(Verdict.OK, None, FINAL))

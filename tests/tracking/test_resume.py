@@ -24,6 +24,7 @@ from fedbench.models import build_model
 from fedbench.runs.data import DataSource
 from fedbench.runs.suite_run import run_suite
 from fedbench.suites.schema import CellSpec, RunSpec, Suite
+from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow import run as mlflow_run
 from fedbench.tracking.mlflow import tracker as mlflow
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
@@ -178,9 +179,10 @@ def test_a_run_whose_process_died_while_it_was_begun_gets_what_it_lacks(
 def test_a_model_that_a_killed_process_stored_is_replaced(one: MlflowTracker, other: MlflowTracker) -> None:
     dataset = load_dataset("mnist-5k")
     example = dataset.normalise(dataset.test_images[:2]).numpy()
-    begun(one).log_model("simple-cnn", build_model("simple-cnn"), example, 10)
+    final = FinalRecord(dataset.class_names, model=build_model("simple-cnn"), model_name="simple", example=example)
+    begun(one).log_final(final)
     again = begun(other)
-    again.log_model("simple-cnn", build_model("simple-cnn"), example, 10)
+    again.log_final(final)
     again.finish(RESULT)
     (model,) = other.client.search_logged_models([other.experiment_id])
     outputs = {output.model_id for output in other.client.get_run(again.run_id).outputs.model_outputs}

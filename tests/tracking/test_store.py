@@ -25,6 +25,7 @@ from tiny_store import Store, track
 from fedbench.measures import Verdict
 from fedbench.models import build_model
 from fedbench.suites.schema import Suite
+from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow.errors import store_errors
 from fedbench.tracking.mlflow.models import log_model
 from fedbench.tracking.mlflow.store import (
@@ -253,5 +254,5 @@ def test_a_temporary_folder_without_room_for_a_model_is_named_before_pytorch_wri
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4_000_000))
     example = np.zeros((1, 1, 28, 28), dtype=np.float32)
     with pytest.raises(OSError, match="No space left on device") as caught:
-        log_model(MlflowClient("sqlite://"), "1", "run", "name", build_model("simple-cnn"), example, 10)
+        log_model(MlflowClient("sqlite://"), "1", "run", FinalRecord(model=build_model("simple-cnn"), example=example))
     assert caught.value.filename == str(tmp_path)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+    from fedbench.tracking import FinalRecord
+
 PROGRAM = Path("data") / "model.pt2"
 STATE = Path("data") / "state_dict.pt"  # of a model that cannot be exported
 MLMODEL = "MLmodel"
@@ -38,23 +40,17 @@ _exported: dict[tuple[str, tuple[int, ...]], tuple[Path, ExportedProgram]] = {} 
 _not_exportable: set[tuple[str, tuple[int, ...]]] = set()
 
 
-def log_model(
-    client: MlflowClient,
-    experiment_id: str,
-    run_id: str,
-    name: str,
-    model: nn.Module,
-    example: NDArray[np.float32],
-    num_classes: int,
-) -> None:
-    """Record the model of a run; see `fedbench.tracking.TrackedRun.log_model`."""
+def log_model(client: MlflowClient, experiment_id: str, run_id: str, final: FinalRecord) -> None:
+    """Record the model of a run, which there is."""
     from mlflow.models import Model
 
+    model, example = final.model, final.example
+    assert model is not None and example is not None  # noqa: PT018, S101
     _require_room(model)
     logged = client.create_logged_model(experiment_id, "model", run_id)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
-        _save(path, name, model.eval(), example, num_classes)
+        _save(path, final.model_name, model.eval(), example, len(final.class_names))
         description = Model.load(str(path / MLMODEL))
         description.run_id, description.model_id, description.model_uuid = run_id, logged.model_id, logged.model_id
         description.artifact_path = logged.artifact_location

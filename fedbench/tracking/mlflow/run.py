@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from mlflow.entities import Metric, Run
 
-from fedbench.measures import LABEL_SKEW, Line, RunResult, Verdict
-from fedbench.partitions.table import PartitionTable, label_skew
+from fedbench.measures import LABEL_SKEW, RunResult, Verdict
+from fedbench.partitions.table import label_skew
+from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow.cells import Cells
 from fedbench.tracking.mlflow.client import MAX_BATCH, StoreClient
 from fedbench.tracking.mlflow.describe import NOTE
@@ -25,11 +25,6 @@ from fedbench.tracking.records import (
     correlations_json,
 )
 from fedbench.util.errors import StoreError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor, nn
 
 FLUSH_SECONDS = 5.0  # how long a round's metrics may wait for the next batch
 TRACKING_SECONDS = "tracking_seconds"
@@ -82,13 +77,6 @@ class MlflowRun:
             if time.monotonic() - self._last_flush > FLUSH_SECONDS or len(self._waiting) > MAX_BATCH:
                 self._flush()
 
-    def log_interpolation(self, line: Line, name: str = "") -> None:
-        """See `fedbench.tracking.TrackedRun`. The step is 100 θ."""
-        for theta, loss, accuracy in line:
-            step = round(STEPS_PER_THETA * theta)
-            values = {f"{INTERPOLATION}{name}loss": loss, f"{INTERPOLATION}{name}accuracy": accuracy}
-            self._remember_once(step, values)
-
     def _remember_once(self, step: int, metrics: Mapping[str, float]) -> None:
         self.cells.remember(self.run_id, step, metrics)
         self._wait(step, {key: value for key, value in metrics.items() if key not in self._known})
@@ -118,33 +106,26 @@ class MlflowRun:
         self._waiting = []
         self._last_flush = time.monotonic()
 
-    def log_confusion(self, confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
-        """See `fedbench.tracking.TrackedRun`. It is the artifact ``confusion.csv``."""
-        text = confusion_csv(confusion, class_names)
-        self.cells.remember_confusion(self.run_id, text)
+    def log_final(self, final: FinalRecord) -> None:
+        """See `fedbench.tracking.TrackedRun`. docs/reference/mlflow.md lists the artifacts; a line's step is 100 θ."""
         self._require_ours()
-        with self._timed():
-            self.client.log_text(self.run_id, text, "confusion.csv")
-
-    def log_correlations(self, correlations: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """See `fedbench.tracking.TrackedRun`. It is the artifact ``correlations.json``."""
-        self._require_ours()
-        with self._timed():
-            self.client.log_text(self.run_id, correlations_json(correlations), CORRELATIONS_FILE)
-
-    def log_partition(self, table: PartitionTable) -> None:
-        """See `fedbench.tracking.TrackedRun`. It is the artifact ``partition.csv`` and the metric ``label_skew``."""
-        self._require_ours()
-        with self._timed():
-            self.client.log_text(self.run_id, table.csv(), "partition.csv")
-        if (skew := label_skew(table.counts)) is not None:
-            self._remember_once(self._recorded, {LABEL_SKEW: skew})
-
-    def log_model(self, name: str, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
-        """See `fedbench.tracking.TrackedRun`. The model is stored as an exported program, without pickle."""
-        self._require_ours()
+        for name, line in final.lines.items():
+            for theta, loss, accuracy in line:
+                values = {f"{INTERPOLATION}{name}loss": loss, f"{INTERPOLATION}{name}accuracy": accuracy}
+                self._remember_once(round(STEPS_PER_THETA * theta), values)
         with self._timed(), store_errors(self.client.uri):
-            log_model(self.client, self._experiment_id, self.run_id, name, model, example, num_classes)
+            if final.confusion is not None:
+                text = confusion_csv(final.confusion, final.class_names)
+                self.cells.remember_confusion(self.run_id, text)
+                self.client.log_text(self.run_id, text, "confusion.csv")
+            if final.correlations:
+                self.client.log_text(self.run_id, correlations_json(final.correlations), CORRELATIONS_FILE)
+            if final.partition is not None:
+                self.client.log_text(self.run_id, final.partition.csv(), "partition.csv")
+                if (skew := label_skew(final.partition.counts)) is not None:
+                    self._remember_once(self._recorded, {LABEL_SKEW: skew})
+            if final.model is not None:
+                log_model(self.client, self._experiment_id, self.run_id, final)
 
     def finish(self, result: RunResult) -> RunResult:
         """See `fedbench.tracking.TrackedRun`."""
