@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from fedbench import __version__
-from fedbench.util.errors import one_line
+from fedbench.util.environment import usable_cores
+from fedbench.util.errors import FedbenchError, one_line
 
 PACKAGES = ("torch", "torchvision", "mlflow", "numpy", "pandas", "pillow", "pydantic", "mlxtend")
 
@@ -28,8 +28,8 @@ class Finding:
 
 def examine(data_dir: Path | None = None, tracking_uri: str | None = None) -> list[Finding]:
     """Make every check; none of them raises."""
-    checks: dict[str, Callable[[], Finding]] = {
-        "fedbench": lambda: Finding("fedbench", "ok", f"{__version__} on Python {platform.python_version()}"),
+    checks: dict[str, Callable[[], str | Finding]] = {
+        "fedbench": lambda: f"{__version__} on Python {platform.python_version()}",
         "packages": _packages,
         "processor": _processor,
         "kernels": _kernels,
@@ -37,18 +37,18 @@ def examine(data_dir: Path | None = None, tracking_uri: str | None = None) -> li
         "suites": _suites,
         "tracking store": lambda: _store(tracking_uri),
     }
-    findings = [_guarded(name, check) for name, check in checks.items()]
-    return findings + _datasets(data_dir)
+    return [_found(name, check) for name, check in checks.items()] + _datasets(data_dir)
 
 
-def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+def _found(name: str, check: Callable[[], str | Finding]) -> Finding:
     try:
-        return check()
+        found = check()
     except Exception as error:  # whatever breaks is what the doctor is to find
         return Finding(name, "failed", one_line(error))
+    return found if isinstance(found, Finding) else Finding(name, "ok", found)
 
 
-def _packages() -> Finding:
+def _packages() -> str:
     found, missing = [], []
     for name in PACKAGES:
         try:
@@ -56,18 +56,15 @@ def _packages() -> Finding:
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding(
-            "packages", "failed", f"missing: {', '.join(missing)}: pip install --force-reinstall fedbench-mlflow"
-        )
-    return Finding("packages", "ok", ", ".join(found))
+        raise FedbenchError(f"missing: {', '.join(missing)}: pip install --force-reinstall fedbench-mlflow")
+    return ", ".join(found)
 
 
-def _processor() -> Finding:
+def _processor() -> str:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
-    return Finding("processor", "ok", f"{cores} cores, {torch.backends.cpu.get_cpu_capability()}{gpu}, {sys.platform}")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{usable_cores()} cores, {torch.backends.cpu.get_cpu_capability()}, {gpu}, {sys.platform}"
 
 
 def _kernels() -> Finding:
@@ -77,7 +74,7 @@ def _kernels() -> Finding:
     return Finding("kernels", "note" if found.library is None else "ok", f"{found.name}: {found.reason}")
 
 
-def _training() -> Finding:
+def _training() -> str:
     import torch
 
     from fedbench.core import ClientData, fedavg
@@ -88,23 +85,23 @@ def _training() -> Finding:
     options = {"rounds": 2, "local_epochs": 5, "learning_rate": 0.05}
     losses = [each.train_loss for each in fedavg(lambda: build_model("simple-cnn"), [data], **options)]  # type: ignore[arg-type]
     if not losses[1] < losses[0]:
-        return Finding("training", "failed", f"the loss does not fall ({losses}): reinstall torch")
-    return Finding("training", "ok", f"the loss falls ({losses[0]:.3f}, {losses[1]:.3f})")
+        raise FedbenchError(f"the loss does not fall ({losses}): reinstall torch")
+    return f"the loss falls ({losses[0]:.3f}, {losses[1]:.3f})"
 
 
-def _suites() -> Finding:
+def _suites() -> str:
     from fedbench.suites.listing import load_suites
 
     suites, wrong = load_suites()
     if wrong:
-        return Finding("suites", "failed", str(wrong[0]))
-    return Finding("suites", "ok", ", ".join(suite.name for suite in suites))
+        raise wrong[0]
+    return ", ".join(suite.name for suite in suites)
 
 
-def _store(tracking_uri: str | None) -> Finding:
+def _store(tracking_uri: str | None) -> str:
     from fedbench.tracking.mlflow.store import check_store
 
-    return Finding("tracking store", "ok", check_store(tracking_uri))
+    return check_store(tracking_uri)
 
 
 def _datasets(data_dir: Path | None) -> list[Finding]:

@@ -43,7 +43,7 @@ def test_a_store_that_cannot_be_opened_is_a_failed_check_with_the_remedy(tmp_pat
 
 def test_a_missing_package_is_a_failed_check_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
-    finding = doctor._packages()
+    finding = doctor._found("packages", doctor._packages)
     assert "failed" == finding.status
     assert "missing: no-such-package" in finding.text
 
@@ -52,4 +52,4 @@ def test_a_check_that_breaks_is_a_finding() -> None:
     def breaks() -> Finding:
         raise OSError("bad\nsector")
 
-    assert Finding("disk", "failed", "OSError: bad sector") == doctor._guarded("disk", breaks)
+    assert Finding("disk", "failed", "OSError: bad sector") == doctor._found("disk", breaks)

@@ -19,7 +19,7 @@ from fedbench.measures import RunResult, Verdict
 from fedbench.suites.schema import RunSpec, Suite
 from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow import cells
-from fedbench.tracking.mlflow.summary import summary
+from fedbench.tracking.mlflow.cells import summary
 from fedbench.tracking.mlflow.tracker import MlflowRun, MlflowTracker
 from fedbench.tracking.records import confusion_csv, sum_confusions
 from fedbench.util.locks import lock

@@ -10,11 +10,11 @@ from made_suite import made_suite
 from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
 
 from fedbench.measures import Verdict
+from fedbench.tracking.mlflow.cells import summary
 from fedbench.tracking.mlflow.describe import cell_note, describe_suite, suite_note
 from fedbench.tracking.mlflow.door import param_texts, parameter
 from fedbench.tracking.mlflow.store import open_store
 from fedbench.tracking.mlflow.suites import read_suite
-from fedbench.tracking.mlflow.summary import summary
 from fedbench.tracking.mlflow.tracker import MlflowTracker
 from fedbench.tracking.mlflow.views import MAX_TAG
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from fedbench.core.alignment.matching import Order, orders_by_activations, orders_by_weights, permute
+from fedbench.core.alignment.matching import orders_by_activations, orders_by_weights, permute
 from fedbench.core.alignment.repair import repair_in_place
 from fedbench.core.alignment.units import Architecture
 from fedbench.core.averaging import WeightedMean
@@ -90,7 +90,7 @@ class AlignedMean:
             orders = orders_by_weights(self._units, model, other)
         else:
             orders = orders_by_activations(self._program, self._units, model, other, self._inputs)
-        if not any(map(_changes, orders)):
+        if all((order == np.arange(len(order))).all() for order in orders):
             return False
         permute(model, self._units, orders)
         states[k] = self._own.state().head(len(to.vector))
@@ -107,7 +107,3 @@ class AlignedMean:
         for state in states:
             self._own.load(state)
             yield self._own.module
-
-
-def _changes(order: Order) -> bool:
-    return bool((order != np.arange(len(order))).any())

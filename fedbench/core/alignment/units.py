@@ -185,9 +185,8 @@ def _layer_normalisation(_: Tensor, x: Dimensions, shape: Any, *more: Any) -> Di
     return x
 
 
-def _elementwise(out: Tensor, *arguments: Any, **more: Any) -> Dimensions:
+def _elementwise(out: Tensor, *arguments: Any, **_: Any) -> Dimensions:
     """Of tensors that are broadcast."""
-    del more
     found = list(dimensions(out.shape, is_fixed=True))
     tensors = [each for each in arguments if isinstance(each, tuple)]
     for position, size in enumerate(reversed(out.shape), start=1):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Metric, Run
 
-from fedbench.measures import Verdict, judge_cell
+from fedbench.measures import AVERAGING_GAIN, CLIENT_ACCURACY, PLAIN_GAIN, RECOVERED, Verdict, judge_cell
+from fedbench.stats import spread_by_step
 from fedbench.tracking import SCHEMA_VERSION
 from fedbench.tracking.mlflow.describe import NOTE, cell_note
 from fedbench.tracking.mlflow.door import param_texts
 from fedbench.tracking.mlflow.reading import is_finished, read_artifact, read_history, search_runs
 from fedbench.tracking.mlflow.store import checkpoint_folder, local_folder
-from fedbench.tracking.mlflow.summary import NOT_SUMMARISED, Series, summary
-from fedbench.tracking.records import confusion_csv, sum_confusions
+from fedbench.tracking.records import confusion_csv, recovered_of, sum_confusions
 from fedbench.util.environment import COMPUTED_BY, SOURCE_TAGS
 from fedbench.util.locks import lock
 
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 CELL = "fedbench.cell_fingerprint"
 PARENT = "mlflow.parentRunId"
 SHARED = tuple(f"fedbench.{name}" for name in ("suite", "scenario", "cell", "cell_fingerprint"))  # tags of each seed
+NOT_SUMMARISED = (CLIENT_ACCURACY, "client_drift/")  # metrics of one client each
 ABANDONED_SECONDS = 3600  # on a server: a summary is written in seconds
+
+
+Series = Mapping[int, float]  # a metric's values, by step
 
 
 class Cells:
@@ -174,3 +178,26 @@ def _digest_of(seeds: Sequence[Run]) -> str:
 def _is_summary_of(parent: Run, seeds: Sequence[Run]) -> bool:
     """Whether a cell's run is the whole summary of these runs."""
     return parent.info.status == "FINISHED" and parent.data.tags.get("fedbench.runs") == _digest_of(seeds)
+
+
+def summary(seeds: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
+    """Mean, standard deviation and 95 % interval over seeds, by the metric's name and step.
+
+    With one seed there is a mean only. A metric that some seed lacks is left out. What is recovered is a
+    ratio of means.
+    """
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    for key in sorted(set().union(*seeds)):
+        if key.startswith(NOT_SUMMARISED) or key == RECOVERED:
+            continue
+        for step, over in spread_by_step([values.get(key, {}) for values in seeds]).items():
+            found[f"{key}/mean"][step] = over.mean
+            if over.std is not None and over.interval is not None:
+                found[f"{key}/std"][step] = over.std
+                found[f"{key}/ci95_low"][step], found[f"{key}/ci95_high"][step] = over.interval
+    gains = [{key: each[key][max(each[key])] for key in (AVERAGING_GAIN, PLAIN_GAIN) if key in each} for each in seeds]
+    if ratio := recovered_of(gains):
+        step = max(max(each[PLAIN_GAIN]) for each in seeds)
+        for name, value in (("mean", ratio.ratio), ("ci95_low", ratio.low), ("ci95_high", ratio.high)):
+            found[f"{RECOVERED}/{name}"][step] = value
+    return dict(found)

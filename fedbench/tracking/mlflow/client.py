@@ -255,11 +255,10 @@ class StoreClient(MlflowClient):
 
 
 IDEMPOTENT = (
-    "create_experiment create_registered_model delete_model_version delete_run finalize_logged_model"
-    " get_experiment get_experiment_by_name get_logged_model get_metric_history get_model_version"
-    " get_model_version_by_alias get_run list_artifacts log_artifact log_artifacts log_batch log_inputs"
-    " log_model_artifacts log_text search_experiments search_logged_models search_model_versions search_runs"
-    " set_experiment_tag set_registered_model_alias set_tag set_terminated update_run"
+    "create_experiment create_registered_model delete_run finalize_logged_model get_experiment get_experiment_by_name"
+    " get_metric_history get_model_version_by_alias get_run log_artifact log_batch log_inputs log_model_artifacts"
+    " log_text search_experiments search_logged_models search_runs set_experiment_tag set_registered_model_alias"
+    " set_tag set_terminated update_run"
 )
 
 

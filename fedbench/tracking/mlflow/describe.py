@@ -30,7 +30,7 @@ or its balanced accuracy is at chance; `below majority`: it is no better than pr
 
 
 def cell_note(found: Mapping[str, Mapping[int, float]], num_seeds: int, verdict: Verdict, reason: str | None) -> str:
-    """What a cell's numbers say; `found` are its metrics as `fedbench.tracking.mlflow.summary.summary` gives them."""
+    """What a cell's numbers say; `found` are its metrics as `fedbench.tracking.mlflow.cells.summary` gives them."""
     last = {key: list(series.values())[-1] for key, series in found.items()}
     over = f"mean ± standard deviation over {num_seeds} seeds" if num_seeds > 1 else "one seed, so no spread"
     sentences = [f"**Accuracy {_percent(last, 'accuracy')}** on the test set, {over}{_interval(last)}."]
