@@ -221,13 +221,12 @@ class StoredSuite:
 
 def correlations_json(correlations: Mapping[str, Mapping[str, Tensor]]) -> str:
     """Write the correlations of two models' units, by layer, before and after they were aligned."""
+    rows = {layer: {when: _rounded(matrix) for when, matrix in both.items()} for layer, both in correlations.items()}
+    return json.dumps(rows)
 
-    def rounded(matrix: Tensor) -> list[list[float]]:
-        return [[round(value, CORRELATION_DIGITS) for value in row] for row in matrix.tolist()]
 
-    return json.dumps(
-        {layer: {when: rounded(each) for when, each in both.items()} for layer, both in correlations.items()}
-    )
+def _rounded(matrix: Tensor) -> list[list[float]]:
+    return [[round(value, CORRELATION_DIGITS) for value in row] for row in matrix.tolist()]
 
 
 def parse_correlations(text: str) -> dict[str, dict[str, NDArray[np.float64]]]:

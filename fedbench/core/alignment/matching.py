@@ -138,8 +138,10 @@ def correlations_of(
     rights = {node: (each.size, right) for each in units for node, right in each.activations}
 
     def by_unit(node: Node, output: Tensor) -> Tensor | None:  # (n, B)
-        size, right = rights.get(node, (None, None))
-        return None if size is None else output.reshape(-1, size, right).movedim(1, 0).reshape(size, -1).double()
+        if node not in rights:
+            return None
+        size, right = rights[node]
+        return output.reshape(-1, size, right).movedim(1, 0).reshape(size, -1).double()
 
     sums: dict[Node, Tensor] = {}
     for batch in torch.split(inputs, BATCH_SIZE):
