@@ -132,10 +132,10 @@ def test_no_number_moves(tmp_path: Path) -> None:
         for before, after in zip(one.rounds, other.rounds, strict=True):
             assert before.keys() == after.keys()
             assert all(before[name] == after[name] for name in before.keys() - TIMES)
-        assert one.model is not None
-        assert other.model is not None
-        state = other.model.state_dict()
-        assert all(torch.equal(tensor, state[name]) for name, tensor in one.model.state_dict().items())
+        assert one.final.model is not None
+        assert other.final.model is not None
+        state = other.final.model.state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in one.final.model.state_dict().items())
 
 
 def test_five_rounds_are_recorded_of_the_first_run_and_nothing_of_the_next(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ class StoreClient(MlflowClient):
         all_params = [Param(key, str(value)) for key, value in (params or {}).items()]
         all_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
         if first or all_params or all_tags:
-            self.log_batch(run_id, first, all_params, all_tags)
+            self.log_batch(run_id, metrics=first, params=all_params, tags=all_tags)
         if rest:
             self.log_all(run_id, rest)
 
