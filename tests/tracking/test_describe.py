@@ -109,7 +109,7 @@ def test_the_experiment_keeps_its_description_while_a_suite_runs(tmp_path: Any) 
     record(suite, address(tmp_path))
     client = open_store(address(tmp_path))
     experiment_id = client.get_experiment_by_name("made").experiment_id
-    describe_suite(client, address(tmp_path), experiment_id, "What is shown?", ["Two is better.", "Three is not."])
+    describe_suite(client, experiment_id, "What is shown?", ["Two is better.", "Three is not."])
 
     def now() -> str:
         return str(client.get_experiment(experiment_id).tags["mlflow.note.content"])
