@@ -305,7 +305,11 @@ def test_only_with_an_unknown_scenario_names_those_there_are(tmp_path: Path) -> 
 
 
 def test_a_missing_file_a_directory_and_an_impossible_path_are_one_line_each(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "no.yaml", "no such file"), (tmp_path, "directory"), (Path("a\0/b"), "null byte")):
+    for path, reason in (
+        (tmp_path / "no.yaml", "no such file"),
+        (tmp_path, "directory"),
+        (Path("a\0/b"), "null (byte|character)"),
+    ):
         with pytest.raises(SuiteError, match=reason) as caught:
             load_suite(path)
         assert "\0" not in str(caught.value)
