@@ -9,7 +9,7 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -212,6 +212,8 @@ def _choices(annotation: Any) -> list[str]:
     """The values of a ``Literal`` or an enumeration, which may be one side of a union."""
     if annotation is NoneType:
         return ["null"]
+    if get_origin(annotation) is Annotated:
+        return _choices(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return [str(each) for each in annotation]
     return [name for each in get_args(annotation) for name in _choices(each)] or [str(annotation)]

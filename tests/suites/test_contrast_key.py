@@ -53,7 +53,11 @@ def test_a_suite_without_a_file_says_nothing() -> None:
             "contrast: axes: unknown axis 'learning_rate'; choose from num_clients, scenario; an axis is a field with",
         ),
         ({"measure": "acuracy"}, "contrast: measure: unknown measure 'acuracy'; did you mean accuracy?"),
-        ({"measure": True}, "contrast: measure: unknown measure true"),
+        (
+            {"measure": True},
+            "contrast: measure: unknown measure true; choose from accuracy, balanced_accuracy, loss, rounds_to_target, "
+            "bytes_to_target, averaging_gain, worst_client, null",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_its_place(tmp_path: Path, contrast: object, message: str) -> None:
@@ -61,3 +65,4 @@ def test_what_is_wrong_is_said_in_one_line_with_its_place(tmp_path: Path, contra
         load(tmp_path, contrast)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "annotation" not in str(caught.value)
