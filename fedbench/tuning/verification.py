@@ -159,7 +159,7 @@ def _without_gain(default: Collection[float], best: Collection[float]) -> tuple[
 
 _SENTENCES = {
     Answer.BETTER: "on the test set, over seeds that no trial has seen, the best is better than the default",
-    Answer.UNCLEAR: "the interval of the gain holds zero",
+    Answer.UNCLEAR: "the interval of the gain includes zero",
     Answer.WORSE: "on the test set the best of the trials is worse than the default",
 }
 

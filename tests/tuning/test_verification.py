@@ -92,7 +92,7 @@ def test_a_gain_whose_interval_holds_zero_is_no_gain(plan: Plan) -> None:
         plan, trials, candidate(plan, trials[1], 0.3, 0.3, 0.3), candidate(plan, trials[0], 0.1, 0.2, 0.4), 1.0
     )
     assert Answer.UNCLEAR is result.answer
-    assert "the interval of the gain holds zero" == result.reason
+    assert "the interval of the gain includes zero" == result.reason
 
 
 def test_a_best_that_is_worse_on_the_test_set_is_called_worse(plan: Plan) -> None:
