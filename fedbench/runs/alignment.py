@@ -18,7 +18,7 @@ from fedbench.core import (
     model_with,
     normalise_weights,
 )
-from fedbench.core.alignment.repair import repair_in_place
+from fedbench.core.alignment.repair import moments_of, repair_in_place
 from fedbench.measures import (
     AVERAGING_GAIN,
     BARRIER,
@@ -68,7 +68,7 @@ def plain_metrics(
 
 
 def lines_for_comparison(
-    result: RoundResult, own: ClientModels, measure: Measure, repairs_with: Tensor | None
+    result: RoundResult, own: ClientModels, measure: Measure, architecture: Architecture, repairs_with: Tensor | None
 ) -> dict[str, Line]:
     """The lines between two clients' models as they are, and between the aligned ones with each model repaired.
 
@@ -78,11 +78,12 @@ def lines_for_comparison(
     lines = {PLAIN: plain}
     if repairs_with is not None:
         aligned = _models(result.aligned, result.model)
-        program = Architecture(aligned[0], repairs_with).program  # found once, which takes longer than a repair
+        program = architecture.program
+        moments = [moments_of(program, model, repairs_with) for model in aligned]
 
         def repaired(first: nn.Module, second: nn.Module, theta: float) -> nn.Module:
             average = interpolate(first, second, theta)
-            repair_in_place(program, average, aligned, (theta, 1 - theta), repairs_with)
+            repair_in_place(program, average, moments, (theta, 1 - theta), repairs_with)
             return average
 
         lines[REPAIRED] = (plain[0], *between(aligned, measure, THETAS[1:-1], repaired), plain[-1])
@@ -95,7 +96,9 @@ def barriers(lines: Mapping[str, Line]) -> dict[str, float]:
     return {name: height for name, height in heights.items() if height is not None}
 
 
-def unit_correlations(result: RoundResult, own: ClientModels, inputs: Tensor) -> Correlations:
+def unit_correlations(
+    result: RoundResult, own: ClientModels, architecture: Architecture, inputs: Tensor
+) -> Correlations:
     """The correlation of each unit of the first client's model with each of the second's, by layer.
 
     Both `BEFORE` and `AFTER` the models were aligned, (n, n), on the first of the inputs; of a layer with more than
@@ -104,7 +107,8 @@ def unit_correlations(result: RoundResult, own: ClientModels, inputs: Tensor) ->
     states = {BEFORE: [update.state for update in own.updates], AFTER: result.aligned}
     found: Correlations = {}
     for when, pair in states.items():
-        for layer, matrix in correlations(*_models(pair, result.model), inputs[:CORRELATED]).items():
+        models = _models(pair, result.model)
+        for layer, matrix in correlations(*models, inputs[:CORRELATED], architecture).items():
             found.setdefault(layer, {})[when] = matrix[:MAX_UNITS, :MAX_UNITS].clone()
     return found
 

@@ -17,6 +17,7 @@ from torch.profiler import record_function
 
 from fedbench.core import (
     Accumulator,
+    Architecture,
     ClientData,
     ClientUpdate,
     Evaluation,
@@ -116,8 +117,10 @@ def _rounds(job: Job, dataset: Dataset, device: torch.device, num_threads: Threa
                 on_the_line = partial(_measure, examples, num_threads)
                 lines[""] = interpolation(result, own, on_the_line, THETAS[spec.interpolation_set])
                 if result.aligned:
-                    lines |= lines_for_comparison(result, own, on_the_line, _inputs_of_repair(spec, clients))
-                    units = unit_correlations(result, own, test_set.inputs)
+                    architecture = Architecture(result.model, test_set.inputs)  # once, since finding it takes long
+                    repairs_with = _inputs_of_repair(spec, clients)
+                    lines |= lines_for_comparison(result, own, on_the_line, architecture, repairs_with)
+                    units = unit_correlations(result, own, architecture, test_set.inputs)
                 metrics |= barriers(lines)
         times = {"training_seconds": trained - started, "evaluation_seconds": time.perf_counter() - trained}
         history.append(metrics | times)

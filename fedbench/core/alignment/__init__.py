@@ -18,7 +18,7 @@ from fedbench.core.alignment.matching import (
     permute,
 )
 from fedbench.core.alignment.mean import AlignedMean, By
-from fedbench.core.alignment.repair import repair_in_place
+from fedbench.core.alignment.repair import moments_of, repair_in_place
 from fedbench.core.alignment.units import Architecture
 from fedbench.core.averaging import normalise_weights, require_equal_architectures
 
@@ -86,12 +86,15 @@ def repair(average: nn.Module, parents: Sequence[nn.Module], weights: Sequence[f
     shares = normalise_weights(weights)
     require_equal_architectures([average, *parents])
     repaired = copy.deepcopy(average).eval()
-    copies = (copy.deepcopy(parent).eval() for parent in parents)
-    repair_in_place(Architecture(average, examples).program, repaired, copies, shares, examples)
+    program = Architecture(average, examples).program
+    moments = [moments_of(program, copy.deepcopy(parent).eval(), examples) for parent in parents]
+    repair_in_place(program, repaired, moments, shares, examples)
     return repaired.train(average.training)
 
 
-def correlations(model: nn.Module, other: nn.Module, examples: Tensor) -> dict[str, Tensor]:
+def correlations(
+    model: nn.Module, other: nn.Module, examples: Tensor, architecture: Architecture | None = None
+) -> dict[str, Tensor]:
     """By hidden layer (n, n): the correlation of each unit of `model` with each of `other`, over examples and space.
 
     Units are measured where the next layer reads them. One that is constant correlates with nothing: 0.
@@ -102,9 +105,11 @@ def correlations(model: nn.Module, other: nn.Module, examples: Tensor) -> dict[s
         Models of one architecture.
     examples
         (N, ...) inputs.
+    architecture
+        The models', if it is known: finding it takes longer than all the rest.
     """
     require_equal_architectures([model, other])
-    architecture = Architecture(model, examples)
+    architecture = architecture or Architecture(model, examples)
     one, another = (copy.deepcopy(each).eval() for each in (model, other))
     found = correlations_of(architecture.program, architecture.units, one, another, examples)
     return {units.layer: each for units, each in zip(architecture.units, found, strict=True)}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from fedbench.core.alignment.matching import orders_by_activations, orders_by_weights, permute
-from fedbench.core.alignment.repair import repair_in_place
+from fedbench.core.alignment.repair import moments_of, repair_in_place
 from fedbench.core.alignment.units import Architecture
 from fedbench.core.averaging import WeightedMean
 from fedbench.core.flat import FlatModel, ModelState
@@ -77,7 +77,8 @@ class AlignedMean:
         mean = self._mean(states)
         if self._is_repaired:
             self._other.load(mean)
-            repair_in_place(self._program, self._other.module, self._modules(states), self._shares, self._inputs)
+            moments = [moments_of(self._program, model, self._inputs) for model in self._modules(states)]
+            repair_in_place(self._program, self._other.module, moments, self._shares, self._inputs)
             mean = self._other.state().head(len(mean.vector))
         return mean
 

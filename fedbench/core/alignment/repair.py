@@ -6,7 +6,7 @@ the units collapses, the more, the deeper the layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,12 +17,16 @@ from fedbench.core.alignment.program import Program, Watcher, layer_of, named_te
 from fedbench.core.alignment.units import LAYERS
 from fedbench.util.errors import RunError
 
+Moments = dict[Node, tuple[Tensor, Tensor]]  # (C,) the mean and the standard deviation of each unit, by layer
+
 
 def repair_in_place(
-    program: Program, average: nn.Module, parents: Iterable[nn.Module], shares: Sequence[float], inputs: Tensor
+    program: Program, average: nn.Module, moments: Sequence[Moments], shares: Sequence[float], inputs: Tensor
 ) -> None:
-    """Rescale the units of `average`, layer by layer, each layer seeing what the repaired ones before it give."""
-    moments = [moments_of(program, parent, inputs) for parent in parents]
+    """Rescale the units of `average`, layer by layer, each layer seeing what the repaired ones before it give.
+
+    `moments` and `shares` are those of the models averaged.
+    """
     wanted = {
         node: tuple(
             sum(share * each[node][part] for share, each in zip(shares, moments, strict=True)) for part in (0, 1)
@@ -32,8 +36,8 @@ def repair_in_place(
     _Repair(program, wanted, average).watch(average, inputs)
 
 
-def moments_of(program: Program, model: nn.Module, inputs: Tensor) -> dict[Node, tuple[Tensor, Tensor]]:
-    """The mean and the standard deviation of each unit of each layer, before the nonlinearity, by the layer's node."""
+def moments_of(program: Program, model: nn.Module, inputs: Tensor) -> Moments:
+    """Those of each layer, before the nonlinearity, by its node."""
     return observe(program, model, inputs, lambda node, output: _moments(node, output) if _is_repaired(node) else None)
 
 
