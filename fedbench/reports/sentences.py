@@ -82,8 +82,9 @@ def _gains(gains: Sequence[Spread]) -> str:
     """In how many cells the average is better than the clients' models, as far as the seeds show."""
     better = sum(gain.interval is not None and gain.interval[0] > 0 for gain in gains)
     worse = sum(gain.interval is not None and gain.interval[1] < 0 for gain in gains)
-    means = [gain.mean for gain in gains if math.isfinite(gain.mean)]
-    spanned = f"; mean gains from {100 * min(means):+.1f} to {100 * max(means):+.1f} points" if means else ""
+    means = sorted(gain.mean for gain in gains if math.isfinite(gain.mean))
+    ends = dict.fromkeys(f"{100 * mean:+.1f}" for mean in (*means[:1], *means[-1:]))
+    spanned = f"; mean gains of {' to '.join(ends)} points" if ends else ""
     return (
         f"averaging is better than the clients' own models in {better} of {counted(len(gains), 'cell')}, worse in "
         f"{worse}, inconclusive in {len(gains) - better - worse} (by the 95 % interval of the gain{spanned})."

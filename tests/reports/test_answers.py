@@ -216,6 +216,18 @@ def test_options_of_a_part_belong_to_its_value(tmp_path: Path) -> None:
     assert {"0.1": 1, "1.0": 1} == weights.overall.ranks
 
 
+def test_settings_are_named_by_what_their_cells_have(tmp_path: Path) -> None:
+    scenarios = (
+        "{name: one, init: [shared, independent], algorithm: [fedavg, {use: fedprox, proximal_weight: [0.1, 1]}]}"
+    )
+    by_init, along = answer_all(results(tmp_path, scenarios, lambda run: 0.5 + NOISE[run.seed]))
+    assert [
+        {"algorithm": "fedavg"},
+        *({"algorithm": "fedprox", "proximal_weight": text} for text in ("0.1", "1.0")),
+    ] == [each.fixed for each in by_init.settings]
+    assert along.ranking.startswith("1. FedAvg (50.0), 1. FedProx proximal_weight=0.1 (50.0)")
+
+
 def test_cells_that_differ_in_more_than_the_axis_are_no_pair(tmp_path: Path) -> None:
     """As in a store, where a cell of the file before a change may remain."""
     before = results(tmp_path / "before", "{name: one, num_clients: [2, 3], rounds: 5}", lambda _: 0.5)

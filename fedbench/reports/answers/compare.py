@@ -105,7 +105,8 @@ def _compare(
         return None
     names = dict.fromkeys(name for placed in several for name in placed[0].fixed)
     varying = [name for name in names if len({placed[0].fixed.get(name) for placed in several}) > 1]
-    made = tuple(_setting([placed], {name: placed[0].fixed.get(name, "") for name in varying}) for placed in several)
+    fixed = [{name: placed[0].fixed[name] for name in varying if name in placed[0].fixed} for placed in several]
+    made = tuple(_setting([placed], names) for placed, names in zip(several, fixed, strict=True))
     overall = made[0] if len(made) == 1 else _setting(several, {})
     return Answer(scenario, axis, measure, made, overall, reasons, failed)
 

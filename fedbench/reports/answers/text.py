@@ -51,7 +51,7 @@ def ranking(answer: Answer) -> str:
     if len(ranks) < 3:
         return ""
     texts = {text: f" ({answer.measure.text(means[text])})" if text in means else "" for text in ranks}
-    return ", ".join(f"{rank}. {text}{texts[text]}" for text, rank in ranks.items())
+    return ", ".join(f"{rank}. {_short(answer, text)}{texts[text]}" for text, rank in ranks.items())
 
 
 def answer_lines(answers: Sequence[Answer], most: int = MOST_ANSWERS) -> list[str]:
@@ -156,7 +156,7 @@ def _digits(measure: Measure, pair: Pair) -> int:
 
 def _settings_text(answer: Answer, pair: Pair) -> str:
     """`` on average over 3 values of num_clients, with this sign in 2``."""
-    fixed = list(answer.settings[0].fixed)
+    fixed = list(dict.fromkeys(name for setting in answer.settings for name in setting.fixed))
     if pair.num_settings == 1:
         return " in the one setting that has both"
     settings = f"{pair.num_settings} values of {fixed[0]}" if len(fixed) == 1 else f"{pair.num_settings} settings"
