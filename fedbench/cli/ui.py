@@ -34,7 +34,12 @@ def ui_command(
     """Open the MLflow UI on the store; Ctrl-C ends it."""
     if not host.strip():
         raise StoreError("--host is empty, which is every address of this machine: leave it out, or give one")
-    from fedbench.tracking.mlflow.ui import serve
+    from fedbench.util.garbage import without_garbage_collection
+    from fedbench.util.progress import phase, progress
+
+    with progress("the MLflow UI", 0), without_garbage_collection():
+        phase("loading MLflow")
+        from fedbench.tracking.mlflow.ui import serve
 
     recorded_by = {"speed": ("bench",), "regression": ("check", "SUITE")}
     serve(suite_name, host, port, tracking_uri, recorded_by.get(suite_name or "", ()))

@@ -15,9 +15,10 @@ from fedbench.tracking.records import RunRecord
 from fedbench.util.text import counted
 
 STYLES = {"finished": "green", "failed": "red", "killed": "yellow", "orphaned": "yellow", "running": "cyan"}
+NEXT = "fedbench run resumes it, or deletes it if the same was finished by another."
 HINTS = {
-    "orphaned": "orphaned: the process that recorded it has died; fedbench run resumes it.",
-    "killed": "killed: it was interrupted; fedbench run resumes it, or deletes it if the same was finished by another.",
+    "orphaned": f"orphaned: the process that recorded it has died; {NEXT}",
+    "killed": f"killed: it was interrupted; {NEXT}",
 }
 
 

@@ -63,7 +63,7 @@ def test_runs_of_a_variant_do_not_mix_with_the_suites(tmp_path: Path) -> None:
         assert "1 run." in fedbench_here("runs", "list", name, folder=tmp_path).out
     assert fedbench_here("export", "tiny@rounds=1", "--out", "a.csv", folder=tmp_path).out.startswith("a.csv: 1 row")
     said = complaint(fedbench_here("runs", "list", "tiny@rounds=9", folder=tmp_path))
-    assert said.endswith("fedbench run tiny --set FIELD=VALUE")
+    assert said.endswith("(it has tiny, tiny@rounds=1): fedbench run tiny --set FIELD=VALUE")
     assert "tiny@x is a variant, which has records and no file: name tiny" in complaint(
         fedbench_here("check", "tiny@x", folder=tmp_path)
     )

@@ -10,6 +10,7 @@ import sqlite3
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from mlflow.entities import Experiment
@@ -45,6 +46,7 @@ for _name, _level in (("mlflow", logging.WARNING), ("alembic", logging.WARNING),
     logging.getLogger(_name).setLevel(_level)  # greetings are not results, and errors are explained in one line
 
 CHECKPOINTS = "FEDBENCH_CHECKPOINT_DIR"
+MOST_SIMILAR = 5  # names in an error
 MIN_FREE_BYTES = 100 << 20  # on the disk of a local store, below which no run is begun
 
 
@@ -101,9 +103,19 @@ def experiment_of(client: StoreClient, suite_name: str, recorded_by: Sequence[st
     if experiment is None:
         words = recorded_by if recorded_by and AT not in suite_name else run_words(suite_name)
         record = command("fedbench", *words, tracking_uri=chosen_store(client.uri))
-        raise StoreError(f"suite {suite_name} has no runs in {without_password(client.uri)}: {record}")
+        place = f"{without_password(client.uri)}{_similar(client, suite_name)}"
+        raise StoreError(f"suite {suite_name} has no runs in {place}: {record}")
     require_not_deleted(experiment, client.uri)
     return experiment
+
+
+def _similar(client: StoreClient, suite_name: str) -> str:
+    """Which suites and variants of the store may be meant: `` (it has tiny@rounds=3)``; empty if none."""
+    found = client.search_experiments(filter_string="tags.`fedbench.schema` LIKE '%'", order_by=["name ASC"])
+    names = [each.name for each in found]
+    of_suite = [name for name in names if name.partition(AT)[0] == suite_name.partition(AT)[0]]
+    near = (of_suite or get_close_matches(suite_name, names))[:MOST_SIMILAR]
+    return f" (it has {', '.join(near)})" if near else ""
 
 
 def require_not_deleted(experiment: Experiment, uri: str) -> None:
