@@ -79,18 +79,10 @@ class Executor(Protocol):
 def choose_executor(
     num_workers: int | None = None, num_cores: int | None = None, imports_ahead: bool = False
 ) -> Executor:
-    """Compute in this process for one worker or a single job, else in that many.
+    """Compute in this process for one worker or a single job, else in that many, or as many as the machine allows.
 
-    PyTorch is imported when the first job is asked for.
-
-    Parameters
-    ----------
-    num_workers
-        None: as many as this machine's cores and memory allow.
-    num_cores
-        How many cores the jobs share; None: one per worker.
-    imports_ahead
-        Whether there will be several jobs: what workers need is imported while this process does other things.
+    The jobs share `num_cores`, or one core a worker. PyTorch is imported when the first job is asked for; with
+    `imports_ahead`, for several jobs, what workers need is imported while this process does other things.
     """
     if imports_ahead and num_workers != 1 and usable_cores() > 1:
         from fedbench.executors.processes import import_ahead

@@ -25,11 +25,7 @@ def import_ahead() -> ForkServerContext | SpawnContext:
 
     So each worker has at once what it needs, and they share its memory. Elsewhere than on Linux, where system libraries
     do not survive a fork, and where its socket cannot be made in the folder of temporary files, such as one with a long
-    path, workers are spawned.
-
-    Returns
-    -------
-    What starts workers.
+    path, workers are spawned. Returns what starts them.
     """
     if sys.platform == "linux":
         forked = get_context("forkserver")

@@ -29,14 +29,7 @@ OF_PARTS = (CLIENT_ACCURACY, "client_drift/", "recall/")  # metrics of single cl
 def measure_suite(suite: Suite, data: DataSource, execute: Executor) -> tuple[CellRecord, ...]:
     """Compute every run of a suite; the cells in the order of the suite, seeds ascending.
 
-    Raises
-    ------
-    SuiteError
-        If a cell asks for more data than there is.
-    DataError
-        If a dataset is missing or damaged.
-    InterruptedSuiteError
-        After Ctrl-C.
+    Raises `SuiteError` if a cell asks for more data than there is, `DataError` if a dataset is missing or damaged.
     """
     for cell in suite.cells:
         if shortfall := cell.spec.shortfall():

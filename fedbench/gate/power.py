@@ -36,19 +36,9 @@ def seeds_needed(
 ) -> int | None:
     """How many seeds show with probability `POWER` that an unchanged cell is equivalent.
 
-    Parameters
-    ----------
-    std
-        The standard deviation over seeds: of the differences if they are paired, else of one set.
-    margin
-        Greater than zero.
-    num_baseline
-        How many seeds the baseline has, if they are not paired; None: as many as there are new ones.
-
-    Returns
-    -------
-    int or None
-        At least two; above a hundred, up to 2 % too many. None if `std` is not finite, or if `MAX_SEEDS` are too few.
+    `std` is the standard deviation over seeds: of the differences if they are paired, else of one set; then the
+    baseline has `num_baseline` seeds, or as many as there are new ones. The margin is greater than zero. Returns at
+    least two, above a hundred up to 2 % too many; None if `std` is not finite, or if `MAX_SEEDS` are too few.
     """
     from scipy.special import ndtr
 

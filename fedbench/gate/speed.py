@@ -52,28 +52,14 @@ def check_against(
 
     Every workload that is not `only_in_bench` is measured in `LEAST_SESSIONS` sessions, each with new processes, and
     then on, until its interval (`fedbench.stats.estimate_ratio`) shows that it is slower than `THRESHOLD`, or that it
-    is not. What is unclear after `max_seconds`, or when another one is found to be slower, is ``inconclusive``.
+    is not. What is unclear after `max_seconds`, or when another one is found to be slower, is ``inconclusive``. No
+    timing is begun later, except the first of each benchmark; a call that does not end gets a minute.
 
     A benchmark that fails now is ``worse``, with the reason; one that fails in the revision, because it uses what the
     revision lacks, is ``inconclusive``. Neither has a time: ``ratio``, ``before`` and ``now`` are NaN.
 
-    Parameters
-    ----------
-    revision
-        Anything that git resolves to a commit.
-    max_seconds
-        No timing is begun later, except the first of each benchmark. A call that does not end gets a minute.
-    package
-        The package of the working tree.
-    workloads
-        A file of workloads; see `fedbench.bench.workloads`.
-
-    Raises
-    ------
-    BenchmarkError
-        If there is no such revision, or nothing of it or of the working tree can be timed.
-    InterruptedSuiteError
-        After Ctrl-C. The processes have ended and their files are removed.
+    Raises `BenchmarkError` if there is no such revision, or nothing of it or of the working tree can be timed. After
+    Ctrl-C the processes have ended and their files are removed.
     """
     if package == PACKAGE and checkout() is None:
         raise BenchmarkError(

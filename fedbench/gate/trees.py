@@ -78,31 +78,15 @@ def unpacked(
     more_search: Sequence[Path] = (),
     data: Sequence[Path] = (),
 ) -> Iterator[Trees]:
-    """Unpack `revision` and copy the working tree; both are removed at the end.
+    """Unpack a revision, and copy the working tree of the repository of `folder`; both are removed at the end.
 
-    Of the working tree that is what git tracks or would add. What git ignores and what is `LARGE`, such as weights, is
-    no code: both trees have links to the working tree's. The repository gets no worktree, so that nothing is left in it
-    even if the process is killed.
+    Of the working tree that is what git tracks or would add. What git ignores, what is `LARGE`, such as weights, and
+    `data` except for Python files, is no code: both trees have links to the working tree's. The repository gets no
+    worktree, so that nothing is left in it even if the process is killed.
 
-    Parameters
-    ----------
-    revision
-        Anything that git resolves to a commit.
-    folder
-        A folder of the repository.
-    workloads
-        A file of workloads; see `fedbench.bench.workloads`.
-    package
-        The fedbench that is used: in a repository that contains it, each tree's own.
-    more_search
-        Folders from which code of the repository is imported, in addition to Python's search path.
-    data
-        Files and folders that are no code either, except Python files.
-
-    Raises
-    ------
-    BenchmarkError
-        If git is missing or refuses, there is no such revision, or it lacks the fedbench that the repository has.
+    In a repository that contains `package`, the fedbench that is used is each tree's own. Code of the repository is
+    imported from `more_search` before Python's search path. Raises `BenchmarkError` if git is missing or refuses, there
+    is no such revision, or it lacks the fedbench that the repository has.
     """
     root, commit = resolve(revision, folder)
     with tempfile.TemporaryDirectory(prefix="fedbench-speed-") as temporary:

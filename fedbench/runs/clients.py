@@ -59,12 +59,8 @@ class _ClientOfPartition:
 class Clients(Sequence[Client]):
     """All clients of a partition; each is made when it is asked for.
 
-    Attributes
-    ----------
-    parts
-        For each client the indices of its training examples.
-    participants
-        The clients that have examples, ascending. The others take no part: their weight n_k is 0.
+    `parts` are the indices of each client's training examples; `participants` those that have some, ascending. The
+    others take no part: their weight n_k is 0.
     """
 
     dataset: Dataset

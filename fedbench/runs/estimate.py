@@ -27,14 +27,8 @@ TRACKING_SECONDS = 0.13  # of a run with SQLite, including its model and its sha
 class CellEstimate:
     """The estimated cost of a cell.
 
-    Attributes
-    ----------
-    local_steps
-        Steps of SGD over all clients, rounds and seeds.
-    seconds
-        Expected wall time of all its seeds.
-    shortfall
-        Why the cell would be skipped, or None.
+    `local_steps` are those of SGD over all clients, rounds and seeds, `seconds` the wall time of all seeds; `shortfall`
+    says why the cell would be skipped.
     """
 
     cell: Cell

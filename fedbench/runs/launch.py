@@ -61,24 +61,9 @@ def track_suite(
 ) -> tuple[list[Outcome], Recorder | None]:
     """Run what is not finished of a suite, record it in an MLflow store, and show the progress.
 
-    Parameters
-    ----------
-    fresh, store_models
-        See `fedbench.runs.suite_run.run_suite`.
-    profile
-        Whether the first run is profiled; then there is one worker.
-
-    Returns
-    -------
-    list of Outcome, Recorder or None
-        The outcomes of all runs, and what profiled the first one.
-
-    Raises
-    ------
-    InterruptedSuiteError
-        After Ctrl-C: how much is finished.
-    FedbenchError
-        If nothing can be run.
+    For `fresh` and `store_models` see `fedbench.runs.suite_run.run_suite`. With `profile` the first run is profiled, by
+    one worker. Returns the outcomes of all runs, and what profiled the first one. Raises `FedbenchError` if nothing can
+    be run; after Ctrl-C the `InterruptedSuiteError` says how much is finished.
     """
     if profile:
         from fedbench.runs.profiling import Recorder  # before PyTorch

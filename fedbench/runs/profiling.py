@@ -51,18 +51,9 @@ def recordable_rounds(spec: CellSpec) -> int:
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile of a run.
+    """A profile of so many rounds of a run, with their wall time; `path` is the trace.
 
-    Attributes
-    ----------
-    rounds
-        The number of recorded rounds.
-    seconds
-        The recorded wall time.
-    parts
-        The seconds of each part (see `fedbench.runs.traces.read_trace`); their sum is `seconds`.
-    path
-        The trace.
+    `parts` are the seconds of each part (see `fedbench.runs.traces.read_trace`), which add up to `seconds`.
     """
 
     run: RunSpec
@@ -74,18 +65,9 @@ class Profile:
 
 
 class Recorder:
-    """Profiles the first run that an executor computes, up to the fifth round computed.
+    """Profiles the first run that an executor computes, up to the fifth round computed; the trace goes to `folder`.
 
-    Attributes
-    ----------
-    folder
-        Where the trace goes.
-    profile
-        None until it is written.
-    reason
-        Why there is no profile.
-    error
-        Why the profile could not be written.
+    As long as there is no `profile`, `reason` says why, and `error` why it could not be written.
     """
 
     def __init__(self, folder: Path) -> None:

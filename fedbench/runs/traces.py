@@ -52,15 +52,9 @@ class Span(NamedTuple):
 def read_trace(trace: bytes) -> tuple[dict[str, float], tuple[Operator, ...]]:
     """Read a trace.
 
-    Returns
-    -------
-    The seconds of each of `PARTS` and of ``other``, which exclude each other and add up to the recorded time; and the
-    operators with the most time of their own, the longest first.
-
-    Raises
-    ------
-    ValueError
-        If it is not a whole trace of one recording.
+    Returns the seconds of each of `PARTS` and of ``other``, which exclude each other and add up to the recorded time;
+    and the operators with the most time of their own, the longest first. Raises `ValueError` if it is not a whole trace
+    of one recording.
     """
     spans: list[Span] = [each for each in json.loads(trace, object_hook=_slim)["traceEvents"] if each]
     labels = [span for span in spans if span.kind == "user_annotation" and span.name.startswith(LABEL)]

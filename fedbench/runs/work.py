@@ -76,10 +76,8 @@ class RunWork(PortableWork[Job, Event]):
 class _ElsewhereOn:
     """Computes runs on a dataset that it carries.
 
-    Attributes
-    ----------
-    probe
-        A file next to the checkpoints: a machine that does not see it does not share their folder, and keeps none.
+    `probe` is a file next to the checkpoints: a machine that does not see it does not share their folder, and keeps
+    none.
     """
 
     dataset: Dataset

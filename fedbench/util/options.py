@@ -27,14 +27,8 @@ class Options(Frozen):
 def declare_options(part: Any, skipped: int = 0, more: Iterable[str] = ()) -> type[Options]:
     """The options of a callable: its parameters without a default, or with a number, text, true, false or None.
 
-    Parameters
-    ----------
-    part
-        A function, a class, or a dataclass, whose fields they are.
-    skipped
-        How many of the first parameters are no options.
-    more
-        Further options, if it takes any by ``**kwargs``.
+    Of a dataclass they are its fields. The first `skipped` parameters are no options; `more` are further ones, if it
+    takes any by ``**kwargs``.
     """
     parameters, takes_any = _parameters(part)
     parameters = parameters[skipped:]
