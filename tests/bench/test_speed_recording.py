@@ -71,21 +71,6 @@ def test_if_the_store_fails_meanwhile_nothing_is_recorded(uri: str, monkeypatch:
     assert [] == recorded_runs(client)
 
 
-@pytest.mark.parametrize(
-    ("tags", "line"),
-    [
-        ({"fedbench.schema": "2"}, "was not made by fedbench bench"),
-        ({"fedbench.speed_schema": "9"}, "upgrade fedbench"),
-    ],
-)
-def test_another_experiment_of_that_name_is_refused_before_anything_is_measured(
-    uri: str, tags: dict[str, str], line: str
-) -> None:
-    open_speed(uri).create_experiment("speed", tags=tags)
-    with pytest.raises(StoreError, match=line):
-        open_speed(uri)
-
-
 def test_the_timings_are_not_runs_of_a_suite(uri: str) -> None:
     record_speed(open_speed(uri), made_measurement(STEP), Commit("none", 0))
     assert [] == list_runs(None, uri)

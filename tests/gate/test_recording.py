@@ -121,18 +121,6 @@ def test_what_is_not_finite_is_left_out() -> None:
     assert "worst_difference" not in gate_metrics(Gate(made_accuracy(lost), None))
 
 
-def test_if_the_store_fails_meanwhile_nothing_is_recorded(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = open_regression(uri)
-
-    def fail(*_: object) -> None:
-        raise StoreError("the disk is full")
-
-    monkeypatch.setattr(client, "log_text", fail)
-    with pytest.raises(StoreError, match="the disk is full"):
-        record_gate(client, PASSED, DIRTY)
-    assert [] == runs(client)
-
-
 @pytest.mark.parametrize(
     ("tags", "line"),
     [

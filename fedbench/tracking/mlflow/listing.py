@@ -10,7 +10,7 @@ from fedbench.tracking.mlflow.cells import CELL, Cells
 from fedbench.tracking.mlflow.client import REQUEST
 from fedbench.tracking.mlflow.database import chosen_store
 from fedbench.tracking.mlflow.describe import NOTE, describe_suite
-from fedbench.tracking.mlflow.models import discard_models
+from fedbench.tracking.mlflow.models import discard_run
 from fedbench.tracking.mlflow.reading import require_schema, run_record, search_runs
 from fedbench.tracking.mlflow.store import (
     checkpoint_folder,
@@ -104,11 +104,9 @@ def delete_runs(doomed: Sequence[RunRecord], uri: str | None) -> None:
     touched = set()
     for each in doomed:
         path = paths[each.run_id]
-        experiment_id = client.get_run(each.run_id).info.experiment_id
-        discard_models(client, experiment_id, each.run_id)
-        client.delete_run(each.run_id)
+        discard_run(client, run := client.get_run(each.run_id))
         if cell := each.tags.get(CELL):
-            touched.add((experiment_id, cell))
+            touched.add((run.info.experiment_id, cell))
         remove(path.with_suffix(".ckpt"))
         remove(path)
     for experiment_id, fingerprint in sorted(touched):

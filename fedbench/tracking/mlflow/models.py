@@ -21,6 +21,7 @@ from fedbench.util.quiet import quiet_export
 if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.models import ModelSignature
     from numpy.typing import NDArray
     from torch import nn
@@ -60,9 +61,15 @@ def log_model(client: MlflowClient, experiment_id: str, run_id: str, final: Fina
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
-def discard_models(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+def discard_run(client: MlflowClient, run: Run) -> None:
+    """Delete a run with its models."""
+    discard_models(client, run)
+    client.delete_run(run.info.run_id)
+
+
+def discard_models(client: MlflowClient, run: Run) -> None:
     """Delete the models of a run."""
-    for model in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
+    for model in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"):
         client.delete_logged_model(model.model_id)
 
 

@@ -14,7 +14,7 @@ from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow.cells import Cells
 from fedbench.tracking.mlflow.client import MAX_BATCH, StoreClient
 from fedbench.tracking.mlflow.describe import NOTE
-from fedbench.tracking.mlflow.models import discard_models, log_model
+from fedbench.tracking.mlflow.models import discard_run, log_model
 from fedbench.tracking.mlflow.reading import is_finished, runs_of, stored_result
 from fedbench.tracking.mlflow.store import local_folder, store_errors
 from fedbench.tracking.records import (
@@ -142,8 +142,7 @@ class MlflowRun:
         same = runs_of(self.client, self._experiment_id, self._fingerprint)
         same = sorted(filter(is_finished, same), key=lambda run: (run.info.start_time, run.info.run_id))
         for other in same[1:]:
-            discard_models(self.client, self._experiment_id, other.info.run_id)
-            self.client.delete_run(other.info.run_id)
+            discard_run(self.client, other)
         return stored_result(same[0]) if same else result  # somebody may have altered it already
 
     def kill(self, reason: str) -> None:

@@ -22,7 +22,7 @@ from fedbench.tracking.mlflow.database import mlflow_uri
 from fedbench.tracking.mlflow.describe import NOTE, suite_note
 from fedbench.tracking.mlflow.door import param_texts
 from fedbench.tracking.mlflow.experiments import open_experiment
-from fedbench.tracking.mlflow.models import discard_models
+from fedbench.tracking.mlflow.models import discard_models, discard_run
 from fedbench.tracking.mlflow.reading import (
     each_run,
     is_finished,
@@ -92,8 +92,7 @@ class MlflowTracker:
         for run in left:
             if held := try_lock(self.checkpoints / f"{run.data.tags['fedbench.fingerprint']}.lock"):
                 if is_unfinished(self.client.get_run(run.info.run_id)):
-                    discard_models(self.client, self.experiment_id, run.info.run_id)
-                    self.client.delete_run(run.info.run_id)
+                    discard_run(self.client, run)
                 held.remove()
 
     def start_run(
@@ -143,16 +142,13 @@ class MlflowTracker:
         In a local store all of them are of processes that have ended, and the others are deleted. On a server they may
         be of a machine with other checkpoints, and are left to it.
         """
-        is_local = local_folder(self.uri) is not None
-        found: Run | None = None
-        for run in unfinished:
-            # Rounds that were recorded after the checkpoint are computed again, to the same bits.
-            if (is_local or run.data.tags.get(REQUEST) == key) and (rounds or not self._recorded(run)):
-                found = run
-        for run in unfinished:
-            if run is not found and (is_local or run.data.tags.get(REQUEST) == key):
-                discard_models(self.client, self.experiment_id, run.info.run_id)
-                self.client.delete_run(run.info.run_id)
+        ours = [run for run in unfinished if local_folder(self.uri) or run.data.tags.get(REQUEST) == key]
+        # Rounds that were recorded after the checkpoint are computed again, to the same bits.
+        resumable = [run for run in ours if rounds or not self._recorded(run)]
+        found = resumable[-1] if resumable else None
+        for run in ours:
+            if run is not found:
+                discard_run(self.client, run)
         return found
 
     def _create(self, run: RunSpec, fingerprint: str, cell_fingerprint: str, key: str) -> Run:
@@ -188,7 +184,7 @@ class MlflowTracker:
             if ours.info.status != "RUNNING":
                 self.client.update_run(run_id, status="RUNNING")
             self.client.log_all(run_id, params=params, tags=self._now())
-            discard_models(self.client, self.experiment_id, run_id)  # one that may be half written
+            discard_models(self.client, ours)  # one that may be half written
         for part in run.spec.parts:
             if part.digest:
                 name, text = part.source()
