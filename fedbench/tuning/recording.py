@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Metric
@@ -24,7 +23,7 @@ from fedbench.tracking.mlflow.store import checkpoint_folder
 from fedbench.tuning import study_records as records
 from fedbench.tuning.views import tuning_view_tags
 from fedbench.util.environment import environment_tags
-from fedbench.util.locks import lock
+from fedbench.util.locks import Lock, lock
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -54,13 +53,8 @@ class StudyRun:
             self.run_id = self._find_or_create()
             self._begin(self.client.get_run(self.run_id))
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        held = lock(checkpoint_folder(self.client.uri) / f"study-{self.identity}.lock")
-        try:
-            yield
-        finally:
-            held.remove()
+    def _writing(self) -> Lock:
+        return lock(checkpoint_folder(self.client.uri) / f"study-{self.identity}.lock")
 
     def _find_or_create(self) -> str:
         wanted = f"tags.`{records.STUDY}` = '{self.identity}' and tags.`fedbench.kind` = 'study'"

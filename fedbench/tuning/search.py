@@ -214,14 +214,9 @@ class Search:
             self.storage.record_heartbeat(begun.id)
 
 
-@contextmanager
-def turn(locks: Path) -> Iterator[None]:
+def turn(locks: Path) -> Lock:
     """Change what trials there are: one command of a machine at a time, so that Optuna's steps are not interleaved."""
-    held = lock(locks / "study.lock")
-    try:
-        yield
-    finally:
-        held.remove()
+    return lock(locks / "study.lock")
 
 
 def _remove(held: Lock | None) -> None:

@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock, Timeout
 
@@ -23,12 +24,18 @@ logger = logging.getLogger("fedbench")
 class Lock:
     """A lock that this process holds, until it ends, however it ends; see `lock` and `try_lock`.
 
-    The file can hold a line of text for the next holder.
+    As a context manager it is removed at the end. The file can hold a line of text for the next holder.
     """
 
     def __init__(self, path: Path, held: FileLock | None) -> None:
         self.path = path
         self._held = held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     @property
     def text(self) -> str:
@@ -93,13 +100,10 @@ def put_new(new: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links: one that asks first, and one at a time
-        held = lock(path.with_name(f".{path.name}.lock"))
-        try:
+        with lock(path.with_name(f".{path.name}.lock")):
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
             new.replace(path)
-        finally:
-            held.remove()
 
 
 def _lock(path: Path, timeout: float) -> Lock | None:

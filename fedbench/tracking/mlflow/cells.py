@@ -71,12 +71,9 @@ class Cells:
         if fingerprint not in self._touched and self._is_up_to_date(seen):
             return
         wanted = f"tags.`{CELL}` = '{fingerprint}'"
-        settling = lock(checkpoint_folder(self.client.uri) / f"{fingerprint}.lock")
-        try:
+        with lock(checkpoint_folder(self.client.uri) / f"{fingerprint}.lock"):
             while not self._settle(runs := search_runs(self.client, self.experiment_id, wanted)):
                 pass  # look again: another machine may have recorded something meanwhile
-        finally:
-            settling.remove()
         for run in runs:  # of a hundred thousand runs no more is kept than of the cells under way
             self._series.pop(run.info.run_id, None)
             self._confusions.pop(run.info.run_id, None)

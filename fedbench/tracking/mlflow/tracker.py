@@ -91,9 +91,9 @@ class MlflowTracker:
         """Delete runs that processes have left, which nothing would resume."""
         for run in left:
             if held := try_lock(self.checkpoints / f"{run.data.tags['fedbench.fingerprint']}.lock"):
-                if is_unfinished(self.client.get_run(run.info.run_id)):
-                    discard_run(self.client, run)
-                held.remove()
+                with held:
+                    if is_unfinished(self.client.get_run(run.info.run_id)):
+                        discard_run(self.client, run)
 
     def start_run(
         self,
