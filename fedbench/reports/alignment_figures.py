@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 
-from fedbench.reports.figure import BAND, LOSS, Figure, Kind, Row, Value, measured, number
+from fedbench.reports.figure import BAND, Figure, Kind, Row, Value, measured, number
 from fedbench.reports.layout import seeds_text
+from fedbench.reports.measure import LOSS
 from fedbench.tracking.records import (
     CORRELATIONS_FILE,
     INTERPOLATION,

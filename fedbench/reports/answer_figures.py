@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from fedbench.reports.answers import Answer, Setting
-from fedbench.reports.answers.measured import Measure
 from fedbench.reports.figure import HIGH, LOW, Figure, Kind, Row, number
+from fedbench.reports.measure import Measure
 
 PART = "Answers"
 Compared = tuple[str, Setting]  # a panel: its title and whose pairs it shows
@@ -36,7 +36,7 @@ def _averaged(answer: Answer) -> str:
 
 
 def _figure(title: str, measure: Measure, compared: Iterable[Compared]) -> Iterator[Figure]:
-    column = f"difference ({measure.unit})"
+    column = f"difference ({measure.difference_unit})"
     rows: list[Row] = [
         {
             "panel": panel,

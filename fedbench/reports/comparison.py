@@ -11,21 +11,12 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fedbench.measures import BARRIERS, PLAIN_ACCURACY, PLAIN_GAIN, ROUNDS_TO_TARGET
 from fedbench.reports.fitted import Column, Fitted
-from fedbench.reports.layout import bounds_text, mean_std, number, spread_json
+from fedbench.reports.layout import bounds_text, number, spread_json
+from fedbench.reports.measure import measure_of
 from fedbench.stats import CONFIDENCE, Difference, Spread, difference_of, spread
 from fedbench.tracking.records import StoredCell, StoredSuite
 from fedbench.util.errors import StoreError
-
-LOSSES = ("loss", "train_loss", *BARRIERS)
-LOWER_IS_BETTER = (*LOSSES, ROUNDS_TO_TARGET)
-RATES = ("accuracy", "balanced_accuracy", "averaging_gain", PLAIN_ACCURACY, PLAIN_GAIN)  # shown in percent
-UNITS = {
-    **dict.fromkeys(RATES, "percent"),
-    **dict.fromkeys(LOSSES, "nats"),
-    ROUNDS_TO_TARGET: "rounds",
-}
 
 
 class Change(StrEnum):
@@ -101,7 +92,7 @@ def _compare_cell(suite: str, first: StoredCell, second: StoredCell, metric: str
     if len(common) > 1:
         one, other = ({seed: side[seed] for seed in sorted(common)} for side in (one, other))
     difference = difference_of(one, other)
-    change = Change.EQUAL if one == other else judge_change(difference.interval, metric in LOWER_IS_BETTER)
+    change = Change.EQUAL if one == other else judge_change(difference.interval, measure_of(metric).lower_is_better)
     verdicts = (str(first.result.verdict), str(second.result.verdict))
     spreads = (spread(list(one.values())), spread(list(other.values())))
     return CellComparison(suite, first.label, *spreads, difference, change, verdicts)
@@ -119,15 +110,19 @@ def judge_change(interval: tuple[float, float] | None, lower_is_better: bool) ->
 
 def comparison_table(comparison: Comparison) -> RenderableType:
     """The comparison as a table for people."""
-    scale, digits = (100, 1) if comparison.metric in RATES else (1, 3)
+    measure = measure_of(comparison.metric)
+    form, scale = f"+.{measure.digits}f", measure.scale
     cells = comparison.cells
     several = len({cell.suite for cell in cells}) > 1
     table = Fitted(
         Column("cell", [f"{cell.suite}: {cell.label}" if several else cell.label for cell in cells], is_text=True),
-        Column("A", [mean_std(cell.first, digits, scale) for cell in cells], drop=1),
-        Column("B", [mean_std(cell.second, digits, scale) for cell in cells]),
-        Column("B−A", [f"{scale * cell.difference.mean:+.{digits}f}" for cell in cells]),
-        Column("95 % interval", [bounds_text(cell.difference.interval, f"+.{digits}f", scale) for cell in cells]),
+        Column("A", [measure.over_seeds(cell.first) for cell in cells], drop=1),
+        Column("B", [measure.over_seeds(cell.second) for cell in cells]),
+        Column("B−A", [measure.text(cell.difference.mean, "+") for cell in cells]),
+        Column(
+            "95 % interval",
+            [bounds_text(cell.difference.interval, form, scale) for cell in cells],
+        ),
         Column("seeds", [_seeds(cell) for cell in cells], drop=2),
         Column("B is", [_change(cell) for cell in cells], is_text=True),
     )
@@ -147,10 +142,11 @@ def _seeds(cell: CellComparison) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
+    unit = measure_of(comparison.metric).unit or "its own unit"
     notes = [
         f"A: {comparison.names[0]}",
         f"B: {comparison.names[1]}",
-        f"{comparison.metric} in {UNITS.get(comparison.metric, 'its own unit')}, mean ± standard deviation over seeds: "
+        f"{comparison.metric} in {unit}, mean ± standard deviation over seeds: "
         "pairs of the same seed, or A's and B's as independent samples.",
         ", ".join(f"{count} {change}" for change, count in comparison.changes.items() if count) + ".",
     ]

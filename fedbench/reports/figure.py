@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fedbench.measures import BARRIER
+from fedbench.reports.measure import Measure
 from fedbench.stats import CONFIDENCE, Spread
 
 BAND = f"{100 * CONFIDENCE:.0f} % interval of the mean"
@@ -92,38 +92,6 @@ class Figure:
     def name(self) -> str:
         """Its id on the page, and the name of its files."""
         return re.sub("[^a-z0-9]+", "-", f"{self.prefix} {self.title}".strip().lower())
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric as it is shown.
-
-    Attributes
-    ----------
-    column
-        Its title, with the unit.
-    scale
-        What a value is multiplied with.
-    """
-
-    metric: str
-    column: str
-    scale: float = 1
-    digits: int = 2
-    sign: str = ""
-    possible: tuple[float | None, float | None] = (None, None)
-
-    @property
-    def name(self) -> str:
-        """Its title without the unit."""
-        return self.column.partition(" (")[0].capitalize()
-
-
-ACCURACY = Measure("accuracy", "accuracy (%)", 100, 1, possible=(0, 100))
-LOSS = Measure("loss", "loss (nats)", possible=(0, None))
-DRIFT = Measure("client_drift", "client drift", digits=3, possible=(0, None))
-RISE = Measure(BARRIER, "loss barrier (nats)", digits=3)
-GAIN = Measure("averaging_gain", "averaging gain (points)", 100, 1, "+", (-100, 100))
 
 
 def measured(over: Spread, measure: Measure) -> dict[str, Value]:

@@ -11,8 +11,9 @@ from typing import Any
 from fedbench.measures import CLIENT_ACCURACY, Verdict
 from fedbench.reports.alignment_figures import alignment_figures
 from fedbench.reports.class_figures import confusion_figure, partition_figure, recall_figure
-from fedbench.reports.figure import ACCURACY, BAND, DRIFT, GAIN, LOSS, RISE, Figure, Kind, Measure, Row, measured
-from fedbench.reports.layout import mean_std, over_seeds, seeds_text
+from fedbench.reports.figure import BAND, Figure, Kind, Row, measured
+from fedbench.reports.layout import over_seeds, seeds_text
+from fedbench.reports.measure import ACCURACY, DRIFT, GAIN, LOSS, RISE, Measure
 from fedbench.reports.panels import (
     axis_words,
     by_scenario,
@@ -114,7 +115,7 @@ def _shown(cell: StoredCell, places: list[str], measure: Measure) -> Iterator[tu
     over = cell.final(measure.metric)
     if over and math.isfinite(over.mean):
         mark = "" if cell.result.verdict is Verdict.OK else " *"
-        text = mean_std(over, measure.digits, measure.scale, measure.sign).replace(" ±", "\n±")
+        text = measure.over_seeds(over).replace(" ±", "\n±")
         yield over, places if len(places) == 2 else [places[0] + mark], text + mark
 
 

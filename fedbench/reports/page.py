@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from fedbench import __version__
-from fedbench.measures import BARRIER, MEANINGS, PLAIN_GAIN
+from fedbench.measures import MEANINGS, PLAIN_GAIN
 from fedbench.reports.answer_figures import answer_figures
 from fedbench.reports.answers import Answer, answer_all
 from fedbench.reports.answers.text import HOW
 from fedbench.reports.figure import Figure
 from fedbench.reports.figures import suite_figures
 from fedbench.reports.html import page_html, write_page
-from fedbench.reports.layout import bounds_text, mean_std, seeds_text, short_verdict
+from fedbench.reports.layout import bounds_text, seeds_text, short_verdict
+from fedbench.reports.measure import ACCURACY, BALANCED_ACCURACY, DRIFT, GAIN, LOSS, RISE, TRAINING, Measure
 from fedbench.reports.results import CLIENTS_ALONE, RECOVERED_MEANING, clients_alone, recovered, rounds_to_target
 from fedbench.reports.sentences import sentences
 from fedbench.reports.studies import StudyPart, study_parts
@@ -44,12 +45,12 @@ class Column:
     is_text: bool = False
 
 
-def _final(metric: str, digits: int, scale: float = 1, sign: str = "") -> Callable[[StoredCell], str]:
+def _final(measure: Measure) -> Callable[[StoredCell], str]:
     def value(cell: StoredCell) -> str:
-        spread = cell.final(metric)
+        spread = cell.final(measure.metric)
         if spread is None or not math.isfinite(spread.mean):
             return "" if spread is None else "not finite"
-        return mean_std(spread, digits, scale, sign)
+        return measure.over_seeds(spread)
 
     return value
 
@@ -83,27 +84,23 @@ SEEDS = (
 )
 COLUMNS = (
     Column("cell", "", lambda cell: cell.label, is_text=True),
-    Column("accuracy", "percent on the test set", _final("accuracy", 1, 100)),
+    Column("accuracy", "percent on the test set", _final(ACCURACY)),
     Column("verdict", "", lambda cell: short_verdict(cell.result.verdict, cell.result.reason), is_text=True),
     Column("95 % interval", "of the mean accuracy over seeds, by Student's t distribution", _interval),
-    Column("balanced accuracy", "percent; the mean recall over classes", _final("balanced_accuracy", 1, 100)),
-    Column("loss", "mean cross-entropy in nats", _final("loss", 3)),
+    Column("balanced accuracy", "percent; the mean recall over classes", _final(BALANCED_ACCURACY)),
+    Column("loss", "mean cross-entropy in nats", _final(LOSS)),
     Column("clients alone", f"percent: {CLIENTS_ALONE.partition(': ')[2]}", lambda cell: clients_alone(cell.result)),
     Column("rounds to target", TARGET, lambda cell: rounds_to_target(cell.result)),
-    Column(
-        "averaging gain",
-        "percentage points: the average's accuracy minus the clients' mean",
-        _final("averaging_gain", 1, 100, "+"),
-    ),
+    Column("averaging gain", "percentage points: the average's accuracy minus the clients' mean", _final(GAIN)),
     Column(
         "recovered",
         f"percent: {RECOVERED_MEANING.partition(': ')[2]} No gap: none is shown by the seeds",
         _recovered,
     ),
-    Column("barrier", BARRIER_MEANING, _final(BARRIER, 3)),
-    Column("client drift", "Euclidean distance of the clients' models from their average", _final("client_drift", 2)),
+    Column("barrier", BARRIER_MEANING, _final(RISE)),
+    Column("client drift", "Euclidean distance of the clients' models from their average", _final(DRIFT)),
     Column("majority rate", "percent: the accuracy of always predicting the largest class", _majority_rate),
-    Column("training s", "seconds of training in the last round", _final("training_seconds", 2)),
+    Column("training s", "seconds of training in the last round", _final(TRAINING)),
     Column("seeds", SEEDS, lambda cell: str(len(cell.result.seeds))),
 )
 

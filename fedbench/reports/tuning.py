@@ -12,6 +12,7 @@ from rich.text import Text
 from fedbench.measures import Verdict
 from fedbench.reports.fitted import Column, Fitted
 from fedbench.reports.layout import STYLES, WITHOUT, mean_std, short_verdict
+from fedbench.reports.measure import measure_of
 from fedbench.stats import spread
 from fedbench.suites.tune import Objective
 from fedbench.tuning.results import Answer
@@ -81,9 +82,8 @@ def objective_scale(objective: str) -> tuple[float, int, str]:
 
     Rates are shown in percent.
     """
-    if objective == Objective.LOSS:
-        return 1, 3, "nats"
-    return (1, 1, "rounds") if objective == Objective.ROUNDS_TO_TARGET else (100, 1, "points")
+    measure = measure_of(objective)
+    return measure.scale, measure.digits, measure.difference_unit
 
 
 def candidate_rows(document: Document) -> list[tuple[str, str, str]]:

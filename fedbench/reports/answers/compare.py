@@ -10,8 +10,9 @@ from typing import Any
 
 from fedbench.components import KINDS
 from fedbench.measures import Verdict
-from fedbench.reports.answers.measured import Measure, main_measure, values_by_seed
+from fedbench.reports.answers.measured import main_measure, values_by_seed
 from fedbench.reports.answers.records import Answer, Pair, Setting
+from fedbench.reports.measure import Measure
 from fedbench.stats import LEVEL, detectable_difference, holm, interval_of, p_differs, seeds_to_show, spread
 from fedbench.suites.contrast import SCENARIO, ContrastMeasure, ContrastSpec
 from fedbench.suites.fields import COMMON, in_order

@@ -1,61 +1,17 @@
-"""What cells are compared by: each measure with its unit, and a cell's values by seed."""
+"""What cells are compared by, and a cell's values by seed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from fedbench.measures import RunResult, Verdict
+from fedbench.reports.measure import MEASURES, Measure
 from fedbench.suites.contrast import ContrastMeasure
 from fedbench.tracking.records import CellResult
 
 UNBALANCED = 1.5  # times an equal share of the test set that the largest class has, from which balanced accuracy counts
 NAMED = (Verdict.DIVERGED, Verdict.COLLAPSED)  # verdicts of seeds whose cell is named instead of compared
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure of a run after its last round.
-
-    Attributes
-    ----------
-    words
-        What people call it.
-    unit, scale, digits
-        The unit that people read, how many of it are one of the measure's own, and decimals.
-    """
-
-    name: ContrastMeasure
-    words: str
-    unit: str = "points"
-    scale: float = 100
-    digits: int = 1
-    lower_is_better: bool = False
-
-    def of(self, result: RunResult) -> float | None:
-        """The value of a run; None if it has none."""
-        if self.name is ContrastMeasure.WORST_CLIENT:
-            return min(result.client_accuracy.values(), default=None)
-        return result.metrics.get(self.name)
-
-    def text(self, value: float, sign: str = "", digits: int | None = None) -> str:
-        """A value in the unit that people read, without the unit."""
-        return f"{self.scale * value:{sign}z.{self.digits if digits is None else digits}f}"
-
-
-MEASURES = {
-    measure.name: measure
-    for measure in (
-        Measure(ContrastMeasure.ACCURACY, "accuracy"),
-        Measure(ContrastMeasure.BALANCED_ACCURACY, "balanced accuracy"),
-        Measure(ContrastMeasure.LOSS, "loss", "nats", 1, 3, lower_is_better=True),
-        Measure(ContrastMeasure.ROUNDS_TO_TARGET, "rounds to the target", "rounds", 1, 1, lower_is_better=True),
-        Measure(ContrastMeasure.BYTES_TO_TARGET, "upload to the target", "MB", 1e-6, 1, lower_is_better=True),
-        Measure(ContrastMeasure.AVERAGING_GAIN, "averaging gain"),
-        Measure(ContrastMeasure.WORST_CLIENT, "worst client's accuracy"),
-    )
-}
 
 
 def main_measure(results: Sequence[CellResult], chosen: ContrastMeasure | None) -> Measure:
@@ -88,7 +44,7 @@ def values_by_seed(result: CellResult, measure: Measure) -> tuple[Mapping[int, f
     for verdict in NAMED:
         if counts[verdict]:
             return {}, f"{verdict} in {_share(counts[verdict], len(runs))}"
-    values = {seed: value for seed, run in runs.items() if (value := measure.of(run)) is not None}
+    values = {seed: value for seed, run in runs.items() if (value := _value(run, measure)) is not None}
     if not runs:
         return {}, str(result.verdict)
     if missing := len(runs) - len(values):
@@ -101,3 +57,10 @@ def values_by_seed(result: CellResult, measure: Measure) -> tuple[Mapping[int, f
 def _share(count: int, total: int) -> str:
     """``2 of 5 seeds``."""
     return f"{count} of {total} seeds" if total > 1 else "one seed"
+
+
+def _value(run: RunResult, measure: Measure) -> float | None:
+    """The value after the last round; None if there is none."""
+    if measure.metric == ContrastMeasure.WORST_CLIENT:
+        return min(run.client_accuracy.values(), default=None)
+    return run.metrics.get(measure.metric)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from fedbench.reports.answers.measured import Measure
 from fedbench.reports.answers.text import ranking, sentence
+from fedbench.reports.measure import Measure
 from fedbench.stats import TIED
 
 

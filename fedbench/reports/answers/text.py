@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedbench.algorithms import ALGORITHMS
 from fedbench.components import KINDS
-from fedbench.reports.answers.measured import Measure
 from fedbench.reports.layout import number
+from fedbench.reports.measure import Measure
 from fedbench.stats.contrasts import MAX_SEEDS
 from fedbench.suites.contrast import SCENARIO
 from fedbench.util.text import counted
@@ -135,7 +135,8 @@ def _evidence(answer: Answer, better: str, than: str, over: str = "") -> str:
         return "no seed in common"
     sign = 1 if pair.second == better else -1
     digits = _digits(measure, pair)
-    unit = "" if measure.words.startswith(measure.unit) else f" {measure.unit}"
+    unit = measure.difference_unit
+    unit = "" if measure.words.startswith(unit) else f" {unit}"
     amount = f"{measure.text(sign * pair.difference, '+', digits)}{unit}{over}"
     if len(answer.settings) > 1:
         amount += _settings_text(answer, pair)
@@ -234,7 +235,7 @@ def answers_json(answers: Iterable[Answer]) -> list[dict[str, Any]]:
         {
             "scenario": answer.scenario or None,
             "axis": answer.axis,
-            "measure": str(answer.measure.name),
+            "measure": answer.measure.metric,
             "sentence": answer.sentence,
             "ranks": dict(answer.overall.ranks),
             "pairs": [_pair_json(pair) for pair in answer.overall.pairs],
