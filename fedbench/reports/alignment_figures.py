@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 
-from fedbench.reports.figure import BAND, Figure, Kind, Row, Value, measured, number
+from fedbench.reports.figure import BAND, Figure, Kind, Row, measured, number
 from fedbench.reports.layout import seeds_text
 from fedbench.reports.measure import LOSS
+from fedbench.reports.panels import describe
 from fedbench.tracking.records import (
     CORRELATIONS_FILE,
     INTERPOLATION,
@@ -22,30 +23,27 @@ PLAIN, REPAIRED = "plain_", "repaired_"  # which line; see `fedbench.runs.alignm
 HOW = ("aggregation", "align_by", "repair", "init")  # what lines of one panel differ in
 
 
-def alignment_figures(stored: StoredSuite) -> Iterator[Figure]:
+def alignment_figures(stored: StoredSuite) -> list[Figure]:
     """The figures for which a suite has results."""
     cells = [cell for cell in stored.measured if f"{INTERPOLATION}plain_loss" in cell.metrics]
-    yield from _lines(stored, cells)
-    yield from _units(stored, cells)
+    return [figure for figure in (_lines(stored, cells), _units(stored, cells)) if figure.rows]
 
 
-def _lines(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
-    rows: list[Row] = []
-    for (title, label), (cell, name) in _named_lines(cells).items():
-        for step, over in stored.curve(cell, f"{INTERPOLATION}{name}loss").items():
-            if 0 <= step <= STEPS_PER_THETA:
-                point: dict[str, Value] = {"panel": title, "models": label, "θ": step / STEPS_PER_THETA}
-                rows.append(point | measured(over, LOSS))
-    if rows:
-        seeds = seeds_text([len(cell.finished) for cell in cells])
-        title = "Loss between two models: plain, aligned, repaired"
-        caption = (
-            "The models θ·w + (1 − θ)·w′ between the two clients' own models w (θ = 1) and w′ (θ = 0); θ = 1/2 is "
-            "their average. Aligned: the units of w′ in the order of those of w that they are most like. Repaired: "
-            f"the statistics of each unit reset to those of the two models. Mean over {seeds}; band: {BAND}."
-        )
-        y, possible = LOSS.column, LOSS.possible
-        yield Figure(PART, title, caption, Kind.LINES, rows, "θ", y, series="models", possible=possible)
+def _lines(stored: StoredSuite, cells: list[StoredCell]) -> Figure:
+    rows: list[Row] = [
+        {"panel": panel, "models": label, "θ": step / STEPS_PER_THETA, **measured(over, LOSS)}
+        for (panel, label), (cell, name) in _named_lines(cells).items()
+        for step, over in stored.curve(cell, f"{INTERPOLATION}{name}loss").items()
+        if 0 <= step <= STEPS_PER_THETA
+    ]
+    seeds = seeds_text([len(cell.finished) for cell in cells])
+    title = "Loss between two models: plain, aligned, repaired"
+    caption = (
+        "The models θ·w + (1 − θ)·w′ between the two clients' own models w (θ = 1) and w′ (θ = 0); θ = 1/2 is their "
+        "average. Aligned: the units of w′ in the order of those of w that they are most like. Repaired: the "
+        f"statistics of each unit reset to those of the two models. Mean over {seeds}; band: {BAND}."
+    )
+    return Figure(PART, title, caption, Kind.LINES, rows, "θ", LOSS.column, series="models", possible=LOSS.possible)
 
 
 def _named_lines(cells: Iterable[StoredCell]) -> dict[tuple[str, str], tuple[StoredCell, str]]:
@@ -53,8 +51,9 @@ def _named_lines(cells: Iterable[StoredCell]) -> dict[tuple[str, str], tuple[Sto
     found: dict[tuple[str, str], tuple[StoredCell, str]] = {}
     titles: dict[Hashable, str] = {}
     for cell in cells:
+        axes = [axis for axis in cell.result.cell.axes if axis not in HOW]
         settings = frozenset((field, str(value)) for field, value in cell.spec.values.items() if field not in HOW)
-        title = titles.setdefault(settings, _title(cell))
+        title = titles.setdefault(settings, describe(cell, axes) or cell.scenario)
         if cell.spec.init == "shared":
             found.setdefault((title, "shared start, plain"), (cell, PLAIN))
             continue
@@ -66,16 +65,11 @@ def _named_lines(cells: Iterable[StoredCell]) -> dict[tuple[str, str], tuple[Sto
     return found
 
 
-def _title(cell: StoredCell) -> str:
-    axes = [axis for axis in cell.result.cell.axes if axis not in HOW]
-    words = ", ".join(f"{axis.replace('_', ' ')} {cell.spec.get(axis)}" for axis in axes)
-    return words or cell.scenario
-
-
-def _units(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
+def _units(stored: StoredSuite, cells: list[StoredCell]) -> Figure:
     """The first of the settings that differ in more than `HOW`, and in it the last layer that can be drawn."""
     lines = _named_lines(cells)
-    drawn = {label: line for (title, label), line in lines.items() if title == next(iter(lines))[0]}
+    first = next((panel for panel, _ in lines), "")
+    drawn = {label: line for (panel, label), line in lines.items() if panel == first}
     rows: list[Row] = []
     seed = layer = None
     for label, (cell, name) in drawn.items():
@@ -94,11 +88,10 @@ def _units(stored: StoredSuite, cells: list[StoredCell]) -> Iterator[Figure]:
                 for i, row in enumerate(matrices[layer].tolist())
                 for j, value in enumerate(row)
             ]
-    if rows:
-        title, x, y = "Which units of two models are alike", "unit of w′", "unit of w"
-        caption = (
-            f"Correlation of each unit of layer {layer} of the first client's model w (row) with each of the second's, "
-            f"w′ (column), on 1,000 test images, in {next(iter(lines))[0]}, seed {seed}. Aligned: the unit of w′ that "
-            "is averaged with a unit of w is on the diagonal. Correlations below 0 are as white as 0."
-        )
-        yield Figure(PART, title, caption, Kind.MATRIX, rows, x, y, value="correlation", possible=(0, 1))
+    title, x, y = "Which units of two models are alike", "unit of w′", "unit of w"
+    caption = (
+        f"Correlation of each unit of layer {layer} of the first client's model w (row) with each of the second's, w′ "
+        f"(column), on 1,000 test images, in {first}, seed {seed}. Aligned: the unit of w′ that is averaged with a "
+        "unit of w is on the diagonal. Correlations below 0 are as white as 0."
+    )
+    return Figure(PART, title, caption, Kind.MATRIX, rows, x, y, value="correlation", possible=(0, 1))
