@@ -45,7 +45,7 @@ def history_figures(history: History) -> Iterator[Figure]:
         "Mean over the seeds of each check; band: ± standard deviation over seeds.",
         f"{metric} (%)",
         [
-            (name.partition(" ")[0], name, check, 100 * over.mean, 100 * (over.std or 0), name in check.failed)
+            (name.partition(" ")[0], name, check, 100 * over.mean, over.std and 100 * over.std, name in check.failed)
             for check in last_by_commit([each for each in measured if each.metric == measured[-1].metric])
             for name, over in check.accuracies.items()
         ],
