@@ -109,7 +109,7 @@ def answer_command(
     if as_json:
         print_json({"suite": stored.name, "question": stored.question, "answers": answers_json(answers)})
     else:
-        console().print(answers_text(stored.question, answers))
+        console().print(answers_text(stored.question, answers, len(stored.cells) - len(stored.current)))
 
 
 def compare_command(

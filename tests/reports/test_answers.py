@@ -339,3 +339,4 @@ def test_the_json_has_numbers_and_names(tmp_path: Path) -> None:
 def test_a_suite_without_pairs_says_what_would_make_them(tmp_path: Path) -> None:
     answers = answer_all(results(tmp_path, "{name: one}", lambda _: 0.5))
     assert "No cells are compared" in answers_text("Why?", answers)
+    assert "Not compared: 2 older cells of the same name" in answers_text("Why?", answers, 2)

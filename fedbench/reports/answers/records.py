@@ -70,7 +70,7 @@ class Setting:
     means
         The mean of each value, over the seeds and settings that all values have; empty if there are none.
     ranks
-        The rank of each compared value: 1 and the number of values that are shown to be better.
+        The rank of each compared value: 1 plus the number of values that are shown to be better.
     labels
         The label of each value's cell; empty for the average.
     """

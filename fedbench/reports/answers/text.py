@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HOW = (
     "Differences are paired by seed. What is shown holds for all comparisons of a scenario together, at 5 %; each "
-    "interval holds by itself. A rank is 1 and the number of values that are shown to be better. So many "
+    "interval holds by itself. A rank is 1 plus the number of values that are shown to be better. So many "
     "seeds would show a true difference of this size with a probability of 80 %."
 )
 ACRONYMS = {"Scaffold": "SCAFFOLD"}  # algorithms that are not written as their classes
@@ -80,14 +80,18 @@ def cell_answers(answers: Iterable[Answer]) -> dict[str, dict[str, str]]:
     return found
 
 
-def answers_text(question: str, answers: Sequence[Answer]) -> str:
-    """The question and its answers, with rankings, for people."""
+def answers_text(question: str, answers: Sequence[Answer], num_replaced: int = 0) -> str:
+    """The question and its answers, with rankings, for people; and how many cells a changed file has replaced."""
     lines = [question, ""]
     for answer in answers:
         lines.append(answer.sentence)
         lines += [f"  Ranking: {answer.ranking}"] if answer.ranking else []
     if not answers:
         lines.append("No cells are compared: no two differ in one field alone, or the suite's contrast says so.")
+    if num_replaced:
+        lines.append(
+            f"Not compared: {counted(num_replaced, 'older cell')} of the same name, from before the file changed."
+        )
     if any(answer.overall.pairs for answer in answers):
         lines += ["", HOW]
     return "\n".join(lines)
