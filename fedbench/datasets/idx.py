@@ -75,16 +75,9 @@ class IdxDataset:
         return all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in self.md5)
 
     def verify(self, data_dir: Path) -> None:
-        """Check each of the four files, unpacked or, if it exists only as such, packed."""
-        folder = self.raw(data_dir)
-        with plain_errors(f"cannot read dataset {self.name}"):
-            self._require_some(data_dir)
-            for name, md5 in self.md5.items():
-                packed = folder / f"{name}.gz"
-                if not (folder / name).exists() and packed.exists():
-                    self._check(packed, self._packed_md5(name))
-                else:
-                    self._check(folder / name, md5)
+        """Check the four files. Packed files are unpacked first."""
+        self._read(data_dir, "train")
+        self._read(data_dir, "t10k")
 
     def fetch(self, data_dir: Path, source: Path | None = None) -> None:
         """Get those of the four files that are missing or damaged (see the package's docstring)."""
@@ -99,17 +92,6 @@ class IdxDataset:
                 elif not self._copy_if_local(target):
                     self._download(target)
 
-    def _require_some(self, data_dir: Path) -> None:
-        folder = self.raw(data_dir)
-        if not any((folder / name).exists() or (folder / f"{name}.gz").exists() for name in self.md5):
-            raise DataError(f"dataset {self.name} is not in {data_dir}: run: {self.command}")
-
-    def _check(self, path: Path, md5: str) -> None:
-        if not path.is_file():
-            raise DataError(f"{path} is missing: run: {self.command}")
-        if not _is_good(path, md5):
-            raise DataError(f"{path} is damaged: delete it and run: {self.command}")
-
     def _read(self, data_dir: Path, half: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Images, (N, 1, 28, 28), and labels, (N,): bytes behind headers of 16 and 8 bytes.
 
@@ -120,10 +102,14 @@ class IdxDataset:
         folder = self.raw(data_dir)
         images, labels = f"{half}-images-idx3-ubyte", f"{half}-labels-idx1-ubyte"
         with plain_errors(f"cannot read dataset {self.name}"):
-            self._require_some(data_dir)
-            for name in (images, labels):
-                self._unpack(folder / name)
-                self._check(folder / name, self.md5[name])
+            if not any((folder / name).exists() or (folder / f"{name}.gz").exists() for name in self.md5):
+                raise DataError(f"dataset {self.name} is not in {data_dir}: run: {self.command}")
+            for path in (folder / images, folder / labels):
+                self._unpack(path)
+                if not path.is_file():
+                    raise DataError(f"{path} is missing: run: {self.command}")
+                if not _is_good(path, self.md5[path.name]):
+                    raise DataError(f"{path} is damaged: delete it and run: {self.command}")
             pixels = np.fromfile(folder / images, np.uint8, offset=16).reshape(-1, 1, 28, 28)
             return pixels, np.fromfile(folder / labels, np.uint8, offset=8).astype(np.int64)
 
