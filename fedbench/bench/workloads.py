@@ -13,8 +13,6 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from fedbench.core import ClientData, FlatModel
 
 MODEL = "simple-cnn"
@@ -86,7 +84,7 @@ def weighted_average(model: str, num_clients: int) -> Task:
         average,
         lambda: (islice(cycle(states), num_clients),),
         lambda found: abs(found.vector[0].item() - expected) <= 1e-5 * (1 + expected),
-        num_bytes=num_clients * _num_bytes(states[0].vector),
+        num_bytes=num_clients * states[0].vector.nbytes,
     )
 
 
@@ -102,7 +100,7 @@ def client_update(num_images: int, model: str = MODEL, batch_size: int = BATCH_S
         trained.load(start)
         return trained, data, 1, batch_size, LEARNING_RATE, numpy_stream(0, Purpose.BATCH_ORDER)
 
-    return Task(client_update, arguments, lambda loss: loss > 0, flops=training_flops(num_images, model))
+    return Task(client_update, arguments, lambda loss: loss > 0, flops=flops_of(num_images, model))
 
 
 def round_of_ten() -> Task:
@@ -122,7 +120,7 @@ def round_of_ten() -> Task:
         next,
         lambda: (rounds,),
         lambda result: tuple(result.selected_clients) == tuple(range(10)),
-        flops=training_flops(1_000),
+        flops=flops_of(1_000),
     )
 
 
@@ -135,37 +133,26 @@ def evaluation() -> Task:
         evaluate,
         lambda: (model, data.inputs, data.labels),
         lambda found: bool(found.num_examples == len(data)),
-        flops=forward_flops(len(data)),
+        flops=flops_of(len(data), is_training=False),
     )
 
 
-def training_flops(number: int, name: str = MODEL) -> int:
-    """The FLOPs of the forward and backward passes on `number` images, as the plain module computes them."""
-    import torch.nn.functional as F  # noqa: N812 - the usual name
+def flops_of(number: int, name: str = MODEL, is_training: bool = True) -> int:
+    """The FLOPs of the forward passes on `number` images, and of the backward passes, as the plain module does them.
 
-    def step(model: nn.Module, data: ClientData) -> None:
-        F.cross_entropy(model(data.inputs), data.labels).backward()  # type: ignore[no-untyped-call]
-
-    return _flops(number, name, step)
-
-
-def forward_flops(number: int, name: str = MODEL) -> int:
-    """The FLOPs of the forward passes on `number` images, also those of the plain module."""
+    They are PyTorch's count of convolutions and matrix products in one batch, scaled up.
+    """
     import torch
-
-    with torch.no_grad():
-        return _flops(number, name, lambda model, data: model(data.inputs))
-
-
-def _flops(number: int, name: str, call: Callable[[nn.Module, ClientData], object]) -> int:
-    """PyTorch's count of convolutions and matrix products in one batch, scaled up."""
+    import torch.nn.functional as F  # noqa: N812 - the usual name
     from torch.utils.flop_counter import FlopCounterMode
 
     from fedbench.models import build_model
 
     model, batch = build_model(name), _images(BATCH_SIZE)
-    with FlopCounterMode(display=False) as counter:
-        call(model, batch)
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(is_training):
+        logits = model(batch.inputs)
+        if is_training:
+            F.cross_entropy(logits, batch.labels).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops()) * number // BATCH_SIZE
 
 
@@ -187,10 +174,6 @@ def _flat_model(name: str = MODEL) -> FlatModel:
 
     torch.manual_seed(0)
     return FlatModel(build_model(name))
-
-
-def _num_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _averaging(model: str, num_clients: int, rounds: int, only_in_bench: bool = False) -> Workload:

@@ -22,7 +22,7 @@ from processes import MARK, marked, wait_for
 from fedbench.bench import run, yardsticks
 from fedbench.bench.run import Measured, run_benchmarks
 from fedbench.bench.session import rates
-from fedbench.bench.workloads import WORKLOADS, Workload, forward_flops, training_flops
+from fedbench.bench.workloads import WORKLOADS, Workload, flops_of
 from fedbench.bench.yardsticks import Yardsticks
 from fedbench.executors.allocator import keep_freed_memory
 from fedbench.util.environment import usable_cores
@@ -127,8 +127,8 @@ def test_the_flops_are_those_of_the_convolutions_and_dense_layers_forward_and_ba
     dense = 2 * 320 * 50 + 2 * 50 * 10
     forward = conv1 + conv2 + dense
     backward = conv1 + 2 * (conv2 + dense)  # the images themselves need no gradient
-    assert 50 * (forward + backward) == training_flops(50) == 129_750_000
-    assert 10_000 * forward == forward_flops(10_000)
+    assert 50 * (forward + backward) == flops_of(50) == 129_750_000
+    assert 10_000 * forward == flops_of(10_000, is_training=False)
 
 
 # Measuring
