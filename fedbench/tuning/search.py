@@ -29,7 +29,7 @@ from fedbench.measures import Verdict
 from fedbench.suites.tune import Axis
 from fedbench.tuning.door import trials_of
 from fedbench.tuning.objective import trial_value
-from fedbench.tuning.plan import Params, Plan
+from fedbench.tuning.plan import Plan
 from fedbench.tuning.results import TrialResult
 from fedbench.tuning.slots import CHOSEN, MAX_RETRIES, RESULT, SURPLUS, Slot, SlotState, slots
 from fedbench.tuning.storage import HEARTBEAT_SECONDS, STUDY, retry, storage_errors, trial_id
@@ -88,7 +88,7 @@ class Search:
             try:
                 while not self._is_over():
                     yield
-                    for done in execute(self._jobs(), work):
+                    for done in execute(iter(self._next_job, None), work):
                         self._tell(done)
                         yield
                     if not self._is_over():
@@ -106,10 +106,6 @@ class Search:
 
     def _is_late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
-
-    def _jobs(self) -> Iterator[TrialJob]:
-        while (job := self._next_job()) is not None:
-            yield job
 
     def _next_job(self) -> TrialJob | None:
         """Begin a trial; None if there is none to begin now."""
@@ -258,17 +254,14 @@ def trial_results(study: optuna.Study, plan: Plan) -> tuple[TrialResult, ...]:
 
 def _result(number: int, slot: Slot, plan: Plan) -> TrialResult:
     trial: FrozenTrial = slot.ended or slot.trials[-1]
-    params: Params = {axis.field: trial.params[axis.field] for axis in plan.space if axis.field in trial.params}
-    ended = trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
-    if slot.ended is None:
-        reason = f"its process died {len(slot.trials)} times"
-        return TrialResult(number, "failed", params, (), (), None, Verdict.FAILED, reason, 0, 0.0, ended)
-    found = trial.user_attrs[RESULT]
+    died = {"state": "failed", "rounds": [], "values": [], "verdict": "failed", "local_steps": 0, "seconds": 0.0}
+    reason = {"reason": f"its process died {len(slot.trials)} times"}
+    found: dict[str, Any] = trial.user_attrs[RESULT] if slot.ended else died | reason
     values = tuple(map(_infinite, found["values"]))
     return TrialResult(
         number=number,
         state=found["state"],
-        params=params,
+        params={axis.field: trial.params[axis.field] for axis in plan.space if axis.field in trial.params},
         rounds=tuple({name: _infinite(value) for name, value in each.items()} for each in found["rounds"]),
         values=values,
         value=_value(plan, found) if values else None,
@@ -276,7 +269,7 @@ def _result(number: int, slot: Slot, plan: Plan) -> TrialResult:
         reason=found["reason"],
         local_steps=found["local_steps"],
         seconds=found["seconds"],
-        ended=ended,
+        ended=trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0,
     )
 
 
