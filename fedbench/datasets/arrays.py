@@ -54,9 +54,10 @@ Described: TypeAlias = "NDArray[Any] | Header"
 
 def require_keys(where: str, keys: Sequence[str]) -> None:
     """Refuse data that lacks a required array, or has one of an unknown name."""
+    there = f"are {', '.join(sorted(map(str, keys)))}" if keys else "is nothing"
     for key in REQUIRED:
         if key not in keys:
-            raise DataError(f"{where}: {key} is missing; there must be {', '.join(REQUIRED)}, and there {_are(keys)}")
+            raise DataError(f"{where}: {key} is missing; there must be {', '.join(REQUIRED)}, and there {there}")
     for key in keys:
         if key not in REQUIRED + OPTIONAL:
             raise DataError(f"{where}: {unknown('array', key, REQUIRED + OPTIONAL)}")
@@ -280,10 +281,6 @@ def _texts(where: str, key: str, given: Any, count: int | None = None) -> NDArra
         if codes.max(initial=0) > sys.maxunicode:
             raise DataError(f"{where}: {key} has text that is not Unicode")
     return np.array(["" if each is None or each != each else one_line(each) for each in array.tolist()], dtype=np.str_)
-
-
-def _are(keys: Sequence[str]) -> str:
-    return f"are {', '.join(sorted(map(str, keys)))}" if keys else "is nothing"
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -73,10 +73,10 @@ def verify(data_dir: Path) -> None:
     """Check every file: against the list that a fetch left or, without one, by decoding every image."""
     from fedbench.datasets import ham10000_files as files
 
-    skin = files.skin_folder(data_dir)
+    skin = data_dir / files.SKIN
     _, images = files.read_copy(data_dir)
     with plain_errors(f"cannot read dataset {NAME}"):
-        if not files.has_manifest(skin):
+        if not (skin / files.MANIFEST).exists():
             files.decode_images(images)
         elif damaged := files.damaged_files(skin):
             raise DataError(f"{damaged[0]} is missing or damaged, one of {len(damaged)}: {files.fetch()}")
@@ -84,19 +84,19 @@ def verify(data_dir: Path) -> None:
 
 def is_present(data_dir: Path) -> bool:
     """Whether the table and as many images as it should have exist."""
-    from fedbench.datasets.ham10000_files import TABLE, expected_images, find_images, skin_folder
+    from fedbench.datasets.ham10000_files import SKIN, TABLE, expected_images, find_images
 
-    skin = skin_folder(data_dir)
+    skin = data_dir / SKIN
     return (skin / TABLE).is_file() and len(find_images(skin)) >= expected_images()
 
 
 def _read(data_dir: Path) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
     """The table and its images, (N, 3, 32, 32), both in the order of the image ids."""
-    from fedbench.datasets.ham10000_files import load_images, read_copy, skin_folder
+    from fedbench.datasets.ham10000_files import SKIN, load_images, read_copy
 
     table, images = read_copy(data_dir)
     with plain_errors(f"cannot read dataset {NAME}"):
-        return table, load_images(skin_folder(data_dir), images)
+        return table, load_images(data_dir / SKIN, images)
 
 
 def _labels(table: pd.DataFrame) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -51,16 +51,16 @@ ARCHIVE_ERRORS = (
 
 def fetch(data_dir: Path, source: Path | None) -> None:
     """Get what is missing or damaged, decode all images once, and list all files."""
-    skin = ham.skin_folder(data_dir)
+    skin = data_dir / ham.SKIN
     with plain_errors(f"cannot fetch {NAME} into {skin}"), exclusive(skin):
-        damaged = ham.damaged_files(skin) if ham.has_manifest(skin) else []
+        damaged = ham.damaged_files(skin) if (skin / ham.MANIFEST).exists() else []
         good = {image_id: path for image_id, path in ham.find_images(skin).items() if path not in damaged}
         if source is not None:
             _copy_from(source, skin, good)
         elif damaged or not _is_complete(data_dir):
             _fetch_from_mirror(skin, good, may_be_here=not damaged)
         _, images = ham.read_copy(data_dir)
-        if ham.has_manifest(skin) and not ham.damaged_files(skin):
+        if (skin / ham.MANIFEST).exists() and not ham.damaged_files(skin):
             return
         for path in data_dir.glob(f"decoded/{NAME}-*.npz"):
             path.unlink()
@@ -69,11 +69,9 @@ def fetch(data_dir: Path, source: Path | None) -> None:
 
 
 def _is_complete(data_dir: Path) -> bool:
-    try:
-        ham.read_copy(data_dir)
-    except DataError:
-        return False
-    return True
+    with suppress(DataError):
+        return bool(ham.read_copy(data_dir))
+    return False
 
 
 def _by_hand() -> str:
@@ -95,12 +93,12 @@ def _fetch_from_mirror(skin: Path, good: Mapping[str, Path], may_be_here: bool) 
         except DataError as error:
             raise DataError(f"{error}. {_by_hand()}") from error
     elif isinstance(place, Path):
-        if not (place / "skin").is_dir():
+        if not (place / ham.SKIN).is_dir():
             raise DataError(f"FEDBENCH_MIRROR ({place}) has no folder skin: {_by_hand()}")
-        _copy_from(place / "skin", skin, good)
+        _copy_from(place / ham.SKIN, skin, good)
     else:
         try:
-            _download_from(f"{place}/skin", skin, good)
+            _download_from(f"{place}/{ham.SKIN}", skin, good)
         except UnavailableError as error:
             raise DataError(f"FEDBENCH_MIRROR: {error}: run the command again to resume, or: {_by_hand()}") from error
 

@@ -30,6 +30,7 @@ from fedbench.util.text import show
 if TYPE_CHECKING:
     import pandas as pd
 
+SKIN = "skin"  # the folder of its files in the data folder
 TABLE = "HAM10000_metadata.csv"
 IMAGE_FOLDERS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 LAST_IN_FIRST_FOLDER = "ISIC_0029305"
@@ -38,7 +39,7 @@ IMAGE_ID = re.compile(r"ISIC_[0-9]{7}")
 IMAGE_NAME = re.compile(r"ISIC[ _-]?([0-9]{7})\.jpe?g", re.IGNORECASE)
 TABLE_NAME = re.compile(r"HAM10000[ _-]?metadata(\.(csv|tab|tsv|txt))?", re.IGNORECASE)  # Dataverse's ends in .tab
 SIDE = 32
-MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"  # is there if a fetch finished
 LARGEST_TABLE = 16_000_000  # bytes; the published one has 0.6 million
 MOST_PIXELS = 50_000_000  # the originals have 270,000
 
@@ -46,11 +47,6 @@ MOST_PIXELS = 50_000_000  # the originals have 270,000
 def fetch() -> str:
     """What to do where something is missing."""
     return f"run: {data_command('fetch', NAME)}"
-
-
-def skin_folder(data_dir: Path) -> Path:
-    """The folder of HAM10000's files."""
-    return data_dir / "skin"
 
 
 def image_path(skin: Path, image_id: str) -> Path:
@@ -88,7 +84,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def read_copy(data_dir: Path) -> tuple[pd.DataFrame, dict[str, Path]]:
     """Read the table, in the order of the image ids, and find each row's image; both must be complete."""
-    skin = skin_folder(data_dir)
+    skin = data_dir / SKIN
     with plain_errors(f"cannot read dataset {NAME}"):
         images = find_images(skin)
         if not (skin / TABLE).exists() and not images:
@@ -191,11 +187,6 @@ def write_manifest(skin: Path, images: Mapping[str, Path]) -> None:
     }
     with replacing(skin / MANIFEST) as file:
         file.write(json.dumps(listed, indent=1, sort_keys=True).encode())
-
-
-def has_manifest(skin: Path) -> bool:
-    """Whether a fetch finished here."""
-    return (skin / MANIFEST).exists()
 
 
 def damaged_files(skin: Path) -> list[Path]:

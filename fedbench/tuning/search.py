@@ -11,7 +11,8 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, cast
@@ -50,28 +51,31 @@ class _Open:
     lock: Lock | None
 
 
+@dataclass
 class Search:
     """A command's part in a study.
 
-    Parameters
+    Attributes
     ----------
     locks
         The folder of this machine's locks.
     deadline
         On `time.monotonic`'s clock, which nobody sets; no trial is begun after it.
+    open
+        The trials that it computes, by Optuna's number.
     """
 
-    def __init__(
-        self, storage: RDBStorage, study: optuna.Study, plan: Plan, locks: Path, deadline: float | None = None
-    ) -> None:
-        self.storage = storage
-        self.study = study
-        self.plan = plan
-        self.locks = locks
-        self.deadline = deadline
-        self.open: dict[int, _Open] = {}
-        self._deaths = 0
-        self._copy = str(study.user_attrs[STUDY])[-8:]
+    storage: RDBStorage
+    study: optuna.Study
+    plan: Plan
+    locks: Path
+    deadline: float | None = None
+    open: dict[int, _Open] = field(default_factory=dict, init=False)
+    _deaths: int = field(default=0, init=False)
+
+    @cached_property
+    def _copy(self) -> str:
+        return str(self.study.user_attrs[STUDY])[-8:]
 
     def compute(self, execute: Executor, work: TrialWork) -> Iterator[None]:
         """Compute trials, and yield now and then, until the study has as many as planned.

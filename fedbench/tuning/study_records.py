@@ -162,11 +162,10 @@ def trial_metrics(trial: TrialResult) -> dict[str, float]:
     finite, as charts could not show the others.
     """
     metrics = {"local_steps": float(trial.local_steps), "seconds": trial.seconds}
-    over = spread(trial.values) if trial.values else None
     if trial.state == "complete" and trial.value is not None and math.isfinite(trial.value):
         metrics["objective"] = trial.value
-        if over and over.std is not None:
-            metrics["objective/std"] = over.std
+        if (std := spread(trial.values).std) is not None:
+            metrics["objective/std"] = std
     return metrics
 
 
