@@ -106,21 +106,11 @@ class CellCheck:
 
 @dataclass(frozen=True)
 class AccuracyCheck:
-    """A suite compared with its baseline.
+    """A suite compared with its baseline, by a metric and its equivalence margin, a fraction; the runs took `seconds`.
 
-    Attributes
-    ----------
-    metric, margin
-        The metric's name and its equivalence margin, a fraction.
-    baseline_commit
-        The baseline's commit; empty if it is not known.
-    other_environment
-        What differs from the environment of the baseline, as text.
-    compares_bits
-        Whether any differing bit counts as a change: on a CPU in the baseline's environment, unless the user said
-        otherwise.
-    seconds
-        How long the runs took.
+    `baseline_commit` is empty if it is not known. `other_environment` is what differs from the environment of the
+    baseline, as text. `compares_bits` says whether any differing bit counts as a change: on a CPU in the baseline's
+    environment, unless the user said otherwise.
     """
 
     suite: str

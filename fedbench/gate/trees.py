@@ -31,22 +31,12 @@ class _RefusedError(BenchmarkError):
 class Trees:
     """Where everything is, in a temporary folder.
 
-    Attributes
-    ----------
-    before, now
-        A folder each. Their names have the same length, as what a process's memory begins with.
-    workloads, worker
-        Copies of the file of workloads, and of `fedbench.gate.turns_worker`.
-    commit
-        The revision's full hash.
-    root
-        The repository's working tree.
-    home
-        The folder of the fedbench that both sides use: relative to a tree if it is the tree's own.
-    search
-        Folders to import from before all others, relative to a tree.
-    working
-        The working directory of both sides: relative to a tree, or any folder outside the repository.
+    `before` and `now` are a folder each, whose names have the same length, as what a process's memory begins with;
+    `workloads` and `worker` are copies of the file of workloads, and of `fedbench.gate.turns_worker`. `root` is the
+    repository's working tree, `commit` the revision's full hash.
+
+    Both sides use the fedbench in `home`, import from the folders of `search` before all others, and work in `working`.
+    All are relative to a tree, unless they are outside the repository.
     """
 
     folder: Path

@@ -138,7 +138,7 @@ class _SuiteRun:
         self.tracker = tracker
         self.fresh = fresh
         self.store_models = store_models
-        self.open: dict[RunSpec, tuple[TrackedRun, Lock | None]] = {}  # being computed, and the lock that says so
+        self.open: dict[RunSpec, tuple[TrackedRun, Lock]] = {}  # being computed, and the lock that says so
         self.known: list[Outcome] = []  # of runs that were not computed here
         self.busy: list[Job] = []  # runs that another command computes
         self.pace = Pace(())
@@ -178,8 +178,7 @@ class _SuiteRun:
             for tracked, held in self.open.values():
                 with suppress(FedbenchError):  # of a store that is gone, the first error is the one to show
                     tracked.kill("interrupted")
-                if held:
-                    held.release()
+                held.release()
             self.open.clear()
 
     def _take_known(self) -> Iterator[Outcome]:
@@ -189,32 +188,29 @@ class _SuiteRun:
     def _begun(self, left: Iterable[Job]) -> Iterator[Job]:
         """The jobs that are ours to compute, each begun in the tracker when it is asked for."""
         for job in left:
-            held = try_lock(_lock_path(job)) if job.checkpoint else None
-            if job.checkpoint and not held:
+            held = try_lock(_lock_path(job)) if job.checkpoint else Lock(None)
+            if held is None:
                 self.busy.append(job)
                 self.pace.leave_out(job.run)
             elif self._begin(job, held):
                 yield job
 
-    def _begin(self, job: Job, held: Lock | None) -> bool:
+    def _begin(self, job: Job, held: Lock) -> bool:
         """Begin or resume a run, unless it turns out to be finished."""
         try:
             rounds = self._rounds_kept(job)
-            if held and not held.text:
-                held.text = secrets.token_hex(8)
-            dataset, key = self.data.dataset(job.run.spec), held.text if held else ""
+            held.text = held.text or secrets.token_hex(8)
+            dataset = self.data.dataset(job.run.spec)
             started = self.tracker.start_run(
-                job.run, job.fingerprint, job.cell_fingerprint, dataset, rounds, self.fresh, key
+                job.run, job.fingerprint, job.cell_fingerprint, dataset, rounds, self.fresh, held.text
             )
         except BaseException:
-            if held:
-                held.release()
+            held.release()
             raise
         if isinstance(started, RunResult):
             self.known.append(Outcome(job.run, started, executed=False))
             self.pace.leave_out(job.run)
-            if held:
-                held.remove()
+            held.remove()
             return False
         self.open[job.run] = started, held
         self.pace.begin(job.run, rounds)
@@ -250,8 +246,7 @@ class _SuiteRun:
         if (path := self.jobs[done.run].checkpoint) is not None:
             remove(path)
         _, held = self.open.pop(done.run)
-        if held:
-            held.remove()
+        held.remove()
         return Outcome(done.run, result, executed=True)
 
     def _log_final(self, done: RunDone, final: Checkpoint, tracked: TrackedRun) -> None:

@@ -32,20 +32,11 @@ _CORRELATIONS = TypeAdapter(dict[str, dict[str, list[list[float]]]])
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as it is recorded.
+    """A run as it is recorded; the times are milliseconds since 1970, UTC.
 
-    Attributes
-    ----------
-    status
-        ``finished``, ``failed``, ``killed`` or ``running``; ``orphaned`` if it is running and its process has ended.
-    started, ended
-        Milliseconds since 1970, UTC.
-    params
-        The cell's fields and the seed, as text.
-    metrics
-        Last values.
-    is_finished
-        Whether it is complete: it ended, has a verdict and the metrics in `REPORTED`.
+    Its status is ``finished``, ``failed``, ``killed`` or ``running``; ``orphaned`` if it is running and its process has
+    ended. `params` are the cell's fields and the seed, as text, `metrics` the last values. `is_finished`: it ended, has
+    a verdict and the metrics in `REPORTED`.
     """
 
     run_id: str
@@ -175,20 +166,11 @@ class StoredCell:
 
 @dataclass(frozen=True)
 class StoredSuite:
-    """A recorded suite.
+    """A recorded suite: the cells by scenario, in the order in which these were first run, then by the cells' axes.
 
-    Attributes
-    ----------
-    seeds
-        All seeds of which a run is recorded.
-    cells
-        By scenario, in the order in which scenarios were first run, then by the cells' axes.
-    left_out
-        The number of finished runs that do not count: newer runs of the same cell have other code, data or device.
-    place
-        The store's address without its password.
-    contrast
-        Which cells are compared.
+    `seeds` are all of which a run is recorded. `left_out` counts the finished runs that do not count: newer runs of the
+    same cell have other code, data or device. `place` is the store's address without its password; `contrast` says
+    which cells are compared.
     """
 
     name: str

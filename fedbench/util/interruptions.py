@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 # Signals by which somebody asks to end. SIGHUP comes when a terminal is closed.
-REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager

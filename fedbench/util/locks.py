@@ -24,10 +24,11 @@ logger = logging.getLogger("fedbench")
 class Lock:
     """A lock that this process holds, until it ends, however it ends; see `lock` and `try_lock`.
 
-    As a context manager it is removed at the end. The file can hold a line of text for the next holder.
+    As a context manager it is removed at the end. The file can hold a line of text for the next holder. Without a path
+    it is no lock, and has no text.
     """
 
-    def __init__(self, path: Path, held: FileLock | None) -> None:
+    def __init__(self, path: Path | None, held: FileLock | None = None) -> None:
         self.path = path
         self._held = held
 
@@ -40,11 +41,12 @@ class Lock:
     @property
     def text(self) -> str:
         """What the file says; empty if it is new."""
-        return self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        return self.path.read_text(encoding="utf-8") if self.path and self.path.exists() else ""
 
     @text.setter
     def text(self, text: str) -> None:
-        self.path.write_text(text, encoding="utf-8")
+        if self.path:
+            self.path.write_text(text, encoding="utf-8")
 
     def release(self) -> None:
         """Let another process take it; the file stays."""
@@ -53,8 +55,9 @@ class Lock:
 
     def remove(self) -> None:
         """Remove the file and let it go. Whoever waits for the removed file tries again with a new one."""
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        if self.path:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
         self.release()
 
 
@@ -117,7 +120,7 @@ def _lock(path: Path, timeout: float) -> Lock | None:
     except OSError as error:
         if error.errno in NO_LOCKS:
             _say_without_locks(path.parent)
-            return Lock(path, None)
+            return Lock(path)
         raise StoreError(f"{path} cannot be locked ({error.strerror or error}): let this user write there") from error
     return Lock(path, file_lock)
 
