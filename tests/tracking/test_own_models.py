@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib import metadata
 from pathlib import Path
 
 import mlflow
@@ -149,6 +150,27 @@ def test_one_line_says_that_a_state_dict_is_stored(
     (line,) = (record.getMessage() for record in caplog.records if record.levelno >= logging.INFO)
     assert (True, False) == (line.startswith(start), "\n" in line)
     assert ("", "") == capfd.readouterr()
+
+
+def test_nothing_is_said_of_an_environment_without_pip(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As uv makes them. MLflow warns of it, since what it writes for conda then names no version."""
+    installed = metadata.version
+
+    def version(name: str) -> str:
+        if name == "pip":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    models._save(tmp_path / "model", "linear", torch.nn.Linear(3, 2), np.zeros((2, 3), np.float32), 2)
+    assert "\n- pip\n" in (tmp_path / "model" / "conda.yaml").read_text()
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert ([], ("", "")) == (said, capfd.readouterr())
 
 
 def test_options_of_all_parts_are_parameters_and_a_wrong_rule_costs_its_run_alone(
