@@ -95,12 +95,19 @@ def baseline_command(
     require_judgeable(margin, metric)
     more = reserve_seeds(suite, before, reserve)
     suite = load_suite(suite_name, seeds=(*suite.seeds, *more))
-    from fedbench.executors import choose_executor
-    from fedbench.gate.measure import measure_suite
+    from fedbench.util.garbage import without_garbage_collection
+    from fedbench.util.progress import phase, progress
 
-    data = _data(data_dir, device)
+    with progress(suite.name, 0), without_garbage_collection():
+        phase("loading PyTorch")
+        from fedbench.executors import choose_executor
+
+        execute = choose_executor(workers, imports_ahead=True)
+        from fedbench.gate.measure import measure_suite
+
+        data = _data(data_dir, device)
     started = time.perf_counter()
-    cells = measure_suite(suite, data, choose_executor(workers))
+    cells = measure_suite(suite, data, execute)
     baseline = new_baseline(suite, cells, data.device, why, before, margin, metric, allow_collapsed)
     if before:
         from fedbench.gate.accuracy import check_against_baseline
@@ -197,9 +204,10 @@ def check_command(
 
     with progress("checking", 0), without_garbage_collection():
         phase("loading PyTorch and MLflow")
+        check = check_suite.loaded(workers) if check_suite else None
         record = _recorder(tracking_uri, check_suite) if log else None
         data = _data(data_dir, device) if check_suite else None
-    accuracy = check_suite(data, workers) if check_suite and data else None
+    accuracy = check(data) if check and data else None
     gate = Gate(accuracy, _check_speed(against, minutes, check_suite, data) if against else None, strict)
     if as_json:
         print_json(gate_json(gate))
@@ -229,13 +237,16 @@ class _SuiteCheck:
     ignore_bits: bool
     uses_reserve: bool
 
-    def __call__(self, data: DataSource, workers: int | None) -> AccuracyCheck:
+    def loaded(self, workers: int | None) -> Callable[[DataSource], AccuracyCheck]:
+        """The check, with what it needs imported."""
         from fedbench.executors import choose_executor
 
         execute = choose_executor(workers, imports_ahead=True)
         from fedbench.gate.accuracy import check_suite
 
-        return check_suite(self.suite, self.baseline, self.path, data, execute, self.ignore_bits, self.uses_reserve)
+        return lambda data: check_suite(
+            self.suite, self.baseline, self.path, data, execute, self.ignore_bits, self.uses_reserve
+        )
 
 
 def _suite_check(
