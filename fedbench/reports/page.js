@@ -93,7 +93,7 @@ function matrix(figure, title, rows, limits) {
     ...columns.map(name => make("th", {scope: "col", className: long}, make("span", {textContent: name}))));
   const body = lines.map(line => make("tr", {}, make("th", {scope: "row", textContent: line}),
     ...columns.map(column => field(figure, found.get(line)?.get(column), limits))));
-  return make("div", {className: "matrix"}, make("h4", {textContent: title}), table(`${figure.title}: ${title}`, [head], body));
+  return make("div", {className: figure.text ? "matrix" : "matrix small"}, make("h4", {textContent: title}), table(`${figure.title}: ${title}`, [head], body));
 }
 
 function key(figure, [low, high]) {

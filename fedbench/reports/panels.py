@@ -48,8 +48,8 @@ def shown(cell: StoredCell, axis: str) -> str:
 
 
 def describe(cell: StoredCell, axes: Sequence[str]) -> str:
-    """``num clients 2, init shared``."""
-    return ", ".join(f"{axis_words(axis)} {shown(cell, axis)}" for axis in axes)
+    """``num clients 2, init shared``, without options of a part that the cell does not have."""
+    return ", ".join(f"{axis_words(axis)} {shown(cell, axis)}" for axis in axes if cell.spec.has(axis))
 
 
 def in_order(cells: Iterable[StoredCell], axes: Sequence[str]) -> list[StoredCell]:
