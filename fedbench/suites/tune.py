@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -128,9 +128,14 @@ def check_tune(value: object, scenarios: Collection[str], parts: Parts) -> TuneS
     return _with(TuneSpec(), given, "tune: ", scenarios, parts)
 
 
-def with_options(tune: TuneSpec, options: Mapping[str, object], scenarios: Collection[str]) -> TuneSpec:
-    """The key with options of the command line in place of what the file says; those that are None are not given."""
-    given = {key: value for key, value in options.items() if value is not None}
+def with_options(
+    tune: TuneSpec, options: Mapping[str, object], scenarios: Collection[str], seeds: Sequence[int]
+) -> TuneSpec:
+    """The key with options of the command line in place of what the file says; those that are None are not given.
+
+    `seeds` are those of the trials if neither names any.
+    """
+    given = {"seeds": [*(tune.seeds or seeds)]} | {key: value for key, value in options.items() if value is not None}
     if given.get("objective", tune.objective) != tune.objective:  # to which the file's target belongs
         tune = tune.model_copy(update={"target": None})
     return _with(tune, given, "--", scenarios, Parts())
@@ -167,17 +172,11 @@ def _with(tune: TuneSpec, given: Mapping[str, Any], prefix: str, scenarios: Coll
             f"{prefix}budget: nothing is held equal where the rounds are searched; leave the budget out, or take "
             "rounds out of tune: space"
         )
-    if tune.seeds and tune.fresh_seeds:
-        check_fresh_seeds(tune.fresh_seeds, tune.seeds)
-    return tune
-
-
-def check_fresh_seeds(fresh_seeds: Collection[int], seeds: Collection[int]) -> None:
-    """Check that no seed of the test is one of the search."""
-    if both := [seed for seed in fresh_seeds if seed in seeds]:
+    if both := [seed for seed in tune.fresh_seeds or () if seed in (tune.seeds or ())]:
         raise SuiteError(
             f"tune: fresh_seeds holds {both[0]}, which is a seed of the trials; choose one that no trial has seen"
         )
+    return tune
 
 
 def _settings(value: object, place: str, parts: Parts) -> tuple[tuple[str, Any], ...]:

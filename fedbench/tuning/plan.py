@@ -14,7 +14,7 @@ from fedbench.suites.checks import check_choice
 from fedbench.suites.files import errors_in
 from fedbench.suites.schema import CellSpec, Suite
 from fedbench.suites.tune import Axis, Objective, TuneSpec, with_options
-from fedbench.tuning.plan_choices import check_sampler_seed, choose_cell, choose_seeds
+from fedbench.tuning.plan_choices import check_sampler_seed, choose_cell, fresh_seeds_after
 from fedbench.tuning.plan_space import (
     Params,
     default_space,
@@ -28,6 +28,7 @@ __all__ = ["Params", "Plan", "identity", "make_plan", "require_enough", "require
 
 
 VALUES = 2  # raise it with every change of what a trial's value is
+NUM_SEEDS = 3  # of the suite's, with which each trial is computed
 FEW_POINTS = 10  # of a grid; Optuna's sampler draws as many trials at random first
 
 
@@ -137,12 +138,12 @@ def make_plan(suite: Suite, *, sampler_seed: int = 0, **options: object) -> Plan
     """
     scenarios = {scenario.name: scenario for scenario in suite.scenarios}
     with errors_in(suite.path):
-        tune = with_options(suite.tune, options, scenarios)
+        tune = with_options(suite.tune, options, scenarios, suite.seeds[:NUM_SEEDS])
         name = tune.scenario or suite.scenarios[0].name
         scenario = scenarios[check_choice(name, "tune: scenario", scenarios, "scenario")]
         cell, note = choose_cell(scenario, tune, suite.path.parent)
         budget = tune.budget or ("none" if tune.searches_rounds else "rounds")
-        seeds, fresh_seeds = choose_seeds(tune, suite)
+        seeds = tune.seeds or ()
         plan = Plan(
             suite=suite.name,
             scenario=scenario.name,
@@ -153,7 +154,7 @@ def make_plan(suite: Suite, *, sampler_seed: int = 0, **options: object) -> Plan
             target=tune.target,
             budget=budget,
             seeds=seeds,
-            fresh_seeds=fresh_seeds,
+            fresh_seeds=tune.fresh_seeds or fresh_seeds_after((*seeds, *suite.seeds)),
             has_own_fresh_seeds=tune.fresh_seeds is not None,
             validation=tune.validation,
             pruning=tune.pruning,

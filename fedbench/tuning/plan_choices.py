@@ -1,8 +1,8 @@
-"""A study's settings from the suite file and the command line; an option overrides the file."""
+"""Which cell a study tunes, and on which seeds its answer is tested."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -13,13 +13,12 @@ from fedbench.components import find
 from fedbench.datasets import splits_of
 from fedbench.suites.checks import cell_error, check_seeds
 from fedbench.suites.fields import in_order
-from fedbench.suites.schema import Cell, CellSpec, Scenario, Suite
-from fedbench.suites.tune import MAX_TRIALS, NOT_TUNED, TuneSpec, check_fresh_seeds
+from fedbench.suites.schema import Cell, CellSpec, Scenario
+from fedbench.suites.tune import MAX_TRIALS, NOT_TUNED, TuneSpec
 from fedbench.tuning.plan_space import DEFAULT_FIELDS
 from fedbench.util.errors import SuiteError
 from fedbench.util.text import show
 
-NUM_SEEDS = 3  # of the suite's, with which each trial is computed
 NUM_FRESH_SEEDS = 5
 
 
@@ -54,16 +53,12 @@ def _note(sizes: Mapping[str, int], searched: Collection[str]) -> str | None:
     return f"{' and '.join(parts)}; choose another with --set" if parts else None
 
 
-def choose_seeds(tune: TuneSpec, suite: Suite) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The seeds of the trials and the fresh ones of the first answer."""
-    seeds = tune.seeds or suite.seeds[:NUM_SEEDS]
-    if tune.fresh_seeds is not None:
-        check_fresh_seeds(tune.fresh_seeds, seeds)
-        return seeds, tune.fresh_seeds
-    largest = max(*seeds, *suite.seeds)
+def fresh_seeds_after(seeds: Iterable[int]) -> tuple[int, ...]:
+    """The fresh seeds of the first answer, after the largest of all others."""
+    largest = max(seeds)
     last = largest + MAX_TRIALS * NUM_FRESH_SEEDS  # if each trial were the best for a while
     check_seeds([last], "tune: fresh_seeds, which are those after the largest of all others,")
-    return seeds, tuple(range(largest + 1, largest + 1 + NUM_FRESH_SEEDS))
+    return tuple(range(largest + 1, largest + 1 + NUM_FRESH_SEEDS))
 
 
 def check_sampler_seed(value: int) -> int:
