@@ -49,11 +49,6 @@ class FunctionDataset:
         dataset, training = dataset_of(self.name, arrays)
         return info_of(self.name, arrays, arrays), dataset, training
 
-    @property
-    def _file(self) -> Path | None:
-        code = getattr(self.function, "__code__", None)
-        return Path(code.co_filename) if code else None
-
     def _arrays(self) -> dict[str, Any]:
         import numpy as np
 
@@ -62,7 +57,9 @@ class FunctionDataset:
         except FedbenchError:
             raise
         except (Exception, SystemExit) as error:
-            raise DataError(f"{self.name}: {last_line(error, self._file)}") from error
+            code = getattr(self.function, "__code__", None)
+            where = last_line(error, Path(code.co_filename) if code else None)
+            raise DataError(f"{self.name}: {where}") from error
         if not isinstance(returned, Mapping):
             kind = type(returned).__name__
             raise DataError(f"{self.name} returns {kind}; it must return a mapping with {', '.join(REQUIRED)}")

@@ -206,11 +206,8 @@ def _grid(
         except ValidationError as error:
             raise SuiteError(f"scenario {scenario}: {cell_error(error)}") from None
         if spec in cells:
-            axis = next((axis for axis in axes if _has_null(fields.get(axis))), axes[0])
+            lists = [axis for axis in axes if isinstance(fields.get(axis), list)]
+            axis = next((axis for axis in lists if None in fields[axis]), axes[0])
             raise SuiteError(f"scenario {scenario}: {axis} null and {spec.get(axis)} are the same; keep one")
         cells[spec] = None
     return axes, list(cells)
-
-
-def _has_null(value: object) -> bool:
-    return isinstance(value, list) and None in value

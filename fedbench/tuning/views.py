@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from fedbench.tracking.mlflow.views import card, chart, columns, saved_view, sections
 
@@ -12,13 +11,9 @@ TRIALS = "trials"
 
 def tuning_view_tags(study: str, fields: Sequence[str], is_minimised: bool) -> dict[str, str]:
     """The tag that gives an experiment the view of a study's trials, the best first; `fields` are those searched."""
-    return saved_view(TRIALS, "Trials compared", 3, _trials(study, fields, is_minimised))
-
-
-def _trials(study: str, fields: Sequence[str], is_minimised: bool) -> dict[str, Any]:
     measured = [f"validation/{name}" for name in ("accuracy", "balanced_accuracy", "loss")]
     first = next((field for field in fields if field == "learning_rate"), fields[0])
-    return {
+    state = {
         "searchFilter": f"tags.`fedbench.kind` = 'trial' and tags.`fedbench.study` = '{study}'",
         "orderByKey": "metrics.`objective`",
         "orderByAsc": is_minimised,
@@ -41,3 +36,4 @@ def _trials(study: str, fields: Sequence[str], is_minimised: bool) -> dict[str, 
         ],
         **sections("Trials compared", ["Model metrics", "objective", "validation"]),
     }
+    return saved_view(TRIALS, "Trials compared", 3, state)
