@@ -77,41 +77,31 @@ def test_or_the_lowest_where_that_is_better(plan: Plan, objective: Objective) ->
     assert 1 == best.number
 
 
-def test_the_gain_is_paired_by_seed_with_its_interval(plan: Plan) -> None:
-    trials = [trial(0), trial(1, 0.6)]
-    default, best = candidate(plan, trials[0], 0.1, 0.2, 0.3), candidate(plan, trials[1], 0.3, 0.4, 0.5)
-    result = answer(plan, trials, best, default, 1.0)
-    assert Answer.BETTER is result.answer
+@pytest.mark.parametrize(
+    ("objective", "best", "default", "answered", "gain"),
+    [
+        # each seed gained 0.2: no spread
+        (Objective.ACCURACY, (0.3, 0.4, 0.5), (0.1, 0.2, 0.3), Answer.BETTER, (0.2, 0.2, 0.2)),
+        # gains of 0.2, 0.1 and -0.1: 1/15, and its interval includes zero
+        (Objective.ACCURACY, (0.3, 0.3, 0.3), (0.1, 0.2, 0.4), Answer.UNCLEAR, (1 / 15, -0.3128, 0.4461)),
+        (Objective.ACCURACY, (0.1, 0.2, 0.3), (0.3, 0.4, 0.5), Answer.WORSE, (-0.2, -0.2, -0.2)),
+        (Objective.LOSS, (1.0, 1.1, 1.2), (2.0, 2.1, 2.2), Answer.BETTER, (1.0, 1.0, 1.0)),
+    ],
+)
+def test_the_gain_is_paired_by_seed_with_its_interval(
+    plan: Plan,
+    objective: Objective,
+    best: tuple[float, ...],
+    default: tuple[float, ...],
+    answered: Answer,
+    gain: tuple[float, ...],
+) -> None:
+    plan, trials = replace(plan, objective=objective), [trial(0), trial(1, 0.6)]
+    result = answer(plan, trials, candidate(plan, trials[1], *best), candidate(plan, trials[0], *default), 1.0)
+    assert answered is result.answer
+    assert (answered is Answer.UNCLEAR) == (result.reason == "the interval of the gain includes zero")
     assert result.gain is not None
-    assert pytest.approx((0.2, 0.2, 0.2)) == (result.gain[0], *result.gain[1])  # each seed gained 0.2: no spread
-
-
-def test_a_gain_whose_interval_holds_zero_is_no_gain(plan: Plan) -> None:
-    trials = [trial(0), trial(1, 0.6)]
-    result = answer(
-        plan, trials, candidate(plan, trials[1], 0.3, 0.3, 0.3), candidate(plan, trials[0], 0.1, 0.2, 0.4), 1.0
-    )
-    assert Answer.UNCLEAR is result.answer
-    assert "the interval of the gain includes zero" == result.reason
-
-
-def test_a_best_that_is_worse_on_the_test_set_is_called_worse(plan: Plan) -> None:
-    trials = [trial(0), trial(1, 0.6)]
-    result = answer(
-        plan, trials, candidate(plan, trials[1], 0.1, 0.2, 0.3), candidate(plan, trials[0], 0.3, 0.4, 0.5), 1.0
-    )
-    assert Answer.WORSE is result.answer
-
-
-def test_a_lower_loss_is_a_gain(plan: Plan) -> None:
-    plan = replace(plan, objective=Objective.LOSS)
-    trials = [trial(0), trial(1, 0.4)]
-    result = answer(
-        plan, trials, candidate(plan, trials[1], 1.0, 1.1, 1.2), candidate(plan, trials[0], 2.0, 2.1, 2.2), 1.0
-    )
-    assert Answer.BETTER is result.answer
-    assert result.gain is not None
-    assert pytest.approx(1.0) == result.gain[0]
+    assert pytest.approx(gain, abs=1e-4) == (result.gain[0], *result.gain[1])
 
 
 INF = float("inf")
