@@ -8,7 +8,7 @@ const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 const SYMBOLS = {circle: d3.symbolCircle, diamond: d3.symbolDiamond, triangle: d3.symbolTriangle, square: d3.symbolSquare};
 
 function about(figure, row) {
-  const columns = figure.columns.filter(column => column !== figure.text && row[column] !== null);
+  const columns = figure.columns.slice(1).filter(column => column !== figure.text && row[column] !== null);
   return columns.map(column => `${column}: ${text(row[column])}`).join("\n");
 }
 
@@ -101,23 +101,35 @@ function dots(figure, rows, series, width) {
   };
 }
 
-// `chosen` is a row whose numbers are shown, as under the mouse.
+// The numbers of the row under the mouse are shown, or of the row that is `chosen`.
 function chart(figure, title, rows, series, shared, width, chosen) {
   const levels = figure.levels.filter(([panel]) => panel === title);
   const across = figure.kind !== "dots";
   const options = {lines, points, dots}[figure.kind](figure, rows, series, width);
   const rule = across ? Plot.ruleY : Plot.ruleX;
-  const place = {[across ? "x" : "y"]: figure.x, [across ? "y" : "x"]: figure.y, title: row => about(figure, row)};
-  const tips = [Plot.tip(rows, Plot.pointer(place)), ...chosen ? [Plot.tip([chosen], place)] : []];
+  const [x, y] = across ? [figure.x, figure.y] : [figure.y, figure.x];
+  const ring = {x, y, r: 7, stroke: "currentColor", strokeWidth: 1.5};
+  const rings = [Plot.dot(rows, Plot.pointer(ring)), Plot.dot(chosen ? [chosen] : [], ring)];
   Object.assign(options[across ? "y" : "x"], shared);
   const ruled = levels.map(([, value, label], index) =>
     rule([value], {strokeDasharray: index % 2 ? "5 4" : "2 3", strokeOpacity: 0.6, title: () => label, clip: true}));
-  const svg = Plot.plot({width, marginBottom: 40, style: {background: "transparent", fontSize: "12px"}, ...options, marks: [...ruled, ...options.marks, ...tips]});
+  const svg = Plot.plot({width, marginBottom: 40, style: {background: "transparent", fontSize: "12px"}, ...options, marks: [...ruled, ...options.marks, ...rings]});
   svg.querySelectorAll("[aria-label]").forEach(mark => mark.removeAttribute("aria-label"));  // of parts of an image
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${figure.title}, ${title}. The table below has the numbers.`);
   const notes = levels.filter(([, , label]) => label).map(([, value, label], index) => `${index % 2 ? "Dashed" : "Dotted"}: ${label}, ${d3.format(".4~g")(value)}.`);
-  return [svg, notes.length ? make("p", {className: "small", textContent: notes.join(" ")}) : ""];
+  const tip = make("div", {className: "tip", hidden: true});
+  const tell = row => {
+    tip.hidden = !row;
+    if (!row) return;
+    tip.textContent = about(figure, row);
+    const [left, top] = [svg.scale("x").apply(row[x]), svg.scale("y").apply(row[y])];
+    tip.style.left = `${Math.max(0, Math.min(left - tip.offsetWidth / 2, width - tip.offsetWidth))}px`;
+    tip.style.top = `${top < options.height / 2 ? top + 12 : top - tip.offsetHeight - 12}px`;
+  };
+  svg.addEventListener("input", () => tell(svg.value));
+  requestAnimationFrame(() => tell(chosen));  // once it has a size
+  return [svg, tip, notes.length ? make("p", {className: "small", textContent: notes.join(" ")}) : ""];
 }
 
 // A slider that nobody sees steps through the points of a chart, by the keyboard and by a screen reader's gestures. Up
