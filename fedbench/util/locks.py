@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Self
 
 from filelock import FileLock, Timeout
 
 from fedbench.util.errors import StoreError
+from fedbench.util.once import warn_once
 
 POLL_SECONDS = 0.2  # while a lock is waited for
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # a file system without locks: nobody waits
-
-logger = logging.getLogger("fedbench")
 
 
 class Lock:
@@ -119,16 +116,11 @@ def _lock(path: Path, timeout: float) -> Lock | None:
         return None
     except OSError as error:
         if error.errno in NO_LOCKS:
-            _say_without_locks(path.parent)
+            place = f"the file system of {path.parent}"
+            warn_once(
+                Lock,
+                f"{place} has no locks: run one command at a time there; what two compute at once is computed twice",
+            )
             return Lock(path)
         raise StoreError(f"{path} cannot be locked ({error.strerror or error}): let this user write there") from error
     return Lock(path, file_lock)
-
-
-@cache
-def _say_without_locks(folder: Path) -> None:
-    logger.warning(
-        "fedbench: the file system of %s has no locks: run one command at a time there; what two compute at once is "
-        "computed twice",
-        folder,
-    )

@@ -37,8 +37,8 @@ OVERHEAD = 4 << 20  # bytes of the files around it
 
 logger = logging.getLogger("fedbench")
 
-_exported: dict[tuple[str, tuple[int, ...]], tuple[Path, ExportedProgram]] = {}  # by name and shape of the example
-_not_exportable: set[tuple[str, tuple[int, ...]]] = set()
+# By name and shape of the example; None of a model that cannot be exported.
+_programs: dict[tuple[str, tuple[int, ...]], tuple[Path, ExportedProgram] | None] = {}
 
 
 def log_model(client: MlflowClient, experiment_id: str, run_id: str, final: FinalRecord) -> None:
@@ -81,29 +81,17 @@ def _save(path: Path, name: str, model: nn.Module, example: NDArray[np.float32],
     """
     import torch
 
-    key = (name, example.shape)
-    if key not in _exported and key not in _not_exportable:
-        template = _folder() / str(len(_exported))
-        try:
-            with quiet_export():
-                _export(template, model, example, num_classes)
-        except OSError:  # the disk's
-            raise
-        except Exception as error:  # such as for control flow that depends on the data
-            shutil.rmtree(template, ignore_errors=True)
-            _not_exportable.add(key)
-            what, why = type(model).__name__, one_line(error)
-            logger.warning("fedbench: torch.export cannot take the model %s; its state dict is stored: %s", what, why)
-    if key in _not_exportable:
-        _save_state(path, model, example, num_classes)
+    key, signature = (name, example.shape), _signature(example, num_classes)
+    if key not in _programs:
+        _programs[key] = _exported(model, example, signature)
+    if (found := _programs[key]) is None:
+        _save_state(path, model, signature)
         return
-    if key not in _exported:
-        _exported[key] = template, torch.export.load(template / PROGRAM)
-    template, program = _exported[key]
+    template, program = found
     shutil.copytree(template, path)
     if program.constants:  # buffers that are in no state dict: the program is of this model alone
         shutil.rmtree(template)
-        del _exported[key]
+        del _programs[key]
         return
     state = model.state_dict()
     with torch.no_grad():
@@ -127,14 +115,14 @@ def _folder() -> Path:
     return Path(folder.name)
 
 
-def _save_state(path: Path, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+def _save_state(path: Path, model: nn.Module, signature: ModelSignature) -> None:
     """Write a model's state dict, for `torch.load` with ``weights_only=True``."""
     import torch
     from mlflow.models import Model
 
     (path / STATE).parent.mkdir(parents=True)
     torch.save({key: tensor.cpu().clone() for key, tensor in model.state_dict().items()}, path / STATE)
-    Model(signature=_signature(example, num_classes)).save(str(path / MLMODEL))
+    Model(signature=signature).save(str(path / MLMODEL))
 
 
 def _signature(example: NDArray[np.float32], num_classes: int) -> ModelSignature:
@@ -147,19 +135,33 @@ def _signature(example: NDArray[np.float32], num_classes: int) -> ModelSignature
     )
 
 
-def _export(path: Path, model: nn.Module, example: NDArray[np.float32], num_classes: int) -> None:
+def _exported(
+    model: nn.Module, example: NDArray[np.float32], signature: ModelSignature
+) -> tuple[Path, ExportedProgram] | None:
+    """A model in a folder in MLflow's format, and its program; None if PyTorch cannot export it, of which it warns."""
     import torch
 
+    folder, versions = _folder() / str(len(_programs)), [f"torch=={public_version(torch.__version__)}"]
     root, occupied = logging.getLogger(), logging.NullHandler()
-    root.addHandler(occupied)  # or importing it configures logging, and warnings are no longer shown
-    import mlflow.pytorch
+    try:
+        with quiet_export():
+            root.addHandler(occupied)  # or importing it configures logging, and warnings are no longer shown
+            import mlflow.pytorch
 
-    root.removeHandler(occupied)
-    mlflow.pytorch.save_model(
-        model,
-        str(path),
-        signature=_signature(example, num_classes),
-        input_example=example,
-        pip_requirements=[f"torch=={public_version(torch.__version__)}"],
-        serialization_format="pt2",
-    )
+            root.removeHandler(occupied)
+            mlflow.pytorch.save_model(
+                model,
+                str(folder),
+                signature=signature,
+                input_example=example,
+                pip_requirements=versions,
+                serialization_format="pt2",
+            )
+    except OSError:  # the disk's
+        raise
+    except Exception as error:  # such as for control flow that depends on the data
+        shutil.rmtree(folder, ignore_errors=True)
+        what, why = type(model).__name__, one_line(error)
+        logger.warning("fedbench: torch.export cannot take the model %s; its state dict is stored: %s", what, why)
+        return None
+    return folder, torch.export.load(folder / PROGRAM)
