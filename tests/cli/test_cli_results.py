@@ -85,7 +85,7 @@ def test_an_answer_is_the_same_everywhere(tmp_path: Path) -> None:
     assert experiment.tags["mlflow.note.content"].startswith(f"Which?\n\n**{found['sentence']}**\n\n| cell |")
     cells = client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'cell'")
     said = {cell.data.tags["fedbench.answer.num_clients"] for cell in cells}
-    assert {f"rank 1 of 2 by accuracy; not shown to differ from {other}" for other in (2, 3)} == said
+    assert {f"rank 1 to 2 of 2 by accuracy; not shown to differ from {other}" for other in (2, 3)} == said
 
 
 def test_a_suites_file_says_what_is_compared_and_the_store_does_elsewhere(folder: Path, tmp_path: Path) -> None:

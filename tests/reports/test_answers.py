@@ -61,7 +61,7 @@ def test_a_difference_that_is_shown_is_a_sentence_with_its_interval(tmp_path: Pa
         answer.sentence
         == "FedProx is better than FedAvg: accuracy +10.00 points (95 % interval +9.79 to +10.21, 5 seeds)."
     )
-    assert {"fedprox": 1, "fedavg": 2} == answer.overall.ranks
+    assert {"fedprox": (1, 1), "fedavg": (2, 2)} == answer.overall.ranks
     assert "" == answer.ranking
 
 
@@ -78,7 +78,7 @@ def test_one_that_is_not_shown_says_how_many_seeds_would_show_it(tmp_path: Path)
     )
     assert pair.detectable is not None
     assert pair.detectable > 5 * pair.difference
-    assert {"fedprox": 1, "fedavg": 1} == answer.overall.ranks
+    assert {"fedprox": (1, 2), "fedavg": (1, 2)} == answer.overall.ranks
 
 
 def test_equal_numbers_and_one_seed_show_nothing(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_ranks_need_not_be_transitive(tmp_path: Path) -> None:
         return {0.1: 0.8, 0.2: 0.7 + 0.02 * NOISE[run.seed], 0.3: 0.75 + spread}[run.spec.learning_rate]
 
     answer = only(answer_all(results(tmp_path, RATES, number)))
-    assert {"0.1": 1, "0.3": 1, "0.2": 2} == answer.overall.ranks
+    assert {"0.1": (1, 2), "0.3": (1, 3), "0.2": (2, 3)} == answer.overall.ranks
     assert answer.sentence.startswith(
         "learning_rate=0.1 has the highest accuracy of 3 values; 0.2 is shown to be lower, 0.3 is not: +5.0 "
     )
@@ -134,7 +134,7 @@ def rate(run: RunSpec) -> float:
 
 def test_several_values_are_ranked_with_ties(tmp_path: Path) -> None:
     answer = only(answer_all(results(tmp_path, RATES, rate)))
-    assert answer.ranking == "1. 0.2 (90.5), 1. 0.1 (90.0), 3. 0.3 (50.0)"
+    assert answer.ranking == "1 to 2: 0.2 (90.5), 1 to 2: 0.1 (90.0), 3: 0.3 (50.0)"
     assert answer.sentence.startswith(
         "learning_rate=0.2 has the highest accuracy of 3 values; 0.3 is shown to be lower, 0.1 is not: +0.5 "
     )
@@ -153,7 +153,7 @@ def test_collapsed_and_diverged_cells_are_named_and_not_compared(tmp_path: Path)
     )
     cells[0] = results(tmp_path, RATES, rate)[0]
     answer = only(answer_all(cells))
-    assert {"0.2": 1, "0.1": 1} == answer.overall.ranks
+    assert {"0.2": (1, 2), "0.1": (1, 2)} == answer.overall.ranks
     assert answer.sentence.endswith(" Not compared: learning_rate=0.3 (diverged in 2 of 5 seeds).")
 
 
@@ -173,7 +173,7 @@ def test_the_means_of_a_ranking_are_over_the_same_seeds(tmp_path: Path) -> None:
     """The first cell lacks the two seeds with the lowest numbers."""
     cells = results(tmp_path, RATES, lambda run: 0.5 + 0.1 * run.seed + 0.01 * (run.spec.learning_rate == 0.2))
     cells[0] = changed(cells[0], {0: None, 1: None})
-    assert only(answer_all(cells)).ranking == "1. 0.2 (81.0), 1. 0.1 (80.0), 1. 0.3 (80.0)"
+    assert only(answer_all(cells)).ranking == "1 to 3: 0.2 (81.0), 1 to 3: 0.1 (80.0), 1 to 3: 0.3 (80.0)"
 
 
 def test_other_axes_are_averaged_over_and_counted(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_other_axes_are_averaged_over_and_counted(tmp_path: Path) -> None:
     assert [{"num_clients": "2"}, {"num_clients": "3"}, {"num_clients": "4"}] == [
         s.fixed for s in by_algorithm.settings
     ]
-    assert [{"fedprox": 1, "fedavg": 2}] * 2 + [{"fedavg": 1, "fedprox": 2}] == [s.ranks for s in by_algorithm.settings]
+    assert [["fedprox", "fedavg"]] * 2 + [["fedavg", "fedprox"]] == [list(s.ranks) for s in by_algorithm.settings]
     assert [4, 9] == [by_algorithm.overall.pairs[0].num_tests, by_algorithm.settings[0].pairs[0].num_tests]
     assert by_clients.sentence.startswith("num_clients=2 is the best of 3 values: accuracy +10.0")
 
@@ -213,7 +213,7 @@ def test_options_of_a_part_belong_to_its_value(tmp_path: Path) -> None:
     texts = ["fedavg", "fedprox proximal_weight=0.1", "fedprox proximal_weight=1.0"]
     assert ("algorithm", "proximal_weight") == (along.axis, weights.axis)
     assert set(texts) == along.overall.ranks.keys()
-    assert {"0.1": 1, "1.0": 1} == weights.overall.ranks
+    assert {"0.1": (1, 2), "1.0": (1, 2)} == weights.overall.ranks
 
 
 def test_settings_are_named_by_what_their_cells_have(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_settings_are_named_by_what_their_cells_have(tmp_path: Path) -> None:
         {"algorithm": "fedavg"},
         *({"algorithm": "fedprox", "proximal_weight": text} for text in ("0.1", "1.0")),
     ] == [each.fixed for each in by_init.settings]
-    assert along.ranking.startswith("1. FedAvg (50.0), 1. FedProx proximal_weight=0.1 (50.0)")
+    assert along.ranking.startswith("1 to 3: FedAvg (50.0), 1 to 3: FedProx proximal_weight=0.1 (50.0)")
 
 
 def test_cells_that_differ_in_more_than_the_axis_are_no_pair(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_the_suite_chooses_axes_and_measure(tmp_path: Path) -> None:
     chosen = ContrastSpec(axes=("algorithm",), measure=ContrastMeasure.LOSS)
     answer = only(answer_all(cells, chosen))
     assert "loss -0.100" in answer.sentence
-    assert {"fedprox": 1, "fedavg": 2} == answer.overall.ranks
+    assert {"fedprox": (1, 1), "fedavg": (2, 2)} == answer.overall.ranks
     assert "accuracy" in only(answer_all(cells, chosen, ContrastMeasure.ACCURACY)).sentence
 
 
@@ -264,6 +264,18 @@ def test_scenarios_are_compared_on_request(tmp_path: Path) -> None:
     assert () == answer_all(cells)
     answer = only(answer_all(cells, ContrastSpec(axes=("scenario",))))
     assert answer.sentence.startswith("prox is better than avg: accuracy +10.00 points")
+
+
+def test_an_axis_of_one_scenario_belongs_to_its_value(tmp_path: Path) -> None:
+    """As an option of one's own part, compared with a built-in part; both have the axis `num_clients`."""
+    scenarios = (
+        "{name: mine, num_clients: [2, 3], algorithm: {use: fedprox, proximal_weight: [0.1, 1]}},"
+        "{name: built-in, num_clients: [2, 3]}"
+    )
+    answer = only(answer_all(results(tmp_path, scenarios, prox(0.1, 0.1)), ContrastSpec(axes=("scenario",))))
+    mine = ["mine proximal_weight=0.1", "mine proximal_weight=1.0"]
+    assert {mine[0]: (1, 2), mine[1]: (1, 2), "built-in": (3, 3)} == answer.overall.ranks
+    assert [{"num_clients": "2"}, {"num_clients": "3"}] == [each.fixed for each in answer.settings]
 
 
 def test_balanced_accuracy_counts_where_classes_are_unbalanced(tmp_path: Path) -> None:
@@ -317,7 +329,7 @@ def test_each_cell_has_its_rank_and_who_differs(tmp_path: Path) -> None:
     notes = cell_answers(answer_all(results(tmp_path, RATES, rate)))
     assert {"one learning_rate=0.1", "one learning_rate=0.2", "one learning_rate=0.3"} == notes.keys()
     assert notes["one learning_rate=0.2"] == {
-        "learning_rate": "rank 1 of 3 by accuracy; not shown to differ from 0.1; shown to be higher than 0.3"
+        "learning_rate": "rank 1 to 2 of 3 by accuracy; not shown to differ from 0.1; shown to be higher than 0.3"
     }
     cells = results(tmp_path, RATES, rate)
     cells[2] = changed(cells[2], {1: result(0.1, Verdict.DIVERGED)})

@@ -89,7 +89,7 @@ def test_deleted_runs_change_what_is_said_of_all_cells(tmp_path: Path) -> None:
     first = next(run for run in list_runs("made", uri) if run.tags["fedbench.cell"] == "grid num_clients=2")
     assert 0 == fedbench_here(*delete, "--run", first.run_id, folder=tmp_path).code
     assert "the same in all 5 common seeds" in said(uri)[""]["2"]
-    assert "rank 1 of 2 by loss; not shown to differ from 2" == said(uri)["grid num_clients=3 1"]["num_clients"]
+    assert "rank 1 to 2 of 2 by loss; not shown to differ from 2" == said(uri)["grid num_clients=3 1"]["num_clients"]
     done = fedbench_here(*delete, "--cell", "grid num_clients=3", folder=tmp_path)
     assert (0, "") == (done.code, done.err)
     assert {"": {}, "grid num_clients=2 1": {}} == said(uri)

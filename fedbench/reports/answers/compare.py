@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -86,7 +87,7 @@ def _compare(
     An axis of many values that the suite has not chosen is named only.
     """
     measure = main_measure([cell.result for cell in cells], chosen)
-    place = _by_scenario if axis == SCENARIO else _along(axis, cells)
+    place = _by_scenario(cells) if axis == SCENARIO else _along(axis, cells)
     if not is_chosen and (count := len({place(cell).text for cell in cells})) > MOST_VALUES:
         return Answer(scenario, axis, measure, (), Setting({}, {}, ()), {}, num_values=count)
     settings: dict[Hashable, list[_Placed]] = {}
@@ -112,9 +113,18 @@ def _compare(
     return Answer(scenario, axis, measure, made, overall, reasons, failed)
 
 
-def _by_scenario(cell: _Cell) -> _Placed:
-    fixed = {axis: _text(cell.values[axis]) for axis in cell.axes}
-    return _Placed(cell.result.cell.scenario, tuple(fixed.items()), fixed, cell.result.cell.label)
+def _by_scenario(cells: Sequence[_Cell]) -> Callable[[_Cell], _Placed]:
+    """How cells are placed by scenario: an axis that not all scenarios have is part of the value."""
+    common = set.intersection(*(set(cell.axes) for cell in cells))
+
+    def place(cell: _Cell) -> _Placed:
+        texts = {axis: _text(cell.values[axis]) for axis in cell.axes}
+        own = [f"{axis}={text}" for axis, text in texts.items() if axis not in common]
+        fixed = {axis: text for axis, text in texts.items() if axis in common}
+        scenario, label = cell.result.cell.scenario, cell.result.cell.label
+        return _Placed(" ".join([scenario, *own]), tuple(fixed.items()), fixed, label)
+
+    return place
 
 
 def _along(axis: str, cells: Sequence[_Cell]) -> Callable[[_Cell], _Placed]:
@@ -223,13 +233,14 @@ def _tested(settings: Sequence[Setting], measures: Sequence[Measure]) -> list[Se
 
 
 def _ranked(setting: Setting, measure: Measure) -> Setting:
-    """With ranks, the best value first."""
-    better: dict[str, int] = {}  # how many values are shown to be better
+    """With the ranks that the comparisons leave open, the best value first."""
     score: dict[str, float] = {}
+    better, worse = Counter[str](), Counter[str]()  # how many values are shown to be so
     for pair in setting.pairs:
         ahead = -pair.difference if measure.lower_is_better else pair.difference  # of the second
         for text, value in ((pair.first, -ahead), (pair.second, ahead)):
-            better[text] = better.get(text, 0) + (pair.shown and value < 0)
             score[text] = score.get(text, 0.0) + value
-    order = sorted(better, key=lambda text: (better[text], -score[text]))
-    return replace(setting, ranks={text: 1 + better[text] for text in order})
+            if pair.shown:
+                (better if value < 0 else worse)[text] += 1
+    order = sorted(score, key=lambda text: -score[text])
+    return replace(setting, ranks={text: (1 + better[text], len(order) - worse[text]) for text in order})

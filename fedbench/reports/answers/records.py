@@ -70,7 +70,9 @@ class Setting:
     means
         The mean of each value, over the seeds and settings that all values have; empty if there are none.
     ranks
-        The rank of each compared value: 1 plus the number of values that are shown to be better.
+        The first and the last rank that each compared value may have, the best mean first: 1 plus the number of values
+        that are shown to be better, and all minus those that are shown to be worse (Mogstad et al. 2024, Inference for
+        Ranks, Review of Economic Studies 91).
     labels
         The label of each value's cell; empty for the average.
     """
@@ -78,7 +80,7 @@ class Setting:
     fixed: Mapping[str, str]
     means: Mapping[str, float]
     pairs: tuple[Pair, ...]
-    ranks: Mapping[str, int] = field(default_factory=dict)
+    ranks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def pair(self, one: str, other: str) -> Pair | None:
@@ -125,5 +127,5 @@ class Answer:
 
     @property
     def ranking(self) -> str:
-        """``1. 400 (91.7), 2. 100 (70.8), 2. 25 (48.5)``, of three values or more; else empty."""
+        """``1 400 (91.7), 2 to 3 100 (70.8), 2 to 3 25 (48.5)``, of three values or more; else empty."""
         return ranking(self)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 HOW = (
     "Differences are paired by seed. What is shown holds for all comparisons of a scenario together, at 5 %; each "
-    "interval holds by itself. A rank is 1 plus the number of values that are shown to be better. So many "
-    "seeds would show a true difference of this size with a probability of 80 %."
+    "interval holds by itself. Ranks are those that what is shown leaves open. So many seeds would show a true "
+    "difference of this size with a probability of 80 %."
 )
 ACRONYMS = {"Scaffold": "SCAFFOLD"}  # algorithms that are not written as their classes
 MOST_ANSWERS = 4  # in a few lines; `fedbench answer` has all
@@ -51,7 +51,7 @@ def ranking(answer: Answer) -> str:
     if len(ranks) < 3:
         return ""
     texts = {text: f" ({answer.measure.text(means[text])})" if text in means else "" for text in ranks}
-    return ", ".join(f"{rank}. {_short(answer, text)}{texts[text]}" for text, rank in ranks.items())
+    return ", ".join(f"{_rank(rank)}: {_short(answer, text)}{texts[text]}" for text, rank in ranks.items())
 
 
 def answer_lines(answers: Sequence[Answer], most: int = MOST_ANSWERS) -> list[str]:
@@ -66,7 +66,7 @@ def cell_answers(answers: Iterable[Answer]) -> dict[str, dict[str, str]]:
     for answer in answers:
         for setting in answer.settings:
             for text, rank in setting.ranks.items():
-                said = [f"rank {rank} of {len(setting.ranks)} by {answer.measure.words}"]
+                said = [f"rank {_rank(rank)} of {len(setting.ranks)} by {answer.measure.words}"]
                 shown: dict[str, list[str]] = {}
                 for other in setting.ranks:
                     if pair := setting.pair(text, other) if other != text else None:
@@ -210,6 +210,11 @@ def _all_seeds(pair: Pair) -> str:
     return text if len(pair.seeds) == 1 else f"both {text[2:]}" if len(pair.seeds) == 2 else f"all {text}"
 
 
+def _rank(rank: tuple[int, int]) -> str:
+    """``2``, or ``1 to 3``."""
+    return " to ".join(map(str, dict.fromkeys(rank)))
+
+
 def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
@@ -241,7 +246,7 @@ def answers_json(answers: Iterable[Answer]) -> list[dict[str, Any]]:
             "axis": answer.axis,
             "measure": answer.measure.metric,
             "sentence": answer.sentence,
-            "ranks": dict(answer.overall.ranks),
+            "ranks": _ranks_json(answer.overall),
             "pairs": [_pair_json(pair) for pair in answer.overall.pairs],
             "settings": [_setting_json(each) for each in answer.settings] if len(answer.settings) > 1 else [],
             "left_out": dict(answer.left_out),
@@ -251,9 +256,13 @@ def answers_json(answers: Iterable[Answer]) -> list[dict[str, Any]]:
     ]
 
 
+def _ranks_json(setting: Setting) -> dict[str, list[int]]:
+    return {text: list(rank) for text, rank in setting.ranks.items()}
+
+
 def _setting_json(setting: Setting) -> dict[str, Any]:
     pairs = [_pair_json(pair) for pair in setting.pairs]
-    return {"fixed": dict(setting.fixed), "ranks": dict(setting.ranks), "pairs": pairs}
+    return {"fixed": dict(setting.fixed), "ranks": _ranks_json(setting), "pairs": pairs}
 
 
 def _pair_json(pair: Pair) -> dict[str, Any]:
