@@ -212,7 +212,7 @@ def test_the_example_suite_has_the_cells_that_the_page_says(tmp_path: Path) -> N
     from fedbench.suites.loading import load_suite
 
     path = tmp_path / "more-local-work.yaml"
-    more = blocks(DOCS / "reference/suite-file.md", "yaml")  # the keys tune, contrast and conformance, for the same suite
+    more = blocks(DOCS / "reference/suite-file.md", "yaml")  # other keys of the same suite
     (suite_file,) = blocks(DOCS / "tutorials/first-suite.md", "yaml")
     suite_file = suite_file.partition("contrast:")[0]
     suite_file = suite_file.replace("name: many-short\n", "name: many-short\n    target_accuracy: 0.9\n")
