@@ -147,7 +147,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training part of a `Dataset`, read without its test set.
+    """The training part of a `Dataset`, read without its test set; `images`, `labels` and `columns` are as there.
 
     Attributes
     ----------
