@@ -38,8 +38,6 @@ class IdxDataset:
         Of each unpacked file. Those of the packed files, and the public mirrors, are torchvision's.
     mean, std
         Of the training pixels scaled to [0, 1].
-    class_names
-        In the order of the labels.
     """
 
     name: str

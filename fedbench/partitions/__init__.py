@@ -60,12 +60,6 @@ class Partition:
         Whether clients may share examples. Otherwise their parts are disjoint.
     has_own_sizes
         Whether the data alone determines the clients' sizes, so that a suite may not set ``examples_per_client``.
-    parts_per_client
-        A client's examples consist of this many equal parts, so it divides n.
-    columns
-        The columns of metadata that are read.
-    remedy
-        What leaves fewer clients without examples.
     """
 
     is_equal: ClassVar[bool] = True
@@ -74,17 +68,17 @@ class Partition:
 
     @property
     def parts_per_client(self) -> int:
-        """See the class."""
+        """A client's examples consist of this many equal parts, so it divides n."""
         return 1
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """See the class."""
+        """The columns of metadata that are read."""
         return ()
 
     @property
     def remedy(self) -> str:
-        """See the class."""
+        """What leaves fewer clients without examples."""
         return "a larger examples_per_client"
 
     def deal(self, table: TrainingTable, num_clients: int, examples_per_client: int, rng: np.random.Generator) -> Dealt:
