@@ -24,7 +24,7 @@ TYPES = {
     "null": "null",
 }
 BOUNDS = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "up to"}
-NO_LIMIT = 1_000_000_000  # that one is for slips of the hand; see `Count`
+NO_LIMIT = 1_000_000_000  # which is there against typing errors; see `Count`
 
 
 class _AnyType(GenerateJsonSchema):
