@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 HOW = (
     "Differences are paired by seed. What is shown holds for all comparisons of a scenario together, at 5 %; each "
-    "interval holds by itself. Ranks are those that what is shown leaves open. So many seeds would show a true "
-    "difference of this size with a probability of 80 %."
+    "interval holds by itself. Ranks are those left open by what is shown. So many seeds would show a true difference "
+    "of this size with a probability of 80 %."
 )
 ACRONYMS = {"Scaffold": "SCAFFOLD"}  # algorithms that are not written as their classes
 MOST_ANSWERS = 4  # in a few lines; `fedbench answer` has all
