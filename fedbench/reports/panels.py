@@ -66,7 +66,8 @@ def panels_of(cells: Sequence[StoredCell]) -> Iterator[Panel]:
     """Panels with few enough cells to tell them apart."""
     for scenario, same in by_scenario(cells).items():
         axes = varying(same)
-        for depth in range(int(len(axes) > 1), max(len(axes), 1)):  # so many axes set panels apart
+        alone = len({cell.spec.get(axis) for cell in same for axis in axes[:1]}) == len(same)  # each cell in a panel
+        for depth in range(int(len(axes) > 1 and not alone), max(len(axes), 1)):  # so many axes set panels apart
             groups = grouped(in_order(same, axes), partial(describe, axes=axes[:depth]))
             if max(map(len, groups.values())) <= MAX_LINES:
                 break

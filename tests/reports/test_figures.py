@@ -147,6 +147,33 @@ def test_more_cells_than_colours_are_in_several_panels(tmp_path: Path) -> None:
     assert {"a (1 of 3)": 8, "a (2 of 3)": 8, "a (3 of 3)": 3} == {title: len(some) for title, some in cells.items()}
 
 
+SPARSE = """
+name: made
+question: Why?
+seeds: [0, 1]
+scenarios:
+  - {name: a, rounds: 2, num_clients: [2, 3], learning_rate: [0.1, 0.2]}
+"""
+
+
+def test_cells_that_fill_no_grid_are_shown_one_by_one_and_together(tmp_path: Path) -> None:
+    stored = stored_suite(made_suite(tmp_path, SPARSE))
+    figures = figures_of(replace(stored, cells=stored.cells[::3]))
+    words = ["num clients 2, learning rate 0.1", "num clients 3, learning rate 0.2"]
+    assert (Kind.DOTS, words) == (figures["accuracy-by-cell"].kind, column(figures["accuracy-by-cell"], "cell"))
+    curves = figures["accuracy-by-round"]
+    assert ({"a"}, words) == (set(column(curves, "panel")), list(dict.fromkeys(column(curves, "cell"))))
+
+
+def test_many_cells_are_told_apart_by_more_axes(tmp_path: Path) -> None:
+    rates = "[0.1, 0.2, 0.3, 0.4, 0.5]"
+    text = SPARSE.replace("learning_rate: [0.1, 0.2]", f"examples_per_client: [10, 20], learning_rate: {rates}")
+    figure = figures_of(stored_suite(made_suite(tmp_path, text)))["loss-by-round"]
+    panels = [f"a: num clients {clients}, examples per client {n}" for clients in (2, 3) for n in (10, 20)]
+    assert panels == list(dict.fromkeys(column(figure, "panel")))
+    assert 5 == len(set(column(figure, "cell")))
+
+
 def test_of_many_rounds_some_are_shown_with_the_last(tmp_path: Path) -> None:
     stored = stored_suite(made_suite(tmp_path, ONE_CELL.replace("rounds: 2", "rounds: 401")))
     figure = figures_of(stored)["loss-by-round"]
