@@ -64,13 +64,7 @@ def fix(axes: Iterable[Axis]) -> None:
 
 
 def unite(one: Dimension, other: Dimension) -> None:
-    """Let two dimensions of equal size be permuted alike.
-
-    Raises
-    ------
-    ValueError
-        If they are products that do not correspond.
-    """
+    """Let two dimensions of equal size be permuted alike; a `ValueError` if they are products that do not match."""
     one, other = factors(one), factors(other)
     if [each.size for each in one] == [each.size for each in other]:
         for left, right in zip(one, other, strict=True):  # an earlier pair may have united these already
@@ -87,10 +81,7 @@ def unite(one: Dimension, other: Dimension) -> None:
 def reshape(given: Dimensions, shape: Iterable[int]) -> Dimensions:
     """The dimensions of a tensor in another shape, its elements being in the same order.
 
-    Raises
-    ------
-    ValueError
-        If an axis would have to be divided where it cannot be.
+    Raises `ValueError` if an axis would have to be divided where it cannot be.
     """
     left = list(factors(axis for each in given for axis in each))
     made = []

@@ -14,9 +14,10 @@ from fedbench.tracking import FinalRecord
 from fedbench.tracking.mlflow.cells import Cells
 from fedbench.tracking.mlflow.client import MAX_BATCH, StoreClient
 from fedbench.tracking.mlflow.describe import NOTE
+from fedbench.tracking.mlflow.errors import store_errors
 from fedbench.tracking.mlflow.models import discard_run, log_model
 from fedbench.tracking.mlflow.reading import is_finished, runs_of, stored_result
-from fedbench.tracking.mlflow.store import local_folder, store_errors
+from fedbench.tracking.mlflow.store import local_folder
 from fedbench.tracking.records import (
     CORRELATIONS_FILE,
     INTERPOLATION,

@@ -32,8 +32,7 @@ from fedbench.tracking.mlflow.database import (
 from fedbench.tracking.mlflow.database import default_tracking_uri as default_tracking_uri  # the same
 from fedbench.tracking.mlflow.database import local_folder as local_folder  # the same
 from fedbench.tracking.mlflow.database import without_password as without_password  # the same
-from fedbench.tracking.mlflow.errors import RESUMES
-from fedbench.tracking.mlflow.errors import store_errors as store_errors  # the same
+from fedbench.tracking.mlflow.errors import RESUMES, store_errors
 from fedbench.tracking.mlflow.moved import follow_move
 from fedbench.tracking.mlflow.server import is_server, require_answering_server
 from fedbench.util.advice import command
