@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedbench.cli.options import CONTROL, console
-from fedbench.reports.export import WRITERS
+from fedbench.reports.tables import WRITERS
 from fedbench.util.errors import DataError
 from fedbench.util.files import with_home
 from fedbench.util.text import LONGEST_LINE, one_line, printable

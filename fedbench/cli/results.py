@@ -172,7 +172,7 @@ def export_command(
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Write a suite's runs as one tidy table: a row for each run and round."""
-    from fedbench.reports.export import export_suite, require_known_suffix
+    from fedbench.reports.tables import export_suite, require_known_suffix
 
     require_known_suffix(out)
     stored, _ = _read(suite_name, tracking_uri)

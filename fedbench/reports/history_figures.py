@@ -38,45 +38,34 @@ def write_history(history: History, folder: Path) -> Path:
 def history_figures(history: History) -> Iterator[Figure]:
     """The accuracy of the last check's metric, the ratios of checks of the speed, and the recorded timings."""
     measured = [check for check in history.checks if check.accuracies]
-    metric = measured[-1].metric.replace("_", " ") if measured else ""
-    yield from _figure(
-        ACCURACY,
-        f"{metric} by commit".capitalize(),
-        "Mean over the seeds of each check; band: ± standard deviation over seeds.",
-        f"{metric} (%)",
-        [
-            (name.partition(" ")[0], name, check, 100 * over.mean, over.std and 100 * over.std, name in check.failed)
-            for check in last_by_commit([each for each in measured if each.metric == measured[-1].metric])
-            for name, over in check.accuracies.items()
-        ],
-    )
+    metric = measured[-1].metric if measured else ""
+    points: list[Point] = [
+        (name.partition(" ")[0], name, check, 100 * over.mean, over.std and 100 * over.std, name in check.failed)
+        for check in last_by_commit([each for each in measured if each.metric == metric])
+        for name, over in check.accuracies.items()
+    ]
+    words = metric.replace("_", " ")
+    caption = "Mean over the seeds of each check; band: ± standard deviation over seeds."
+    yield from _figure(ACCURACY, f"{words.capitalize()} by commit", caption, f"{words} (%)", points)
     checks = last_by_commit(history.speed_checks)
-    title = "checks of the speed"
-    yield from _figure(
-        SPEED,
-        "Time compared with the time before",
-        "Of each benchmark, as the check measured it. Below 1 it became faster.",
-        "time / time before",
-        [
-            (title, name, check, ratio, None, name in check.failed)
-            for check in checks
-            for name, ratio in check.ratios.items()
-        ],
-        [("as before", 1.0), *(("slower beyond this", each.threshold) for each in checks[-1:] if each.threshold > 0)],
-    )
-    timings = [
-        each
+    points = [
+        ("checks of the speed", name, check, ratio, None, name in check.failed)
+        for check in checks
+        for name, ratio in check.ratios.items()
+    ]
+    levels = [("as before", 1.0)]
+    levels += [("slower beyond this", each.threshold) for each in checks[-1:] if each.threshold > 0]
+    caption = "Of each benchmark, as the check measured it. Below 1 it became faster."
+    yield from _figure(SPEED, "Time compared with the time before", caption, "time / time before", points, levels)
+    points = [
+        (each.group, name, each, each.multiple, None, False)
         for name in dict.fromkeys(timing.benchmark for timing in history.timings)
         for each in last_by_commit([timing for timing in history.timings if timing.benchmark == name])
     ]
-    yield from _figure(
-        SPEED,
-        "Benchmarks as multiples of the yardstick",
-        "The median time of each benchmark over that in which the yardstick does as much. Lower is faster.",
-        "multiple of the yardstick",
-        [(each.group, each.benchmark, each, each.multiple, None, False) for each in sorted(timings, key=_time)],
-        is_log=True,
-    )
+    points.sort(key=lambda point: (point[2].count, point[2].began))
+    title, column = "Benchmarks as multiples of the yardstick", "multiple of the yardstick"
+    caption = "The median time of each benchmark over that in which the yardstick does as much. Lower is faster."
+    yield from _figure(SPEED, title, caption, column, points, is_log=True)
 
 
 def _figure(
@@ -127,10 +116,6 @@ def last_by_commit(found: Sequence[Item]) -> list[Item]:
 
 def _key(item: Check | Timing) -> tuple[int, str | int]:
     return (item.count, item.commit if item.count else item.began)
-
-
-def _time(item: Timing) -> tuple[int, int]:
-    return (item.count, item.began)
 
 
 def _commit(item: Check | Timing) -> str:

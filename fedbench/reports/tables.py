@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
 from fedbench.measures import RunResult, Verdict, run_result
 from fedbench.tracking.records import INTERPOLATION, RunRecord, StoredCell, StoredSuite
+from fedbench.util.errors import StoreError
+from fedbench.util.files import plain_errors, replacing
 from fedbench.util.progress import progress
 
 if TYPE_CHECKING:
     from fedbench.runs.suite_run import Outcome
     from fedbench.suites.schema import Cell
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # beginnings
+WRITERS: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
+    ".csv": lambda table, file: table.map(_no_formula).to_csv(file, index=False),
+    ".parquet": lambda table, file: table.to_parquet(file, index=False),
+}
 
 
 def table_of_outcomes(outcomes: Iterable[Outcome], cells: Iterable[Cell]) -> pd.DataFrame:
@@ -67,6 +76,36 @@ def table_of_rounds(stored: StoredSuite) -> pd.DataFrame:
             rows += _rounds(stored, cell, seed, run)
             advance(1, cell.label)
     return pd.DataFrame(rows)
+
+
+def export_suite(stored: StoredSuite, out: Path) -> int:
+    """Write a suite's runs to `out` in the format of its suffix, and return the number of rows.
+
+    See `table_of_rounds`.
+
+    Raises
+    ------
+    StoreError
+        If the suffix is unknown, or the runs cannot be read.
+    DataError
+        If the file cannot be written.
+    """
+    require_known_suffix(out)
+    table = table_of_rounds(stored)
+    with plain_errors(f"{out} cannot be written"), replacing(out) as file:
+        WRITERS[out.suffix](table, file)
+    return len(table)
+
+
+def _no_formula(cell: object) -> object:
+    """Text that a spreadsheet would compute, after an apostrophe that it takes for the sign of text."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def require_known_suffix(out: Path) -> None:
+    """Raise `StoreError` if `out` is in no known format."""
+    if out.suffix not in WRITERS:
+        raise StoreError(f"--out {out}: it ends in {out.suffix or 'nothing'}; choose {' or '.join(WRITERS)}")
 
 
 def _about(stored: StoredSuite, cell: StoredCell, seed: int, run: RunRecord) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from made_suite import made_suite, metrics_of, rounds_of, shown, stored_suite
 
 from fedbench.measures import Verdict, rounds_to_target, run_result
 from fedbench.reports.comparison import Change, compare, comparison_table
-from fedbench.reports.export import export_suite
 from fedbench.reports.figures import suite_figures
 from fedbench.reports.page import make_report
 from fedbench.reports.results import results_table, stored_json, suite_json
+from fedbench.reports.tables import export_suite
 from fedbench.runs.suite_run import Outcome
 from fedbench.suites.schema import RunSpec, Suite
 from fedbench.tracking.mlflow.store import open_store

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from tiny_store import Store, track, write_suite
 
 from fedbench.measures import Verdict
-from fedbench.reports.export import export_suite
+from fedbench.reports.tables import export_suite
 from fedbench.stats import spread
 from fedbench.suites.schema import Suite
 from fedbench.suites.tune import Objective

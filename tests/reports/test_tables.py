@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fedbench.reports.export import export_suite
+from fedbench.reports.tables import export_suite
 from fedbench.tracking.records import StoredSuite
 from fedbench.util.errors import StoreError
 
