@@ -268,9 +268,9 @@ def test_a_run_whose_worker_is_killed_resumes_in_the_same_record_with_the_same_b
         final = expected[tracked.run.seed].final
         assert final is not None
         assert list(map(untimed, final.history)) == list(map(untimed, tracked.rounds))
-        assert tracked.model is not None
-        model = model_with(final.server.model, like=tracked.model).state_dict()
-        assert all(torch.equal(model[name], each) for name, each in tracked.model.state_dict().items())
+        assert tracked.final.model is not None
+        model = model_with(final.server.model, like=tracked.final.model).state_dict()
+        assert all(torch.equal(model[name], each) for name, each in tracked.final.model.state_dict().items())
     assert [1, 2] == [emitted.count((0, 60)), emitted.count((0, 1))]  # the rounds before its death are re-emitted
 
 
