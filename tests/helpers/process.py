@@ -51,4 +51,4 @@ def complaint(done: Done) -> str:
 
 def notices(done: Done) -> list[str]:
     """The lines on standard error without progress, which a slow machine shows."""
-    return [line for line in done.err.splitlines() if not re.fullmatch(r"[\w-]+: \d+/\d+ runs.*", line)]
+    return [line for line in done.err.splitlines() if not re.fullmatch(r"[^:]+: (\d+/\d+ \w+|\().*", line)]
