@@ -12,6 +12,9 @@ from fedbench.runs.metrics import THETAS
 if TYPE_CHECKING:
     from fedbench.suites.schema import CellSpec
 
+OBSERVED = 8  # the cost of an example on which PyTorch observes units, in that of one the kernels evaluate, about
+REPAIR = 2  # what repairing a model costs, in that of observing it
+
 
 @lru_cache
 def trained_in_a_round(spec: CellSpec) -> int:
@@ -21,8 +24,11 @@ def trained_in_a_round(spec: CellSpec) -> int:
 
 @lru_cache
 def evaluated_in_a_round(spec: CellSpec) -> int:
-    """Examples that the server's model is evaluated on in a round."""
-    return _sizes(spec)[1]
+    """Examples that the server's model is evaluated on in a round, and what aligning models by examples costs."""
+    rule, num_models = spec.part("aggregation"), spec.clients_per_round
+    by_examples = num_models if getattr(rule, "align_by", "") == "activations" else 0
+    repair = num_models + REPAIR if getattr(rule, "repair", False) else 0
+    return _sizes(spec)[1] + OBSERVED * (by_examples + repair) * getattr(rule, "num_public", 0)
 
 
 @lru_cache
@@ -36,14 +42,15 @@ def evaluated_at_the_end(spec: CellSpec) -> int:
     found = (spec.clients_per_round + is_aligned) * test  # also the average of models that are not aligned
     if not spec.interpolation:
         return found
-    between, for_repair = len(THETAS[spec.interpolation_set]), 0
+    between, observed = len(THETAS[spec.interpolation_set]), 0
     if is_aligned:
         between += len(alignment.THETAS)
+        observed += 4 * min(alignment.CORRELATED, test)  # two models before and after they are aligned
     if getattr(rule, "repair", False):
         repaired = len(alignment.THETAS[1:-1])
         between += repaired
-        for_repair = repaired * 3 * rule.num_public  # by the two models and what is between them
-    return found + between * (train if spec.interpolation_set == "train" else test) + for_repair
+        observed += (2 + REPAIR * repaired) * rule.num_public
+    return found + between * (train if spec.interpolation_set == "train" else test) + OBSERVED * observed
 
 
 def _sizes(spec: CellSpec) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 TRAINING = 3  # the cost of an example in training, in that of one in evaluation
 RECORDING = 20_000  # that of recording a run
 HALF = 0.5  # of a round under way is done, on average
+LEAST = 0.1  # of all work, by which the pace is known
 
 
 class Pace:
     """The pace of runs that are computed, several at once, and so the seconds that are left.
 
     The clock starts with the first round. An example costs the same in all runs, which holds for those of one model.
+    The pace is that of the later half of what is done, but of a tenth of all at least: what happens once, and what
+    other programs did a while ago, does not matter for long.
     """
 
     def __init__(self, runs: Iterable[RunSpec], clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,7 +35,7 @@ class Pace:
         self._done = 0
         self._under_way: dict[RunSpec, int] = {}  # what is done of each
         self._rounds: dict[RunSpec, int] = {}  # that are known
-        self._start: float | None = None
+        self._marks = deque[tuple[float, float]]()  # times, and what was done then; the pace is that since the first
         self._has_recorded = False
 
     def begin(self, run: RunSpec, rounds: int = 0) -> None:
@@ -45,10 +49,11 @@ class Pace:
         if number <= self._rounds[run]:
             return
         self._rounds[run] = number
-        if self._start is None:
-            self._start = self._clock() - sum(metrics.get(name, 0.0) for name in TIMES)
+        if not self._marks:
+            self._marks.append((self._clock() - sum(metrics.get(name, 0.0) for name in TIMES), 0.0))
         before, self._under_way[run] = self._under_way[run], _rounds_work(run.spec, number)
         self._done += self._under_way[run] - before
+        self._mark()
         phase("computing", self.seconds_left)
 
     @contextmanager
@@ -60,10 +65,12 @@ class Pace:
         began = self._clock()
         phase("recording")
         yield
-        lost = 0.0 if self._has_recorded else (self._clock() - began) / len(self._under_way)
-        self._has_recorded = True
-        self._start = (began if self._start is None else self._start) + lost
+        if not self._has_recorded:
+            self._has_recorded = True
+            lost = (self._clock() - began) / len(self._under_way)
+            self._marks = deque([((self._marks[0][0] if self._marks else began) + lost, 0.0)])
         self._done += _work(run.spec) - self._under_way.pop(run)
+        self._mark()
         phase("computing" if self._under_way else "recording", self.seconds_left)
 
     def leave_out(self, run: RunSpec) -> None:
@@ -73,11 +80,21 @@ class Pace:
     @property
     def seconds_left(self) -> float | None:
         """None as long as nothing is known."""
-        next_rounds = ((_rounds_work(run.spec, self._rounds[run] + 1), done) for run, done in self._under_way.items())
-        done = self._done + sum(HALF * (work - done) for work, done in next_rounds)
-        if self._start is None or done <= 0:
+        if not self._marks:
             return None
-        return max((self._clock() - self._start) * (self._total - done) / done, 0.0)
+        began, before = self._marks[0]
+        done = self._so_far()
+        return max((self._clock() - began) * (self._total - done) / (done - before), 0.0) if done > before else None
+
+    def _so_far(self) -> float:
+        next_rounds = ((_rounds_work(run.spec, self._rounds[run] + 1), done) for run, done in self._under_way.items())
+        return self._done + sum(HALF * (work - done) for work, done in next_rounds)
+
+    def _mark(self) -> None:
+        done = self._so_far()
+        self._marks.append((self._clock(), done))
+        while len(self._marks) > 2 and done - self._marks[1][1] >= max(HALF * done, LEAST * self._total):
+            self._marks.popleft()
 
 
 def _rounds_work(spec: CellSpec, rounds: int) -> int:

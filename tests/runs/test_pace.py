@@ -10,7 +10,7 @@ from command import fedbench_here
 from made_suite import made_suite
 
 from fedbench.runs import pace as module
-from fedbench.runs.pace import RECORDING, TRAINING, Pace
+from fedbench.runs.pace import HALF, RECORDING, TRAINING, Pace
 from fedbench.suites.schema import Suite
 
 # A round trains 2 * 5 * 400 examples and evaluates the 1,000 test images.
@@ -58,9 +58,29 @@ def test_start_up_is_no_part_of_it(suite: Suite, clock: Clock) -> None:
     assert pace.seconds_left is None
     compute(pace, clock, 0, suite, 8.0)
     compute(pace, clock, 1, suite, 8.0)
-    # Recording the first run counts as done and takes no time, since most of it happens once.
-    per_run = 8 * (1 + 4 * ROUND / RUN) / 2
-    assert pace.seconds_left == pytest.approx(8 * per_run)
+    assert pace.seconds_left == pytest.approx(8 * 8)
+
+
+def test_recording_the_first_run_counts_as_done_and_takes_no_time(suite: Suite, clock: Clock) -> None:
+    """Most of it happens once, and others are computed meanwhile: it takes half as long if one of two waits for it."""
+    run, other = suite.runs[:2]
+    for at_once, lost in (((run,), 3.0), ((run, other), 1.5)):
+        pace = Pace(suite.runs, clock)
+        for each in at_once:
+            pace.begin(each)
+        clock.now += 1.0
+        pace.add_round(run, 4, {"training_seconds": 1.0})
+        with pace.recorded(run):
+            clock.now += 3.0
+        done = RUN + HALF * ROUND * (len(at_once) - 1)
+        assert pace.seconds_left == pytest.approx((4.0 - lost) * (10 * RUN - done) / done)
+
+
+def test_the_pace_is_that_of_the_later_half(suite: Suite, clock: Clock) -> None:
+    pace = Pace(suite.runs, clock)
+    for run in range(8):
+        compute(pace, clock, run, suite, 8.0 if run < 4 else 2.0)
+    assert pace.seconds_left == pytest.approx(2 * 2.0)
 
 
 def test_half_a_round_of_each_run_under_way_counts(suite: Suite, clock: Clock) -> None:
