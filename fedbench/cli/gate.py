@@ -26,6 +26,7 @@ from fedbench.cli.options import (
 from fedbench.gate import BASELINES
 from fedbench.util.errors import BaselineError
 from fedbench.util.files import require_writable
+from fedbench.util.progress import loading
 from fedbench.util.text import counted
 
 if TYPE_CHECKING:
@@ -95,11 +96,7 @@ def baseline_command(
     require_judgeable(margin, metric)
     more = reserve_seeds(suite, before, reserve)
     suite = load_suite(suite_name, seeds=(*suite.seeds, *more))
-    from fedbench.util.garbage import without_garbage_collection
-    from fedbench.util.progress import phase, progress
-
-    with progress(suite.name, 0), without_garbage_collection():
-        phase("loading PyTorch")
+    with loading(suite.name, "PyTorch"):
         from fedbench.executors import choose_executor
 
         execute = choose_executor(workers, imports_ahead=True)
@@ -199,11 +196,8 @@ def check_command(
     from fedbench.gate.checks import Gate
     from fedbench.gate.document import gate_json, write_pages
     from fedbench.gate.terminal import gate_table
-    from fedbench.util.garbage import without_garbage_collection
-    from fedbench.util.progress import phase, progress
 
-    with progress("checking", 0), without_garbage_collection():
-        phase("loading PyTorch and MLflow")
+    with loading("checking", "PyTorch and MLflow"):
         check = check_suite.loaded(workers) if check_suite else None
         record = _recorder(tracking_uri, check_suite) if log else None
         data = _data(data_dir, device) if check_suite else None

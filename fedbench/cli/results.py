@@ -14,6 +14,7 @@ from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, c
 from fedbench.suites.checks import check_value
 from fedbench.suites.contrast import ContrastMeasure, ContrastSpec
 from fedbench.util.errors import StoreError, SuiteError
+from fedbench.util.progress import loading, phase
 from fedbench.util.text import any_of, counted
 
 if TYPE_CHECKING:
@@ -39,14 +40,10 @@ def _read(name_or_path: str, tracking_uri: str | None) -> tuple[StoredSuite, str
     """A suite's records, and the address of the store."""
     name = suite_name_of(name_or_path)  # before the imports, so that an error is quick
     from fedbench.suites.contrast import read_contrast
-    from fedbench.util.garbage import without_garbage_collection
-    from fedbench.util.progress import phase, progress
 
-    with progress(name, 0):
-        phase("loading MLflow")
-        with without_garbage_collection():
-            from fedbench.tracking.mlflow.store import default_tracking_uri
-            from fedbench.tracking.mlflow.suites import read_suite
+    with loading(name, "MLflow"):
+        from fedbench.tracking.mlflow.store import default_tracking_uri
+        from fedbench.tracking.mlflow.suites import read_suite
 
         uri = tracking_uri or default_tracking_uri()
         phase("reading the store")
@@ -127,12 +124,14 @@ def compare_command(
     A store is an address, a SQLite file, or a folder that holds mlflow.db. An invocation is one of `fedbench runs
     list`; a commit is a hash, or a name that git knows.
     """
-    from fedbench.reports.comparison import compare, comparison_json, comparison_table
-    from fedbench.tracking.mlflow.store import default_tracking_uri, without_password
-    from fedbench.tracking.mlflow.suites import find_suites
+    with loading("comparing", "MLflow"):
+        from fedbench.reports.comparison import compare, comparison_json, comparison_table
+        from fedbench.tracking.mlflow.store import default_tracking_uri, without_password
+        from fedbench.tracking.mlflow.suites import find_suites
 
-    uri = tracking_uri or default_tracking_uri()
-    sides = [find_suites(each, uri, suite_name) for each in (first, second)]
+        uri = tracking_uri or default_tracking_uri()
+        phase("reading the stores")
+        sides = [find_suites(each, uri, suite_name) for each in (first, second)]
     comparison = compare(sides[0], sides[1], (without_password(first), without_password(second)), metric)
     if as_json:
         print_json(comparison_json(comparison))
@@ -196,11 +195,13 @@ def history_command(
 ) -> None:
     """Draw a suite's accuracy and the code's speed over commits, as `fedbench check` recorded them."""
     name = suite_name_of(suite_name)
-    from fedbench.gate.history import read_history
-    from fedbench.reports.history import history_json, history_table
-    from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, default_tracking_uri
+    with loading(name, "MLflow"):
+        from fedbench.gate.history import read_history
+        from fedbench.reports.history import history_json, history_table
+        from fedbench.tracking.mlflow.store import DEFAULT_FOLDER, default_tracking_uri
 
-    history = read_history(name, tracking_uri or default_tracking_uri(), suite_name)
+        phase("reading the store")
+        history = read_history(name, tracking_uri or default_tracking_uri(), suite_name)
     pages: list[Path] = []
     if out or not as_json:
         from fedbench.reports.history_figures import write_history

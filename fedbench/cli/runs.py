@@ -13,6 +13,7 @@ from fedbench.cli.help import Group
 from fedbench.cli.options import JsonOption, SuiteArgument, TrackingUriOption, console, print_json, suite_name_of
 from fedbench.util.advice import command
 from fedbench.util.errors import StoreError
+from fedbench.util.progress import loading
 from fedbench.util.text import counted
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ def runs_show(
     tracking_uri: TrackingUriOption = None,
 ) -> None:
     """Show one run: tags, parameters, last metrics, and which process works on it."""
-    from fedbench.reports.runs import run_details, run_json
-    from fedbench.tracking.mlflow.listing import find_run, list_runs
+    with loading("runs", "MLflow"):
+        from fedbench.reports.runs import run_details, run_json
+        from fedbench.tracking.mlflow.listing import find_run, list_runs
 
     run = find_run(run_id, list_runs(None, tracking_uri), tracking_uri)
     if as_json:
@@ -80,7 +82,8 @@ def runs_delete(
     see = command("fedbench", "runs", "list", suite_name, tracking_uri=chosen_store(tracking_uri))
     if run_ids is None and cell is None and status is None:
         raise StoreError(f"say which runs: --run, --cell or --status (see: {see})")
-    from fedbench.tracking.mlflow.listing import delete_runs, find_run
+    with loading("runs", "MLflow"):
+        from fedbench.tracking.mlflow.listing import delete_runs, find_run
     from fedbench.tracking.mlflow.store import default_tracking_uri, mlflow_command, without_password
 
     runs = _chosen_runs(suite_name, status, cell, tracking_uri)
@@ -128,7 +131,8 @@ def _chosen_runs(
     suite_name: str | None, status: str | None, cell: str | None, tracking_uri: str | None
 ) -> list[RunRecord]:
     name = None if suite_name is None else suite_name_of(suite_name)
-    from fedbench.tracking.mlflow.listing import STATUSES, list_runs
+    with loading("runs", "MLflow"):
+        from fedbench.tracking.mlflow.listing import STATUSES, list_runs
 
     if status is not None and status not in STATUSES:
         raise StoreError(f"--status {status}: choose from {', '.join(STATUSES)}")

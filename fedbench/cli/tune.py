@@ -27,6 +27,7 @@ from fedbench.cli.options import (
 from fedbench.executors.needs import MOST_WORKERS
 from fedbench.util.advice import command
 from fedbench.util.errors import FedbenchError, InterruptedSuiteError, SuiteError
+from fedbench.util.progress import loading, phase, progress
 
 MOST_SECONDS = 366 * 24 * 3600
 
@@ -122,14 +123,9 @@ def tune_command(
         _require_model_name(register)
     for note in plan.notes:
         say(note)
-    from fedbench.util.garbage import without_garbage_collection
-    from fedbench.util.progress import phase, progress
-
-    with progress(f"tuning {plan.suite}", 0):
-        phase("loading PyTorch, MLflow and Optuna")
-        with without_garbage_collection():
-            from fedbench.runs.data import DataSource, choose_device
-            from fedbench.tuning.study import Tuning
+    with loading(f"tuning {plan.suite}", "PyTorch, MLflow and Optuna"):
+        from fedbench.runs.data import DataSource, choose_device
+        from fedbench.tuning.study import Tuning
 
         data = DataSource(data_dir, choose_device(device))
         data.require([plan.spec])
@@ -167,7 +163,6 @@ def _search_and_test(tuning: Tuning, workers: int, timeout: float | None) -> Tun
     from fedbench.executors import choose_executor
     from fedbench.executors.workers import default_workers
     from fedbench.reports.tuning_figures import study_figures
-    from fedbench.util.progress import progress
 
     plan = tuning.plan
     deadline = None if timeout is None else time.monotonic() + timeout

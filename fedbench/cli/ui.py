@@ -10,6 +10,7 @@ from fedbench.cli.completion import complete_suite
 from fedbench.cli.exits import EXIT_FAILED
 from fedbench.cli.options import DataDirOption, JsonOption, TrackingUriOption, console, print_json
 from fedbench.util.errors import StoreError
+from fedbench.util.progress import loading
 
 
 def add_ui_commands(app: typer.Typer) -> None:
@@ -34,11 +35,7 @@ def ui_command(
     """Open the MLflow UI on the store; Ctrl-C ends it."""
     if not host.strip():
         raise StoreError("--host is empty, which is every address of this machine: leave it out, or give one")
-    from fedbench.util.garbage import without_garbage_collection
-    from fedbench.util.progress import phase, progress
-
-    with progress("the MLflow UI", 0), without_garbage_collection():
-        phase("loading MLflow")
+    with loading("the MLflow UI", "MLflow"):
         from fedbench.tracking.mlflow.ui import serve
 
     recorded_by = {"speed": ("bench",), "regression": ("check", "SUITE")}

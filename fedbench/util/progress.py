@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from fedbench.util.garbage import without_garbage_collection
 from fedbench.util.text import duration, printable
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
             yield advance
         finally:
             _open.pop()
+
+
+@contextmanager
+def loading(description: str, libraries: str) -> Iterator[None]:
+    """Show that these libraries are imported in the block, which takes seconds."""
+    with progress(description, 0), without_garbage_collection():
+        phase(f"loading {libraries}")
+        yield
 
 
 @cache
