@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,9 +45,13 @@ class RunWork(PortableWork[Job, Event]):
         return RunDone(job.run, RunResult(Verdict.FAILED, reason))
 
     def warm_up(self) -> None:
-        """Import what storing a model takes: seconds when the first run ends."""
-        import torch._dynamo
-        import torch.export._trace  # noqa: F401
+        """Import what storing a model takes: seconds when the first run ends.
+
+        A command that ends first breaks the import off. What else is wrong is raised where a model is stored.
+        """
+        with suppress(Exception):
+            import torch._dynamo
+            import torch.export._trace  # noqa: F401
 
     @contextmanager
     def portable(self) -> Iterator[Callable[[Job], tuple[str, Compute[Job, Event]]]]:

@@ -316,3 +316,9 @@ def test_a_consumer_that_stops_leaves_no_process(tmp_path: Path) -> None:
     assert 2 == len(multiprocessing.active_children())
     events.close()  # type: ignore[attr-defined]
     assert [] == multiprocessing.active_children()
+
+
+def test_what_is_imported_beforehand_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the end of a command that is quicker than the import."""
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
+    WORK.warm_up()
