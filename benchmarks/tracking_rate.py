@@ -90,7 +90,7 @@ def write(number: int, writers: int, runs: int, models: bool, uri: str, folder: 
         final = replace(final, model=build_model("simple-cnn"), model_name="simple-cnn", example=example)
     tracker = MlflowTracker(suite, uri)
     if models:  # what is imported and exported once a process takes seconds
-        first = tracker.start_run(suite.runs[0], f"first-{number}", "first", dataset, 0, False)
+        first = tracker.start_run(suite.runs[0], f"first_{number}", "first", dataset, 0, False)
         if not isinstance(first, MlflowRun):
             raise TypeError(f"the first run is {first}")
         first.log_final(final)
@@ -99,7 +99,7 @@ def write(number: int, writers: int, runs: int, models: bool, uri: str, folder: 
     barrier.wait()
     start = time.perf_counter()
     for index in range(number, runs, writers):
-        tracked = tracker.start_run(suite.runs[index], f"run-{index}", f"cell-{index // SEEDS}", dataset, 0, False)
+        tracked = tracker.start_run(suite.runs[index], f"run_{index}", f"cell_{index // SEEDS}", dataset, 0, False)
         if not isinstance(tracked, MlflowRun):
             raise TypeError(f"run {index} is {tracked}")
         for step in range(1, ROUNDS + 1):
@@ -122,7 +122,7 @@ def problems_of(uri: str, runs: int, models: bool) -> Iterator[str]:
     for run in each_run(client, experiment.experiment_id, ""):
         found.setdefault(run.data.tags["fedbench.fingerprint"], []).append(run)
     for index in range(runs):
-        same = found.pop(f"run-{index}", [])
+        same = found.pop(f"run_{index}", [])
         if [run.info.status for run in same] != ["FINISHED"]:
             yield f"run {index}: {[run.info.status for run in same]}"
             continue

@@ -75,7 +75,7 @@ def write(number: int, processes: int, folder: Path, runs: int, barrier: Any, re
     for index in range(number, runs, processes):
         try:
             tracked = tracker.start_run(
-                suite.runs[index], f"run-{index}", f"cell-{index // SEEDS}", dataset, rounds=0, fresh=False
+                suite.runs[index], f"run_{index}", f"cell_{index // SEEDS}", dataset, rounds=0, fresh=False
             )
             if not isinstance(tracked, MlflowRun):
                 raise TypeError(f"run {index} is {tracked}")
@@ -90,8 +90,8 @@ def write(number: int, processes: int, folder: Path, runs: int, barrier: Any, re
     summing = time.perf_counter()
     for cell in range(number, -(-runs // SEEDS), processes):
         try:
-            tracker.cells.touch(f"cell-{cell}")
-            tracker.finish_cell(f"cell-{cell}")
+            tracker.cells.touch(f"cell_{cell}")
+            tracker.finish_cell(f"cell_{cell}")
         except Exception:
             errors.append(traceback.format_exc(limit=-1).strip().splitlines()[-1])
     reports.put(Report(recorded - started, time.perf_counter() - summing, errors))
@@ -114,7 +114,7 @@ def lost(folder: Path, runs: int) -> list[str]:
     for run in of_kind("run"):
         found.setdefault(run.data.tags["fedbench.fingerprint"], []).append(run)
     for index in range(runs):
-        same = found.pop(f"run-{index}", [])
+        same = found.pop(f"run_{index}", [])
         if [run.info.status for run in same] != ["FINISHED"]:
             problems.append(f"run {index}: {[run.info.status for run in same]}")
             continue
@@ -128,7 +128,7 @@ def lost(folder: Path, runs: int) -> list[str]:
             problems.append(f"run {index}: its parameters or its dataset are lost")
     problems += [f"{fingerprint}: nobody recorded that" for fingerprint in found]
     cells = [run.data.tags["fedbench.cell_fingerprint"] for run in of_kind("cell")]
-    if sorted(cells) != sorted(f"cell-{cell}" for cell in range(-(-runs // SEEDS))):
+    if sorted(cells) != sorted(f"cell_{cell}" for cell in range(-(-runs // SEEDS))):
         problems.append(f"{len(cells)} runs of cells, {len(set(cells))} different")
     return problems
 
