@@ -11,13 +11,21 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import optuna
 import pytest
 from command import fedbench_here
 from empty_store import put_empty_store
+from made_study import made_result, without_answer
 from mlflow import MlflowClient
+
+from fedbench.cli.tune import _register
+from fedbench.measures import Verdict
+from fedbench.tuning.results import Candidate, TuningResult
+from fedbench.tuning.study import Tuning
 
 PACKAGE = Path(__file__).parents[2]
 SUITE = """
@@ -275,3 +283,39 @@ def test_the_trials_of_a_study_whose_storage_was_deleted_are_not_mixed_with_thos
     runs = client.search_runs([experiment.experiment_id], "tags.`fedbench.kind` = 'trial'")
     counts = Counter(run.data.tags["fedbench.study"] for run in runs)
     assert [2, 3] == sorted(counts.values())
+
+
+def collapsed(candidate: Candidate | None) -> Candidate:
+    assert candidate is not None
+    return replace(candidate, verdict=Verdict.COLLAPSED, reason="1 of 3 seeds: its balanced accuracy is at chance")
+
+
+class Registry:
+    """Stands in for a study's run; it has registered `names`."""
+
+    def __init__(self) -> None:
+        self.study_run, self.names = self, list[str]()
+
+    def register(self, name: str, _: object) -> str:
+        self.names.append(name)
+        return "done"
+
+
+@pytest.mark.parametrize(
+    ("result", "said", "names"),
+    [
+        (made_result(), "done", ["net"]),
+        (without_answer(), "No model is registered as net: the best is not shown to be better than the default.", []),
+        (
+            replace(made_result(), best=collapsed(made_result().best)),
+            "No model is registered as net: the best collapsed in 1 of 3 fresh seeds.",
+            [],
+        ),
+    ],
+)
+def test_a_model_that_collapsed_or_is_no_better_is_not_registered(
+    result: TuningResult, said: str, names: list[str]
+) -> None:
+    registry = Registry()
+    assert said == _register(cast("Tuning", registry), result, "net")
+    assert names == registry.names
