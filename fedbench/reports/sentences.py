@@ -37,7 +37,8 @@ def _best_and_worst(scenario: str, cells: Sequence[StoredCell]) -> str:
     if len(ranked) == 1:
         return f"{best.label} has an accuracy of {_shown(best)}."
     if f"{_accuracy(best).mean:.3f}" == f"{_accuracy(worst).mean:.3f}":
-        return f"{scenario}: all {len(ranked)} cells have the same accuracy, {percent(_accuracy(best))} %."
+        agreed = f"the mean accuracies of {len(ranked)} cells agree to a tenth of a point"
+        return f"{scenario}: {agreed}, {percent(_accuracy(best))} %."
     return f"{best.label} has the highest accuracy, {_shown(best)}; {worst.label} has the lowest, {_shown(worst)}."
 
 

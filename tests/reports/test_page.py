@@ -130,7 +130,7 @@ def test_one_seed_has_no_spread(stored: StoredSuite) -> None:
 def test_cells_of_one_accuracy_have_no_best_among_them(tmp_path: Path) -> None:
     text = ONE_CELL.replace("rounds: 2", "rounds: 1, learning_rate: [0.1, 0.2]").replace("[0, 1]", "[0]")
     words = list(sentences(stored_suite(made_suite(tmp_path, text)).cells))
-    assert words[0] == "a: all 2 cells have the same accuracy, 60.0 %."
+    assert words[0] == "a: the mean accuracies of 2 cells agree to a tenth of a point, 60.0 %."
 
 
 def test_a_cell_below_the_majority_is_coloured_and_explained(tmp_path: Path) -> None:
