@@ -158,7 +158,9 @@ def follow(message: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", ["report", "history"])
 @pytest.mark.nightly
 def test_following_the_advice_leads_to_the_results(name: str, folder: Path) -> None:
-    """A report needs a run, a history needs a check, which needs a baseline."""
+    """A report needs a run, a history needs a check, which needs a baseline of models that learn."""
+    more = ONE_RUN.replace("rounds: 1, examples_per_client: 10", "rounds: 3, examples_per_client: 200")
+    (folder / "my suites" / "made.yaml").write_text(more)
     store = ("--tracking-uri", address(folder))
     assert execute(["fedbench", name, "my suites/made.yaml", "--out", "my results", *store], folder)
 
